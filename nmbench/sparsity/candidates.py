@@ -1,0 +1,141 @@
+"""Which weights of a model an N:M pattern can apply to, which of them are chosen, and why the others stay dense.
+
+LayerInfo            one line of `Handle.layers`
+find_weights         every weight of two or more dimensions, with its grouping if it is a candidate
+default_candidates   all convolution and linear weights but those of the last linear layer
+choose               candidates + the caller's choice + the pattern -> LayerInfo lines
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from nmbench.sparsity.mask import Grouping
+from nmbench.sparsity.pattern import NMPattern
+
+__all__ = ["LayerInfo", "Layers", "Weight", "choose", "default_candidates", "find_weights"]
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
+
+Layers = Iterable[str] | Callable[[str, nn.Module], bool] | None
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """One candidate weight: parameter name, shape, "sparse" or "dense", and the reason if dense."""
+
+    name: str
+    shape: tuple[int, ...]
+    role: str
+    reason: str = ""
+    grouping: Grouping = field(default_factory=Grouping)
+
+    @property
+    def sparse(self) -> bool:
+        """Is an N:M pattern kept on this weight?"""
+        return self.role == "sparse"
+
+
+@dataclass
+class Weight:
+    """A parameter with two or more dimensions and every (module, key) that uses it; `grouping` None: no candidate."""
+
+    name: str
+    parameter: nn.Parameter
+    grouping: Grouping | None
+    reason: str = ""
+    uses: list[tuple[nn.Module, str]] = field(default_factory=list)
+
+
+def _grouping(module: nn.Module, key: str) -> tuple[Grouping | None, str]:
+    if isinstance(module, nn.MultiheadAttention):
+        if key in ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"):
+            return Grouping(), ""
+    elif key == "weight":
+        if isinstance(module, (nn.Linear, *_CONVOLUTIONS)):
+            return Grouping(), ""
+        if isinstance(module, _TRANSPOSED):
+            return Grouping(dim=0, groups=module.groups), ""
+        if isinstance(module, _EMBEDDINGS):
+            return None, "an embedding"
+    return None, f"not a convolution or linear weight ({type(module).__name__})"
+
+
+def find_weights(model: nn.Module) -> list[Weight]:
+    """Every parameter of two or more dimensions in the model's order, tied ones once. Raises ValueError if lazy."""
+    found: dict[int, Weight] = {}
+    for prefix, module in model.named_modules():
+        for key, parameter in module._parameters.items():
+            if parameter is None:
+                continue
+            name = f"{prefix}.{key}" if prefix else key
+            if isinstance(parameter, nn.parameter.UninitializedParameter):
+                raise ValueError(f"{name} is not initialised yet: run one forward pass before sparsify()")
+            if parameter.dim() < 2:
+                continue
+            grouping, reason = _grouping(module, key)
+            weight = found.setdefault(id(parameter), Weight(name, parameter, grouping, reason))
+            weight.uses.append((module, key))
+            if weight.grouping != grouping:  # tied to a use that is grouped otherwise, or not at all
+                weight.grouping, weight.reason = None, f"tied to {name}, which is {reason or 'grouped otherwise'}"
+    return list(found.values())
+
+
+def default_candidates(model: nn.Module) -> list[str]:
+    """Names of all convolution and linear weights but those of the last linear layer, if that is the last of all."""
+    weights = [w for w in find_weights(model) if w.grouping is not None]
+    linear = [w for w in weights if isinstance(w.uses[0][0], nn.Linear)]
+    last = linear[-1].name if linear and linear[-1] is weights[-1] else None
+    return [w.name for w in weights if w.name != last]
+
+
+def _module_name(parameter: str) -> str:
+    return parameter.rpartition(".")[0]
+
+
+def _selector(weights: list[Weight], layers: Layers) -> Callable[[Weight], bool]:
+    if layers is None:
+        return lambda weight: True
+    if callable(layers):
+        rule = layers
+        return lambda weight: bool(rule(_module_name(weight.name) or weight.name, weight.uses[0][0]))
+    if isinstance(layers, str):
+        layers = [layers]
+    chosen: set[str] = set()
+    known = {w.name for w in weights if w.grouping is not None}
+    for text in layers:
+        hit = {n for n in known if fnmatch.fnmatchcase(n, text) or fnmatch.fnmatchcase(_module_name(n), text)}
+        if not hit:
+            reason = next((w.reason for w in weights if text in (w.name, _module_name(w.name)) and w.reason), "")
+            near = difflib.get_close_matches(text, known | {_module_name(n) for n in known}, 1)
+            hint = f": {reason}" if reason else f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"layers: {text!r} names no convolution or linear weight of this model{hint}")
+        chosen |= hit
+    return lambda weight: weight.name in chosen
+
+
+def choose(weights: list[Weight], pattern: NMPattern, layers: Layers) -> list[LayerInfo]:
+    """One line for each weight: sparse, or dense and why. Raises ValueError for a name that fits nothing."""
+    selected = _selector(weights, layers)
+    lines = []
+    for weight in weights:
+        shape = tuple(weight.parameter.shape)
+        grouping = weight.grouping or Grouping()
+        reason = weight.reason
+        if weight.grouping is not None:
+            size = grouping.logical(shape, pattern.axis)[1]
+            if not selected(weight):
+                reason = "left out by the choice of layers"
+            elif size < pattern.m:
+                reason = f"its grouped dimension is {size}, below M = {pattern.m}"
+            elif not weight.parameter.dtype.is_floating_point:
+                reason = f"not a floating-point weight ({weight.parameter.dtype})"
+        lines.append(LayerInfo(weight.name, shape, "dense" if reason else "sparse", reason, grouping))
+    return lines

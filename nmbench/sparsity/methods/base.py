@@ -1,0 +1,57 @@
+"""The contract of a method: a mask rule, a gradient rule, a schedule."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from nmbench.sparsity.layer import DENSE, FOLLOW, HOLD
+
+__all__ = ["DENSE", "FOLLOW", "HOLD", "Method"]
+
+
+class Method:
+    """Subclass this and name it in the entry-point group `nmbench.methods`.
+
+    Class attributes:
+        name: the entry-point name.
+        defaults: every hyper-parameter with its default. `self.hyper` holds the values in force.
+        phases: how many times the full training schedule runs (2 for ASP).
+        sparse: False for a method that leaves a dense network behind.
+    """
+
+    name: ClassVar[str] = ""
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    phases: ClassVar[int] = 1
+    sparse: ClassVar[bool] = True
+
+    def __init__(self, **hyper: Any) -> None:
+        for key, value in hyper.items():
+            if key not in self.defaults:
+                near = difflib.get_close_matches(key, self.defaults, 1)
+                known = ", ".join(self.defaults) or "none"
+                hint = f"did you mean {near[0]!r}?" if near else f"it takes: {known}"
+                raise ValueError(f"method {self.name!r} has no hyper-parameter {key!r}; {hint}")
+            default = self.defaults[key]
+            right = isinstance(value, (int, float)) if isinstance(default, float) else isinstance(value, type(default))
+            if not right or isinstance(value, bool) != isinstance(default, bool):
+                raise ValueError(f"method {self.name!r}: {key} must be like {default!r}, not {value!r}")
+        self.hyper = {**self.defaults, **hyper}
+
+    def rule(self, phase: int, step: int) -> str:
+        """The mask rule for the forward pass after `step` optimizer steps of `phase`.
+
+        DENSE: the weight is used as it is (the mask is a shadow, for SAD). FOLLOW: the mask is that of the current
+        weight, renewed after each step. HOLD: the mask is made by magnitude when this rule begins, the pruned
+        weights become zero, and both stay so.
+        """
+        return FOLLOW
+
+    def gradient(self, grad: Tensor, weight: Tensor, mask: Tensor) -> None:
+        """Change `grad` in place, once an optimizer step, right before the update; `mask` is that of the forward pass.
+
+        grad, weight, mask: all of the weight's shape; grad is in units of the mean loss.
+        """

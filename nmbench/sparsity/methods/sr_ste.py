@@ -1,0 +1,25 @@
+"""sr-ste: STE and a decay on the pruned weights only.
+
+W <- W - lr * ( g(W~) + lambda_w * (1 - E) * W )   (the same paper); the term is part of the gradient that the
+optimizer receives, so momentum and Adam see it, and it enters once an optimizer step in units of the mean loss.
+"""
+
+import torch
+from torch import Tensor
+
+from nmbench.sparsity import _native
+from nmbench.sparsity.methods.base import Method
+
+
+class SRSTE(Method):
+    """Sparse-refined straight-through estimator; `lambda_w` 2e-4 as in the paper, 0 makes it plain STE."""
+
+    name = "sr-ste"
+    defaults = {"lambda_w": 2e-4}  # noqa: RUF012 - read only
+
+    def gradient(self, grad: Tensor, weight: Tensor, mask: Tensor) -> None:
+        """grad += lambda_w * (1 - mask) * weight."""
+        lambda_w = float(self.hyper["lambda_w"])
+        if lambda_w and not _native.decay(weight, mask, grad, lambda_w):
+            pruned = torch.where(mask, weight.new_zeros(()), weight)
+            grad.add_(pruned.to(grad.dtype), alpha=lambda_w)

@@ -1,0 +1,115 @@
+"""Sparse architecture divergence (SAD): how many weights enter or leave the network while it trains.
+
+Two quantities, kept apart: the *flips* of each optimizer step (and their running sum), and the SAD of two snapshots,
+SAD(i, j) = L1 distance of the binary masks after steps i and j.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["SAD"]
+
+
+def _pack(mask: Tensor) -> Tensor:
+    """bool of any shape -> uint8, eight mask entries a byte, on the CPU."""
+    flat = mask.detach().reshape(-1).to("cpu", torch.uint8)
+    flat = torch.nn.functional.pad(flat, (0, -flat.numel() % 8)).reshape(-1, 8)
+    return (flat << torch.arange(8, dtype=torch.uint8)).sum(1, dtype=torch.uint8)
+
+
+_ONES = torch.tensor([i.bit_count() for i in range(256)], dtype=torch.int64)
+
+
+class SAD:
+    """Flips by step and layer, and snapshots of masks.
+
+    names: of the sparse weights. sizes: their numbers of elements. Counts stay on their device until they are read.
+    """
+
+    def __init__(self, names: list[str], sizes: list[int]) -> None:
+        self.names = names
+        self.sizes = sizes
+        self._done = torch.zeros((0, len(names)), dtype=torch.int64)
+        self._pending: list[list[int | Tensor]] = []
+        self.snapshots: dict[int, list[Tensor]] = {}
+
+    # -- writing ------------------------------------------------------------------------------------------------
+    def append(self, flips: list[int | Tensor]) -> None:
+        """Add one optimizer step: the flips of each layer."""
+        self._pending.append(flips)
+
+    def take_snapshot(self, step: int, masks: list[Tensor]) -> None:
+        """Keep the masks after `step` optimizer steps, packed to bits."""
+        self.snapshots[step] = [_pack(mask) for mask in masks]
+
+    # -- reading ------------------------------------------------------------------------------------------------
+    @property
+    def table(self) -> Tensor:
+        """int64 (steps, layers): flips of each step and layer."""
+        if self._pending:
+            rows = [
+                torch.stack(
+                    [f.reshape(()).to("cpu", torch.int64) if isinstance(f, Tensor) else torch.tensor(f) for f in row]
+                )
+                if any(isinstance(f, Tensor) for f in row)
+                else torch.tensor(row, dtype=torch.int64)
+                for row in self._pending
+            ]
+            self._done = torch.cat([self._done, torch.stack(rows)])
+            self._pending = []
+        return self._done
+
+    @property
+    def total(self) -> int:
+        """Flips summed over all steps and layers."""
+        return int(self.table.sum())
+
+    @property
+    def per_layer(self) -> dict[str, int]:
+        """Flips summed over all steps, by layer."""
+        return dict(zip(self.names, self.table.sum(0).tolist(), strict=True))
+
+    @property
+    def history(self) -> list[int]:
+        """Flips of each step, summed over layers."""
+        steps: list[int] = self.table.sum(1).tolist()
+        return steps
+
+    @property
+    def weights(self) -> int:
+        """Number of weights under the masks."""
+        return sum(self.sizes)
+
+    @property
+    def per_weight(self) -> float:
+        """`total` divided by the number of weights: how often the average weight changed sides."""
+        return self.total / self.weights if self.weights else 0.0
+
+    def between_per_layer(self, i: int, j: int) -> dict[str, int]:
+        """SAD(i, j) by layer. Raises KeyError if no snapshot was taken after step i or j."""
+        for step in (i, j):
+            if step not in self.snapshots:
+                raise KeyError(f"no snapshot after step {step}; there are: {sorted(self.snapshots)}")
+        pairs = zip(self.names, self.snapshots[i], self.snapshots[j], strict=True)
+        return {name: int(_ONES[(a ^ b).long()].sum()) for name, a, b in pairs}
+
+    def between(self, i: int, j: int) -> int:
+        """SAD(i, j): L1 distance of the masks after steps i and j, over all layers. Raises KeyError as above."""
+        return sum(self.between_per_layer(i, j).values())
+
+    # -- resume -------------------------------------------------------------------------------------------------
+    def state_dict(self) -> dict[str, object]:
+        """Tensors, lists and numbers only."""
+        return {"table": self.table.clone(), "snapshots": {k: list(v) for k, v in self.snapshots.items()}}
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        """Take over the history of an earlier run. Raises ValueError if it has another number of layers."""
+        table, snapshots = state["table"], state["snapshots"]
+        assert isinstance(table, Tensor)
+        assert isinstance(snapshots, dict)
+        if table.shape[1] != len(self.names):
+            raise ValueError(f"the saved SAD has {table.shape[1]} layers, this model has {len(self.names)}")
+        self._done, self._pending = table.clone(), []
+        self.snapshots = {int(k): list(v) for k, v in snapshots.items()}
