@@ -64,6 +64,10 @@ class Run:
         self._handle = handle
         self._beat = beat or (lambda **_: None)
         self._last_save = time.monotonic()
+        self.intervals: list[float] = []
+        self._elapsed_before = 0.0
+        self._begun = self._last_step = time.perf_counter()
+        self._ended: float | None = None
         rng.seed_all(spec.seed, "update", 0)
 
     # -- randomness ---------------------------------------------------------------------------------------------
@@ -88,12 +92,27 @@ class Run:
         Raises NonFiniteError if the loss is NaN or infinite.
         """
         value = float(loss)
+        now = time.perf_counter()
+        self.intervals.append(now - self._last_step)
+        self._last_step = now
         self.updates += 1
         if not math.isfinite(value):
             raise NonFiniteError(f"the training loss is {value} at step {self.updates} of phase {self.phase}")
         self.curve.append((value, float(lr)))
+        if self._handle is not None and self.updates & (self.updates - 1) == 0:
+            self._handle.snapshot()  # after 1, 2, 4, 8, ... steps: dense where much moves, few in all
         rng.seed_all(self.spec.seed, "update", self.updates)
         self._beat(phase=self.phase, step=self.updates, total=total, loss=value)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of training in this phase, those of an interrupted attempt up to its checkpoint included."""
+        end = time.perf_counter() if self._ended is None else self._ended
+        return self._elapsed_before + end - self._begun
+
+    def finish(self) -> None:
+        """The phase is over: `elapsed` stands still. Called by the worker."""
+        self._ended = time.perf_counter()
 
     def alive(self) -> None:
         """Say that a long part without optimizer steps (evaluation, say) is still going on."""
@@ -110,6 +129,7 @@ class Run:
         return {
             "updates": self.updates,
             "curve": [list(c) for c in self.curve],
+            "elapsed": self.elapsed,
             "handle": None if self._handle is None else self._handle.state_dict(),
         }
 
@@ -117,6 +137,8 @@ class Run:
         """Continue where `state` was taken. Load the model's weights before this, not after."""
         self.updates = int(state["updates"])
         self.curve = [(float(a), float(b)) for a, b in state["curve"]]
+        self._elapsed_before = float(state["elapsed"])
+        self._begun = self._last_step = time.perf_counter()
         if self._handle is not None:
             self._handle.load_state_dict(state["handle"])
         rng.seed_all(self.spec.seed, "update", self.updates)

@@ -20,6 +20,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from nmbench.cache import cache_dir
+
 __all__ = ["Result", "apply", "available_for", "decay", "library", "update", "why_not"]
 
 _SOURCE = Path(__file__).with_name("nm.c")
@@ -42,13 +44,6 @@ class Result(ctypes.Structure):
     flips: int
     nonfinite: int
     checksum: int
-
-
-def cache_dir() -> Path:
-    """Where compiled code and task descriptions are kept: NMBENCH_CACHE, else the user's cache folder."""
-    if given := os.environ.get("NMBENCH_CACHE"):
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nmbench"
 
 
 def _processor() -> str:

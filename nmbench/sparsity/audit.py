@@ -133,6 +133,8 @@ def audit(
         ValueError: a bad pattern, or a layer that is not there.
     """
     p = NMPattern.parse(pattern)
+    once = layers is None or callable(layers) or isinstance(layers, str)
+    layers = layers if once else list(layers)  # type: ignore[arg-type, assignment] # an iterator is read only once
     lines = _lines_of(layers)
     if isinstance(model_or_state_dict, nn.Module):
         tensors: Mapping[str, Any] = dict(model_or_state_dict.named_parameters(remove_duplicate=False))

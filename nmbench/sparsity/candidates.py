@@ -83,8 +83,10 @@ def find_weights(model: nn.Module) -> list[Weight]:
             grouping, reason = _grouping(module, key)
             weight = found.setdefault(id(parameter), Weight(name, parameter, grouping, reason))
             weight.uses.append((module, key))
-            if weight.grouping != grouping:  # tied to a use that is grouped otherwise, or not at all
+            if weight.grouping is not None and weight.grouping != grouping:  # grouped otherwise there, or not at all
                 weight.grouping, weight.reason = None, f"tied to {name}, which is {reason or 'grouped otherwise'}"
+            elif weight.grouping is None and grouping is not None and "tied to" not in weight.reason:
+                weight.reason += f", tied to {name}"
     return list(found.values())
 
 

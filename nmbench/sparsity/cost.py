@@ -113,9 +113,9 @@ class _MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name == "convolution":
             inputs, weight, transposed = args[0], args[1], args[6]
             self._add((inputs if transposed else out).numel() * weight[0].numel(), weight)
-        elif name in ("mm", "bmm"):
+        elif name in ("mm", "bmm", "mv", "dot"):
             self._add(_matmul(out, args[0]), args[1], args[0])
-        elif name in ("addmm", "baddbmm"):
+        elif name in ("addmm", "baddbmm", "addmv"):
             self._add(_matmul(out, args[1]), args[2], args[1])
         elif name.startswith("_scaled_dot_product") and "backward" not in name:
             self._add(_attention(*args[:3]))

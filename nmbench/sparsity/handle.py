@@ -65,7 +65,7 @@ class Handle:
             return
         for weight in self._weights:
             if rule == HOLD and self._rule != HOLD:
-                weight.ensure_current()
+                weight.refresh()  # unconditionally: a change through .data is not known here
                 weight.bake()
             weight.rule = rule
             weight.drop_cache()
@@ -88,9 +88,29 @@ class Handle:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"bind() needs a torch.optim.Optimizer, not {type(optimizer).__name__}")
         self._hooks = [
-            optimizer.register_step_pre_hook(lambda opt, args, kwargs: self.before_step(opt)),
-            optimizer.register_step_post_hook(lambda opt, args, kwargs: self.step()),
+            optimizer.register_step_pre_hook(self._before),
+            optimizer.register_step_post_hook(self._after),
         ]
+
+    def _before(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        closure = kwargs.get("closure") or (args[1] if len(args) > 1 else None)
+        if closure is None:
+            return self.before_step(optimizer)
+
+        def with_term() -> Any:
+            loss = closure()  # the gradients are made in here, so the term comes after it, at each evaluation
+            self._applied.clear()
+            self.before_step(optimizer)
+            return loss
+
+        return (optimizer, with_term), {k: v for k, v in kwargs.items() if k != "closure"}
+
+    def _after(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        found_inf = getattr(optimizer, "found_inf", None)  # set by GradScaler while a fused optimizer steps
+        if found_inf is not None and bool(found_inf):
+            self._applied.clear()  # the kernel skipped the update: no step was done
+        else:
+            self.step()
 
     def unbind(self) -> None:
         """Take the hooks off the optimizer again."""
@@ -157,7 +177,7 @@ class Handle:
     def snapshot(self) -> None:
         """Keep the current masks for `sad.between`, under the number of steps done."""
         for weight in self._weights:
-            weight.ensure_current()
+            weight.refresh()
         self.sad.take_snapshot(self.steps, [weight.mask for weight in self._weights])
 
     @property

@@ -56,7 +56,8 @@ def physical_layout(weight: Tensor, grouping: Grouping, axis: Axis) -> tuple[int
         return None
     if grouping.dim == 0:  # dimension 0 is outermost here too, and the order inside `inner` does not matter
         return grouping.logical(weight.shape, axis)
-    return weight.numel() // weight.shape[1], weight.shape[1], 1
+    size = weight.shape[1] // grouping.groups
+    return weight.numel() // size, size, 1
 
 
 def torch_mask(weight: Tensor, pattern: NMPattern, grouping: Grouping) -> Tensor:
@@ -111,6 +112,8 @@ def nm_mask(weight: Tensor, pattern: PatternLike, *, dim: int = 1, groups: int =
     p = NMPattern.parse(pattern)
     if not weight.dtype.is_floating_point:
         raise ValueError(f"nm_mask needs a floating-point weight, not {weight.dtype}")
+    if dim not in (0, 1):
+        raise ValueError(f"nm_mask: dim must be 0 or 1, not {dim!r}")
     if p.axis == "input" and weight.dim() <= dim:
         raise ValueError(f"nm_mask: a weight of shape {tuple(weight.shape)} has no dimension {dim} to group")
     if groups < 1 or (p.axis == "input" and weight.shape[dim] % groups):

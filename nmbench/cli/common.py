@@ -1,0 +1,74 @@
+"""What several verbs share: options, and from a matrix name to its cells."""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nmbench.cell import Cell
+from nmbench.errors import UsageError
+from nmbench.matrix import Matrix, cells, load
+from nmbench.registry import Catalogue, catalogue
+from nmbench.store import Store
+
+__all__ = ["MatrixName", "Only", "Plugins", "Results", "Seeds", "Selection", "select"]
+
+MatrixName = Annotated[str, typer.Argument(help="Name of a shipped matrix, or a path to a .toml file.")]
+Results = Annotated[Path, typer.Option("--results", envvar="NMBENCH_RESULTS", help="Folder of all results.")]
+Plugins = Annotated[Path | None, typer.Option("--plugins", help="A folder of task files to take in too.")]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--only", help="Only cells whose id begins so, or whose label matches (a word or a * pattern)."),
+]
+Seeds = Annotated[str | None, typer.Option("--seeds", help="Instead of the matrix' seeds: 0,1,2 or 0-5.")]
+Data = Annotated[Path, typer.Option("--data", envvar="NMBENCH_DATA", help="Folder of all data sets.")]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A matrix, what is installed, the chosen cells, and where their results lie."""
+
+    matrix: Matrix
+    catalogue: Catalogue
+    cells: list[Cell]
+    store: Store
+
+
+def _parse_seeds(text: str) -> list[int]:
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
+            raise UsageError(f"--seeds {text!r}: write 0,1,2 or 0-5")
+        seeds += range(int(first), int(last or first) + 1)
+    return seeds
+
+
+def _matches(cell: Cell, text: str) -> bool:
+    if len(text) >= 4 and cell.id.startswith(text):
+        return True
+    return fnmatch.fnmatchcase(cell.label, text) or text in cell.label or fnmatch.fnmatchcase(cell.slug, text)
+
+
+def select(
+    name: str, results: Path, only: list[str] | None = None, seeds: str | None = None, plugins: Path | None = None
+) -> Selection:
+    """The cells that the options choose. Raises UsageError if there are none."""
+    matrix = load(name)
+    if seeds is not None:
+        chosen = _parse_seeds(seeds)
+        matrix.seeds = chosen
+        for grid in matrix.grid:
+            grid.seeds = None
+    known = catalogue(plugins)
+    found = cells(matrix, known)
+    for text in only or []:
+        if not any(_matches(cell, text) for cell in found):
+            raise UsageError(f"--only {text!r} fits no cell of {matrix.name}; `nmbench plan {name}` lists them")
+    if only:
+        found = [cell for cell in found if any(_matches(cell, text) for text in only)]
+    return Selection(matrix, known, found, Store(results, matrix.name))

@@ -1,0 +1,29 @@
+"""`nmbench plan M`: the cells that a run would do, and which are done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from nmbench.cli.common import MatrixName, Only, Plugins, Results, Seeds, select
+
+
+def plan(
+    matrix: MatrixName,
+    results: Results = Path("results"),
+    only: Only = None,
+    seeds: Seeds = None,
+    plugins: Plugins = None,
+) -> None:
+    """List the cells of a matrix, dense twins included, without running anything.
+
+    Example: nmbench plan quick
+    """
+    chosen = select(matrix, results, only, seeds, plugins)
+    done = 0
+    for cell in chosen.cells:
+        state = chosen.store.state(cell)
+        done += state.done
+        typer.echo(f"{cell.id}  {state.status:<11}  {cell.label}")
+    typer.echo(f"{len(chosen.cells)} cells, {done} done, {len(chosen.cells) - done} to run")

@@ -1,0 +1,120 @@
+"""`nmbench run M`: run what is not done."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from nmbench.cell import Cell
+from nmbench.cli.common import Data, MatrixName, Only, Plugins, Results, Seeds, Selection, select
+from nmbench.cli.prepare import fingerprints
+from nmbench.environment import gpus
+from nmbench.errors import UsageError, nearest
+from nmbench.progress import progress_for
+from nmbench.record import STATUSES
+from nmbench.scheduler import Options, Scheduler, code_hash
+from nmbench.store import CellState
+
+
+def _stale(state: CellState, code: str, fingerprint: str | None) -> bool:
+    record = state.record or {}
+    if record.get("environment", {}).get("code") != code:
+        return True
+    return fingerprint is not None and record.get("data", {}).get("fingerprint") != fingerprint
+
+
+def _wanted(chosen: Selection, rerun: str | None, data: Path) -> list[Cell]:
+    """The cells to run: those not done; or with --rerun, those of one kind."""
+    states = [chosen.store.state(cell) for cell in chosen.cells]
+    if rerun is None:
+        return [state.cell for state in states if not state.done]
+    if rerun != "stale":
+        return [state.cell for state in states if state.status == rerun]
+    done = [state for state in states if state.done]
+    prints = fingerprints([state.cell for state in done], chosen.catalogue.tasks, data)
+    codes = {name: code_hash(plugin) for name, plugin in chosen.catalogue.tasks.items()}
+    return [s.cell for s in done if _stale(s, codes[s.cell.task], prints.get(s.cell.id))]
+
+
+def _command(matrix: str, results: Path, data: Path, plugins: Path | None) -> str:
+    """The command as a person would type it again, options at their defaults left out."""
+    parts = ["nmbench", "run", matrix]
+    if results != Path("results"):
+        parts += ["--results", _short(results)]
+    if data != Path("data"):
+        parts += ["--data", _short(data)]
+    if plugins is not None:
+        parts += ["--plugins", _short(plugins)]
+    return shlex.join(parts)
+
+
+def _short(path: Path) -> str:
+    # records hold no absolute paths: they would tell user names, and mean nothing elsewhere
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else path.name if path.is_absolute() else str(path)
+
+
+def run(
+    matrix: MatrixName,
+    results: Results = Path("results"),
+    data: Data = Path("data"),
+    only: Only = None,
+    seeds: Seeds = None,
+    workers: Annotated[int, typer.Option(min=0, help="Cells at a time; 0 fits the machine.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    rerun: Annotated[
+        str | None, typer.Option(help="Only cells that ended so (a status), or `stale`: done with other code or data.")
+    ] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds a cell may take.")] = None,
+    hang: Annotated[float | None, typer.Option(help="Seconds a cell may give no sign of life.")] = None,
+    plugins: Plugins = None,
+    trace: Annotated[bool, typer.Option("--trace-batches", help="Keep a checksum of each training batch.")] = False,
+) -> None:
+    """Run every cell of a matrix that is not done; again does only what is left.
+
+    Example: nmbench run quick --workers 2
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--device {device!r}: use auto, cpu or cuda")
+    if device == "cuda" and not gpus():
+        raise UsageError("--device cuda: no NVIDIA GPU is visible here")
+    if rerun is not None and rerun not in (kinds := (*STATUSES, "stale", "unfinished", "unreadable")):
+        raise UsageError(f"--rerun {rerun!r}: no such kind{nearest(rerun, kinds)}")
+    chosen = select(matrix, results, only, seeds, plugins)
+    console = Console(stderr=False)
+    with chosen.store.lock():
+        cells = _wanted(chosen, rerun, data)
+        done = len(chosen.cells) - len(cells)
+        if not cells:
+            console.print(f"{chosen.matrix.name}: nothing to do, {done} cells are done", highlight=False)
+            return
+        options = Options(
+            workers,
+            device,
+            timeout if timeout is not None else chosen.matrix.timeout,
+            hang if hang is not None else chosen.matrix.hang,
+            data,
+            trace,
+            _command(matrix, results, data, plugins),
+        )
+        # the scheduler sees Ctrl-C as KeyboardInterrupt wherever it is; SIGTERM (a batch system) is the same wish
+        signal.signal(signal.SIGTERM, _as_interrupt)
+        records = Scheduler(chosen.store, chosen.catalogue.tasks, options, progress_for(console)).run(cells)
+    failed = sum(record["status"] != "ok" for record in records)
+    console.print(
+        f"{chosen.matrix.name}: {len(records) - failed} done now, {done} before, {failed} failed; "
+        f"`nmbench report {matrix}` makes the report",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if failed:
+        raise typer.Exit(1)
+
+
+def _as_interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,19 @@
+"""Errors that are told to a person in one or two lines, without a traceback."""
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["UsageError", "nearest"]
+
+
+class UsageError(Exception):
+    """What is wrong, where, and what to do. The command line prints it and exits with status 2."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """ "; did you mean 'x'?" for the nearest known name, else the list of them."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, 1)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; there are: {', '.join(names)}" if names else ""

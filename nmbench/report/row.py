@@ -1,0 +1,135 @@
+"""One record becomes one flat row of the frame.
+
+COLUMNS      every fixed column with its pandas dtype
+flatten      record -> row; raises UnreadableRecord if a value is not of the kind that the schema promises
+canonical    JSON text in canonical form: equal settings give equal text
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nmbench.record import Record, UnreadableRecord
+from nmbench.report.fields import canonical, check_lists, flag, integer, number, section, text
+
+__all__ = ["COLUMNS", "flatten"]
+
+#: fixed columns of the frame in their order; `metric.<name>` columns (float64) follow them
+COLUMNS = {
+    "matrix": "string",
+    "task": "string",
+    "model": "string",
+    "scale": "string",
+    "train": "string",
+    "init": "string",
+    "pattern": "string",
+    "method": "string",
+    "hyper": "string",
+    "seed": "Int64",
+    "cell_id": "string",
+    "attempt": "Int64",
+    "status": "string",
+    "density": "float64",
+    "primary_metric": "string",
+    "primary_value": "float64",
+    "primary_unit": "string",
+    "higher_is_better": "boolean",
+    "margin": "float64",
+    "sad_pattern": "string",
+    "sad_total": "Int64",
+    "sad_per_weight": "float64",
+    "macs_dense": "Int64",
+    "macs_effective": "Int64",
+    "bytes_dense": "Int64",
+    "bytes_compressed": "Int64",
+    "parameters": "Int64",
+    "nonzeros": "Int64",
+    "training_passes": "float64",
+    "train_s": "float64",
+    "step_ms_median": "float64",
+    "alone": "boolean",
+    "resumed": "boolean",
+    "error_kind": "string",
+    "error_message": "string",
+    "command": "string",
+    "python": "string",
+    "torch": "string",
+    "cpu": "string",
+    "gpu": "string",
+    "commit": "string",
+    "dirty": "boolean",
+    "data_fingerprint": "string",
+    "path": "string",
+}
+
+
+def flatten(record: Record, path: str) -> dict[str, Any]:
+    """The row of one record in the current schema; `path` is that of its attempt folder.
+
+    Raises UnreadableRecord if a section or a value is not of the kind that the schema promises.
+    """
+    check_lists(record)
+    row: dict[str, Any] = dict.fromkeys(COLUMNS)
+    row.update(_identity(record), path=path)
+    row.update(_quality(record))
+    row.update(_numbers(record))
+    row.update(_surroundings(record))
+    return row
+
+
+def _identity(record: Record) -> dict[str, Any]:
+    cell = section(record, "cell")
+    row: dict[str, Any] = {key: text(cell, key) for key in ("task", "model", "scale", "pattern", "method")}
+    if missing := [key for key, value in row.items() if value is None]:
+        raise UnreadableRecord(f"the cell has no {', '.join(missing)}")
+    row["train"], row["hyper"] = canonical(section(cell, "train")), canonical(section(cell, "hyper"))
+    row["init"] = text(cell, "init") or ""
+    row["seed"] = integer(cell, "seed")
+    row["attempt"] = integer(record, "attempt")
+    for key in ("matrix", "cell_id", "status", "command"):
+        row[key] = text(record, key)
+    return row
+
+
+def _quality(record: Record) -> dict[str, Any]:
+    metrics = section(record, "metrics")
+    row: dict[str, Any] = {f"metric.{name}": number(metrics, name) for name in metrics}
+    infos = record.get("metric_info") or []
+    if infos:
+        if not isinstance(infos, list) or not isinstance(infos[0], dict):
+            raise UnreadableRecord("metric_info is not a list of objects")
+        first = infos[0]
+        row["primary_metric"] = text(first, "name")
+        row["primary_unit"] = text(first, "unit") or ""
+        row["primary_value"] = row.get(f"metric.{row['primary_metric']}")
+        row["higher_is_better"] = bool(first.get("higher_is_better", True))
+        row["margin"] = number(first, "margin") or 0.0
+    return row
+
+
+def _numbers(record: Record) -> dict[str, Any]:
+    sad, cost, timings = (section(record, key) for key in ("sad", "cost", "timings"))
+    total, weights = integer(sad, "total"), number(sad, "weights")
+    row: dict[str, Any] = {
+        "density": number(section(record, "audit"), "density"),
+        "sad_pattern": text(sad, "pattern"),
+        "sad_total": total,
+        "sad_per_weight": total / weights if total is not None and weights else None,
+        "training_passes": number(cost, "training_passes"),
+        "train_s": number(timings, "train_s"),
+        "step_ms_median": number(timings, "step_ms_median"),
+        "alone": flag(timings, "alone"),
+        "resumed": flag(timings, "resumed"),
+    }
+    for key in ("macs_dense", "macs_effective", "bytes_dense", "bytes_compressed", "parameters", "nonzeros"):
+        row[key] = integer(cost, key)
+    return row
+
+
+def _surroundings(record: Record) -> dict[str, Any]:
+    environment, error = section(record, "environment"), section(record, "error")
+    row: dict[str, Any] = {key: text(environment, key) for key in ("python", "torch", "cpu", "gpu", "commit")}
+    row["dirty"] = flag(environment, "dirty")
+    row["data_fingerprint"] = text(section(record, "data"), "fingerprint")
+    row["error_kind"], row["error_message"] = text(error, "kind"), text(error, "message")
+    return row

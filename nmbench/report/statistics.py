@@ -1,0 +1,99 @@
+"""The comparison of a sparse model with its dense twin, over seeds.
+
+    paired       paired differences, their 95 % interval, and the verdict read off it
+    Comparison   what `paired` returns
+
+The interval and the verdict speak about the spread between seeds, and about nothing else: not about another data set,
+another schedule or better-tuned hyper-parameters, nor about one given model. They are not corrected for the number of
+rows in a table: of forty methods that in truth equal the dense model, one will be called better by chance alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+__all__ = ["CONFIDENCE", "Comparison", "paired"]
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A paired comparison over seeds, in the metric's unit.
+
+    Attributes:
+        n: pairs that were compared.
+        difference: mean of sparse - dense (NaN for n = 0); positive means a larger value, not a better one.
+        sd: standard deviation of the differences (n - 1 in the denominator), None for n < 2.
+        interval: 95 % t interval of the mean difference, None for n < 2.
+        verdict: "better", "not worse", "worse" or "undecided", from n = 2 on. "undecided (1 seed)" and
+            "no dense twin" say why nothing can be read. "undecided (no spread)": all differences are the same and
+            not zero, as coarse metrics give; the interval has no width then, which is no evidence.
+        dropped: pairs left out because a value was missing or not finite.
+    """
+
+    n: int
+    difference: float
+    sd: float | None
+    interval: tuple[float, float] | None
+    verdict: str
+    dropped: int = 0
+
+
+def paired(
+    sparse: Sequence[float], dense: Sequence[float], higher_is_better: bool = True, margin: float = 0.0
+) -> Comparison:
+    """Compare the values of one seed each, pair by pair; `margin` >= 0 is in the metric's unit.
+
+    Read off the 95 % interval of the mean difference, turned so that positive is good:
+        better      all of it is above 0
+        not worse   all of it is above -margin (also when all of it is below 0: worse, but by less than the margin)
+        worse       all of it is below 0, and it reaches -margin or beyond
+        undecided   anything else: the seeds do not tell
+    Equal values in every pair (a pattern with N = M, say) are "not worse", also with margin 0.
+
+    It does not show that two models are equal: "undecided" is not "no difference", and "not worse" depends on the
+    margin that was declared before. It takes the differences as normal, which few seeds cannot check, and it knows
+    nothing about the noise of the test set, which all seeds share.
+    Raises ValueError if the lengths differ or the margin is negative or not finite.
+    """
+    if len(sparse) != len(dense):
+        raise ValueError(f"{len(sparse)} sparse values cannot be paired with {len(dense)} dense ones")
+    if not (math.isfinite(margin) and margin >= 0):
+        raise ValueError(f"a margin is finite and not negative, got {margin}")
+    pairs = [(s, d) for s, d in zip(sparse, dense, strict=True) if math.isfinite(s) and math.isfinite(d)]
+    n, dropped = len(pairs), len(sparse) - len(pairs)
+    if n == 0:
+        return Comparison(0, math.nan, None, None, "no dense twin", dropped)
+    differences = np.array([s - d for s, d in pairs], dtype=float)
+    mean = float(differences.mean())
+    if n == 1:
+        return Comparison(1, mean, None, None, "undecided (1 seed)", dropped)
+    sd = float(differences.std(ddof=1))
+    # subtraction leaves rounding noise of this order, which is no spread
+    noise = 1e-12 * max(max(abs(s), abs(d)) for s, d in pairs)
+    if sd <= noise and abs(mean) > noise:
+        return Comparison(n, mean, sd, (mean, mean), "undecided (no spread)", dropped)
+    interval = (0.0, 0.0) if sd <= noise else _t_interval(differences)
+    return Comparison(n, mean, sd, interval, _verdict(interval, higher_is_better, margin), dropped)
+
+
+def _t_interval(differences: np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[float, float]:
+    """Student's t interval of the mean."""
+    scale = stats.sem(differences)
+    low, high = stats.t.interval(CONFIDENCE, len(differences) - 1, loc=differences.mean(), scale=scale)
+    return float(low), float(high)
+
+
+def _verdict(interval: tuple[float, float], higher_is_better: bool, margin: float) -> str:
+    low, high = interval if higher_is_better else (-interval[1], -interval[0])
+    if low > 0:
+        return "better"
+    if low > -margin or low == high == 0:
+        return "not worse"
+    return "worse" if high < 0 else "undecided"

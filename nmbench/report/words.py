@@ -1,0 +1,122 @@
+"""Numbers and strangers' text as they stand in a markdown table.
+
+table      rows -> a GitHub table
+text       plain text that cannot break the table or the page
+code       the same as inline code
+label      a method with its settings
+number, signed, si, binary, plural, number_word    numbers for people
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+
+from tabulate import tabulate
+
+__all__ = [
+    "NBSP",
+    "binary",
+    "code",
+    "label",
+    "number",
+    "number_word",
+    "percent",
+    "plural",
+    "short",
+    "si",
+    "signed",
+    "table",
+    "text",
+]
+
+#: a space at which a table cell is not wrapped
+NBSP = "\N{NO-BREAK SPACE}"
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], align: str = "") -> str:
+    """A GitHub table. `align` has one of "l", "r", "c" a column; left where it ends. The cells are markdown already."""
+    names = {"l": "left", "r": "right", "c": "center"}
+    alignment = [names[letter] for letter in align.ljust(len(headers), "l")]
+    return tabulate(rows, headers, tablefmt="pipe", colalign=alignment, disable_numparse=True)
+
+
+def text(value: object) -> str:
+    """`value` on one line with everything escaped that markdown or HTML would read."""
+    line = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    # an underscore inside a word is no emphasis, and lambda_w is easier to read than lambda\\_w
+    return re.sub(r"[\\`*\[\]|~$#]|(?<!\w)_|_(?!\w)", r"\\\g<0>", line)
+
+
+def code(value: object) -> str:
+    """`value` on one line as inline code for a table cell."""
+    line = " ".join(str(value).split())
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
+    pad = " " if "`" in line else ""
+    # GitHub takes the backslash away inside a table, also in code
+    return f"{fence}{pad}{line}{pad}{fence}".replace("|", "\\|") if line else ""
+
+
+def short(value: str, length: int = 160) -> str:
+    """The first non-empty line of `value`, cut at `length` characters with an ellipsis."""
+    line = next((line.strip() for line in value.splitlines() if line.strip()), "")
+    return line if len(line) <= length else line[: length - 1].rstrip() + "…"
+
+
+def label(method: str, hyper: str) -> str:
+    """A method and, in brackets, its settings where they are not the default ones; `hyper` is canonical JSON."""
+    settings = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in _items(hyper)]
+    return f"{method} ({', '.join(settings)})" if settings else method
+
+
+def _items(hyper: str) -> list[tuple[str, object]]:
+    return list(json.loads(hyper).items())
+
+
+def number(value: float, decimals: int) -> str:
+    """With fixed decimals; never a negative zero."""
+    return f"{round(value, decimals) + 0.0:.{decimals}f}"
+
+
+def signed(value: float, decimals: int) -> str:
+    """With its sign, zero without one."""
+    rounded = round(value, decimals) + 0.0
+    return f"{rounded:+.{decimals}f}" if rounded else f"{rounded:.{decimals}f}"
+
+
+def si(value: float) -> str:
+    """Three digits and a factor of 1000, as 1.23 G with a space that does not break."""
+    return _scaled(value, 1000.0, ("", "k", "M", "G", "T", "P"))
+
+
+def binary(value: float) -> str:
+    """Bytes with three digits and a factor of 1024, as 1.23 MiB with a space that does not break."""
+    return _scaled(value, 1024.0, ("B", "KiB", "MiB", "GiB", "TiB"))
+
+
+def _scaled(value: float, base: float, units: Sequence[str]) -> str:
+    step = 0
+    # 999.9 would be printed as 1000 of its unit, hence a little below the base
+    while abs(value) >= base * 0.9995 and step < len(units) - 1:
+        value, step = value / base, step + 1
+    if step == 0:
+        return f"{value:.0f}{NBSP}{units[0]}".rstrip(NBSP)
+    decimals = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
+    return f"{value:.{decimals}f}{NBSP}{units[step]}"
+
+
+def percent(share: float, digits: int = 3) -> str:
+    """A share as a percentage with so many significant digits; the space does not break."""
+    return f"{100 * share:.{digits}g}{NBSP}%"
+
+
+def number_word(count: int) -> str:
+    """A count as it may begin a sentence: One ... Nine, then digits."""
+    words = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
+    return words[count] if count < len(words) else str(count)
+
+
+def plural(count: int, noun: str) -> str:
+    """A count with its noun: 1 cell, 2 cells."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,298 @@
+"""Runs cells, each in a worker process of its own session, and turns every ending into a record.
+
+The scheduler imports no task and no torch. It watches heartbeats, enforces time limits, ends whole process groups,
+and writes the record of a worker that died. A signal or a killed parent loses nothing that was finished.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from nmbench.cell import Cell
+from nmbench.environment import describe, gpus
+from nmbench.record import SCHEMA_VERSION, Record, UnreadableRecord
+from nmbench.registry import Plugin, source_hash
+from nmbench.store import Store, read_record, write_json
+
+__all__ = ["Options", "Progress", "Scheduler", "code_hash"]
+
+_GRACE = 4.0  # seconds between asking a worker to stop and killing its process group
+#: endings after which the resume state is worth keeping: the same training may still succeed
+_RESUMABLE = {"interrupted", "crash", "timeout", "hang", "oom"}
+
+
+@dataclass
+class Options:
+    """How to run. workers 0: as many as fit the machine; device "auto", "cpu" or "cuda"."""
+
+    workers: int = 0
+    device: str = "auto"
+    timeout: float | None = None
+    hang: float = 1800.0
+    data: Path = Path("data")
+    trace: bool = False
+    command: str = ""  # what reproduces a cell: f"{command} --only {id}"
+
+
+class Progress(Protocol):
+    """Shows what is going on."""
+
+    def begin(self, total: int, workers: int, threads: int) -> None:
+        """Cells will run."""
+
+    def started(self, cell: Cell) -> None:
+        """A worker took the cell."""
+
+    def beat(self, cell: Cell, heartbeat: dict[str, Any]) -> None:
+        """What the worker said last: stage, step, total, loss."""
+
+    def ended(self, cell: Cell, record: Record, seconds: float) -> None:
+        """The cell has a record."""
+
+    def close(self) -> None:
+        """No more cells."""
+
+
+@dataclass
+class _Running:
+    cell: Cell
+    process: subprocess.Popen[bytes]
+    attempt: Path
+    work: Path
+    head: Record
+    slot: int
+    begun: float = field(default_factory=time.monotonic)
+    last_beat: float = field(default_factory=time.monotonic)
+    seen: float = 0.0
+    killed_for: str = ""
+    message: str = ""
+
+
+def code_hash(plugin: Plugin) -> str:
+    """Hash of nmbench's sources and of the plugin's: results of another hash are stale."""
+    return f"{source_hash('nmbench')}-{plugin.source}"
+
+
+class Scheduler:
+    """Runs a list of cells of one store."""
+
+    def __init__(self, store: Store, plugins: dict[str, Plugin], options: Options, progress: Progress) -> None:
+        self.store = store
+        self.plugins = plugins
+        self.options = options
+        self.progress = progress
+        found = gpus() if options.device in ("auto", "cuda") else []
+        self.gpus = [gpu["index"] for gpu in found]
+        self.device = "cuda" if options.device == "cuda" or self.gpus else "cpu"
+        self._running: dict[int, _Running] = {}
+        self._sources: dict[str, str] = {}
+
+    def _plan(self, count: int) -> tuple[int, int]:
+        """(workers, threads of each): one cell a GPU, or on the CPU all cores shared out."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        default = len(self.gpus) or 1 if self.device == "cuda" else cores
+        workers = max(1, min(self.options.workers or default, count))
+        return workers, max(1, cores // workers)
+
+    # -- the loop -----------------------------------------------------------------------------------------------
+    def run(self, cells: list[Cell]) -> list[Record]:
+        """Run all cells; their records. KeyboardInterrupt ends the workers, writes their records and passes on."""
+        workers, threads = self._plan(len(cells))
+        waiting = deque(cells)
+        free = list(range(workers))
+        records: list[Record] = []
+        self.progress.begin(len(cells), workers, threads)
+        try:
+            while waiting or self._running:
+                while waiting and free:
+                    cell = waiting.popleft()
+                    refused = self._refusal(cell)
+                    if refused is not None:
+                        records.append(refused)
+                        continue
+                    slot = free.pop(0)
+                    self._running[slot] = self._start(cell, slot, threads, workers == 1)
+                    self.progress.started(cell)
+                for slot in list(self._running):
+                    record = self._look(self._running[slot])
+                    if record is not None:
+                        records.append(record)
+                        del self._running[slot]
+                        free.append(slot)
+                time.sleep(0.05)
+        except KeyboardInterrupt:
+            self._stop_all()
+            raise
+        finally:
+            self.progress.close()
+        return records
+
+    # -- starting -----------------------------------------------------------------------------------------------
+    def _head(self, cell: Cell, number: int) -> Record:
+        plugin = self.plugins[cell.task]
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "matrix": self.store.matrix,
+            "cell": cell.to_dict(),
+            "cell_id": cell.id,
+            "attempt": number,
+            "plugin": {
+                "distribution": plugin.distribution,
+                "version": plugin.version,
+                "contract": plugin.declaration.get("contract"),
+            },
+            "metric_info": plugin.declaration.get("metrics", []),
+            "command": f"{self.options.command} --only {cell.id}",
+        }
+
+    def _refusal(self, cell: Cell) -> Record | None:
+        """A cell whose plugin cannot be used gets its record at once."""
+        plugin = self.plugins[cell.task]
+        if plugin.status == "ok":
+            return None
+        number, attempt = self.store.new_attempt(cell)
+        status = {"unavailable": "skipped", "import": "import"}.get(plugin.status, "invalid")
+        record = self._head(cell, number) | {"status": status}
+        record["error"] = {"kind": plugin.status, "message": plugin.reason, "traceback": None}
+        record["environment"] = describe(1, code_hash(plugin), self.device)
+        write_json(attempt / "record.json", record)
+        self.progress.ended(cell, record, 0.0)
+        return record
+
+    def _start(self, cell: Cell, slot: int, threads: int, alone: bool) -> _Running:
+        plugin = self.plugins[cell.task]
+        number, attempt = self.store.new_attempt(cell)
+        work = self.store.work_dir(cell)
+        (work / "heartbeat.json").unlink(missing_ok=True)
+        head = self._head(cell, number)
+        if cell.task not in self._sources:
+            self._sources[cell.task] = code_hash(plugin)
+        job = {
+            "head": head,
+            "cell": cell.to_dict(),
+            "reference": plugin.reference,
+            "attempt_dir": str(attempt.absolute()),
+            "work_dir": str(work),
+            "data_dir": str(self.options.data.absolute()),
+            "device": self.device,
+            "threads": threads,
+            "alone": alone,
+            "code": self._sources[cell.task],
+            "trace": self.options.trace,
+            "parent": os.getpid(),
+        }
+        write_json(work / "job.json", job)
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            environment[name] = str(threads)
+        environment["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+        environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)] if self.gpus else ""
+        with (attempt / "worker.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "nmbench.worker", "--job", str(work / "job.json")],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+        return _Running(cell, process, attempt, work, head, slot)
+
+    # -- watching -----------------------------------------------------------------------------------------------
+    def _look(self, running: _Running) -> Record | None:
+        """The cell's record if its worker has ended, else None (after enforcing the limits)."""
+        if running.process.poll() is not None:
+            return self._collect(running)
+        now = time.monotonic()
+        beat = running.work / "heartbeat.json"
+        try:
+            stamp = beat.stat().st_mtime_ns / 1e9
+            if stamp != running.seen:
+                running.seen, running.last_beat = stamp, now
+                self.progress.beat(running.cell, json.loads(beat.read_text()))
+        except (OSError, ValueError):
+            pass
+        limit = self.options.timeout
+        if limit is not None and now - running.begun > limit:
+            self._kill(running, "timeout", f"it took more than {limit:g} s")
+        elif now - running.last_beat > self.options.hang:
+            self._kill(running, "hang", f"no sign of life for {self.options.hang:g} s")
+        return None
+
+    def _kill(self, running: _Running, kind: str, message: str) -> None:
+        running.killed_for, running.message = kind, message
+        _signal_group(running.process, signal.SIGKILL)
+        running.process.wait()
+
+    def _collect(self, running: _Running) -> Record:
+        """Read the worker's record, or write one for it."""
+        _signal_group(running.process, signal.SIGKILL)  # ranks or loaders that outlived the worker
+        path = running.attempt / "record.json"
+        try:
+            record = read_record(path)
+        except UnreadableRecord:
+            record = self._record_for_the_dead(running)
+            write_json(path, record)
+        if record["status"] not in _RESUMABLE:
+            _remove(running.work)
+        self.progress.ended(running.cell, record, time.monotonic() - running.begun)
+        return record
+
+    def _record_for_the_dead(self, running: _Running) -> Record:
+        code = running.process.returncode
+        kind, message = running.killed_for or "crash", running.message
+        if not message:
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit status {code} and no record"
+            hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+            last = _last_line(running.attempt / "worker.log")
+            message = f"the worker process {how}{hint}" + (f"; it last printed: {last}" if last else "")
+        record = running.head | {"status": kind}
+        record["error"] = {"kind": kind, "message": message, "traceback": None}
+        seconds = round(time.monotonic() - running.begun, 3)
+        record["timings"] = {"total_s": seconds, "alone": False}
+        record["environment"] = describe(1, self._sources[running.cell.task], self.device)
+        return record
+
+    def _stop_all(self) -> None:
+        """Ctrl-C: ask all workers to stop, give them a few seconds, kill the rest, record them all."""
+        for running in self._running.values():
+            running.killed_for, running.message = "interrupted", "stopped by Ctrl-C"
+            _signal_group(running.process, signal.SIGTERM)
+        end = time.monotonic() + _GRACE
+        for running in self._running.values():
+            try:
+                running.process.wait(max(0.0, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                _signal_group(running.process, signal.SIGKILL)
+                running.process.wait()
+            self._collect(running)
+        self._running.clear()
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+def _last_line(path: Path) -> str:
+    try:
+        lines = path.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1][:200] if lines else ""
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
