@@ -5,15 +5,17 @@ from __future__ import annotations
 import fnmatch
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nmbench.cell import Cell
 from nmbench.errors import UsageError
-from nmbench.matrix import Matrix, cells, load
-from nmbench.registry import Catalogue, catalogue
-from nmbench.store import Store
+
+if TYPE_CHECKING:  # imported in `select`, so that --help need not wait for pydantic
+    from nmbench.cell import Cell
+    from nmbench.matrix import Matrix
+    from nmbench.registry import Catalogue
+    from nmbench.store import Store
 
 __all__ = ["MatrixName", "Only", "Plugins", "Results", "Seeds", "Selection", "select"]
 
@@ -58,6 +60,10 @@ def select(
     name: str, results: Path, only: list[str] | None = None, seeds: str | None = None, plugins: Path | None = None
 ) -> Selection:
     """The cells that the options choose. Raises UsageError if there are none."""
+    from nmbench.matrix import cells, load
+    from nmbench.registry import catalogue
+    from nmbench.store import Store
+
     matrix = load(name)
     if seeds is not None:
         chosen = _parse_seeds(seeds)

@@ -11,7 +11,6 @@ import typer
 from nmbench.cache import cache_dir
 from nmbench.cli.common import Plugins
 from nmbench.environment import cpu_name, gpus, versions
-from nmbench.registry import catalogue
 
 _OPTIONAL = {
     "torchvision": "classification: pip install 'nmbench[classification]'",
@@ -39,6 +38,8 @@ def doctor(plugins: Plugins = None) -> None:
     if os.environ.get("NMBENCH_NATIVE") == "0":
         fast = "switched off by NMBENCH_NATIVE=0"
     typer.echo(f"masks       {fast}; cache in {cache_dir()}")
+    from nmbench.registry import catalogue
+
     known = catalogue(plugins)
     for plugin in [*known.tasks.values(), *known.duplicates, *known.methods.values()]:
         if plugin.status == "ok":

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING
 
 from nmbench.cli.common import Plugins
-from nmbench.matrix import shipped
-from nmbench.registry import Plugin, catalogue
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from nmbench.registry import Plugin
 
 
 def _tasks(plugins: list[Plugin]) -> Table:
+    from rich.table import Table
+
     table = Table("task", "from", "status", "primary metric", "models", "scales", title="Tasks", title_justify="left")
     for plugin in plugins:
         told = plugin.declaration
@@ -29,6 +33,8 @@ def _tasks(plugins: list[Plugin]) -> Table:
 
 
 def _methods(plugins: list[Plugin]) -> Table:
+    from rich.table import Table
+
     table = Table("method", "from", "status", "hyper-parameters", "passes", title="Methods", title_justify="left")
     for plugin in plugins:
         told = plugin.declaration
@@ -44,6 +50,11 @@ def list_(plugins: Plugins = None) -> None:
 
     Example: nmbench list --plugins my_tasks/
     """
+    from rich.console import Console
+
+    from nmbench.matrix import shipped
+    from nmbench.registry import catalogue
+
     known = catalogue(plugins)
     console = Console()
     if not console.is_terminal:

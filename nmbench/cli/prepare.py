@@ -8,18 +8,22 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nmbench.cell import Cell, canonical
 from nmbench.cli.common import Data, MatrixName, Only, Plugins, Results, Seeds, select
-from nmbench.registry import Plugin
+
+if TYPE_CHECKING:
+    from nmbench.cell import Cell
+    from nmbench.registry import Plugin
 
 __all__ = ["fingerprints", "prepare"]
 
 
 def _key(cell: Cell) -> tuple[str, str, str, str]:
+    from nmbench.cell import canonical
+
     return cell.task, cell.model, cell.scale, canonical(dict(cell.train))
 
 

@@ -9,11 +9,12 @@ import typer
 
 from nmbench.cli.common import Results
 from nmbench.errors import UsageError
-from nmbench.matrix import load, shipped
 
 
 def _name(matrix: str, results: Path) -> str:
     """The matrix' name: of a shipped one, a file, or simply a folder of results."""
+    from nmbench.matrix import load, shipped
+
     if (results / matrix).is_dir() and not matrix.endswith(".toml"):
         return matrix
     if matrix in shipped() or matrix.endswith(".toml") or Path(matrix).is_file():

@@ -6,20 +6,19 @@ import os
 import shlex
 import signal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from nmbench.cell import Cell
 from nmbench.cli.common import Data, MatrixName, Only, Plugins, Results, Seeds, Selection, select
 from nmbench.cli.prepare import fingerprints
 from nmbench.environment import gpus
 from nmbench.errors import UsageError, nearest
-from nmbench.progress import progress_for
 from nmbench.record import STATUSES
-from nmbench.scheduler import Options, Scheduler, code_hash
-from nmbench.store import CellState
+
+if TYPE_CHECKING:
+    from nmbench.cell import Cell
+    from nmbench.store import CellState
 
 
 def _stale(state: CellState, code: str, fingerprint: str | None) -> bool:
@@ -31,6 +30,8 @@ def _stale(state: CellState, code: str, fingerprint: str | None) -> bool:
 
 def _wanted(chosen: Selection, rerun: str | None, data: Path) -> list[Cell]:
     """The cells to run: those not done; or with --rerun, those of one kind."""
+    from nmbench.scheduler import code_hash
+
     states = [chosen.store.state(cell) for cell in chosen.cells]
     if rerun is None:
         return [state.cell for state in states if not state.done]
@@ -79,6 +80,11 @@ def run(
 
     Example: nmbench run quick --workers 2
     """
+    from rich.console import Console
+
+    from nmbench.progress import progress_for
+    from nmbench.scheduler import Options, Scheduler
+
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"--device {device!r}: use auto, cpu or cuda")
     if device == "cuda" and not gpus():

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from nmbench.cli.common import MatrixName, Only, Plugins, Results, Seeds, select
-from nmbench.store import CellState
+
+if TYPE_CHECKING:
+    from nmbench.store import CellState
 
 
 def _line(state: CellState) -> str:

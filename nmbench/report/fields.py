@@ -2,6 +2,7 @@
 
     section, text, number, integer, flag    one value; None where it is absent or null
     check_lists                             the nested lists that tables and figures go through
+    flat_environment                        versions and hardware, one level deep
     canonical                               JSON text in canonical form: equal settings give equal text
 
 All raise UnreadableRecord with the key and what is wrong.
@@ -15,7 +16,7 @@ from typing import Any
 
 from nmbench.record import Record, UnreadableRecord
 
-__all__ = ["canonical", "check_lists", "flag", "integer", "number", "section", "text"]
+__all__ = ["canonical", "check_lists", "flag", "flat_environment", "integer", "number", "section", "text"]
 
 #: section -> lists of numbers that stand side by side in it
 _SERIES = {"sad": ("step", "flips"), "curve": ("phase", "step", "loss", "lr")}
@@ -68,6 +69,14 @@ def flag(of: dict[str, Any], key: str) -> bool | None:
     if value is not None and not isinstance(value, bool):
         raise UnreadableRecord(f"{key!r} is neither true nor false")
     return value
+
+
+def flat_environment(record: Record) -> dict[str, Any]:
+    """The environment with its distributions' versions beside its other keys, wherever the record keeps them."""
+    environment = dict(section(record, "environment"))
+    versions = section(environment, "versions")
+    environment.pop("versions", None)
+    return {**versions, **environment}
 
 
 def check_lists(record: Record) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from nmbench.record import Record
-from nmbench.report.fields import canonical
+from nmbench.report.fields import canonical, flat_environment
 from nmbench.report.words import plural, short, table, text
 
 __all__ = ["mixed", "origins", "provenance"]
@@ -54,7 +54,7 @@ def provenance(records: Iterable[Record]) -> str:
 def _origin(record: Record) -> dict[str, Any]:
     plugin = record.get("plugin") or {}
     task = record["cell"]["task"]
-    origin = dict(record.get("environment") or {})
+    origin = flat_environment(record)
     if distribution := plugin.get("distribution"):
         origin[f"plugin of {task}"] = f"{distribution} {plugin.get('version') or ''}".strip()
     if fingerprint := (record.get("data") or {}).get("fingerprint"):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from nmbench.record import Record, UnreadableRecord
-from nmbench.report.fields import canonical, check_lists, flag, integer, number, section, text
+from nmbench.report.fields import canonical, check_lists, flag, flat_environment, integer, number, section, text
 
 __all__ = ["COLUMNS", "flatten"]
 
@@ -127,7 +127,7 @@ def _numbers(record: Record) -> dict[str, Any]:
 
 
 def _surroundings(record: Record) -> dict[str, Any]:
-    environment, error = section(record, "environment"), section(record, "error")
+    environment, error = flat_environment(record), section(record, "error")
     row: dict[str, Any] = {key: text(environment, key) for key in ("python", "torch", "cpu", "gpu", "commit")}
     row["dirty"] = flag(environment, "dirty")
     row["data_fingerprint"] = text(section(record, "data"), "fingerprint")
