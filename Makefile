@@ -1,0 +1,48 @@
+# make quick   set up, run the default matrix on the CPU, write reports/quick/README.md
+# make test    set up, then every check: ruff, mypy --strict, pytest
+# make wheel   build the wheel, compare it with git, try it in a clean environment
+# make bench   the speed benchmarks (their figures are in the README)
+# make clean   remove the environment and what was built (never results/, reports/ or data/)
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# What a run sees is what the scheduler gives it; this is for the tests and the benchmarks.
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: quick test lint wheel bench clean
+
+# A stamp is written only after pip succeeded, and is older than these files when what it installed is out of date.
+$(VENV)/.user: setup.cfg pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt -e '.[all]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.user
+	$(BIN)/pip install -q -c constraints.txt -e '.[all,dev]'
+	touch $@
+
+# The report is written even when a cell failed, and the failure is still the exit status.
+quick: $(VENV)/.user
+	@status=0; $(BIN)/nmbench run quick --device cpu || status=$$?; \
+	if [ $$status -le 1 ]; then $(BIN)/nmbench report quick || status=$$?; fi; \
+	exit $$status
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+wheel: $(VENV)/.dev
+	$(BIN)/python tests/try_wheel.py
+
+bench: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks -o addopts= -q
+	$(BIN)/python benchmarks/training_overhead.py --model quick --steps 300
+	$(BIN)/python benchmarks/training_overhead.py --model resnet18 --steps 60
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
