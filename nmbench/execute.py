@@ -259,7 +259,7 @@ def _run_cell(job: dict[str, Any], cell: Cell, record: Record, clock: _Clock) ->
         model = task.build(spec)
         if cell.init:
             _load_init(model, cell.init["path"])
-        tracer = _trace_batches(model, work / "batches.txt") if job.get("trace") else None
+        tracer = _trace_batches(model, attempt / "batches.txt") if job.get("trace") else None
         return model.to(spec.device), tracer
 
     model, tracer = clock.stage("build", build)

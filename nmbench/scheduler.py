@@ -96,6 +96,7 @@ class Scheduler:
         self.device = "cuda" if options.device == "cuda" or self.gpus else "cpu"
         self._running: dict[int, _Running] = {}
         self._sources: dict[str, str] = {}
+        self._asked_to_stop = False
 
     def _plan(self, count: int) -> tuple[int, int]:
         """(workers, threads of each): one cell a GPU, or on the CPU all cores shared out."""
@@ -106,7 +107,22 @@ class Scheduler:
 
     # -- the loop -----------------------------------------------------------------------------------------------
     def run(self, cells: list[Cell]) -> list[Record]:
-        """Run all cells; their records. KeyboardInterrupt ends the workers, writes their records and passes on."""
+        """Run all cells; their records.
+
+        SIGINT and SIGTERM end the workers, write their records and raise KeyboardInterrupt. They are noted and acted
+        on between two looks, since an exception in the middle of a start could lose a worker from sight.
+        """
+        before = {number: signal.signal(number, self._ask_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            return self._loop(cells)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _ask_to_stop(self, number: int, frame: Any) -> None:
+        self._asked_to_stop = True
+
+    def _loop(self, cells: list[Cell]) -> list[Record]:
         workers, threads = self._plan(len(cells))
         waiting = deque(cells)
         free = list(range(workers))
@@ -114,6 +130,9 @@ class Scheduler:
         self.progress.begin(len(cells), workers, threads)
         try:
             while waiting or self._running:
+                if self._asked_to_stop:
+                    self._stop_all()
+                    raise KeyboardInterrupt
                 while waiting and free:
                     cell = waiting.popleft()
                     refused = self._refusal(cell)
@@ -130,9 +149,6 @@ class Scheduler:
                         del self._running[slot]
                         free.append(slot)
                 time.sleep(0.05)
-        except KeyboardInterrupt:
-            self._stop_all()
-            raise
         finally:
             self.progress.close()
         return records

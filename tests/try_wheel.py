@@ -19,7 +19,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def sh(*command: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = None) -> str:
     print("+", *command, flush=True)
-    return subprocess.run([str(c) for c in command], cwd=cwd, check=True, stdout=subprocess.PIPE, text=True, env=env).stdout
+    return subprocess.run(
+        [str(c) for c in command], cwd=cwd, check=True, stdout=subprocess.PIPE, text=True, env=env
+    ).stdout
 
 
 def expected_files() -> set[str]:

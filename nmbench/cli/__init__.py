@@ -58,9 +58,6 @@ def main() -> None:
             raise
         typer.echo(f"nmbench: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("nmbench: interrupted; run the same command again to go on", err=True)
-        sys.exit(130)
     except OSError as error:
         if debug:
             raise

@@ -24,7 +24,7 @@ Results = Annotated[Path, typer.Option("--results", envvar="NMBENCH_RESULTS", he
 Plugins = Annotated[Path | None, typer.Option("--plugins", help="A folder of task files to take in too.")]
 Only = Annotated[
     list[str] | None,
-    typer.Option("--only", help="Only cells whose id begins so, or whose label matches (a word or a * pattern)."),
+    typer.Option("--only", help="Only cells whose id begins so, or whose label holds this (with *)."),
 ]
 Seeds = Annotated[str | None, typer.Option("--seeds", help="Instead of the matrix' seeds: 0,1,2 or 0-5.")]
 Data = Annotated[Path, typer.Option("--data", envvar="NMBENCH_DATA", help="Folder of all data sets.")]
@@ -53,7 +53,7 @@ def _parse_seeds(text: str) -> list[int]:
 def _matches(cell: Cell, text: str) -> bool:
     if len(text) >= 4 and cell.id.startswith(text):
         return True
-    return fnmatch.fnmatchcase(cell.label, text) or text in cell.label or fnmatch.fnmatchcase(cell.slug, text)
+    return fnmatch.fnmatchcase(cell.label, f"*{text}*") or fnmatch.fnmatchcase(cell.slug, f"*{text}*")
 
 
 def select(

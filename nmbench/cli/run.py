@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -108,9 +107,12 @@ def run(
             trace,
             _command(matrix, results, data, plugins),
         )
-        # the scheduler sees Ctrl-C as KeyboardInterrupt wherever it is; SIGTERM (a batch system) is the same wish
-        signal.signal(signal.SIGTERM, _as_interrupt)
-        records = Scheduler(chosen.store, chosen.catalogue.tasks, options, progress_for(console)).run(cells)
+        scheduler = Scheduler(chosen.store, chosen.catalogue.tasks, options, progress_for(console))
+        try:
+            records = scheduler.run(cells)
+        except KeyboardInterrupt:
+            console.print(f"{chosen.matrix.name}: interrupted; run the same command again to go on", highlight=False)
+            raise typer.Exit(130) from None
     failed = sum(record["status"] != "ok" for record in records)
     console.print(
         f"{chosen.matrix.name}: {len(records) - failed} done now, {done} before, {failed} failed; "
@@ -120,7 +122,3 @@ def run(
     )
     if failed:
         raise typer.Exit(1)
-
-
-def _as_interrupt(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt

@@ -17,7 +17,10 @@ import numpy.typing as npt
 
 from nmbench.record import Record
 
-__all__ = ["Series", "band", "flip_rate", "training_loss"]
+__all__ = ["STRETCHES", "Series", "band", "flip_rate", "training_loss"]
+
+#: values in a line of flip rates, at most
+STRETCHES = 50
 
 Array = npt.NDArray[np.float64]
 
@@ -31,15 +34,24 @@ class Series:
 
 
 def flip_rate(record: Record) -> Series:
-    """Flips per weight per optimizer step: each entry's flips over its weights and the steps since the entry before."""
+    """Flips per weight per optimizer step, each value the mean over a stretch of steps and placed at its end.
+
+    Neighbouring entries are pooled into at most `STRETCHES` stretches: single steps flip so few weights that a line
+    through them would be noise, and late in training mostly zero, which a log scale cannot show.
+    """
     sad = record.get("sad") or {}
     steps, flips, weights = _array(sad.get("step")), _array(sad.get("flips")), sad.get("weights")
     if not weights or len(steps) != len(flips):
         return Series(_array([]), _array([]))
     x = _continued(steps)
-    gaps = np.diff(x, prepend=0.0)
-    known = gaps > 0
-    return Series(x[known], flips[known] / gaps[known] / float(weights))
+    starts = np.unique(np.arange(min(STRETCHES, len(x))) * len(x) // max(1, min(STRETCHES, len(x))))
+    if not len(starts):
+        return Series(x, flips)
+    ends = x[np.append(starts[1:], len(x)) - 1]
+    lengths = np.diff(ends, prepend=0.0)
+    known = lengths > 0
+    rate = np.add.reduceat(flips, starts)[known] / lengths[known] / float(weights)
+    return Series(ends[known], rate)
 
 
 def training_loss(record: Record) -> Series:

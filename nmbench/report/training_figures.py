@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from nmbench.record import Record
 from nmbench.report.compare import Row, Setting
 from nmbench.report.panels import Drawn, Style, panels, row_label, save, setting_title
-from nmbench.report.series import Series, band, flip_rate, training_loss
+from nmbench.report.series import STRETCHES, Series, band, flip_rate, training_loss
 
 __all__ = ["curves", "sad"]
 
@@ -34,12 +34,13 @@ def sad(rows: Sequence[Row], records: Sequence[Record], look: Mapping[str, Style
         moving = {row for row, many in drawn.items() if any(np.any(series.y > 0) for series in many)}
         _lines(axis, drawn, look, {row: row_label(row) + ("" if row in moving else " (no flips)") for row in drawn})
         if moving:
-            axis.set_yscale("log")
+            axis.set_yscale("log", nonpositive="mask")
     axes[0].set_ylabel("mask flips per weight per step")
     save(figure, axes, path)
     caption = (
-        "Mask flips per weight and optimizer step (log scale; steps without a flip leave a gap): mean over seeds, band "
-        "from smallest to largest seed. Dense: a shadow mask of that pattern, only watched."
+        f"Mask flips per weight and optimizer step, averaged over at most {STRETCHES} stretches of training (log "
+        "scale; a stretch without a flip leaves a gap): mean over seeds, band from smallest to largest seed. "
+        "Dense: a shadow mask of that pattern, only watched."
     )
     return Drawn(path.name, title, caption)
 

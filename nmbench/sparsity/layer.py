@@ -235,7 +235,10 @@ class SparseWeight:
         if weight.requires_grad and torch.is_grad_enabled():
             masked = _StraightThrough.apply(weight, self)
         else:
-            masked = self.masked(weight.detach())
+            # a leaf like the parameter itself, in inference mode too: torch chooses some kernels by these properties,
+            # and so each bit is as in the dense model
+            with torch.inference_mode(False), torch.no_grad():
+                masked = self.masked(weight.detach()).requires_grad_(weight.requires_grad)
         if self.scope.depth > 0:
             self._cache, self._cached_for = masked, identity
         return masked

@@ -1,0 +1,141 @@
+"""Images from an ImageFolder split, in an order and under augmentation that depend on (seed, epoch, index) only.
+
+Examples        a split as uint8 tensors; small sets are decoded once and kept in memory
+EpochKeys       what a training epoch draws: (index, seed of its augmentation), from the run's streams
+batches         mini-batches, by `workers` processes or by none, with equal results
+normalised      uint8 batch -> float batch on the model's device
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from nmbench.run import Run
+from nmbench.task import DataError
+
+__all__ = ["EpochKeys", "Examples", "Key", "batches", "normalised"]
+
+#: position in the split, and the seed of the augmentation
+Key = tuple[int, int]
+
+_CACHE_BYTES = 256 * 2**20
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_to_float = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(_MEAN, _STD)])
+
+
+class Examples(Dataset[tuple[Tensor, int]]):
+    """The split `split` ("train" or "val") of the ImageFolder set in `root`, ordered by class, then by name.
+
+    `examples[index, seed]` is an image, uint8 (3, image_size, image_size), and its class. Images of train are
+    augmented, from `seed`; those of val are not. Raises DataError for an image that cannot be decoded.
+    """
+
+    def __init__(self, root: Path, split: str, settings: Mapping[str, Any]) -> None:
+        size = int(settings["image_size"])
+        samples = ImageFolder(root / split).samples
+        wanted = min(int(settings[f"{split}_images"]) or len(samples), len(samples))
+        self.samples = [samples[i * len(samples) // wanted] for i in range(wanted)]
+        self.transform, fixed_size = _transform(settings["transform"], split, size)
+        self._load: Callable[[str], Any] = _Sized(size) if fixed_size else _decode
+        self._cache: list[Tensor] | None = None
+        if fixed_size and wanted * 3 * size**2 <= _CACHE_BYTES:
+            self._cache = [self._load(path) for path, _ in self.samples]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, int]:
+        index, seed = key
+        path, label = self.samples[index]
+        image = self._load(path) if self._cache is None else self._cache[index]
+        with _torch_seed(seed):
+            return self.transform(image), label
+
+
+class EpochKeys(Sampler[Key]):
+    """The first `count` keys of a training epoch, in order, less `skip` of them, which a resumed run has seen."""
+
+    def __init__(self, run: Run, epoch: int, examples: int, count: int, skip: int = 0) -> None:
+        self._run, self._epoch = run, epoch
+        self._order = run.rng(epoch).permutation(examples)[skip:count]
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[Key]:
+        for index in map(int, self._order):
+            yield index, self._run.stream(self._epoch, index)
+
+
+def batches(examples: Examples, keys: Iterable[Key], batch: int, workers: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images (batch, 3, size, size) uint8 and labels (batch,), for `keys` in their order; the last may be short."""
+    # A generator of its own: the loader would otherwise draw a number from the global one.
+    loader = DataLoader(
+        examples, batch_size=batch, sampler=keys, num_workers=workers, generator=torch.Generator().manual_seed(0)
+    )
+    try:
+        yield from loader
+    except DataError as error:  # from a worker process it comes with that process's traceback in its text
+        raise DataError(str(error).strip().splitlines()[-1].removeprefix("nmbench.task.DataError: ")) from error
+
+
+def normalised(images: Tensor, device: torch.device) -> Tensor:
+    """uint8 images (batch, 3, h, w) as float32 on `device`, with ImageNet's mean and deviation taken out."""
+    result: Tensor = _to_float(images.to(device, non_blocking=True))
+    return result
+
+
+def _transform(name: str, split: str, size: int) -> tuple[Callable[[Any], Tensor], bool]:
+    """The transform, and whether it wants a tensor of the final size (else a PIL image)."""
+    train = split == "train"
+    if name == "digits":  # never mirrored: a mirrored 2 is no 2
+        return v2.RandomCrop(size, padding=2, padding_mode="reflect") if train else v2.Identity(), True
+    if name == "imagenet":
+        random = [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip()]
+        centre = [v2.Resize(round(size * 256 / 224)), v2.CenterCrop(size)]
+        return v2.Compose([*(random if train else centre), v2.PILToTensor()]), False
+    raise ValueError(f"the setting transform is {name!r}; it can be 'digits' or 'imagenet'")
+
+
+class _Sized:
+    """Loads a file as a uint8 tensor (3, size, size)."""
+
+    def __init__(self, size: int) -> None:
+        self.size = (size, size)
+
+    def __call__(self, path: str) -> Tensor:
+        image = _decode(path)
+        if image.size != self.size:
+            image = image.resize(self.size, Image.Resampling.BILINEAR)
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def _decode(path: str) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"cannot decode the image {path} ({type(error).__name__}); replace or remove it") from error
+
+
+@contextmanager
+def _torch_seed(seed: int) -> Iterator[None]:
+    """Seed torch's CPU generator for a while. `torch.random.fork_rng` does the same sixty times slower."""
+    generator = torch.default_generator
+    state = generator.get_state()
+    generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        generator.set_state(state)

@@ -1,0 +1,115 @@
+"""Plugins: a stranger's package takes part; a broken one is a visible row and stops nobody."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GOOD = (Path(__file__).parent.parent / "plugins" / "toy.py").read_text()
+METRICS = 'metrics = (Metric("a"),); models = ("m",); scales = {"smoke": {}}'
+HEAD = "from nmbench.task import Metric, Task\n"
+BROKEN = {
+    "cannot": ("import nothing_of_that_name", "import", "ModuleNotFoundError: No module named 'nothing_of_that_name'"),
+    "exits": ("import os; os._exit(7)", "import", "its import ended the process (exit 7)"),
+    "raises": ("raise SystemExit('no')", "import", "SystemExit: no"),
+    "notatask": ("class Plugin: pass", "invalid", "'Plugin' is not a subclass of nmbench.task.Task"),
+    "nometric": (f'{HEAD}class Plugin(Task): name = "nometric"', "invalid", "it declares no metrics"),
+    "misnamed": (f'{HEAD}class Plugin(Task): name = "other"; {METRICS}', "invalid", "its entry point says 'misnamed'"),
+    "future": (
+        f'{HEAD}class Plugin(Task): name = "future"; contract_version = 99; {METRICS}', "invalid", "for contract 99",
+    ),
+    "needy": (
+        f'{HEAD}class Plugin(Task): name = "needy"; requires = ("no-such-thing>=3",); {METRICS}',
+        "unavailable", "needs no-such-thing>=3; pip install 'no-such-thing>=3'",
+    ),
+    "toy": (f'{HEAD}class Plugin(Task): name = "toy"; {METRICS}', "duplicate", "the name 'toy' is taken by"),
+}  # fmt: skip
+
+
+def _install(site: Path, distribution: str, tasks: dict[str, str]) -> None:
+    """A distribution as pip would leave it: modules, METADATA and entry points."""
+    lines = []
+    for name, source in tasks.items():
+        module = f"{distribution}_{name}"
+        (site / f"{module}.py").write_text(source)
+        attribute = "Toy" if "class Toy" in source else "Plugin"
+        lines.append(f"{name} = {module}:{attribute}")
+    info = site / f"{distribution}-1.5.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.5\n")
+    (info / "entry_points.txt").write_text("[nmbench.tasks]\n" + "\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def site(tmp_path):
+    folder = tmp_path / "site"
+    folder.mkdir()
+    _install(folder, "aardvark", {"toy": GOOD})
+    return folder
+
+
+def nmbench(folder: Path, site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1", "NMBENCH_CACHE": str(folder / "cache")}
+    command = [sys.executable, "-m", "nmbench", *arguments]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=200)
+
+
+def test_a_strangers_package_runs(tmp_path, site):
+    matrix = 'name = "own"\nscale = "smoke"\ntasks = ["toy"]\n[[grid]]\npattern = "2:4"\n'
+    (tmp_path / "own.toml").write_text(matrix)
+    done = nmbench(tmp_path, site, "run", "own.toml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    records = [json.loads(p.read_text()) for p in tmp_path.glob("results/own/toy/*/attempt-1/record.json")]
+    assert [r["status"] for r in records] == ["ok", "ok"]
+    assert records[0]["plugin"] == {"distribution": "aardvark", "version": "1.5", "contract": 1}
+
+
+def test_broken_plugins_are_rows_with_their_reason_and_the_rest_goes_on(tmp_path, site):
+    _install(site, "broken", {name: source for name, (source, _, _) in BROKEN.items()})
+    out = nmbench(tmp_path, site, "doctor").stdout
+    lines = {line.split()[1]: line for line in out.splitlines() if "(broken)" in line}
+    for name, (_, status, reason) in BROKEN.items():
+        assert lines[name].startswith(status), lines[name]
+        assert reason in lines[name], lines[name]
+    assert "classification, toy ready" in out.replace("toy, classification", "classification, toy")
+    # a matrix with two of them ends with a record for each, and runs the good one
+    tasks = '["cannot", "needy", "toy"]'
+    (tmp_path / "m.toml").write_text(f'name = "m"\nscale = "smoke"\ntasks = {tasks}\n[[grid]]\npattern = "dense"\n')
+    done = nmbench(tmp_path, site, "run", "m.toml")
+    assert done.returncode == 1, done.stdout + done.stderr
+    found = {p.parts[-4]: json.loads(p.read_text()) for p in tmp_path.glob("results/m/*/*/attempt-1/record.json")}
+    assert {name: record["status"] for name, record in found.items()} == {
+        "cannot": "import",
+        "needy": "skipped",
+        "toy": "ok",
+    }
+    assert "pip install 'no-such-thing>=3'" in found["needy"]["error"]["message"]
+
+
+def test_a_description_is_cached_until_the_source_changes(tmp_path, site):
+    nmbench(tmp_path, site, "list")
+    cached = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache" / "describe").iterdir()}
+    assert cached
+    nmbench(tmp_path, site, "list")
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cache" / "describe").iterdir()} == cached
+    source = site / "aardvark_toy.py"
+    source.write_text(source.read_text().replace('"wide")', '"wide", "wider")'))
+    assert "wider" in nmbench(tmp_path, site, "list").stdout
+
+
+def test_a_folder_of_task_files(tmp_path, site):
+    folder = tmp_path / "own_tasks"
+    folder.mkdir()
+    (folder / "mine.py").write_text(GOOD.replace('name = "toy"', 'name = "mine"'))
+    (folder / "half.py").write_text("import nothing_of_that_name")
+    out = nmbench(tmp_path, site, "list", "--plugins", "own_tasks").stdout
+    assert "mine" in out
+    assert "nothing_of_that_name" in out
+    done = nmbench(tmp_path, site, "list", "--plugins", "nowhere")
+    assert done.returncode == 2
+    assert done.stderr.strip() == "nmbench: --plugins nowhere: there is no such folder"

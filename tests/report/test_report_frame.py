@@ -1,0 +1,165 @@
+"""Records on disk become a frame; what cannot be read is named. `pytest tests/report/test_report_frame.py`"""
+
+import json
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from nmbench import record
+from nmbench.report.frame import frame, load, newest
+
+
+def test_one_row_an_attempt_with_typed_columns(results):
+    results.twin(value=81.5)
+    results.add("2:4", "sr-ste", seed=1, value=80.25, cell={"hyper": {"b": 2, "a": 1}, "train": {"epochs": 3}})
+    rows = frame(results.folder)
+    assert list(rows["path"]) == sorted(rows["path"])
+    row = rows[rows["pattern"] == "2:4"].iloc[0]
+    assert (row["hyper"], row["train"], row["init"]) == ('{"a":1,"b":2}', '{"epochs":3}', "")
+    assert (row["seed"], row["primary_metric"], row["primary_value"]) == (1, "top1", 80.25)
+    assert row["metric.top1"] == 80.25
+    assert row["sad_per_weight"] == pytest.approx(row["sad_total"] / (128 * 64 * 9 + 96 * 96))
+    assert row["density"] == 0.5
+    assert row["training_passes"] == 1
+    assert (row["torch"], row["python"], row["cpu"]) == ("2.11.0", "3.11.9", "Example CPU 3000")
+    assert rows["sad_total"].dtype == "Int64"
+    assert rows["alone"].dtype == "boolean"
+    assert rows["data_fingerprint"].iloc[0] == "d" * 64
+
+
+def test_a_failed_record_leaves_its_numbers_absent(results):
+    results.fail("oom", "out of memory")
+    row = frame(results.folder).iloc[0]
+    assert (row["status"], row["error_kind"], row["error_message"]) == ("oom", "oom", "out of memory")
+    assert pd.isna(row["primary_value"])
+    assert pd.isna(row["macs_dense"])
+
+
+def test_large_integers_keep_every_digit(results):
+    results.add(cost={"macs_dense": 2**53 + 1})
+    assert frame(results.folder)["macs_dense"].iloc[0] == 2**53 + 1
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "broken JSON at line 1"),
+        ('{"schema_version": 1, "cell', "broken JSON at line 1"),
+        ("[1, 2]", "no schema_version"),
+        ('{"schema_version": 99}', "newer than this nmbench reads"),
+        ('{"schema_version": 1, "cell": {}, "cell_id": "x"}', "'status' is missing"),
+        ('{"schema_version": 1, "cell": [], "cell_id": "x", "status": "ok"}', "'cell' is not an object"),
+        ('{"schema_version": 1, "cell": {"task": "t"}, "cell_id": "x", "status": "ok"}', "the cell has no model"),
+        ("[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_an_unreadable_record_is_named_with_its_reason(results, text, reason):
+    good = results.twin()
+    results.put(text, {"task": "t", "model": "m", "pattern": "2:4", "method": "ste", "seed": 0}, "broken")
+    loaded = load(results.folder)
+    assert len(loaded.frame) == len(loaded.records) == 1
+    assert good.exists()
+    (broken,) = loaded.unreadable
+    assert broken.path == "t/m-2-4-ste-s0-broken/attempt-1/record.json"
+    assert reason in broken.reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"cost": {"macs_dense": "many"}}, "'macs_dense' is not a number"),
+        ({"cost": {"bytes_dense": float("inf")}}, "no 64-bit integer"),
+        ({"timings": {"alone": "yes"}}, "neither true nor false"),
+        ({"metrics": [1]}, "'metrics' is not an object"),
+        ({"metric_info": ["top1"]}, "metric_info"),
+        ({"sad": {"step": [1, 2], "flips": [1]}}, "differ in length"),
+        ({"curve": {"step": ["a"], "loss": [1.0]}}, "curve.step"),
+        ({"audit": {"layers": [{"shape": ["x"]}]}}, "shape of a layer"),
+        ({"audit": {"layers": ["conv"]}}, "audit.layers"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_makes_the_record_unreadable(results, changes, reason):
+    results.add(**changes)
+    (broken,) = load(results.folder).unreadable
+    assert reason in broken.reason
+
+
+def test_bytes_that_are_no_text_are_unreadable(results):
+    results.add().write_bytes(b"\xff\xfe\x00")
+    assert load(results.folder).unreadable[0].reason == "not UTF-8 text"
+
+
+def test_a_record_that_is_a_folder_is_unreadable_and_leaks_no_path(results, tmp_path):
+    file = results.add()
+    file.unlink()
+    file.mkdir()
+    (broken,) = load(results.folder).unreadable
+    assert broken.reason
+    assert str(tmp_path) not in broken.reason
+
+
+def test_a_migration_that_fails_does_not_stop_the_others(results, monkeypatch):
+    results.twin()
+    results.add(schema_version=0)
+    monkeypatch.setitem(record._MIGRATIONS, 0, lambda old: old["gone"])
+    loaded = load(results.folder)
+    assert len(loaded.records) == 1
+    assert loaded.unreadable[0].reason == "the migration failed: KeyError: 'gone'"
+
+
+def test_an_old_record_is_migrated(results, monkeypatch):
+    results.add(schema_version=0)
+    monkeypatch.setitem(record._MIGRATIONS, 0, lambda old: {**old, "schema_version": 1, "matrix": "lifted"})
+    assert list(frame(results.folder)["matrix"]) == ["lifted"]
+
+
+def test_attempts_without_a_record_are_counted(results):
+    results.add(attempt=1).unlink()
+    results.add(attempt=2)
+    loaded = load(results.folder)
+    assert (len(loaded.frame), loaded.unfinished, loaded.unreadable) == (1, 1, [])
+
+
+def test_nothing_below_the_folder_is_an_empty_typed_frame(tmp_path):
+    loaded = load(tmp_path / "missing")
+    assert loaded.frame.empty
+    assert loaded.frame["seed"].dtype == "Int64"
+    assert newest(loaded.frame).empty
+
+
+def test_the_newest_ok_attempt_counts_else_the_newest(results):
+    results.add(attempt=1, value=1.0)
+    results.add(attempt=2, value=2.0)
+    results.fail("oom", method="sr-ste", attempt=3)
+    results.fail("oom", method="ste", attempt=9)
+    results.fail("nan", method="ste", attempt=10)
+    kept = newest(frame(results.folder)).set_index("method")
+    assert kept.loc["sr-ste", "primary_value"] == 2.0
+    assert kept.loc["ste", "status"] == "nan"
+
+
+def test_the_attempt_number_comes_from_the_folder_if_the_record_has_none(results):
+    file = results.add(attempt=7)
+    file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != "attempt"}))
+    assert frame(results.folder)["attempt"].iloc[0] == 7
+
+
+def test_a_missing_dependency_is_one_line_with_the_command():
+    code = """if True:
+        import sys
+        sys.modules["pandas"] = None
+        import nmbench
+        try:
+            nmbench.frame
+        except ImportError as error:
+            print(error)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "the report needs pandas: pip install 'nmbench[report]'\n"
+
+
+def test_the_report_needs_no_torch():
+    code = "import sys, nmbench.report.render; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

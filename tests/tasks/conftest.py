@@ -1,0 +1,65 @@
+"""Fixtures of the classification tests: one embedded data set for the session, and runs that need no worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nmbench import rng
+from nmbench.run import Run
+from nmbench.task import DataInfo, Spec
+from nmbench_tasks.classification import Classification
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors: more threads are slower, and sums in another order would differ in their last bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _spec_of(**over: Any) -> Spec:
+    fields = {key: over.pop(key) for key in ("seed", "model", "scale") if key in over}
+    spec = Spec("classification", "resnet-narrow", "smoke", 0, Classification.scales["smoke"])
+    small = {"train_images": 120, "val_images": 60, "batch": 20, "epochs": 2}
+    return replace(spec, train={**spec.train, **small, **over}, **fields)
+
+
+@pytest.fixture(scope="session")
+def spec_of() -> Callable[..., Spec]:
+    """A smoke cell with fewer images; `seed`, `model`, `scale` replace fields, all else replaces settings."""
+    return _spec_of
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> DataInfo:
+    """The embedded data, made once; tests must not write there."""
+    return Classification().prepare(_spec_of(), tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def make_run(embedded: DataInfo, tmp_path: Path) -> Callable[..., Run]:
+    """make_run(spec, beat, work): a run on the embedded data; the same `work` finds the same checkpoints."""
+
+    def make(spec: Spec | None = None, beat: Callable[..., None] | None = None, work: str = "work") -> Run:
+        return Run(spec or _spec_of(), embedded, handle=None, work_dir=tmp_path / work, beat=beat)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def built() -> Callable[[Spec], torch.nn.Module]:
+    """The model of a spec, seeded as a worker does it."""
+
+    def make(spec: Spec) -> torch.nn.Module:
+        rng.seed_all(spec.seed, "init")
+        return Classification().build(spec)
+
+    return make

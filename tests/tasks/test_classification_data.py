@@ -1,0 +1,129 @@
+"""Order and augmentation are functions of (seed, epoch, index), whatever draws elsewhere."""
+
+import hashlib
+import itertools
+
+import pytest
+import torch
+
+from nmbench_tasks.classification import data, train
+from nmbench_tasks.classification.data import EpochKeys, Examples, batches
+
+
+def batches_of(run, epochs=2, skip=0, noise=False, workers=0) -> list[str]:
+    """The hash of every batch (images and labels) of `run`; `noise` draws from the global generator in between."""
+    examples = Examples(run.data.path, "train", run.spec.train)
+    found = []
+    for epoch in range(epochs):
+        keys = EpochKeys(run, epoch, len(examples), len(examples), skip)
+        for images, labels in batches(examples, keys, 20, workers):
+            found.append(hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest())
+            if noise:
+                torch.rand(3)
+    return found
+
+
+@pytest.mark.parametrize("transform", ["digits", "imagenet"])
+def test_worker_processes_change_nothing(make_run, spec_of, transform):
+    run = make_run(spec_of(transform=transform))
+    assert batches_of(run, workers=2) == batches_of(run, workers=0)
+
+
+def test_twins_see_the_same_batches_and_other_seeds_do_not(make_run, spec_of):
+    twin = batches_of(make_run(spec_of()))
+    assert batches_of(make_run(spec_of()), noise=True) == twin
+    assert len(set(twin)) == len(twin) == 12
+    assert not set(batches_of(make_run(spec_of(seed=1)))) & set(twin)
+
+
+def test_a_resumed_epoch_goes_on_where_it_was(make_run):
+    run = make_run()
+    assert batches_of(run, epochs=1, skip=40) == batches_of(run, epochs=1)[2:]
+
+
+def test_every_image_comes_once_an_epoch(make_run):
+    keys = list(EpochKeys(make_run(), 0, 50, 50))
+    assert sorted(index for index, _ in keys) == list(range(50))
+    assert len({seed for _, seed in keys}) == 50
+
+
+def test_each_epoch_has_its_own_order_and_augmentation(make_run):
+    first, second = (list(EpochKeys(make_run(), epoch, 50, 50)) for epoch in (0, 1))
+    assert [index for index, _ in first] != [index for index, _ in second]
+    assert not set(first) & set(second)
+
+
+@pytest.mark.parametrize("transform", ["digits", "imagenet"])
+def test_augmentation_depends_on_the_seed_and_is_for_training_only(make_run, spec_of, transform):
+    run = make_run(spec_of(transform=transform))
+    training, test = (Examples(run.data.path, split, run.spec.train) for split in ("train", "val"))
+    assert torch.equal(training[3, 7][0], training[3, 7][0])
+    assert any(not torch.equal(training[3, 7][0], training[3, seed][0]) for seed in range(5))
+    assert all(torch.equal(test[3, 7][0], test[3, seed][0]) for seed in range(5))
+
+
+def test_digits_are_never_mirrored(make_run):
+    """A shift by at most 2 px keeps the middle: some shift of the original equals it, and no mirror image does."""
+    run = make_run()
+    plain = Examples(run.data.path, "train", {**run.spec.train})
+    plain.transform = torch.nn.Identity()
+    shifted = Examples(run.data.path, "train", run.spec.train)
+    whole = plain[4, 0][0]
+    offsets = list(itertools.product(range(5), range(5)))
+    for seed in range(8):
+        middle = shifted[4, seed][0][:, 2:-2, 2:-2]
+        assert any(torch.equal(middle, whole[:, y : y + 28, x : x + 28]) for y, x in offsets)
+        assert not any(torch.equal(middle.flip(-1), whole[:, y : y + 28, x : x + 28]) for y, x in offsets)
+
+
+def test_loading_leaves_the_global_generator_alone(make_run):
+    before = torch.get_rng_state()
+    batches_of(make_run_and_reseed(make_run, before), epochs=1)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def make_run_and_reseed(make_run, state):
+    """A Run seeds the global generator itself; put it back."""
+    run = make_run()
+    torch.set_rng_state(state)
+    return run
+
+
+def test_the_cache_holds_what_the_files_hold(make_run, monkeypatch):
+    run = make_run()
+    cached = Examples(run.data.path, "val", run.spec.train)
+    monkeypatch.setattr(data, "_CACHE_BYTES", 0)
+    read = Examples(run.data.path, "val", run.spec.train)
+    assert cached._cache is not None
+    assert read._cache is None
+    assert all(torch.equal(cached[i, 0][0], read[i, 0][0]) for i in range(0, 60, 7))
+    assert cached[0, 0][0].shape == (3, 32, 32)
+    assert cached[0, 0][0].dtype == torch.uint8
+
+
+@pytest.mark.parametrize("wanted", [60, 95, 0, 10**9])
+def test_a_subset_is_even_over_the_classes(make_run, spec_of, embedded, wanted):
+    examples = Examples(embedded.path, "val", spec_of(val_images=wanted).train)
+    counts = torch.bincount(torch.tensor([label for _, label in examples.samples]), minlength=10)
+    assert len(examples) == (wanted if 0 < wanted < embedded.counts["val"] else embedded.counts["val"])
+    assert counts.max() - counts.min() <= 1
+
+
+def test_normalised_has_zero_mean_for_the_mean_colour():
+    colour = torch.tensor([0.485, 0.456, 0.406]).mul(255).round().to(torch.uint8)
+    images = colour[None, :, None, None].expand(2, 3, 4, 4)
+    result = data.normalised(images, torch.device("cpu"))
+    assert result.dtype == torch.float32
+    assert result.abs().max() < 0.02
+
+
+def test_learning_rate_warms_up_and_ends_at_zero():
+    settings = {"lr": 0.1, "warmup_epochs": 0.5, "epochs": 4}
+    rates = [train.learning_rate(step, 10, settings) for step in range(40)]
+    assert rates[0] == pytest.approx(0.02)
+    assert rates[4] == pytest.approx(0.1)
+    assert rates[5] == pytest.approx(0.1)
+    assert all(a >= b for a, b in itertools.pairwise(rates[5:]))
+    assert 0 < rates[-1] < 0.001
+    assert train.learning_rate(0, 10, settings | {"warmup_epochs": 0}) == 0.1
+    assert train.learning_rate(3, 10, settings | {"warmup_epochs": 99}) > 0

@@ -1,0 +1,189 @@
+"""Training: resume to the bit, one hook call a step, gradient accumulation; and what evaluate leaves alone."""
+
+import copy
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from nmbench.run import NonFiniteError
+from nmbench.task import DataError
+from nmbench_tasks.classification import Classification, evaluate, train
+
+
+class Interrupted(Exception):
+    pass
+
+
+def trained(run, built):
+    model = built(run.spec)
+    Classification().train(model, run)
+    return model
+
+
+def interrupt_at(update):
+    def beat(step=None, **_):
+        if step == update:
+            raise Interrupted
+
+    return beat
+
+
+def same(first, second) -> bool:
+    a, b = first.state_dict(), second.state_dict()
+    return list(a) == list(b) and all(torch.equal(a[key], b[key]) for key in a)
+
+
+# mobilenet_v2 has dropout: its masks come from the global generator, which a resumed run must set again
+@pytest.mark.parametrize(
+    ("model", "update"), [("resnet-narrow", 4), ("resnet-narrow", 7), ("resnet-narrow", 9), ("mobilenet_v2", 4)]
+)
+def test_a_run_resumed_in_mid_epoch_ends_bit_equal(make_run, spec_of, built, monkeypatch, model, update):
+    monkeypatch.setattr(train, "CHECKPOINT_S", 0.0)
+    spec = spec_of(model=model)  # six steps an epoch
+    whole = make_run(spec, work="whole")
+    expected = trained(whole, built)
+    assert whole.updates == 12
+    with pytest.raises(Interrupted):
+        trained(make_run(spec, beat=interrupt_at(update)), built)
+    resumed = make_run(spec)
+    torch.rand(100)
+    assert same(trained(resumed, built), expected)
+    assert resumed.curve == whole.curve
+    assert resumed.updates == 12
+
+
+def test_a_finished_run_is_not_trained_again(make_run, built, monkeypatch):
+    monkeypatch.setattr(train, "CHECKPOINT_S", 0.0)
+    expected = trained(make_run(), built)
+    assert same(trained(make_run(beat=interrupt_at(13)), built), expected)
+
+
+def test_training_changes_the_weights_and_lowers_the_loss(make_run, spec_of, built):
+    run = make_run(spec_of(epochs=30, lr=0.02))
+    assert not same(trained(run, built), built(run.spec))
+    losses = [loss for loss, _ in run.curve]
+    assert sum(losses[-12:]) / 12 < 0.8 * sum(losses[:12]) / 12
+
+
+def test_the_optimizer_that_is_bound_is_the_one_that_steps(make_run, built):
+    """Fabric wraps the optimizer; hooks on the bound one must fire once a step, no more and no less."""
+    run = make_run()
+    calls = []
+
+    def bind(optimizer):
+        assert type(optimizer) is torch.optim.SGD
+        optimizer.register_step_pre_hook(lambda *_: calls.append("before"))
+        optimizer.register_step_post_hook(lambda *_: calls.append("after"))
+
+    run.bind = bind
+    trained(run, built)
+    assert calls == ["before", "after"] * 12
+
+
+def test_the_model_keeps_its_keys_and_stays_plain(make_run, built):
+    model = built(make_run().spec)
+    keys, members = list(model.state_dict()), set(vars(model))
+    run = make_run()
+    Classification().train(model, run)
+    assert list(model.state_dict()) == keys
+    assert set(vars(model)) == members
+    copy.deepcopy(model)
+
+
+def test_the_checkpoint_holds_the_unwrapped_model(make_run, built, monkeypatch):
+    monkeypatch.setattr(train, "CHECKPOINT_S", 0.0)
+    run = make_run()
+    model = trained(run, built)
+    state = torch.load(run.checkpoint_dir / "last.pt", weights_only=True)
+    assert list(state["model"]) == list(model.state_dict())
+
+
+def test_accumulation_averages_over_its_batches(make_run, spec_of, built):
+    """Without batch normalisation, two batches of 10 make the step of one batch of 20."""
+
+    def linear(run):
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 10))
+        Classification().train(model, run)
+        return model
+
+    once = linear(make_run(spec_of(batch=20, lr=1e-3), work="once"))
+    twice_run = make_run(spec_of(batch=10, accumulate=2, lr=1e-3), work="twice")
+    twice = linear(twice_run)
+    assert twice_run.updates == 12
+    assert torch.allclose(once[1].weight, twice[1].weight, atol=1e-6)
+    assert not torch.equal(once[1].weight, built(twice_run.spec).fc.weight)
+
+
+def test_workers_do_not_change_the_result(make_run, spec_of, built):
+    none = trained(make_run(spec_of(epochs=1), work="none"), built)
+    two = trained(make_run(spec_of(epochs=1, workers=2), work="two"), built)
+    assert same(none, two)
+
+
+def test_too_few_images_for_a_step(make_run, spec_of, built):
+    with pytest.raises(DataError, match="120 training images"):
+        trained(make_run(spec_of(batch=64, accumulate=2)), built)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(make_run, spec_of, built):
+    with pytest.raises(NonFiniteError):
+        trained(make_run(spec_of(lr=1e20)), built)
+
+
+def generators():
+    return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_evaluate_leaves_mode_and_generators_alone(make_run, spec_of, built, workers):
+    run = make_run(spec_of(workers=workers))
+    model = built(run.spec).train()
+    model.bn1.eval()  # a frozen layer
+    modes, weights, before = [m.training for m in model.modules()], copy.deepcopy(model), generators()
+    first = Classification().evaluate(model, run)
+    assert generators() == before
+    assert [m.training for m in model.modules()] == modes
+    assert same(model, weights)
+    assert Classification().evaluate(model, run) == first
+
+
+def test_evaluate_does_not_depend_on_the_batch_size(make_run, built, monkeypatch):
+    run = make_run()
+    model = built(run.spec)
+    whole = Classification().evaluate(model, run)
+    monkeypatch.setattr(evaluate, "BATCH", 7)
+    parts = Classification().evaluate(model, run)
+    assert parts == pytest.approx(whole, rel=1e-5)
+
+
+class Fixed(torch.nn.Module):
+    """The same logits for every image."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = torch.nn.Parameter(torch.tensor(logits))
+
+    def forward(self, images):
+        return self.logits.expand(len(images), -1)
+
+
+def test_metrics_and_the_values_per_example(make_run):
+    run = make_run()
+    metrics = Classification().evaluate(Fixed([float(9 - c) for c in range(10)]), run)
+    assert metrics["top1"] == pytest.approx(10.0)  # the first class is always the answer
+    assert metrics["top5"] == pytest.approx(50.0)
+    log_sum = math.log(sum(math.exp(c) for c in range(10)))
+    assert metrics["loss"] == pytest.approx(log_sum - 4.5, rel=1e-5)
+    assert run.per_example["correct"] == [1.0] * 6 + [0.0] * 54  # in data-set order, which is by class
+
+
+@pytest.mark.parametrize("value", [0.0, math.nan])
+def test_equal_or_undefined_logits_are_not_counted_as_right(make_run, value):
+    run = make_run()
+    metrics = Classification().evaluate(Fixed([value] * 10), run)
+    assert metrics["top1"] == metrics["top5"] == 0.0
+    assert sum(run.per_example["correct"]) == 0
