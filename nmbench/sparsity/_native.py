@@ -22,7 +22,7 @@ from torch import Tensor
 
 from nmbench.cache import cache_dir
 
-__all__ = ["Result", "apply", "available_for", "decay", "library", "update", "why_not"]
+__all__ = ["Plan", "Result", "available_for", "decay", "library", "update", "why_not"]
 
 _SOURCE = Path(__file__).with_name("nm.c")
 _FLAGS = ["-O3", "-march=native", "-ffp-contract=fast", "-fPIC", "-shared", "-std=gnu11"]
@@ -120,36 +120,46 @@ def available_for(weight: Tensor) -> bool:
     return weight.device.type == "cpu" and weight.dtype in _KEYS and library() is not None
 
 
-def update(weight: Tensor, mask: Tensor, out: Tensor | None, layout: tuple[int, int, int], n: int, m: int) -> Result:
-    """Renew `mask` (bool) from `weight` in place and write weight * mask to `out`, all three of equal strides.
+class Plan:
+    """The passes for one weight and its mask where they lie now, with everything looked up beforehand.
 
-    `layout` is (outer, size, inner) of the physical memory; see nm.c.
+    In a small network the look-ups cost more than the passes. `fits` says whether the plan still holds.
+    layout: (outer, size, inner) of the physical memory, see nm.c; None if `update` will not be called.
     """
-    lib = library()
-    assert lib is not None
-    bits, infinity = _KEYS[weight.dtype]
-    result = Result()
-    getattr(lib, f"nm_update_{bits}")(
-        weight.data_ptr(),
-        mask.data_ptr(),
-        None if out is None else out.data_ptr(),
-        *layout,
-        n,
-        m,
-        infinity,
-        ctypes.addressof(result),
-    )
-    return result
+
+    def __init__(self, weight: Tensor, mask: Tensor, layout: tuple[int, int, int] | None, n: int, m: int) -> None:
+        lib = library()
+        assert lib is not None
+        bits, infinity = _KEYS[weight.dtype]
+        self.layout = layout
+        self._where = (weight.data_ptr(), mask.data_ptr())
+        self._what = (weight.dtype, weight.stride())
+        self._count = weight.numel()
+        self._update = getattr(lib, f"nm_update_{bits}")
+        self._apply = getattr(lib, f"nm_apply_{bits}")
+        self._result = Result()
+        self._tail = (*(layout or ()), n, m, infinity, ctypes.addressof(self._result))
+        self._address = ctypes.addressof(self._result)
+
+    def fits(self, weight: Tensor, mask: Tensor) -> bool:
+        """Are weight and mask still where and what they were?"""
+        here = weight.data_ptr() == self._where[0] and mask.data_ptr() == self._where[1]
+        return here and weight.dtype == self._what[0] and weight.stride() == self._what[1]
+
+    def update(self, out: Tensor | None) -> Result:
+        """Renew the mask in place and write weight * mask to `out`, if given (strides of the weight)."""
+        self._update(*self._where, None if out is None else out.data_ptr(), *self._tail)
+        return self._result
+
+    def apply(self, out: Tensor) -> int:
+        """Write weight * mask to `out` (strides of the weight) and return the checksum of the weight."""
+        self._apply(*self._where, out.data_ptr(), self._count, self._address)
+        return self._result.checksum
 
 
-def apply(weight: Tensor, mask: Tensor, out: Tensor) -> int:
-    """Write weight * mask to `out` (equal strides) and return the checksum of `weight`."""
-    lib = library()
-    assert lib is not None
-    result = Result()
-    call = getattr(lib, f"nm_apply_{_KEYS[weight.dtype][0]}")
-    call(weight.data_ptr(), mask.data_ptr(), out.data_ptr(), weight.numel(), ctypes.addressof(result))
-    return int(result.checksum)
+def update(weight: Tensor, mask: Tensor, out: Tensor | None, layout: tuple[int, int, int], n: int, m: int) -> Result:
+    """One call of `Plan.update`; weight, mask (bool) and out have equal strides."""
+    return Plan(weight, mask, layout, n, m).update(out)
 
 
 def decay(weight: Tensor, mask: Tensor, grad: Tensor, lambda_w: float) -> bool:

@@ -26,12 +26,16 @@ __all__ = ["DENSE", "FOLLOW", "HOLD", "Scope", "SparseWeight"]
 _use_count: Callable[[int], int] | None = getattr(torch._C, "_storage_Use_Count", None)
 
 
-def _references(tensor: Tensor) -> int:
-    return 0 if _use_count is None else _use_count(tensor.untyped_storage()._cdata)
+def _references_of_one_tensor() -> int:
+    """What the count says of a storage that a single tensor holds."""
+    if _use_count is None:
+        return 0
+    tensor = torch.empty(1)
+    address = tensor.untyped_storage()._cdata  # the storage object made here is gone when the count is asked
+    return _use_count(address)
 
 
-#: what the count says of a storage that one tensor holds (asking takes a reference too)
-_ALONE = _references(torch.empty(1))
+_ALONE = _references_of_one_tensor()
 
 
 #: how a weight behaves at a step; see methods/base.py
@@ -67,18 +71,6 @@ class Scope:
         return {"depth": 0, "serial": self.serial, "weights": self.weights}
 
 
-class _StraightThrough(torch.autograd.Function):
-    """W~ = E * W forward; the gradient of W~ goes to W unchanged (STE)."""
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, owner: SparseWeight) -> Tensor:
-        return owner.masked(weight.detach())
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        return grads[0], None
-
-
 class SparseWeight:
     """The N:M state of one parameter (shared by all modules that the parameter is tied to).
 
@@ -106,7 +98,9 @@ class SparseWeight:
         self._made_in = -1
         self._cache: Tensor | None = None
         self._cached_for: tuple[int, ...] = ()
+        self._plan: _native.Plan | None = None
         self._buffer: Tensor | None = None
+        self._room = 0
 
     # -- the parameter ------------------------------------------------------------------------------------------
     @property
@@ -126,36 +120,46 @@ class SparseWeight:
         Returns the number of flips against the mask before: an int, or a 0-d tensor on an accelerator.
         Raises NonFiniteWeightError (looked for where it costs no synchronisation).
         """
-        parameter = self.parameter
-        weight = parameter.detach()
-        self._match(weight)
-        layout = physical_layout(weight, self.grouping, self.pattern.axis)
+        weight = self.parameter
+        plan = self._planned(weight)
         flips: int | Tensor
-        if layout is not None and self._native(weight):
-            result = _native.update(weight, self.mask, out, layout, self.pattern.n, self.pattern.m)
+        if plan is not None and plan.layout is not None:
+            result = plan.update(out)
             if result.nonfinite:
                 raise NonFiniteWeightError(f"{self.name} holds NaN or infinity")
             flips, self._checksum = result.flips, result.checksum
         else:
-            if weight.device.type == "cpu" and not torch.isfinite(weight).all():
-                raise NonFiniteWeightError(f"{self.name} holds NaN or infinity")
-            fresh = torch_mask(weight, self.pattern, self.grouping)
-            changed = (fresh != self.mask).sum()
-            flips = int(changed) if weight.device.type == "cpu" else changed
-            self.mask.copy_(fresh)
-            if self._native(weight):  # memory in an order that the fused mask pass does not take, but apply does
-                scratch = torch.empty_like(weight) if out is None else out
-                self._checksum = _native.apply(weight, self.mask, scratch)
-            elif out is not None:
-                torch.where(self.mask, weight, weight.new_zeros(()), out=out)
+            flips = self._update_by_torch(weight.detach(), plan, out)
         self.computed += 1
-        self._seen = self._identity(parameter)
+        self._seen = self._identity(weight)
         self._made_in = self.scope.serial
         self._cache = None
         return flips
 
-    def _native(self, weight: Tensor) -> bool:
-        return _native.available_for(weight) and self.mask.stride() == weight.stride()
+    def _update_by_torch(self, weight: Tensor, plan: _native.Plan | None, out: Tensor | None) -> int | Tensor:
+        on_cpu = weight.device.type == "cpu"
+        if on_cpu and not torch.isfinite(weight).all():
+            raise NonFiniteWeightError(f"{self.name} holds NaN or infinity")
+        fresh = torch_mask(weight, self.pattern, self.grouping)
+        changed = (fresh != self.mask).sum()
+        self.mask.copy_(fresh)
+        if plan is not None:  # memory in an order that the fused mask pass does not take, but apply does
+            self._checksum = plan.apply(torch.empty_like(weight) if out is None else out)
+        elif out is not None:
+            torch.where(self.mask, weight, weight.new_zeros(()), out=out)
+        return int(changed) if on_cpu else changed
+
+    def _planned(self, weight: Tensor) -> _native.Plan | None:
+        """The compiled passes for the weight where it is now; None where they cannot take it."""
+        plan = self._plan
+        if plan is not None and plan.fits(weight, self.mask):
+            return plan
+        self._plan = self._buffer = None
+        self._match(weight)
+        if _native.available_for(weight) and self.mask.stride() == weight.stride():
+            layout = physical_layout(weight, self.grouping, self.pattern.axis)
+            self._plan = _native.Plan(weight, self.mask, layout, self.pattern.n, self.pattern.m)
+        return self._plan
 
     def _match(self, weight: Tensor) -> None:
         """Let the mask follow its weight to another device or memory format."""
@@ -168,7 +172,7 @@ class SparseWeight:
         """Is the mask possibly not that of the current weights, as far as is known without reading them?"""
         if self._seen != self._identity(weight):
             return True
-        verified_later = self._native(weight)
+        verified_later = self._planned(weight) is not None
         return not verified_later and self.scope.depth > 0 and self._made_in != self.scope.serial
 
     def refresh(self) -> None:
@@ -183,43 +187,37 @@ class SparseWeight:
 
     def invalidate(self) -> None:
         """Called on train() and eval(): trust nothing that was made before."""
-        if not self._native(self.parameter):
+        if self._planned(self.parameter) is None:
             self._seen = None
         self._cache = None
 
     # -- the masked weight --------------------------------------------------------------------------------------
-    def masked(self, weight: Tensor) -> Tensor:
-        """E * W as a new tensor. weight: the parameter, detached."""
-        self._match(weight)
-        out = self._room(weight)
+    def masked(self) -> Tensor:
+        """E * W, detached, in memory that the next call may use again once nobody holds this tensor's storage."""
+        weight = self.parameter
+        plan = self._planned(weight)
+        out = self._memory(weight)
         if self.rule == HOLD:
-            return torch.where(self.mask, weight, weight.new_zeros(()), out=out)
-        if self._stale(self.parameter):
+            return torch.where(self.mask, weight.detach(), weight.new_zeros(()), out=out)
+        if self._stale(weight):
             self.update(out)
-        elif not self._native(weight):
-            torch.where(self.mask, weight, weight.new_zeros(()), out=out)
-        elif _native.apply(weight, self.mask, out) != self._checksum:
+        elif plan is None:
+            torch.where(self.mask, weight.detach(), weight.new_zeros(()), out=out)
+        elif plan.apply(out) != self._checksum:
             self.update(out)  # changed through .data, which no version counter sees
         return out
 
-    def _room(self, weight: Tensor) -> Tensor:
+    def _memory(self, weight: Tensor) -> Tensor:
         """Memory for a masked weight: that of the last one if nobody holds it any more.
 
         Fresh memory costs page faults, on a CPU more than the masking itself (three times, for ResNet-18).
         """
-        last = self._buffer
-        reusable = (
-            last is not None
-            and _use_count is not None
-            and weight.device.type == "cpu"
-            and (last.dtype, last.shape, last.stride()) == (weight.dtype, weight.shape, weight.stride())
-            and _references(last) <= _ALONE
-            and not torch.is_inference_mode_enabled()
-        )
-        if last is None or not reusable:
-            last = torch.empty_like(weight, memory_format=torch.preserve_format)
-            self._buffer = None if torch.is_inference_mode_enabled() else last
-        return last.detach()  # a tensor of its own, so that the count above sees who still needs the memory
+        if self._plan is None or _use_count is None:
+            return torch.empty_like(weight.detach(), memory_format=torch.preserve_format)
+        if self._buffer is None or _use_count(self._room) > _ALONE:
+            self._buffer = torch.empty_like(weight.detach(), memory_format=torch.preserve_format)
+            self._room = self._buffer.untyped_storage()._cdata
+        return self._buffer
 
     def forward(self) -> Tensor:
         """What the layer computes with: the masked weight, or the parameter itself under rule DENSE."""
@@ -231,14 +229,16 @@ class SparseWeight:
         identity = (*self._identity(weight), self.scope.serial, torch.is_grad_enabled())
         if self._cache is not None and self.scope.depth > 0 and self._cached_for == identity:
             return self._cache
-        masked: Tensor
-        if weight.requires_grad and torch.is_grad_enabled():
-            masked = _StraightThrough.apply(weight, self)
+        if weight.requires_grad and torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
+            # Straight-through: a view hands its gradient to the parameter unchanged, and its values are set to E * W.
+            # The same as an autograd.Function that returns its gradient, without Python in the backward pass.
+            masked = weight.view_as(weight)
+            masked.data = self.masked()
         else:
             # a leaf like the parameter itself, in inference mode too: torch chooses some kernels by these properties,
             # and so each bit is as in the dense model
             with torch.inference_mode(False), torch.no_grad():
-                masked = self.masked(weight.detach()).requires_grad_(weight.requires_grad)
+                masked = self.masked().detach().requires_grad_(weight.requires_grad)
         if self.scope.depth > 0:
             self._cache, self._cached_for = masked, identity
         return masked
@@ -252,7 +252,7 @@ class SparseWeight:
         """W <- E * W in place."""
         weight = self.parameter
         with torch.no_grad():
-            self._match(weight)
+            self._planned(weight)
             weight.masked_fill_(~self.mask, 0.0)
         self._seen = None
         self._cache = None
@@ -263,4 +263,4 @@ class SparseWeight:
 
     def __getstate__(self) -> dict[str, Any]:
         # a copy or a pickle gets a parameter of its own, so nothing that was seen of this one holds for it
-        return {**self.__dict__, "_cache": None, "_cached_for": (), "_seen": None, "_buffer": None}
+        return {**self.__dict__, "_cache": None, "_cached_for": (), "_seen": None, "_plan": None, "_buffer": None}

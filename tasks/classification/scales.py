@@ -25,10 +25,10 @@ _QUICK: dict[str, Any] = {
     "train_images": 0,
     "val_images": 0,
     "width": 16,
-    "epochs": 10,
-    "batch": 32,
+    "epochs": 7,
+    "batch": 64,
     "accumulate": 1,
-    "lr": 0.05,
+    "lr": 0.1,
     "momentum": 0.9,
     "weight_decay": 5e-5,
     "warmup_epochs": 1.0,
@@ -38,7 +38,7 @@ _QUICK: dict[str, Any] = {
 }
 
 SCALES: dict[str, dict[str, Any]] = {
-    "smoke": _QUICK | {"epochs": 2, "train_images": 1600, "val_images": 500, "warmup_epochs": 0.2},
+    "smoke": _QUICK | {"epochs": 3, "train_images": 1600, "val_images": 500, "warmup_epochs": 0.5},
     "quick": _QUICK,
     # more passes: the masks of a sparse method have time to settle
     "study": _QUICK | {"epochs": 12},
