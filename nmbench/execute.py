@@ -281,7 +281,7 @@ def _run_cell(job: dict[str, Any], cell: Cell, record: Record, clock: _Clock) ->
     values = clock.stage("evaluate", lambda: task.evaluate(model, runs[-1]))
     record["metrics"] = _metrics(task, values)
     if runs[-1].per_example:
-        write_json(attempt / "per_example.json", runs[-1].per_example)
+        write_json(attempt / "per_example.json", runs[-1].per_example, indent=None)
     record["cost"] = clock.stage("cost", lambda: _cost(task, model, handle, spec, cell))
     _save_weights(model, attempt / "weights.safetensors")
     intervals = [t for run in runs for t in run.intervals]

@@ -121,7 +121,7 @@ class Run:
     # -- evaluation ---------------------------------------------------------------------------------------------
     def store_per_example(self, name: str, values: list[float]) -> None:
         """Keep one value per evaluation example, in data-set order, for paired statistics."""
-        self.per_example[name] = [float(v) for v in values]
+        self.per_example[name] = [round(float(v), 6) for v in values]
 
     # -- resume -------------------------------------------------------------------------------------------------
     def state_dict(self) -> dict[str, Any]:

@@ -22,11 +22,11 @@ from nmbench.record import Record, UnreadableRecord, migrate
 __all__ = ["CellState", "Store", "read_record", "write_json"]
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
     """Write JSON so that `path` holds either what it held or all of `value`, whatever is killed when."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, allow_nan=False)
+        json.dump(value, file, indent=indent, allow_nan=False)
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
