@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 KINDS = {
@@ -58,6 +60,22 @@ def test_rerun_takes_one_kind_only(project):
     out = project.run("run", "--only", "dense", "--rerun", "data", expect=1)
     assert "1 cells to run" in out
     assert "nothing to do" in project.run("run", "--only", "dense", "--rerun", "nan")
+
+
+def test_stale_takes_what_was_done_with_other_code_or_data(project):
+    own = project.folder / "own"
+    own.mkdir()
+    source = (Path(__file__).parent.parent / "plugins" / "toy.py").read_text()
+    (own / "toy.py").write_text(source)
+    stale = ("--only", "dense", "--rerun", "stale", "--plugins", "own")
+    project.run("run", "--only", "dense", "--plugins", "own")
+    assert "nothing to do" in project.run("run", *stale)
+    (own / "toy.py").write_text(source.replace('b"toy"', 'b"other toys"'))
+    assert "1 done now" in project.run("run", *stale)
+    assert "nothing to do" in project.run("run", *stale)
+    first, second = project.records()
+    assert first["data"]["fingerprint"] != second["data"]["fingerprint"]
+    assert first["environment"]["code"] != second["environment"]["code"]
 
 
 @pytest.mark.parametrize("broken", ["{", "[]", '{"schema_version": 99}', '{"schema_version": 1, "status": "ok"}'])

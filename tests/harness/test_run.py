@@ -44,7 +44,7 @@ def test_the_record_names_no_person_and_no_place(project):
         assert str(project.folder) not in trace.read_text()
 
 
-def test_twins_see_the_same_batches(project):
+def test_trap_7_twins_see_the_same_batches_and_take_as_many_steps(project):
     project.matrix(method='["sr-ste", "ste", "one-shot"]')
     project.run("run", "--trace-batches")
     traces = [p.read_text().split() for p in project.folder.glob("results/toys/toy/*/attempt-1/batches.txt")]

@@ -56,7 +56,7 @@ def test_equal_values_are_not_worse(higher, margin):
     assert (found.interval, found.verdict) == ((0.0, 0.0), "not worse")
 
 
-def test_one_seed_decides_nothing():
+def test_trap_8_one_dense_run_decides_nothing():
     found = paired([90.0], [10.0])
     assert (found.n, found.difference, found.sd, found.interval) == (1, 80.0, None, None)
     assert found.verdict == "undecided (1 seed)"

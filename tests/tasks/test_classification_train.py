@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from nmbench.run import NonFiniteError
+from nmbench.run import NonFiniteError, Run
+from nmbench.sparsity import default_candidates, sparsify
 from nmbench.task import DataError
 from nmbench_tasks.classification import Classification, evaluate, train
 
@@ -53,6 +54,28 @@ def test_a_run_resumed_in_mid_epoch_ends_bit_equal(make_run, spec_of, built, mon
     assert same(trained(resumed, built), expected)
     assert resumed.curve == whole.curve
     assert resumed.updates == 12
+
+
+@pytest.mark.parametrize("method", ["sr-ste", "one-shot"])
+def test_a_sparse_run_resumed_in_mid_epoch_ends_bit_equal(spec_of, built, embedded, tmp_path, monkeypatch, method):
+    monkeypatch.setattr(train, "CHECKPOINT_S", 0.0)
+    spec = spec_of()
+
+    def attempt(work, beat=None):
+        model = built(spec)
+        handle = sparsify(model, "2:4", method, layers=default_candidates(model))
+        run = Run(spec, embedded, handle, tmp_path / work, beat=beat)
+        Classification().train(model, run)
+        handle.finalize()
+        return model, handle.sad.history
+
+    expected, flips = attempt("whole")
+    with pytest.raises(Interrupted):
+        attempt("work", interrupt_at(7))
+    resumed, flips_again = attempt("work")
+    assert same(resumed, expected)
+    assert flips_again == flips
+    assert len(flips) == 12
 
 
 def test_a_finished_run_is_not_trained_again(make_run, built, monkeypatch):
