@@ -1,7 +1,8 @@
 """`cost`: parameters, non-zeros, multiply-accumulates (MACs) and bytes of a model, dense and sparse.
 
 MACs are counted on the operations that really run in one forward pass, so functional code (attention, RAFT's
-repeated update block) counts too. Effective MACs weigh each operation by the density of the weight that it reads.
+repeated update block) counts too; fused recurrent kernels (LSTM, GRU) do not show theirs and are left out. Effective
+MACs weigh each operation by the density of the weight that it reads.
 """
 
 from __future__ import annotations

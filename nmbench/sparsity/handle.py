@@ -154,6 +154,7 @@ class Handle:
         """After the optimizer's update: renew the masks, count flips, follow the schedule."""
         self._require_live()
         self._applied.clear()
+        self._scope.depth = 0  # no forward pass is going on: one that a KeyboardInterrupt cut off never left
         self.steps += 1
         self._phase_steps += 1
         if self._rule == HOLD:
@@ -197,6 +198,7 @@ class Handle:
             "version": 1,
             "pattern": str(self.pattern),
             "method": self.method.name,
+            "hyper": dict(self.method.hyper),
             "phase": self.phase,
             "steps": self.steps,
             "phase_steps": self._phase_steps,
@@ -208,10 +210,11 @@ class Handle:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken; load the model's weights first.
 
-        Raises ValueError if the state belongs to another pattern, method or model.
+        Raises ValueError if the state belongs to another pattern, method, setting or model.
         """
         self._require_live()
-        mine = {"pattern": str(self.pattern), "method": self.method.name, "names": [w.name for w in self._weights]}
+        names = [w.name for w in self._weights]
+        mine = {"pattern": str(self.pattern), "method": self.method.name, "hyper": self.method.hyper, "names": names}
         for key, value in mine.items():
             if state[key] != value:
                 raise ValueError(f"the saved state is of another {key}: {state[key]!r}, not {value!r}")
@@ -249,6 +252,9 @@ def sparsify(
     model: nn.Module, pattern: PatternLike, method: str = "sr-ste", layers: Layers = None, **hyper: Any
 ) -> Handle:
     """Put an N:M pattern on `model`, in place, for training by `method`.
+
+    From then on `layer.weight` is the masked weight, made anew for each forward pass. To change a weight by hand go
+    through the parameter (`model.named_parameters()`, `load_state_dict`), then call `handle.refresh()`.
 
     Args:
         model: an unmodified model, initialised (or with pretrained weights) already.

@@ -615,3 +615,19 @@ def test_an_attribute_error_in_the_core_is_not_answered_with_the_dense_weight(mo
     monkeypatch.setattr(SparseWeight, "masked", lambda self: self.no_such_thing)
     with pytest.raises(RuntimeError, match="no_such_thing"):
         model(batch(0)[0])
+
+
+def test_a_forward_pass_cut_off_by_ctrl_c_does_not_keep_its_masked_weights():
+    """torch's always_call hooks see no KeyboardInterrupt, so the pass is never left; the next step forgets it."""
+    model = mlp()
+    optimizer = sgd(model)
+    sparsify(model, "2:4", "ste").bind(optimizer)
+    hook = model[0].register_forward_hook(lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        model(batch(0)[0])
+    hook.remove()
+    train(model, optimizer, range(1))
+    with torch.no_grad():
+        before = model(batch(1)[0])
+        dict(model.named_parameters())["0.weight"].data.mul_(-1.5)
+        assert not torch.equal(model(batch(1)[0]), before)

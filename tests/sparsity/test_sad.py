@@ -233,3 +233,9 @@ def test_a_saved_state_is_a_copy():
     train(model, optimizer, range(2))
     assert all(torch.equal(a, b) for a, b in zip(state["masks"], held, strict=True))
     assert state["sad"]["table"].shape == (2, 2)
+
+
+def test_a_state_of_other_settings_is_refused():
+    state = sparsify(mlp(), "2:4", "sr-ste", lambda_w=1e-3).state_dict()
+    with pytest.raises(ValueError, match="of another hyper"):
+        sparsify(mlp(), "2:4", "sr-ste").load_state_dict(state)
