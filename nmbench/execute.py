@@ -5,7 +5,6 @@ Whatever happens, one record is written (unless the process dies, and then the s
 
 from __future__ import annotations
 
-import itertools
 import os
 import statistics
 import time
@@ -14,9 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nmbench import rng
+from nmbench import measure, rng
 from nmbench.cell import DENSE, Cell
 from nmbench.environment import describe
+from nmbench.measure import InvalidResult
 from nmbench.plugins import load_task
 from nmbench.record import SCHEMA_VERSION, Record
 from nmbench.run import NonFiniteError, Run
@@ -28,14 +28,10 @@ if TYPE_CHECKING:
 
     from nmbench.sparsity import Handle
 
-__all__ = ["SHADOW_PATTERN", "InvalidResult", "execute", "prepare"]
+__all__ = ["SHADOW_PATTERN", "execute", "prepare"]
 
 #: what a dense run is observed with, so that its SAD can stand beside that of the sparse runs
 SHADOW_PATTERN = "2:4"
-
-
-class InvalidResult(Exception):
-    """The cell ended, but its result breaks a promise; status `invalid`."""
 
 
 class _Heart:
@@ -129,95 +125,6 @@ def _train(task: Task, model: nn.Module, handle: Handle, spec: Spec, data: Any, 
     return runs
 
 
-def _bins(count: int, most: int = 512) -> list[range]:
-    width = max(1, -(-count // most))
-    return [range(start, min(start + width, count)) for start in range(0, count, width)]
-
-
-def _curve(runs: list[Run]) -> dict[str, list[Any]]:
-    out: dict[str, list[Any]] = {"phase": [], "step": [], "loss": [], "lr": []}
-    for run in runs:
-        for block in _bins(len(run.curve), 512 // len(runs)):
-            out["phase"].append(run.phase)
-            out["step"].append(block[-1] + 1)
-            out["loss"].append(round(statistics.fmean(run.curve[i][0] for i in block), 6))
-            lr = run.curve[block[-1]][1]
-            out["lr"].append(lr if lr == lr else None)
-    return out
-
-
-def _sad(handle: Handle) -> dict[str, Any]:
-    sad = handle.sad
-    history = sad.history
-    blocks = _bins(len(history))
-    steps = sorted(sad.snapshots)
-    return {
-        "pattern": str(handle.pattern),
-        "weights": sad.weights,
-        "total": sad.total,
-        "per_layer": sad.per_layer,
-        "step": [block[-1] + 1 for block in blocks],
-        "flips": [sum(history[i] for i in block) for block in blocks],
-        "snapshots": {
-            "steps": steps,
-            "consecutive": [sad.between(i, j) for i, j in itertools.pairwise(steps)],
-            "first_last": sad.between(steps[0], steps[-1]) if steps else 0,
-        },
-    }
-
-
-def _audit(model: nn.Module, handle: Handle, cell: Cell) -> dict[str, Any]:
-    from nmbench.sparsity import audit
-
-    report = audit(model, handle.pattern, handle.layers)
-    dense = cell.pattern == DENSE
-    layers = [
-        {
-            "name": layer.name,
-            "shape": list(layer.shape),
-            "role": "dense" if dense else layer.role,
-            "reason": "dense training" if dense and layer.role == "sparse" else layer.reason,
-            "density": round(layer.density, 6),
-            "violations": 0 if dense else layer.violations,
-        }
-        for layer in report.layers
-    ]
-    return {
-        "pattern": None if dense else cell.pattern,
-        "ok": dense or report.ok,
-        "density": round(report.density, 6),
-        "weights": report.weights,
-        "nonzeros": report.nonzeros,
-        "layers": layers,
-    }
-
-
-def _cost(task: Task, model: nn.Module, handle: Handle, spec: Spec, cell: Cell) -> dict[str, Any]:
-    from nmbench.sparsity import cost
-
-    inputs = task.example_inputs(spec)
-    sparse = cell.pattern != DENSE
-    found = cost(model.to("cpu"), inputs, handle.pattern if sparse else None, handle.layers if sparse else ())
-    fields = ("parameters", "nonzeros", "macs_dense", "macs_effective", "bytes_dense", "bytes_compressed")
-    return {name: getattr(found, name) for name in fields} | {"training_passes": handle.method.phases}
-
-
-def _metrics(task: Task, values: Any) -> dict[str, float]:
-    import math
-
-    if not isinstance(values, dict):
-        raise InvalidResult(f"evaluate() returned {type(values).__name__}, not a dict")
-    out = {}
-    for metric in task.metrics:
-        value = values.get(metric.name)
-        if value is None:
-            raise InvalidResult(f"evaluate() did not return the declared metric {metric.name!r}")
-        if not math.isfinite(float(value)):
-            raise InvalidResult(f"the metric {metric.name!r} is {float(value)}")
-        out[metric.name] = float(value)
-    return out
-
-
 def _trace_batches(model: nn.Module, path: Path) -> Any:
     """Append a checksum of the inputs of every training forward pass to `path` (for tests: twins see alike)."""
     import zlib
@@ -267,22 +174,22 @@ def _run_cell(job: dict[str, Any], cell: Cell, record: Record, clock: _Clock) ->
     resumed = any(work.glob("phase-*/last.*")) or any(work.glob("phase-*.pt"))
     runs = clock.stage("train", lambda: _train(task, model, handle, spec, data, work, clock.heart))
     steps = sum(run.updates for run in runs)
-    record["curve"] = _curve(runs)
+    record["curve"] = measure.curve(runs)
     handle.snapshot()
-    record["sad"] = _sad(handle)
+    record["sad"] = measure.sad(handle)
     handle.finalize()
     if tracer is not None:
         tracer.remove()
-    record["audit"] = _audit(model, handle, cell)
+    record["audit"] = measure.audit(model, handle, cell)
     if steps and handle.steps == 0:
         raise InvalidResult("train() never called run.bind(optimizer): the method took no part in training")
     if not record["audit"]["ok"]:
         raise InvalidResult("the trained weights break the pattern in some groups; see the audit")
     values = clock.stage("evaluate", lambda: task.evaluate(model, runs[-1]))
-    record["metrics"] = _metrics(task, values)
+    record["metrics"] = measure.metrics(task, values)
     if runs[-1].per_example:
         write_json(attempt / "per_example.json", runs[-1].per_example, indent=None)
-    record["cost"] = clock.stage("cost", lambda: _cost(task, model, handle, spec, cell))
+    record["cost"] = clock.stage("cost", lambda: measure.costs(task, model, handle, spec, cell))
     _save_weights(model, attempt / "weights.safetensors")
     intervals = [t for run in runs for t in run.intervals]
     record["timings"] = {
