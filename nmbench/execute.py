@@ -235,7 +235,7 @@ def _kind(error: BaseException) -> str:
 
 def _first_lines(error: BaseException) -> str:
     lines = [line for line in str(error).strip().splitlines() if line.strip()][:2]
-    text = " ".join(lines) or type(error).__name__
+    text = "; ".join(lines) or type(error).__name__
     return text if _kind(error) in ("data", "skipped", "invalid", "nan") else f"{type(error).__name__}: {text}"
 
 
