@@ -188,11 +188,14 @@ class Scheduler:
     def _start(self, cell: Cell, slot: int, threads: int, alone: bool) -> _Running:
         plugin = self.plugins[cell.task]
         number, attempt = self.store.new_attempt(cell)
-        work = self.store.work_dir(cell)
-        (work / "heartbeat.json").unlink(missing_ok=True)
         head = self._head(cell, number)
         if cell.task not in self._sources:
             self._sources[cell.task] = code_hash(plugin)
+        work = self.store.work_dir(cell)
+        if _code_of(work) != self._sources[cell.task]:
+            _remove(work)  # half of a training by other code is not gone on with
+            work = self.store.work_dir(cell)
+        (work / "heartbeat.json").unlink(missing_ok=True)
         job = {
             "head": head,
             "cell": cell.to_dict(),
@@ -306,6 +309,15 @@ def _last_line(path: Path) -> str:
     except OSError:
         return ""
     return lines[-1][:200] if lines else ""
+
+
+def _code_of(work: Path) -> str | None:
+    """Hash of the code that left the resume state in `work`."""
+    try:
+        code = json.loads((work / "job.json").read_text())["code"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return str(code)
 
 
 def _remove(folder: Path) -> None:

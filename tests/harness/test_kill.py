@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -111,6 +112,21 @@ def test_two_runs_do_not_share_a_folder(project):
     assert "another `nmbench run toys` is working" in out
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
+
+
+def test_what_other_code_left_behind_is_not_gone_on_with(project):
+    project.matrix(train=SLOW)
+    process = project.start("run", "--only", "dense")
+    _wait(lambda: _checkpoint(project))
+    process.kill()
+    process.wait()
+    _wait(lambda: not _worker_pids(project.folder), 10)
+    (job,) = project.folder.glob("work/toys/*/job.json")
+    job.write_text(json.dumps(json.loads(job.read_text()) | {"code": "of another day"}))
+    project.run("run", "--only", "dense")
+    record = project.ok("dense")
+    assert record["timings"]["resumed"] is False
+    assert len(record["curve"]["step"]) == 40
 
 
 def test_a_torn_checkpoint_starts_the_cell_again(project):
