@@ -104,7 +104,10 @@ def _cached(key: str, arguments: list[str]) -> Any:
     except (OSError, ValueError):
         pass
     answer = _ask_worker(arguments)
-    if answer.get("status", "ok") == "ok":  # a failure may be mended by installing something, so ask again
+    said = [answer, *answer.get("methods", {}).values()]
+    if all(
+        about.get("status", "ok") == "ok" for about in said
+    ):  # a failure may be mended by installing something, so ask again
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_suffix(f".{os.getpid()}.{hashlib.sha256(os.urandom(8)).hexdigest()[:6]}")
@@ -138,7 +141,7 @@ def _describe(plugin: Plugin) -> Plugin:
     if plugin.name and name != plugin.name:
         status, reason = "invalid", f"its entry point says {plugin.name!r} but its class is named {name!r}"
         name = plugin.name
-    if told.get("status") == "ok" and not plugin.reference.startswith("path:"):
+    if told.get("status") == "ok":
         status, reason = _requirements_now(told, status, reason)
     fallback = Path(plugin.reference[5:]).stem if plugin.reference.startswith("path:") else ""
     return Plugin(name or fallback, plugin.reference, plugin.distribution, plugin.version, source, status, reason, told)

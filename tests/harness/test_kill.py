@@ -40,6 +40,16 @@ def _checkpoint(project) -> bool:
     return bool(list(project.folder.glob("work/toys/*/phase-*/last.pt")))
 
 
+def _kill_parent_in_training(project, *arguments: str) -> None:
+    """Kill `nmbench run` once a cell has a checkpoint; its workers must end by themselves."""
+    process = project.start("run", *arguments)
+    _wait(lambda: _checkpoint(project))
+    assert _worker_pids(project.folder)
+    process.kill()
+    process.wait()
+    _wait(lambda: not _worker_pids(project.folder), 10)
+
+
 def _uninterrupted(another, method: str, **more):
     plain = another()
     plain.matrix(train=SLOW.replace("0.15", "0.0"), method=f'"{method}"')
@@ -72,12 +82,7 @@ def test_a_killed_worker_resumes_bit_equal(project, another, method):
 
 def test_a_killed_parent_takes_its_workers_along_and_the_next_run_goes_on(project):
     project.matrix(train=SLOW)
-    process = project.start("run")
-    _wait(lambda: _checkpoint(project))
-    assert _worker_pids(project.folder)
-    process.kill()
-    process.wait()
-    _wait(lambda: not _worker_pids(project.folder), 10)
+    _kill_parent_in_training(project)
     assert project.records() == []
     assert "2 unfinished" in project.run("status")
     out = project.run("run")
@@ -116,11 +121,7 @@ def test_two_runs_do_not_share_a_folder(project):
 
 def test_what_other_code_left_behind_is_not_gone_on_with(project):
     project.matrix(train=SLOW)
-    process = project.start("run", "--only", "dense")
-    _wait(lambda: _checkpoint(project))
-    process.kill()
-    process.wait()
-    _wait(lambda: not _worker_pids(project.folder), 10)
+    _kill_parent_in_training(project, "--only", "dense")
     (job,) = project.folder.glob("work/toys/*/job.json")
     job.write_text(json.dumps(json.loads(job.read_text()) | {"code": "of another day"}))
     project.run("run", "--only", "dense")
@@ -131,11 +132,7 @@ def test_what_other_code_left_behind_is_not_gone_on_with(project):
 
 def test_a_torn_checkpoint_starts_the_cell_again(project):
     project.matrix(train=SLOW)
-    process = project.start("run", "--only", "dense")
-    _wait(lambda: _checkpoint(project))
-    process.kill()
-    process.wait()
-    _wait(lambda: not _worker_pids(project.folder), 10)
+    _kill_parent_in_training(project, "--only", "dense")
     (path,) = project.folder.glob("work/toys/*/phase-0/last.pt")
     path.write_bytes(path.read_bytes()[:500])
     project.run("run", "--only", "dense")

@@ -102,6 +102,14 @@ def test_a_description_is_cached_until_the_source_changes(tmp_path, site):
     assert "wider" in nmbench(tmp_path, site, "list").stdout
 
 
+def test_a_broken_method_is_asked_again_once_its_need_is_there(tmp_path, site):
+    (site / "own_method.py").write_text("import its_need\nfrom nmbench.sparsity.methods.ste import STE as Own\n")
+    (site / "aardvark-1.5.dist-info" / "entry_points.txt").open("a").write("[nmbench.methods]\nown = own_method:Own\n")
+    assert "No module named 'its_need'" in nmbench(tmp_path, site, "doctor").stdout
+    (site / "its_need.py").write_text("")
+    assert "its_need" not in nmbench(tmp_path, site, "doctor").stdout
+
+
 def test_a_folder_of_task_files(tmp_path, site):
     folder = tmp_path / "own_tasks"
     folder.mkdir()
