@@ -7,28 +7,33 @@ from __future__ import annotations
 
 import os
 import statistics
+import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nmbench import measure, rng
+from nmbench import measure, rng, samples
 from nmbench.cell import DENSE, Cell
 from nmbench.environment import describe
+from nmbench.failure import first_lines, kind, without_home
 from nmbench.measure import InvalidResult
 from nmbench.plugins import load_task
+from nmbench.ranks import Ranks, failure_file, here, start
 from nmbench.record import SCHEMA_VERSION, Record
-from nmbench.run import NonFiniteError, Run
+from nmbench.run import Run
 from nmbench.store import write_json
-from nmbench.task import DataError, DivergedError, SkipCell, Spec, Task
+from nmbench.task import DataError, SkipCell, Spec, Task
+from nmbench.tracing import trace_batches
 
 if TYPE_CHECKING:
     from torch import nn
 
     from nmbench.sparsity import Handle
 
-__all__ = ["SHADOW_PATTERN", "execute", "prepare"]
+__all__ = ["SHADOW_PATTERN", "execute", "execute_rank", "prepare"]
 
 #: what a dense run is observed with, so that its SAD can stand beside that of the sparse runs
 SHADOW_PATTERN = "2:4"
@@ -58,7 +63,7 @@ class _Heart:
 class _Clock:
     """Seconds by stage."""
 
-    def __init__(self, heart: _Heart) -> None:
+    def __init__(self, heart: Callable[..., None]) -> None:
         self.heart = heart
         self.seconds: dict[str, float] = {}
         self.begun = time.perf_counter()
@@ -101,7 +106,16 @@ def _sparsify(task: Task, model: nn.Module, cell: Cell) -> Handle:
     return sparsify(model, pattern, cell.method, layers=layers, **cell.hyper)
 
 
-def _train(task: Task, model: nn.Module, handle: Handle, spec: Spec, data: Any, work: Path, heart: _Heart) -> list[Run]:
+def _train(
+    task: Task,
+    model: nn.Module,
+    handle: Handle,
+    spec: Spec,
+    data: Any,
+    work: Path,
+    beat: Callable[..., None],
+    ranks: Ranks,
+) -> list[Run]:
     """All training passes. A finished pass is kept in the work folder, so that a resumed attempt skips it."""
     import torch
 
@@ -109,7 +123,7 @@ def _train(task: Task, model: nn.Module, handle: Handle, spec: Spec, data: Any, 
     for phase in range(handle.method.phases):
         done = work / f"phase-{phase}.pt"
         handle.start_phase(phase)
-        run = Run(spec, data, handle, work, phase, heart)
+        run = Run(spec, data, handle, work, phase, beat, ranks)
         runs.append(run)
         if done.exists():
             state = torch.load(done, map_location="cpu", weights_only=True)
@@ -118,29 +132,11 @@ def _train(task: Task, model: nn.Module, handle: Handle, spec: Spec, data: Any, 
             continue
         task.train(model, run)
         run.finish()
-        if phase + 1 < handle.method.phases:
+        if phase + 1 < handle.method.phases and ranks.rank == 0:
             temporary = done.with_suffix(".tmp")
             torch.save({"model": model.state_dict(), "run": run.state_dict()}, temporary)
             temporary.replace(done)
     return runs
-
-
-def _trace_batches(model: nn.Module, path: Path) -> Any:
-    """Append a checksum of the inputs of every training forward pass to `path` (for tests: twins see alike)."""
-    import zlib
-
-    import torch
-
-    def hook(module: nn.Module, args: Any) -> None:
-        if module.training:
-            total = 0
-            for value in args:
-                if isinstance(value, torch.Tensor):
-                    total = zlib.crc32(value.detach().cpu().contiguous().numpy().tobytes(), total)
-            with path.open("a") as file:
-                file.write(f"{total:08x}\n")
-
-    return model.register_forward_pre_hook(hook)
 
 
 def _set_up_torch(threads: int) -> None:
@@ -151,53 +147,99 @@ def _set_up_torch(threads: int) -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def _run_cell(job: dict[str, Any], cell: Cell, record: Record, clock: _Clock) -> None:
-    """Fill `record` step by step, so that what is known stays known when a later step fails."""
+@dataclass
+class _Trained:
+    """A cell after its training, on rank 0."""
+
+    task: Task
+    spec: Spec
+    model: nn.Module
+    handle: Handle
+    runs: list[Run]
+
+
+def _train_cell(job: dict[str, Any], cell: Cell, record: Record, clock: _Clock, ranks: Ranks) -> _Trained:
+    """Fill `record` step by step, so that what is known stays known when a later step fails. Every rank does this."""
     attempt, work = Path(job["attempt_dir"]), Path(job["work_dir"])
     _set_up_torch(int(job["threads"]))
     task = clock.stage("import", lambda: load_task(job["reference"]))
     record["metric_info"] = [vars(metric) for metric in task.metrics]
-    spec = _spec(cell, task, job["device"])
+    spec = _spec(cell, task, _device(job["device"], ranks))
     data = clock.stage("prepare", lambda: task.prepare(spec, Path(job["data_dir"])))
     record["data"] = {"fingerprint": data.fingerprint, "counts": dict(data.counts)}
+    record["notes"] = list(data.notes)
 
     def build() -> Any:
         rng.seed_all(cell.seed, "init")
         model = task.build(spec)
         if cell.init:
             _load_init(model, cell.init["path"])
-        tracer = _trace_batches(model, attempt / "batches.txt") if job.get("trace") else None
-        return model.to(spec.device), tracer
+        traced = job.get("trace") and ranks.rank == 0
+        return model.to(spec.device), trace_batches(model, attempt / "batches.txt") if traced else None
 
     model, tracer = clock.stage("build", build)
     handle = _sparsify(task, model, cell)
-    resumed = any(work.glob("phase-*/last.*")) or any(work.glob("phase-*.pt"))
-    runs = clock.stage("train", lambda: _train(task, model, handle, spec, data, work, clock.heart))
-    steps = sum(run.updates for run in runs)
+    resumed = any(work.glob("phase-*/last*")) or any(work.glob("phase-*.pt"))
+    runs = clock.stage("train", lambda: _train(task, model, handle, spec, data, work, clock.heart, ranks))
+    if tracer is not None:
+        tracer.remove()
+    ranks.part()
+    intervals = [t for run in runs for t in run.intervals]
+    record["timings"] = {
+        "steps": sum(run.updates for run in runs),
+        "step_ms_median": round(1e3 * statistics.median(intervals), 4) if intervals else None,
+        "train_total_s": round(sum(run.elapsed for run in runs), 3),
+        "resumed": resumed,
+    }
+    return _Trained(task, spec, model, handle, runs)
+
+
+def _finish_cell(job: dict[str, Any], cell: Cell, record: Record, clock: _Clock, trained: _Trained) -> None:
+    """Finalize, audit, evaluate, cost."""
+    attempt = Path(job["attempt_dir"])
+    task, model, handle, runs = trained.task, trained.model, trained.handle, trained.runs
     record["curve"] = measure.curve(runs)
     handle.snapshot()
     record["sad"] = measure.sad(handle)
     handle.finalize()
-    if tracer is not None:
-        tracer.remove()
     record["audit"] = measure.audit(model, handle, cell)
-    if steps and handle.steps == 0:
+    if record["timings"]["steps"] and handle.steps == 0:
         raise InvalidResult("train() never called run.bind(optimizer): the method took no part in training")
     if not record["audit"]["ok"]:
         raise InvalidResult("the trained weights break the pattern in some groups; see the audit")
     values = clock.stage("evaluate", lambda: task.evaluate(model, runs[-1]))
     record["metrics"] = measure.metrics(task, values)
-    if runs[-1].per_example:
-        write_json(attempt / "per_example.json", runs[-1].per_example, indent=None)
-    record["cost"] = clock.stage("cost", lambda: measure.costs(task, model, handle, spec, cell))
+    _keep(runs, record, attempt)
+    record["cost"] = clock.stage("cost", lambda: measure.costs(task, model, handle, trained.spec, cell))
     _save_weights(model, attempt / "weights.safetensors")
-    intervals = [t for run in runs for t in run.intervals]
-    record["timings"] = {
-        "steps": steps,
-        "step_ms_median": round(1e3 * statistics.median(intervals), 4) if intervals else None,
-        "train_total_s": round(sum(run.elapsed for run in runs), 3),
-        "resumed": resumed,
-    }
+
+
+def _device(device: str, ranks: Ranks) -> str:
+    """Each rank has a GPU of its own. Raises SkipCell if there are fewer than ranks."""
+    if device != "cuda" or ranks.size == 1:
+        return device
+    import torch
+
+    if (found := torch.cuda.device_count()) < ranks.size:
+        raise SkipCell(f"the setting gpus is {ranks.size}, but {found} can be seen; give train = {{ gpus = {found} }}")
+    torch.cuda.set_device(ranks.rank)
+    return f"cuda:{ranks.rank}"
+
+
+def _keep(runs: list[Run], record: Record, attempt: Path) -> None:
+    """What the task stored besides its metrics: small things in the record, the rest in files beside it."""
+    last = runs[-1]
+    if last.per_example:
+        write_json(attempt / "per_example.json", last.per_example, indent=None)
+    if last.texts:
+        write_json(attempt / "texts.json", last.texts, indent=None)
+    if last.samples:
+        samples.write(last.samples, attempt / samples.FILE)
+    if last.baselines:
+        record["baselines"] = last.baselines
+    if last.facts:
+        record["facts"] = last.facts
+    record["notes"] += list(dict.fromkeys(text for run in runs for text in run.notes))
 
 
 def _save_weights(model: nn.Module, path: Path) -> None:
@@ -208,67 +250,56 @@ def _save_weights(model: nn.Module, path: Path) -> None:
     temporary.replace(path)
 
 
-def _kind(error: BaseException) -> str:
-    """The status that stands for an exception."""
-    from nmbench.plugins import PluginError
-
-    names = {cls.__name__ for cls in type(error).__mro__}
-    table = [
-        ("interrupted", (KeyboardInterrupt,)),
-        ("data", (DataError,)),
-        ("skipped", (SkipCell,)),
-        ("diverged", (DivergedError,)),
-        ("nan", (NonFiniteError,)),
-        ("invalid", (InvalidResult,)),
-        ("import", (ImportError, PluginError)),
-        ("oom", (MemoryError,)),
-    ]
-    for kind, classes in table:
-        if isinstance(error, classes):
-            return kind
-    if "NonFiniteWeightError" in names:
-        return "nan"
-    if "OutOfMemoryError" in names or "can't allocate memory" in str(error):
-        return "oom"
-    return "error"
-
-
-def _first_lines(error: BaseException) -> str:
-    lines = [line for line in str(error).strip().splitlines() if line.strip()][:2]
-    text = "; ".join(lines) or type(error).__name__
-    return text if _kind(error) in ("data", "skipped", "invalid", "nan") else f"{type(error).__name__}: {text}"
-
-
-def execute(job: dict[str, Any]) -> None:
-    """Run the cell of `job` and write `record.json` into its attempt folder."""
+def execute(job: dict[str, Any], job_file: Path) -> None:
+    """Run the cell of `job` as rank 0 and write `record.json` into its attempt folder."""
     cell = Cell.from_dict(job["cell"])
-    attempt = Path(job["attempt_dir"])
-    heart = _Heart(Path(job["work_dir"]) / "heartbeat.json")
-    clock = _Clock(heart)
+    attempt, work = Path(job["attempt_dir"]), Path(job["work_dir"])
+    clock = _Clock(_Heart(work / "heartbeat.json"))
     record: Record = {**job["head"], "status": "ok", "notes": []}
+    ending = threading.Lock()
+    ranks = Ranks()
+
+    def write() -> None:
+        timings = {f"{name}_s": round(value, 3) for name, value in clock.seconds.items()}
+        timings["total_s"] = round(time.perf_counter() - clock.begun, 3)
+        record["timings"] = {**timings, **record.get("timings", {}), "alone": bool(job.get("alone"))}
+        record["environment"] = describe(int(job["threads"]), job.get("code", ""), job["device"])
+        assert record["schema_version"] == SCHEMA_VERSION
+        write_json(attempt / "record.json", record)
+
+    def another_failed(status: str, message: str) -> None:
+        ending.acquire()  # for good: the process ends here
+        record.update(status=status, error={"kind": status, "message": message, "traceback": None})
+        write()
+        os._exit(0)
+
     try:
-        _run_cell(job, cell, record, clock)
+        ranks = start(int(job.get("ranks", 1)), job_file, work, another_failed)
+        trained = _train_cell(job, cell, record, clock, ranks)
+        _finish_cell(job, cell, record, clock, trained)
     except BaseException as error:
-        record["status"] = _kind(error)
-        (attempt / "traceback.txt").write_text(_without_home(traceback.format_exc()))
-        record["error"] = {
-            "kind": type(error).__name__,
-            "message": _without_home(_first_lines(error)),
-            "traceback": "traceback.txt",
-        }
-    timings = {f"{name}_s": round(value, 3) for name, value in clock.seconds.items()}
-    timings["total_s"] = round(time.perf_counter() - clock.begun, 3)
-    record["timings"] = {**timings, **record.get("timings", {}), "alone": bool(job.get("alone"))}
-    record["environment"] = describe(int(job["threads"]), job.get("code", ""), job["device"])
-    assert record["schema_version"] == SCHEMA_VERSION
-    write_json(attempt / "record.json", record)
+        (attempt / "traceback.txt").write_text(without_home(traceback.format_exc()))
+        status, message, name = kind(error), without_home(first_lines(error)), type(error).__name__
+        if (other := ranks.failed_before(time.time())) is not None:
+            status, message, name = *other, other[0]
+        record["status"] = status
+        record["error"] = {"kind": name, "message": message, "traceback": "traceback.txt"}
+    with ending:
+        write()
 
 
-def _without_home(text: str) -> str:
-    """No user names in what may be committed: the home and working folders become ~ and a dot."""
-    text = text.replace(os.getcwd() + os.sep, "").replace(os.getcwd(), ".")
-    home = str(Path.home())
-    return text.replace(home, "~") if len(home) > 1 else text
+def execute_rank(job: dict[str, Any]) -> int:
+    """Train the cell of `job` as the rank that the environment names; the exit status. It writes no result."""
+    ranks = here()
+    clock = _Clock(lambda **_: None)
+    try:
+        _train_cell(job, Cell.from_dict(job["cell"]), {}, clock, ranks)
+    except BaseException as error:
+        traceback.print_exc()
+        said = {"status": kind(error), "message": without_home(first_lines(error)), "time": time.time()}
+        write_json(failure_file(Path(job["work_dir"]), ranks.rank), said)
+        return 1
+    return 0
 
 
 def prepare(job: dict[str, Any]) -> dict[str, Any]:
@@ -278,5 +309,5 @@ def prepare(job: dict[str, Any]) -> dict[str, Any]:
         task = load_task(job["reference"])
         data = task.prepare(_spec(cell, task, "cpu"), Path(job["data_dir"]))
     except Exception as error:
-        return {"status": _kind(error), "message": _first_lines(error)}
+        return {"status": kind(error), "message": first_lines(error)}
     return {"status": "ok", "message": "", "fingerprint": data.fingerprint, "counts": dict(data.counts)}

@@ -12,6 +12,8 @@ Keys (schema version 1). Those marked * are absent when the attempt did not get 
     status           one of STATUSES
     metric_info      [{name, unit, higher_is_better, margin}], the primary metric first
     metrics *        {name: value}, evaluated on the finalised weights of the last epoch
+    baselines *      {name: {metric: value}}: what a trivial answer reaches, for scale
+    facts *          {name: text or number}: how this cell was trained or evaluated (a metric's signature, say)
     audit *          {pattern, ok, density, weights, nonzeros,
                       layers: [{name, shape, role: "sparse"|"dense", reason, density, violations}]}
                      `density` is non-zeros / weights over the sparse layers; dense twins have pattern null
@@ -28,7 +30,10 @@ Keys (schema version 1). Those marked * are absent when the attempt did not get 
     plugin           {distribution, version, contract}
     command          one line that runs this cell again
     error *          {kind, message, traceback: file name beside the record or null}
-    notes *          [text]
+    notes *          [text]: what a reader of this cell has to know
+
+Beside it, where the task stored them: `per_example.json` {name: [number]} and `texts.json` {name: [text]}, one value an
+evaluation example in data-set order; `samples.json`, a handful of examples to show (nmbench.samples).
 """
 
 from __future__ import annotations

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nmbench import rng
+from nmbench.samples import Sample, Shown
 from nmbench.task import DataInfo, Spec
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from nmbench.ranks import Ranks
     from nmbench.sparsity import Handle
 
 __all__ = ["NonFiniteError", "Run"]
@@ -41,6 +43,8 @@ class Run:
         phase: index of the training pass (ASP trains the full schedule twice: 0, then 1).
         checkpoint_dir: folder of this phase for resume state; exists.
         updates: optimizer steps done in this phase.
+        rank, ranks: place of this process among those that train the cell together, and their number. It is that of
+            the setting `gpus`, where the task declares one; the environment is then as `torchrun` sets it.
     """
 
     def __init__(
@@ -51,14 +55,21 @@ class Run:
         work_dir: Path,
         phase: int = 0,
         beat: Callable[..., None] | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.spec = spec
         self.data = data
         self.device = spec.device
         self.phase = phase
         self.updates = 0
+        self.rank, self.ranks = (ranks.rank, ranks.size) if ranks else (0, 1)
         self.curve: list[tuple[float, float]] = []
         self.per_example: dict[str, list[float]] = {}
+        self.texts: dict[str, list[str]] = {}
+        self.samples: list[Sample] = []
+        self.baselines: dict[str, dict[str, float]] = {}
+        self.facts: dict[str, str | int | float] = {}
+        self.notes: list[str] = []
         self.checkpoint_dir = work_dir / f"phase-{phase}"
         self.checkpoint_dir.mkdir(parents=True, exist_ok=True)
         self._handle = handle
@@ -68,7 +79,11 @@ class Run:
         self._elapsed_before = 0.0
         self._begun = self._last_step = time.perf_counter()
         self._ended: float | None = None
-        rng.seed_all(spec.seed, "update", 0)
+        self._seed_update()
+
+    def _seed_update(self) -> None:
+        """The global generators draw by (seed, update), and each rank its own; whatever was drawn before."""
+        rng.seed_all(self.spec.seed, "update", self.updates, *([self.rank] if self.rank else []))
 
     # -- randomness ---------------------------------------------------------------------------------------------
     def rng(self, epoch: int, index: int | str = "order") -> np.random.Generator:
@@ -101,7 +116,7 @@ class Run:
         self.curve.append((value, float(lr)))
         if self._handle is not None and self.updates & (self.updates - 1) == 0:
             self._handle.snapshot()  # after 1, 2, 4, 8, ... steps: dense where much moves, few in all
-        rng.seed_all(self.spec.seed, "update", self.updates)
+        self._seed_update()
         self._beat(phase=self.phase, step=self.updates, total=total, loss=value)
 
     @property
@@ -123,6 +138,31 @@ class Run:
         """Keep one value per evaluation example, in data-set order, for paired statistics."""
         self.per_example[name] = [round(float(v), 6) for v in values]
 
+    def store_texts(self, name: str, values: Sequence[str]) -> None:
+        """Keep one text per evaluation example, in data-set order: hypotheses, references."""
+        self.texts[name] = [str(v) for v in values]
+
+    def store_sample(self, name: str, given: Mapping[str, Shown], output: Mapping[str, Shown]) -> None:
+        """Keep one evaluation example for the report to show, dense beside sparse; a handful is plenty.
+
+        `name` tells the sample in every cell of the task; `given` is what all cells share (source, reference, input
+        image), `output` what this model made of it. A value is a text, or an image: uint8, (height, width, 3).
+        """
+        self.samples.append(Sample(name, dict(given), dict(output)))
+
+    def store_baseline(self, name: str, **values: float) -> None:
+        """What a trivial answer reaches, for scale: `store_baseline("zero flow", epe=8.8)`."""
+        self.baselines[name] = {metric: float(value) for metric, value in values.items()}
+
+    def store_fact(self, name: str, value: str | int | float) -> None:
+        """Something about how this cell was trained or evaluated that the report should state, such as a signature."""
+        self.facts[name] = value
+
+    def note(self, text: str) -> None:
+        """A sentence for the record and the report: something that a reader of this cell has to know."""
+        if text not in self.notes:
+            self.notes.append(text)
+
     # -- resume -------------------------------------------------------------------------------------------------
     def state_dict(self) -> dict[str, Any]:
         """Everything of this run that a resumed one needs, the method's state included."""
@@ -141,7 +181,7 @@ class Run:
         self._begun = self._last_step = time.perf_counter()
         if self._handle is not None:
             self._handle.load_state_dict(state["handle"])
-        rng.seed_all(self.spec.seed, "update", self.updates)
+        self._seed_update()
 
     def checkpoint_due(self, every_s: float = 60.0) -> bool:
         """True once `every_s` seconds have passed since the last checkpoint."""
@@ -150,8 +190,11 @@ class Run:
     def save_checkpoint(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, **extra: Any) -> None:
         """Write a resume point: weights, optimizer, this run, and `extra` (plain values and tensors only).
 
-        The file appears whole or not at all: a temporary name, fsync, rename.
+        The file appears whole or not at all: a temporary name, fsync, rename. Only rank 0 writes.
         """
+        self._last_save = time.monotonic()
+        if self.rank:
+            return
         import torch
 
         state = {
@@ -167,7 +210,6 @@ class Run:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
-        self._last_save = time.monotonic()
 
     def load_checkpoint(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
         """Restore the last resume point of this phase and return its `extra`; None if there is none.

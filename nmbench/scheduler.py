@@ -70,7 +70,7 @@ class _Running:
     attempt: Path
     work: Path
     head: Record
-    slot: int
+    slots: list[int]
     begun: float = field(default_factory=time.monotonic)
     last_beat: float = field(default_factory=time.monotonic)
     seen: float = 0.0
@@ -99,7 +99,7 @@ class Scheduler:
         self._asked_to_stop = False
 
     def _plan(self, count: int) -> tuple[int, int]:
-        """(workers, threads of each): one cell a GPU, or on the CPU all cores shared out."""
+        """(workers, threads of each) for `count` ranks in all: one a GPU, or on the CPU all cores shared out."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         default = len(self.gpus) or 1 if self.device == "cuda" else cores
         workers = max(1, min(self.options.workers or default, count))
@@ -123,7 +123,7 @@ class Scheduler:
         self._asked_to_stop = True
 
     def _loop(self, cells: list[Cell]) -> list[Record]:
-        workers, threads = self._plan(len(cells))
+        workers, threads = self._plan(sum(map(self._ranks, cells)))
         waiting = deque(cells)
         free = list(range(workers))
         records: list[Record] = []
@@ -134,20 +134,24 @@ class Scheduler:
                     self._stop_all()
                     raise KeyboardInterrupt
                 while waiting and free:
-                    cell = waiting.popleft()
-                    refused = self._refusal(cell)
+                    refused = self._refusal(waiting[0])
                     if refused is not None:
+                        waiting.popleft()
                         records.append(refused)
                         continue
-                    slot = free.pop(0)
-                    self._running[slot] = self._start(cell, slot, threads, workers == 1)
+                    wanted = min(self._ranks(waiting[0]), workers)
+                    if len(free) < wanted:
+                        break  # a cell of several ranks waits for its turn rather than being overtaken for ever
+                    slots = sorted(free)[:wanted]
+                    free = [slot for slot in free if slot not in slots]
+                    cell = waiting.popleft()
+                    self._running[slots[0]] = self._start(cell, slots, threads, wanted == workers)
                     self.progress.started(cell)
                 for slot in list(self._running):
                     record = self._look(self._running[slot])
                     if record is not None:
                         records.append(record)
-                        del self._running[slot]
-                        free.append(slot)
+                        free += self._running.pop(slot).slots
                 time.sleep(0.05)
         finally:
             self.progress.close()
@@ -185,8 +189,23 @@ class Scheduler:
         self.progress.ended(cell, record, 0.0)
         return record
 
-    def _start(self, cell: Cell, slot: int, threads: int, alone: bool) -> _Running:
-        plugin = self.plugins[cell.task]
+    def _ranks(self, cell: Cell) -> int:
+        """Processes that train the cell together: its setting `gpus`, where the task has one."""
+        if cell.task not in self.plugins:
+            return 1
+        settings = {**self.plugins[cell.task].declaration.get("scales", {}).get(cell.scale, {}), **cell.train}
+        value = settings.get("gpus", 1)
+        return max(1, value) if isinstance(value, int) else 1
+
+    def _visible(self, slots: list[int], ranks: int) -> str:
+        """CUDA_VISIBLE_DEVICES: one GPU a slot; all of them where several ranks share fewer slots than they are."""
+        if ranks > len(slots) or len({slot % len(self.gpus) for slot in slots}) < len(slots):
+            return ",".join(self.gpus[:ranks])
+        return ",".join(self.gpus[slot % len(self.gpus)] for slot in slots)
+
+    def _start(self, cell: Cell, slots: list[int], threads: int, alone: bool) -> _Running:
+        plugin, ranks = self.plugins[cell.task], self._ranks(cell)
+        threads = max(1, threads * len(slots) // ranks)
         number, attempt = self.store.new_attempt(cell)
         head = self._head(cell, number)
         if cell.task not in self._sources:
@@ -205,6 +224,7 @@ class Scheduler:
             "data_dir": str(self.options.data.absolute()),
             "device": self.device,
             "threads": threads,
+            "ranks": ranks,
             "alone": alone,
             "code": self._sources[cell.task],
             "trace": self.options.trace,
@@ -215,7 +235,7 @@ class Scheduler:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             environment[name] = str(threads)
         environment["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-        environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)] if self.gpus else ""
+        environment["CUDA_VISIBLE_DEVICES"] = self._visible(slots, ranks) if self.gpus else ""
         with (attempt / "worker.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "nmbench.worker", "--job", str(work / "job.json")],
@@ -225,7 +245,7 @@ class Scheduler:
                 env=environment,
                 start_new_session=True,
             )
-        return _Running(cell, process, attempt, work, head, slot)
+        return _Running(cell, process, attempt, work, head, slots)
 
     # -- watching -----------------------------------------------------------------------------------------------
     def _look(self, running: _Running) -> Record | None:

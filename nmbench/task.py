@@ -54,11 +54,15 @@ class Metric:
 
 @dataclass(frozen=True)
 class DataInfo:
-    """Prepared data on disk: its folder, `counts` (for instance images by split) and a content `fingerprint`."""
+    """Prepared data on disk: its folder, `counts` (for instance images by split) and a content `fingerprint`.
+
+    `notes` are sentences for the record and the report: what was left out of the data, say, and why.
+    """
 
     path: Path
     counts: Mapping[str, int]
     fingerprint: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ python -m nmbench.worker --describe REFERENCE     declarations of a task, as JSO
 python -m nmbench.worker --describe-methods       declarations of all methods
 python -m nmbench.worker --prepare JOB            make or verify a task's data, and print its DataInfo
 python -m nmbench.worker --job JOB                run one cell and write its record
+python -m nmbench.worker --rank JOB PARENT        train it as another rank of that worker (nmbench.ranks)
 """
 
 from __future__ import annotations
@@ -51,16 +52,18 @@ def main(arguments: list[str]) -> int:
         _answer({"methods": describe_methods()})
         return 0
     job = json.loads(Path(rest[0]).read_text())
-    _die_with_parent(int(job.get("parent", 0)))
+    _die_with_parent(int(rest[1]) if verb == "--rank" else int(job.get("parent", 0)))
     signal.signal(signal.SIGTERM, _on_sigterm)
     if verb == "--prepare":
         from nmbench.execute import prepare
 
         _answer(prepare(job))
         return 0
-    from nmbench.execute import execute
+    from nmbench.execute import execute, execute_rank
 
-    execute(job)
+    if verb == "--rank":
+        return execute_rank(job)
+    execute(job, Path(rest[0]))
     return 0
 
 

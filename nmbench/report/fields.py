@@ -80,7 +80,7 @@ def flat_environment(record: Record) -> dict[str, Any]:
 
 
 def check_lists(record: Record) -> None:
-    """The series of `sad` and `curve` hold numbers and are equally long; the layers of `audit` are objects."""
+    """The series of `sad` and `curve` hold numbers and are equally long; layers, metrics, remarks are as promised."""
     for name, keys in _SERIES.items():
         series = {key: section(record, name).get(key) or [] for key in keys}
         for key, values in series.items():
@@ -95,6 +95,18 @@ def check_lists(record: Record) -> None:
         shape = layer.get("shape") or []
         if not isinstance(shape, list) or not all(type(size) is int for size in shape):
             raise UnreadableRecord("the shape of a layer is not a list of integers")
+    _check_remarks(record)
+
+
+def _check_remarks(record: Record) -> None:
+    infos = record.get("metric_info") or []
+    if not isinstance(infos, list) or not all(isinstance(info, dict) and "name" in info for info in infos):
+        raise UnreadableRecord("metric_info is not a list of objects with a name")
+    if not all(isinstance(values, dict) for values in section(record, "baselines").values()):
+        raise UnreadableRecord("a baseline is not an object")
+    section(record, "facts")
+    if not isinstance(record.get("notes") or [], list):
+        raise UnreadableRecord("notes is not a list")
 
 
 def _is_number(value: Any) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -37,12 +37,14 @@ class Loaded:
         frame: one row for each of `records`, with the position in `records` as index; see `frame`.
         unreadable: the record files that could not be used, each with the reason.
         unfinished: attempts without a record: they were killed, or are still running.
+        folders: the attempt folder of each of `records`.
     """
 
     records: list[Record]
     frame: pd.DataFrame
     unreadable: list[Unreadable]
     unfinished: int
+    folders: list[Path] = field(default_factory=list)
 
 
 def load(folder: str | Path) -> Loaded:
@@ -50,6 +52,7 @@ def load(folder: str | Path) -> Loaded:
     folder = Path(folder)
     records: list[Record] = []
     rows: list[dict[str, object]] = []
+    folders: list[Path] = []
     unreadable: list[Unreadable] = []
     unfinished = 0
     for attempt in sorted(folder.rglob("attempt-*"), key=lambda path: path.relative_to(folder).as_posix()):
@@ -63,9 +66,10 @@ def load(folder: str | Path) -> Loaded:
             record = _read(file)
             rows.append(flatten(record, name))
             records.append(record)
+            folders.append(attempt)
         except UnreadableRecord as error:
             unreadable.append(Unreadable(f"{name}/record.json", str(error)))
-    return Loaded(records, _typed(rows), unreadable, unfinished)
+    return Loaded(records, _typed(rows), unreadable, unfinished, folders)
 
 
 def frame(folder: str | Path) -> pd.DataFrame:

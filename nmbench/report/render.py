@@ -15,11 +15,11 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from nmbench.record import Record
-from nmbench.report import lists, tables
+from nmbench.report import lists, remarks, tables
 from nmbench.report.compare import Row, Setting, compare
 from nmbench.report.figures import draw
 from nmbench.report.frame import Loaded, load, newest
+from nmbench.report.gallery import gallery
 from nmbench.report.provenance import mixed, provenance
 from nmbench.report.summary import describe, overview, verdicts
 from nmbench.report.words import text
@@ -61,7 +61,7 @@ def _page(loaded: Loaded, title: str, folder: str, scratch: Path) -> str:
     page = environment.get_template("report.md.j2").render(
         title=text(title),
         overview=overview(loaded, rows),
-        tasks=[_task(task, rows, loaded.records, scratch) for task in dict.fromkeys(row.setting.task for row in rows)],
+        tasks=[_task(task, rows, loaded, scratch) for task in dict.fromkeys(row.setting.task for row in rows)],
         failures=lists.failures(failed),
         commands=lists.commands(failed),
         unreadable=lists.unreadable(loaded.unreadable),
@@ -71,28 +71,38 @@ def _page(loaded: Loaded, title: str, folder: str, scratch: Path) -> str:
     return re.sub(r"\n{3,}", "\n\n", page).rstrip() + "\n"
 
 
-def _task(task: str, rows: Sequence[Row], records: Sequence[Record], scratch: Path) -> dict[str, Any]:
+def _task(task: str, rows: Sequence[Row], loaded: Loaded, scratch: Path) -> dict[str, Any]:
     """What the template shows of one task."""
+    records = loaded.records
     own = [row for row in rows if row.setting.task == task]
     stem = re.sub(r"[^\w.-]+", "-", task)
     good = [records[index] for row in own for index in row.records]
     settings = dict.fromkeys(row.setting for row in own)
     return {
         "name": text(task),
-        "settings": [_setting(setting, own, records) for setting in settings],
+        "settings": [
+            _setting(setting, own, loaded, scratch / f"{stem}-examples{f'-{place}' if place else ''}.png")
+            for place, setting in enumerate(settings)
+        ],
         "figures": draw(stem, own, records, scratch),
         "layers": lists.layers_left_dense(good),
     }
 
 
-def _setting(setting: Setting, rows: Sequence[Row], records: Sequence[Record]) -> dict[str, str]:
-    own = [row for row in rows if row.setting == setting]
+def _setting(setting: Setting, rows: Sequence[Row], loaded: Loaded, picture: Path) -> dict[str, Any]:
+    """What the template shows of one setting; its examples are drawn to `picture`."""
+    own, records = [row for row in rows if row.setting == setting], loaded.records
     return {
         "name": describe(setting),
         "banner": mixed(records[index] for row in own for index in row.records),
         "verdicts": verdicts(own),
         "quality": tables.quality(own),
+        "others": tables.others(own, records),
+        "baselines": remarks.baselines(own, records),
+        "facts": remarks.facts(own, records),
+        "notes": remarks.notes(own, records),
         "cost": tables.cost(own),
+        "examples": gallery(own, loaded.folders, picture),
     }
 
 

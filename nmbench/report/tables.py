@@ -1,8 +1,9 @@
-"""The two tables of a setting: what a pattern costs in quality, and what it gains.
+"""The tables of a setting: what a pattern costs in quality, and what it gains.
 
     quality    primary metric, paired difference to the dense twin, verdict
+    others     the metrics besides the primary one
     cost       MACs, bytes, SAD, training
-Both return markdown; the sentences under a table belong to it.
+All return markdown; the sentences under a table belong to it.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import math
 import statistics
 from collections.abc import Sequence
 
+from nmbench.record import Record
 from nmbench.report.compare import Row
 from nmbench.report.words import NBSP, binary, label, number, percent, si, signed, table, text
 
-__all__ = ["cost", "quality"]
+__all__ = ["cost", "others", "quality"]
 
 _NO_TIME = (
     "Time is that of training, relative to the dense twin, and shown only where both ran alone on the machine, in one "
@@ -33,6 +35,19 @@ def quality(rows: Sequence[Row]) -> str:
     return "\n".join([table(headers, body, "llrrrrl"), *_notes(rows)])
 
 
+def others(rows: Sequence[Row], records: Sequence[Record]) -> str:
+    """The rows of one setting: mean of every metric but the primary one over the seeds, or "" where there is none."""
+    shown: dict[str, str] = {}
+    for info in (info for row in rows for index in row.records for info in records[index].get("metric_info") or ()):
+        name, unit = str(info["name"]), info.get("unit") or ""
+        arrow = "↑" if info.get("higher_is_better", True) else "↓"
+        if name != rows[0].metric.name:
+            shown.setdefault(name, f"{text(f'{name} ({unit})' if unit else name)} {arrow}")
+    good = [row for row in rows if row.seeds]
+    body = [[*_names(row), *(_other(row, name) for name in shown)] for row in good]
+    return table(["Pattern", "Method", *shown.values()], body, "ll" + "r" * len(shown)) if shown and body else ""
+
+
 def cost(rows: Sequence[Row]) -> str:
     """The rows of one setting that ended well: arithmetic and storage of one model, mask flips and training effort."""
     good = [row for row in rows if row.seeds]
@@ -44,6 +59,11 @@ def cost(rows: Sequence[Row]) -> str:
     if shadows := sorted({row.shadow for row in good if row.shadow}):
         notes.append(f"The dense row's SAD is that of a shadow mask ({', '.join(shadows)}), which was only watched.")
     return "\n".join([table(headers, body, "llrrrrrr"), "", " ".join(notes)])
+
+
+def _other(row: Row, name: str) -> str:
+    value = row.means.get(f"metric.{name}", math.nan)
+    return f"{value:.4g}" if math.isfinite(value) else "-"
 
 
 def _names(row: Row) -> tuple[str, str]:

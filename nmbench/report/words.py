@@ -49,13 +49,14 @@ def text(value: object) -> str:
     return re.sub(r"[\\`*\[\]|~$#]|(?<!\w)_|_(?!\w)", r"\\\g<0>", line)
 
 
-def code(value: object) -> str:
-    """`value` on one line as inline code for a table cell."""
+def code(value: object, in_table: bool = True) -> str:
+    """`value` on one line as inline code, for a table cell or for a sentence."""
     line = " ".join(str(value).split())
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
     pad = " " if "`" in line else ""
-    # GitHub takes the backslash away inside a table, also in code
-    return f"{fence}{pad}{line}{pad}{fence}".replace("|", "\\|") if line else ""
+    whole = f"{fence}{pad}{line}{pad}{fence}" if line else ""
+    # GitHub takes the backslash away inside a table, also in code; elsewhere it would be seen
+    return whole.replace("|", "\\|") if in_table else whole
 
 
 def short(value: str, length: int = 160) -> str:

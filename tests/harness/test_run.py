@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from nmbench.samples import read
+
 
 def test_run_does_everything_once_and_then_nothing(project):
     out = project.run("run")
@@ -33,6 +35,25 @@ def test_the_record_says_what_a_report_needs(project):
     dense = project.ok("dense")
     assert dense["audit"]["pattern"] is None
     assert dense["sad"]["total"] > 0  # the shadow mask of the dense run moves too
+
+
+def test_what_a_task_stores_is_kept_and_shown(project):
+    project.run("run")
+    record = project.ok("2:4")
+    assert record["baselines"] == {"chance": {"accuracy": 50.0}}
+    assert record["facts"] == {"examples": 32}
+    assert record["notes"] == ["made up", "a toy"]
+    (folder,) = project.folder.glob("results/toys/toy/*2x4*/attempt-1")
+    answers = json.loads((folder / "texts.json").read_text())["answers"]
+    correct = json.loads((folder / "per_example.json").read_text())["correct"]
+    assert [answer == "yes" for answer in answers] == [value == 1.0 for value in correct]
+    first, second = read(folder / "samples.json")
+    assert (first.name, second.name) == ("example 0", "example 1")
+    assert (first.given["truth"] == first.output["answer"]) == (answers[0] == "yes")
+    project.run("report")
+    page = (project.folder / "reports" / "toys" / "README.md").read_text()
+    assert "For scale: chance reaches accuracy 50 %." in page
+    assert "2:4 sr-ste" in page.split("**Examples**")[1]
 
 
 def test_the_record_names_no_person_and_no_place(project):

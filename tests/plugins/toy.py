@@ -19,7 +19,7 @@ class Toy(Task):
     def prepare(self, spec: Spec, root: Path) -> DataInfo:
         if spec.train["fail"] == "data":
             raise DataError("the toy data are missing in data/toy; make them with a spell")
-        return DataInfo(root, {"train": 64, "val": 64}, hashlib.sha256(b"toy").hexdigest())
+        return DataInfo(root, {"train": 64, "val": 64}, hashlib.sha256(b"toy").hexdigest(), ("made up",))
 
     def build(self, spec: Spec):
         from torch import nn
@@ -89,6 +89,12 @@ class Toy(Task):
             return {"accuracy": float("nan"), "loss": 0.0}
         hits = (out.argmax(1) == y).float()
         run.store_per_example("correct", hits.tolist())
+        run.store_texts("answers", ["yes" if hit else "no" for hit in hits])
+        for i in range(2):
+            run.store_sample(f"example {i}", {"truth": str(int(y[i]))}, {"answer": str(int(out[i].argmax()))})
+        run.store_baseline("chance", accuracy=50.0)
+        run.store_fact("examples", len(hits))
+        run.note("a toy")
         return {"accuracy": 100 * float(hits.mean()), "loss": float(torch.nn.functional.cross_entropy(out, y))}
 
     def example_inputs(self, spec: Spec):

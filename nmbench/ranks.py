@@ -1,0 +1,143 @@
+"""One cell trained by several processes: the worker is rank 0 and starts the others.
+
+Ranks       this process' place among them, and the ranks that it started; which of them failed first
+start       called by the worker before it trains; for one rank it does nothing
+
+Every rank prepares, builds, sparsifies and trains; a task's engine finds the usual environment variables (RANK,
+WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT), as `torchrun` would set them. After training rank 0 goes on alone:
+it evaluates and writes the record. A rank that fails ends them all, with its error in the record: rank 0 may wait for
+it in a collective, where no Python exception can reach it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Ranks", "failure_file", "here", "start"]
+
+#: seconds in which rank 0 may meet the same error by itself, and say it first
+_GRACE = 5.0
+_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+Fail = Callable[[str, str], None]
+
+
+@dataclass
+class Ranks:
+    """`rank` of `size`; `others` are the processes that rank 0 started."""
+
+    rank: int = 0
+    size: int = 1
+    work: Path = Path()
+    others: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def failed_before(self, moment: float) -> tuple[str, str] | None:
+        """(status, message) of another rank that failed before `moment` (of time.time), if one did.
+
+        What rank 0 meets then is only that the other one is gone ("connection closed by peer").
+        """
+        time.sleep(0.5 if self.others else 0.0)  # a process that closed its sockets may not have ended quite yet
+        codes = {rank: process.poll() for rank, process in enumerate(self.others, start=1)}
+        found = [(rank, code or 1) for rank, code in codes.items() if code or failure_file(self.work, rank).exists()]
+        told = [(_moment(self.work, rank), _failure(self.work, rank, code)) for rank, code in found]
+        first = min(told, default=None)
+        return first[1] if first and first[0] < moment else None
+
+    def part(self) -> None:
+        """Training is over: leave the process group together; rank 0 waits for the others to end.
+
+        Raises RuntimeError if one of them failed at the very end.
+        """
+        if self.size == 1:
+            return
+        import torch.distributed as dist
+
+        if dist.is_available() and dist.is_initialized():
+            dist.barrier()
+            dist.destroy_process_group()
+        for name in _VARIABLES:
+            os.environ.pop(name, None)
+        for process in self.others:
+            if code := process.wait():
+                raise RuntimeError(f"a rank ended with exit status {code} after training")
+
+
+def here() -> Ranks:
+    """This process' place, read from the environment that `start` gave it."""
+    return Ranks(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+
+
+def failure_file(work: Path, rank: int) -> Path:
+    """Where a rank other than 0 says what went wrong: {"status", "message", "time"}."""
+    return work / f"rank-{rank}.json"
+
+
+def start(size: int, job: Path, work: Path, fail: Fail) -> Ranks:
+    """Start ranks 1 to `size` - 1 for the job file `job`, and watch them.
+
+    `fail(status, message)` is called from a thread when one of them fails: it writes the record and ends the process.
+    """
+    if size <= 1:
+        return Ranks()
+    common = {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size)}
+    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    others = [_start(rank, job, work, common) for rank in range(1, size)]
+    os.environ.update(common, RANK="0", LOCAL_RANK="0")
+    ranks = Ranks(0, size, work, others)
+    threading.Thread(target=_watch, args=(ranks, work, fail), daemon=True, name="nmbench ranks").start()
+    return ranks
+
+
+def _start(rank: int, job: Path, work: Path, common: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    failure_file(work, rank).unlink(missing_ok=True)
+    environment = {**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+    command = [sys.executable, "-m", "nmbench.worker", "--rank", str(job), str(os.getpid())]
+    # in this process' session and with its log, so that the scheduler ends and reads all of them at once
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment)
+
+
+def _free_port() -> int:
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _watch(ranks: Ranks, work: Path, fail: Fail) -> None:
+    alive = dict(enumerate(ranks.others, start=1))
+    while alive:
+        for rank, process in list(alive.items()):
+            code = process.poll()
+            if code is not None:
+                del alive[rank]
+            if code:
+                time.sleep(_GRACE)
+                fail(*_failure(work, rank, code))
+        time.sleep(0.2)
+
+
+def _failure(work: Path, rank: int, code: int) -> tuple[str, str]:
+    try:
+        said: dict[str, Any] = json.loads(failure_file(work, rank).read_text())
+        return str(said["status"]), f"rank {rank}: {said['message']}"
+    except (OSError, ValueError, KeyError):
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit status {code}"
+        return "crash", f"rank {rank} {how}; see worker.log"
+
+
+def _moment(work: Path, rank: int) -> float:
+    """When the rank failed; a rank that could not say it died before anyone noticed."""
+    try:
+        return float(json.loads(failure_file(work, rank).read_text())["time"])
+    except (OSError, ValueError, KeyError):
+        return 0.0
