@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import nn
 
+from nmbench.modes import evaluating
 from nmbench.run import Run
 from nmbench_tasks.classification.data import Examples, batches, normalised
 
@@ -28,7 +26,7 @@ def evaluate(model: nn.Module, run: Run) -> dict[str, float]:
     keys = [(index, 0) for index in range(len(examples))]
     loss = 0.0
     ranks: list[int] = []  # how many classes scored above the true one
-    with torch.no_grad(), _eval_mode(model):
+    with torch.no_grad(), evaluating(model):
         for images, labels in batches(examples, keys, BATCH, int(settings["workers"])):
             logits, labels = model(normalised(images, device)).float(), labels.to(device)
             loss += nn.functional.cross_entropy(logits, labels, reduction="sum").item()
@@ -43,15 +41,3 @@ def evaluate(model: nn.Module, run: Run) -> dict[str, float]:
 def _share(ranks: list[int], k: int) -> float:
     """Percentage of ranks below `k`."""
     return 100.0 * sum(rank < k for rank in ranks) / len(ranks)
-
-
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    """`model` in evaluation mode; afterwards every module has the mode it had, frozen ones included."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
