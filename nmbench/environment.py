@@ -28,7 +28,10 @@ _DISTRIBUTIONS = (
     "mmdet",
     "pycocotools",
     "fairseq",
+    "hydra-core",
     "sacrebleu",
+    "sentencepiece",
+    "babel",
 )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import shutil
+from pathlib import Path
 
 import typer
 
@@ -13,7 +15,7 @@ from nmbench.cli.common import Plugins
 from nmbench.environment import cpu_name, gpus, versions
 
 _OPTIONAL = {
-    "torchvision": "classification: pip install 'nmbench[classification]'",
+    "torchvision": "classification, detection, segmentation and optical flow: pip install 'nmbench[all]'",
     "pandas": "reports: pip install 'nmbench[report]'",
 }
 
@@ -38,6 +40,7 @@ def doctor(plugins: Plugins = None) -> None:
     if os.environ.get("NMBENCH_NATIVE") == "0":
         fast = "switched off by NMBENCH_NATIVE=0"
     typer.echo(f"masks       {fast}; cache in {cache_dir()}")
+    typer.echo(f"engines     {_mmdet(installed)}; {_fairseq(installed)}")
     from nmbench.registry import catalogue
 
     known = catalogue(plugins)
@@ -50,3 +53,26 @@ def doctor(plugins: Plugins = None) -> None:
     typer.echo(f"tasks       {', '.join(ready) or 'none'} ready; {problems} plugins with a problem")
     if not ready:
         raise typer.Exit(1)
+
+
+def _mmdet(installed: dict[str, str]) -> str:
+    """mmdet and where its compiled operators come from."""
+    if "mmdet" not in installed:
+        return "no mmdet (detection, segmentation)"
+    if "mmcv" in installed:
+        operators = f"operators of mmcv {installed['mmcv']}"
+    elif "mmcv-lite" in installed:
+        operators = f"mmcv-lite {installed['mmcv-lite']}, operators of torchvision"
+    else:
+        operators = "but neither mmcv nor mmcv-lite"
+    return f"mmdet {installed['mmdet']} ({operators})"
+
+
+def _fairseq(installed: dict[str, str]) -> str:
+    """fairseq and whether its data utilities were compiled; nothing of it is imported."""
+    if "fairseq" not in installed:
+        return "no fairseq (translation)"
+    package = importlib.util.find_spec("fairseq")
+    folders = [Path(folder) for folder in (package.submodule_search_locations if package else None) or []]
+    compiled = any(True for folder in folders for _ in folder.glob("data/data_utils_fast*.so"))
+    return f"fairseq {installed['fairseq']} ({'with' if compiled else 'WITHOUT its'} compiled data utilities)"
