@@ -102,6 +102,9 @@ class Task:
     #: scale -> every training setting with its default there; a matrix may override exactly these
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
+    #: conformance checks (`nmbench check`) that this task is known to fail, each with the reason
+    expected_failures: ClassVar[Mapping[str, str]] = {}
+
     def prepare(self, spec: Spec, root: Path) -> DataInfo:
         """Make or verify the data below `root`. Safe to call again and from several processes at once.
 

@@ -18,3 +18,7 @@ class ASP(Method):
     def gradient(self, grad: Tensor, weight: Tensor, mask: Tensor) -> None:
         """Pruned weights get no gradient in the second pass."""
         grad.masked_fill_(~mask, 0)
+
+    def reference_gradient(self, grad: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
+        """E * g."""
+        return grad * mask

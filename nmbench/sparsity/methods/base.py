@@ -55,3 +55,10 @@ class Method:
 
         grad, weight, mask: all of the weight's shape; grad is in units of the mean loss.
         """
+
+    def reference_gradient(self, grad: Tensor, weight: Tensor, mask: Tensor) -> Tensor | None:
+        """What `gradient` makes of `grad`, written down plainly, for `nmbench check`; None where there is no reference.
+
+        It is never called in training. A method that leaves `gradient` alone needs none.
+        """
+        return grad if type(self).gradient is Method.gradient else None

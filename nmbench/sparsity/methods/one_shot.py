@@ -23,3 +23,7 @@ class OneShot(Method):
     def gradient(self, grad: Tensor, weight: Tensor, mask: Tensor) -> None:
         """Pruned weights get no gradient, so that momentum cannot move them."""
         grad.masked_fill_(~mask, 0)
+
+    def reference_gradient(self, grad: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
+        """E * g."""
+        return grad * mask

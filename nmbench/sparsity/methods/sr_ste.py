@@ -23,3 +23,7 @@ class SRSTE(Method):
         if lambda_w and not _native.decay(weight, mask, grad, lambda_w):
             pruned = torch.where(mask, weight.new_zeros(()), weight)
             grad.add_(pruned.to(grad.dtype), alpha=lambda_w)
+
+    def reference_gradient(self, grad: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
+        """The formula as the paper has it."""
+        return grad + float(self.hyper["lambda_w"]) * (1 - mask.to(weight.dtype)) * weight

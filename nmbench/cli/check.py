@@ -1,0 +1,81 @@
+"""`nmbench check NAME`: does a task or a method keep the contract's promises?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nmbench.cli.common import Plugins
+from nmbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from nmbench.registry import Catalogue
+    from nmbench.testing import Battery, Outcome
+
+_MARKS = {"passed": "ran", "skipped": "skipped", "expected failure": "expected failure", "failed": "FAILED"}
+
+
+def check(
+    names: Annotated[list[str], typer.Argument(help="Tasks or methods by name; 'all' is every one that can be used.")],
+    plugins: Plugins = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", envvar="NMBENCH_DATA", help="Keep the data here; a temporary folder if not."),
+    ] = None,
+) -> None:
+    """Run the conformance battery: for each check, ran, skipped and why, expected failure, or failed and how.
+
+    Exit status 1 if a check failed, 2 if none ran.
+
+    Example: nmbench check mine --plugins my_tasks
+    """
+    from nmbench.registry import catalogue
+
+    known = catalogue(plugins)
+    chosen = _all(known) if names == ["all"] else [_known(name, known) for name in dict.fromkeys(names)]
+    failed = nothing = False
+    for kind, name in chosen:
+        battery = _task(name, known, data) if kind == "task" else _method(name)
+        typer.echo(f"{kind} {name}: {battery.summary}\n")
+        failed |= bool(battery.failed)
+        nothing |= battery.ran == 0
+    if failed or nothing:
+        raise typer.Exit(1 if failed else 2)
+
+
+def _all(known: Catalogue) -> list[tuple[str, str]]:
+    tasks = [("task", name) for name, plugin in known.tasks.items() if plugin.status == "ok"]
+    return [("method", name) for name, plugin in known.methods.items() if plugin.status == "ok"] + tasks
+
+
+def _known(name: str, known: Catalogue) -> tuple[str, str]:
+    found = [(kind, of[name]) for kind, of in (("task", known.tasks), ("method", known.methods)) if name in of]
+    if not found:
+        raise UsageError(f"there is no task or method {name!r}; there are: {', '.join([*known.tasks, *known.methods])}")
+    kind, plugin = found[0]
+    if plugin.status != "ok":
+        raise UsageError(f"{kind} {name} cannot be checked: {plugin.status}: {plugin.reason}")
+    return kind, name
+
+
+def _told(outcome: Outcome) -> None:
+    line = f"{_MARKS[outcome.status]:<17} {outcome.name} ({outcome.seconds:.1f} s)"
+    typer.echo(f"{line}\n{'':<17} {outcome.message}" if outcome.message else line)
+
+
+def _task(name: str, known: Catalogue, data: Path | None) -> Battery:
+    from nmbench.plugins import load_task
+    from nmbench.testing import check_task
+
+    typer.echo(f"task {name}")
+    return check_task(load_task(known.tasks[name].reference), _told, data)
+
+
+def _method(name: str) -> Battery:
+    from nmbench.sparsity import methods
+    from nmbench.testing import check_method
+
+    typer.echo(f"method {name}")
+    return check_method(methods.load(name), _told)

@@ -1,0 +1,145 @@
+"""The checks of a task that need a process of their own: importing, writing, memory, loading what was saved.
+
+Each function is one check; the context is a Bench. The processes are nmbench.testing.spy's, one for importing and one
+for training, started once for all the checks that read their answers.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from nmbench.cache import cache_dir
+from nmbench.task import Task
+from nmbench.testing.battery import Failed, Skip, check
+from nmbench.testing.bench import Bench
+
+__all__ = ["ISOLATION_CHECKS", "reference_of"]
+
+#: seconds that importing may take, beyond the modules that it imports in turn
+IMPORT_S = 5.0
+#: bytes of tensors that one more training may leave behind
+LEAK = 2**20
+_LIMIT = 600.0
+
+
+def reference_of(task: Task) -> str:
+    """How a process of its own finds the task's class: "module:name", or "path:file" for a file of a plugin folder."""
+    cls = type(task)
+    if not cls.__module__.startswith("nmbench_plugin_") and cls.__module__ != "__main__":
+        return f"{cls.__module__}:{cls.__qualname__}"
+    return f"path:{Path(inspect.getfile(cls)).resolve()}"
+
+
+@check("importing it draws no random number, starts no CUDA, and touches neither network, files nor the working folder")
+def importing_has_no_side_effects(bench: Bench) -> None:
+    seen = _imported(bench)
+    for what, found in {
+        "draws from the random generator of": seen["drawn"],
+        "goes to the network:": seen["network"],
+        "writes": seen["written"],
+        "starts": ["CUDA"] if seen["cuda"] else [],
+        "changes": ["the working folder"] if seen["moved"] else [],
+    }.items():
+        if found:
+            raise Failed(f"importing it {what} {', '.join(map(str, found[:3]))}")
+
+
+@check("importing it takes under 5 s beyond what it imports in turn")
+def importing_is_fast(bench: Bench) -> None:
+    seen = _imported(bench)
+    if seen["seconds"] < IMPORT_S:
+        return
+    own = type(bench.task).__module__.partition(".")[0]
+    others = [name for name in seen["modules"] if name != own and not name.startswith("nmbench")]
+    again = _ask(bench, "import", reference_of(bench.task), *others)
+    if again["seconds"] >= IMPORT_S:
+        raise Failed(f"importing it takes {again['seconds']:.1f} s beyond its requirements; at most {IMPORT_S:g} s")
+
+
+@check("its saved weights are sparse when a fresh process loads them")
+def saved_weights_stay_sparse(bench: Bench) -> None:
+    if broken := _trained(bench)["broken"]:
+        raise Failed(f"loaded in a fresh process, {', '.join(broken[:3])} break the pattern")
+
+
+@check("it writes only below the data folder and the resume folder")
+def nothing_is_written_elsewhere(bench: Bench) -> None:
+    seen = _trained(bench)
+    allowed = tuple(str(path) + os.sep for path in (_place(bench), Path(seen["home"]), Path(seen["tmp"])))
+    outside = sorted({path for path in seen["written"] if not (path + os.sep).startswith(allowed)})
+    if outside or seen["folder"]:
+        where = [*outside, *(f"./{name}" for name in seen["folder"])]
+        raise Failed(f"it writes outside its folders: {', '.join(where[:3])}")
+
+
+@check("one more training leaves no tensors behind")
+def memory_is_given_back(bench: Bench) -> None:
+    first, second = _trained(bench)["live"]
+    if second - first > LEAK:
+        raise Failed(f"a second training left {(second - first) / 2**20:.1f} MiB of tensors more than the first")
+
+
+def _place(bench: Bench) -> Path:
+    return bench.folder.resolve() / "spied"
+
+
+def _imported(bench: Bench) -> dict[str, Any]:
+    return bench.remember("imported", lambda: _ask(bench, "import", reference_of(bench.task)))
+
+
+def _trained(bench: Bench) -> dict[str, Any]:
+    def ask() -> dict[str, Any]:
+        from safetensors.torch import save_model
+
+        bench.data()
+        weights = bench.folder / "trained.safetensors"
+        save_model(bench.trained().model, str(weights))
+        place = _place(bench)
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "data").symlink_to(bench.data_root.resolve(), target_is_directory=True)
+        return _ask(bench, "train", reference_of(bench.task), str(place), str(weights.resolve()))
+
+    return bench.remember("spied", ask)
+
+
+def _ask(bench: Bench, *arguments: str) -> dict[str, Any]:
+    """The answer of a spy in an empty working folder, with a home and a temporary folder of its own."""
+    places = {name: bench.folder.resolve() / "elsewhere" / name for name in ("home", "tmp", "work")}
+    for place in places.values():
+        place.mkdir(parents=True, exist_ok=True)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": "1",
+        "NMBENCH_CACHE": str(cache_dir()),
+        "HOME": str(places["home"]),
+        "TMPDIR": str(places["tmp"]),
+    }
+    command = [sys.executable, "-m", "nmbench.testing.spy", *arguments]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=_LIMIT, env=environment, cwd=places["work"], check=False
+    )
+    try:
+        answer: dict[str, Any] = json.loads(done.stdout.rpartition("\x1e")[2])
+    except ValueError:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        if "No module named" in last or "PluginError" in last:
+            raise Skip(f"a process of its own cannot import {reference_of(bench.task)} ({last})") from None
+        raise Failed(f"in a process of its own it ended with exit status {done.returncode}: {last}") from None
+    return answer | {name: str(place) for name, place in places.items()}
+
+
+ISOLATION_CHECKS = (
+    importing_has_no_side_effects,
+    importing_is_fast,
+    saved_weights_stay_sparse,
+    nothing_is_written_elsewhere,
+    memory_is_given_back,
+)

@@ -1,0 +1,57 @@
+"""The whole battery of one plugin.
+
+check_task      of a task
+check_method    of a method
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nmbench.task import Task
+from nmbench.testing.battery import Battery, Check, Outcome, run
+from nmbench.testing.bench import Bench
+
+if TYPE_CHECKING:
+    from nmbench.sparsity import Method
+
+__all__ = ["check_method", "check_task"]
+
+
+def check_task(
+    task: Task, told: Callable[[Outcome], None] = lambda outcome: None, folder: Path | None = None
+) -> Battery:
+    """Make every check of `task` at its smoke scale, on the CPU; `told` hears of each as it ends.
+
+    Data and resume state go to `folder`, a temporary one if None. Failures that the task expects
+    (`Task.expected_failures`) are counted apart.
+    """
+    import torch
+
+    from nmbench.testing.task_checks import TASK_CHECKS
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix="nmbench-check-") as scratch:
+            bench = Bench(task, folder or Path(scratch))
+            return run(task.name, (*TASK_CHECKS, *_own_process()), bench, task.expected_failures, told)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _own_process() -> tuple[Check, ...]:
+    from nmbench.testing.isolation import ISOLATION_CHECKS
+
+    return ISOLATION_CHECKS
+
+
+def check_method(method: type[Method], told: Callable[[Outcome], None] = lambda outcome: None) -> Battery:
+    """Make every check of `method`, installed or not, on the CPU; it takes seconds."""
+    from nmbench.testing.method_checks import METHOD_CHECKS, MethodBench
+
+    return run(getattr(method, "name", str(method)), METHOD_CHECKS, MethodBench(method), {}, told)

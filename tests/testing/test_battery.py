@@ -1,0 +1,164 @@
+"""Each check of the battery catches the plugin that breaks its promise, and no other check does.
+
+`tests/bad_plugins/<check>.py` breaks the promise of that check; `_good.py` keeps them all.
+"""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nmbench.plugins import load_task
+from nmbench.testing import Failed, Skip, check, check_method, check_task, isolation, run, task_checks
+from nmbench.testing.battery import run as run_checks
+from nmbench.testing.isolation import ISOLATION_CHECKS
+from nmbench.testing.method_checks import METHOD_CHECKS
+from nmbench.testing.task_checks import TASK_CHECKS
+
+BAD = Path(__file__).parent.parent / "bad_plugins"
+OWN_PROCESS = {one.name.replace("-", "_") for one in ISOLATION_CHECKS}
+
+
+@pytest.fixture(autouse=True)
+def _find_the_good_one(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(BAD))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_good_task_passes_every_check_and_skips_none():
+    battery = check_task(load_task("_good:Good"))
+    assert battery.failed == ()
+    assert battery.count("passed") == len(battery.outcomes) == len(TASK_CHECKS) + len(ISOLATION_CHECKS)
+    battery.raise_for_failures()
+
+
+@pytest.mark.parametrize("name", [one.name.replace("-", "_") for one in TASK_CHECKS])
+def test_the_check_catches_what_it_is_for(name, monkeypatch):
+    monkeypatch.setattr(run, "_own_process", lambda: ())
+    if name == "smoke_is_short":
+        monkeypatch.setattr(task_checks, "SMOKE_S", 0.5)
+    battery = check_task(load_task(f"path:{BAD / name}.py"))
+    assert battery.failed == (name.replace("_", "-"),)
+    with pytest.raises(AssertionError, match=battery.failed[0]):
+        battery.raise_for_failures()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(OWN_PROCESS))
+def test_the_check_in_a_process_of_its_own_catches_what_it_is_for(name, monkeypatch):
+    monkeypatch.setattr(isolation, "IMPORT_S", 2.0)
+    battery = check_task(load_task(f"path:{BAD / name}.py"))
+    assert battery.failed == (name.replace("_", "-"),)
+
+
+def test_every_check_has_its_bad_plugin():
+    assert {path.stem for path in BAD.glob("[a-z]*.py")} - {"methods"} == OWN_PROCESS | {
+        one.name.replace("-", "_") for one in TASK_CHECKS
+    }
+
+
+def methods():
+    import methods as module
+
+    return {name: cls for name, cls in vars(module).items() if inspect.isclass(cls) and cls.__module__ == "methods"}
+
+
+@pytest.mark.parametrize("one", METHOD_CHECKS, ids=lambda one: one.name)
+def test_the_check_of_methods_catches_what_it_is_for(one):
+    name = "".join(part.capitalize() for part in one.name.split("-"))
+    assert check_method(methods()[name]).failed == (one.name,)
+
+
+def test_a_good_method_passes_every_check():
+    assert check_method(methods()["HoldsFromTheStart"]).count("passed") == len(METHOD_CHECKS)
+
+
+# -- the battery itself -------------------------------------------------------------------------------------------
+
+
+@check("always fails")
+def fails(_):
+    raise Failed("as it should")
+
+
+@check("cannot be made")
+def skips(_):
+    raise Skip("no reason to")
+
+
+@check("stumbles")
+def stumbles(_):
+    raise KeyError("x")
+
+
+@check("passes")
+def passes(_):
+    pass
+
+
+def statuses(*checks, expected=None):
+    return {o.name: o.status for o in run_checks("it", checks, None, expected).outcomes}
+
+
+def test_every_ending_is_told_apart():
+    assert statuses(fails, skips, stumbles, passes) == {
+        "fails": "failed",
+        "skips": "skipped",
+        "stumbles": "failed",
+        "passes": "passed",
+    }
+
+
+def test_an_expected_failure_is_counted_apart_and_one_that_passes_fails():
+    assert statuses(fails, passes, expected={"fails": "known"}) == {"fails": "expected failure", "passes": "passed"}
+    assert statuses(passes, expected={"passes": "once broken"}) == {"passes": "failed"}
+    assert statuses(skips, passes, expected={"skips": "known"}) == {"skips": "skipped", "passes": "passed"}
+
+
+def test_an_expected_failure_of_no_check_is_refused():
+    with pytest.raises(ValueError, match="no check: typo"):
+        run_checks("it", [passes], None, {"typo": "?"})
+
+
+def test_a_battery_that_ran_nothing_is_not_ok():
+    battery = run_checks("it", [skips], None)
+    assert (battery.ok, battery.ran) == (False, 0)
+    with pytest.raises(AssertionError, match="no check ran"):
+        battery.raise_for_failures()
+
+
+# -- the command line ---------------------------------------------------------------------------------------------
+
+
+def nmbench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "nmbench", *arguments], capture_output=True, text=True, check=False)
+
+
+def test_the_command_prints_each_check_and_the_counts():
+    done = nmbench("check", "sr-ste", "dense")
+    assert done.returncode == 0, done.stderr
+    assert "ran               pattern-is-kept" in done.stdout
+    assert f"method dense: {len(METHOD_CHECKS)} passed, 0 skipped, 0 expected failure, 0 failed" in done.stdout
+
+
+def test_a_failed_check_is_exit_status_1_and_says_how(tmp_path):
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    source = (BAD / "_good.py").read_text().replace("class Good", "class Bad").replace('"good"', '"bad"')
+    source = source.replace('Metric("accuracy", "%", margin=2.0), ', 'Metric("accuracy", "%"), ')
+    (folder / "bad.py").write_text(source)
+    done = nmbench("check", "bad", "--plugins", str(folder))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "FAILED            declarations-are-complete" in done.stdout
+    assert "has no margin" in done.stdout
+
+
+def test_an_unknown_name_is_exit_status_2():
+    done = nmbench("check", "no-such")
+    assert done.returncode == 2
+    assert "there is no task or method 'no-such'; there are: classification" in done.stderr
