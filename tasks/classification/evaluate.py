@@ -9,10 +9,7 @@ from nmbench.modes import evaluating
 from nmbench.run import Run
 from nmbench_tasks.classification.data import Examples, batches, normalised
 
-__all__ = ["BATCH", "evaluate"]
-
-#: images a forward pass; the metrics do not depend on it
-BATCH = 200
+__all__ = ["evaluate"]
 
 
 def evaluate(model: nn.Module, run: Run) -> dict[str, float]:
@@ -27,7 +24,7 @@ def evaluate(model: nn.Module, run: Run) -> dict[str, float]:
     loss = 0.0
     ranks: list[int] = []  # how many classes scored above the true one
     with torch.no_grad(), evaluating(model):
-        for images, labels in batches(examples, keys, BATCH, int(settings["workers"])):
+        for images, labels in batches(examples, keys, int(settings["eval_batch"]), int(settings["workers"])):
             logits, labels = model(normalised(images, device)).float(), labels.to(device)
             loss += nn.functional.cross_entropy(logits, labels, reduction="sum").item()
             true = logits.gather(1, labels[:, None])

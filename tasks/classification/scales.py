@@ -10,6 +10,7 @@ epochs, batch, accumulate   `accumulate` batches make one optimizer step
 lr, warmup_epochs           peak learning rate, reached linearly; then a cosine to 0
 momentum, weight_decay, label_smoothing
 amp             bfloat16 autocast, on CUDA only
+eval_batch      images a forward pass in evaluation; the metrics do not depend on it
 workers         data-loading processes; the results do not depend on it
 """
 
@@ -34,6 +35,7 @@ _QUICK: dict[str, Any] = {
     "warmup_epochs": 1.0,
     "label_smoothing": 0.0,
     "amp": False,
+    "eval_batch": 200,
     "workers": 0,
 }
 

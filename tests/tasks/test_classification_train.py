@@ -11,7 +11,7 @@ import torch
 from nmbench.run import NonFiniteError, Run
 from nmbench.sparsity import default_candidates, sparsify
 from nmbench.task import DataError
-from nmbench_tasks.classification import Classification, evaluate, train
+from nmbench_tasks.classification import Classification, train
 
 
 class Interrupted(Exception):
@@ -174,12 +174,11 @@ def test_evaluate_leaves_mode_and_generators_alone(make_run, spec_of, built, wor
     assert Classification().evaluate(model, run) == first
 
 
-def test_evaluate_does_not_depend_on_the_batch_size(make_run, built, monkeypatch):
+def test_evaluate_does_not_depend_on_the_batch_size(make_run, built, spec_of):
     run = make_run()
     model = built(run.spec)
     whole = Classification().evaluate(model, run)
-    monkeypatch.setattr(evaluate, "BATCH", 7)
-    parts = Classification().evaluate(model, run)
+    parts = Classification().evaluate(model, make_run(spec_of(eval_batch=7)))
     assert parts == pytest.approx(whole, rel=1e-5)
 
 
