@@ -1,0 +1,148 @@
+"""The embedded data set on disk: scenes of digits in the layout of COCO 2017, below <data root>/detection.
+
+    prepare          the folder, made if it is missing, stale or incomplete
+    check_settings   settings that the embedded data cannot serve
+
+Layout: train2017/*.png, val2017/*.png, annotations/instances_{train,val}2017.json (masks as compressed RLE), and
+`manifest.json`. The manifest is written last and the folder gets its name after that, so a folder with a manifest was
+whole; files lost later show up in the inventory.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nmbench.task import DataError, DataInfo, Spec
+from nmbench_tasks.detection import layout, scenes
+
+__all__ = ["CLASSES", "NAME", "VERSION", "check_settings", "prepare"]
+
+#: to be raised whenever the scenes change
+VERSION = 1
+NAME = f"digit-scenes-v{VERSION}"
+CLASSES = 10
+
+
+def check_settings(spec: Spec) -> None:
+    """Raises DataError if the embedded data cannot serve the settings of `spec`."""
+    if spec.scale == "paper":
+        raise DataError(
+            "scale paper needs COCO 2017, and the setting data is 'embedded'\n"
+            'name its root, with annotations/, train2017/ and val2017/ in it: train = { data = "/path/to/coco" }'
+        )
+    if int(spec.train["classes"]) != CLASSES:
+        raise DataError(f"the embedded data have {CLASSES} classes, the setting classes is {spec.train['classes']}")
+
+
+def prepare(root: Path) -> DataInfo:
+    """The embedded data below `root`, written if need be. Safe to call from several processes at once."""
+    folder = root / "detection" / NAME
+    if info := _verified(folder):
+        return info
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(folder.parent / f".{NAME}.lock"):
+        if not (info := _verified(folder)):  # another process may have made it while this one waited
+            _rebuild(folder)
+            info = _verified(folder)
+    if info is None:
+        raise DataError(f"the embedded data in {folder} do not match what was just written there; is the disk full?")
+    return info
+
+
+def _verified(folder: Path) -> DataInfo | None:
+    """What the manifest says, if the files on disk still agree with it in number and size."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        if manifest["version"] != VERSION or manifest["files"] != _inventory(folder):
+            return None
+        return DataInfo(folder, manifest["counts"], manifest["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _inventory(folder: Path) -> dict[str, list[int]]:
+    """folder -> [number of files, bytes]."""
+    found = {}
+    for part in (layout.ANNOTATIONS, *(layout.images(Path(), split).name for split in scenes.SPLITS)):
+        with os.scandir(folder / part) as entries:
+            sizes = [entry.stat().st_size for entry in entries]
+        found[part] = [len(sizes), sum(sizes)]
+    return found
+
+
+def _rebuild(folder: Path) -> None:
+    """Write the whole set beside `folder`, then give it that name. The caller holds the lock."""
+    partial = folder.with_name(f".{NAME}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # left by a killed process
+    fingerprint = hashlib.sha256()
+    counts = {split: _write_split(partial, split, fingerprint) for split in scenes.SPLITS}
+    manifest = {
+        "version": VERSION,
+        "counts": counts,
+        "fingerprint": fingerprint.hexdigest(),
+        "files": _inventory(partial),
+    }
+    with (partial / "manifest.json").open("w") as file:
+        json.dump(manifest, file, indent=1, sort_keys=True)
+        file.flush()
+        os.fsync(file.fileno())
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def _write_split(folder: Path, split: str, fingerprint: hashlib._Hash) -> int:
+    """Images and annotations of `split`; returns the number of images."""
+    from PIL import Image
+
+    target = layout.images(folder, split)
+    target.mkdir(parents=True)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, scene in enumerate(scenes.scenes(split), start=1):
+        name = f"{number:012d}.png"
+        Image.fromarray(scene.pixels).save(target / name, compress_level=1)
+        # pixels, not file bytes: another zlib packs the same picture differently
+        fingerprint.update(f"{split}/{name}".encode() + scene.pixels.tobytes())
+        images.append({"id": number, "file_name": name, "width": scenes.SIZE, "height": scenes.SIZE})
+        annotations += [_annotation(len(annotations) + k, number, o) for k, o in enumerate(scene.objects, start=1)]
+    categories = [{"id": c + 1, "name": str(c), "supercategory": "digit"} for c in range(CLASSES)]
+    text = json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    fingerprint.update(text.encode())
+    path = layout.annotations(folder, split)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    return len(images)
+
+
+def _annotation(identity: int, image: int, found: scenes.Object) -> dict[str, Any]:
+    """One object in COCO's words. `original` (the row in load_digits) is an extra that COCO's tools pass over."""
+    import numpy as np
+    from pycocotools import mask
+
+    rle = mask.encode(np.asfortranarray(found.mask.astype(np.uint8)))
+    return {
+        "id": identity,
+        "image_id": image,
+        "category_id": found.label + 1,
+        "bbox": list(found.box),
+        "area": int(found.mask.sum()),
+        "segmentation": {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")},
+        "iscrowd": 0,
+        "original": found.original,
+    }
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock; the kernel frees it if the process dies."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

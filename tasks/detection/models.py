@@ -1,0 +1,79 @@
+"""The detector of a cell: built, initialised, a pretrained backbone loaded; and which of its weights may be sparse.
+
+build            mmdet's model, ready to be sparsified and trained
+candidates       all convolution and linear weights but the frozen ones and the final predictors
+frozen           names of the weights that do not train
+example_inputs   one image for MACs and latency
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from torch import Tensor, nn
+
+from nmbench import rng
+from nmbench.sparsity.candidates import find_weights
+from nmbench.task import Spec
+from nmbench_tasks.detection import engine
+
+__all__ = ["build", "candidates", "example_inputs", "frozen"]
+
+#: the layers of a bbox head that say what an object is and where: fc_cls, retina_reg, conv_centerness, cls_branches.0
+_PREDICTOR = re.compile(
+    r"(^|\.)bbox_head\.(.*[._])?(cls|reg|obj|centerness|iou|pred)(_refine|_branches)?(\.\d+)*\.weight$"
+)
+
+
+def build(spec: Spec, masks: bool) -> nn.Module:
+    """The model of `spec`, initialised as mmdet does it, in training mode (frozen stages are frozen then).
+
+    Raises ConfigError for a config that does not fit, DataError for backbone weights that do not.
+    """
+    engine.load()
+    from mmengine.registry import MODELS
+
+    from nmbench_tasks.detection import backbone, configs
+
+    config, _ = configs.fit(spec, masks)
+    try:
+        model: nn.Module = MODELS.build(config.model)
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
+        first = (str(error).strip().splitlines() or ["no message"])[0]
+        raise configs.ConfigError(f"mmdet cannot build the model of {spec.model}: {first}") from error
+    model.init_weights()
+    if given := str(spec.train["backbone_weights"]):
+        backbone.load(model, given)
+    return model.train()
+
+
+def candidates(model: nn.Module) -> list[str]:
+    """Names of all convolution and linear weights that train, but those of the final class and box predictors.
+
+    The predictors of a region proposal network are not final and so are candidates; so is the mask predictor.
+    """
+    weights = [weight for weight in find_weights(model) if weight.grouping is not None]
+    return [w.name for w in weights if w.parameter.requires_grad and not _PREDICTOR.search(w.name)]
+
+
+def frozen(model: nn.Module) -> list[str]:
+    """Names of the convolution and linear weights that do not train."""
+    return [w.name for w in find_weights(model) if w.grouping is not None and not w.parameter.requires_grad]
+
+
+def example_inputs(spec: Spec) -> tuple[list[Any] | Tensor | str, ...]:
+    """Positional inputs of the model for one image of noise: backbone, neck and heads run, without a last nms.
+
+    The image has the settings' sides (the longer one across), rounded up to 32 as the model pads its batches.
+    """
+    engine.load()
+    import torch
+    from mmdet.structures import DetDataSample
+
+    height, width = (-(-int(spec.train[side]) // 32) * 32 for side in ("short_side", "long_side"))
+    generator = torch.Generator().manual_seed(rng.stream(spec.seed, "example"))
+    shape = (height, width)
+    meta = {"ori_shape": shape, "img_shape": shape, "pad_shape": shape, "batch_input_shape": shape, "img_id": 0}
+    sample = DetDataSample(metainfo={**meta, "scale_factor": (1.0, 1.0)})
+    return torch.randn(1, 3, *shape, generator=generator), [sample], "tensor"

@@ -1,0 +1,118 @@
+"""The two tasks' declarations; the work is in the modules that their methods import, so that declaring needs no mmdet.
+
+scales      settings                  embedded, scenes, coco, layout   data on disk
+configs     a config by name or path  models    the detector, its candidates, a pretrained backbone
+recipe      optimizer and schedule        datasets, batches   images in, their order and augmentation
+train, runner, hooks                  one training pass                evaluate, pictures   metrics, samples
+engine, operators                     what has to happen before mmdet is imported
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nmbench.task import DataInfo, Metric, Spec, Task
+from nmbench_tasks.detection.scales import DETECTION, SEGMENTATION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import nn
+
+    from nmbench.run import Run
+
+__all__ = ["Detection", "Segmentation"]
+
+
+def _average_precisions(prefix: str) -> tuple[Metric, ...]:
+    """COCO's six average precisions; the sizes are of areas below 32^2, up to 96^2 and above 96^2 pixels."""
+    small_samples = ("APs", "APm", "APl")
+    names = ("AP", "AP50", "AP75", *small_samples)
+    return tuple(Metric(f"{prefix}_{n}", unit="%", margin=2.0 if n in small_samples else 1.0) for n in names)
+
+
+class _CocoTask(Task):
+    """What detection and segmentation share."""
+
+    requires = (
+        "mmdet>=3.3,<3.4",
+        "mmengine>=0.10.7,<0.11",
+        "pycocotools>=2.0.8",
+        "torchvision>=0.26",
+        "scikit-learn>=1.4",
+        "pillow>=10",
+        "setuptools<81",
+    )
+    # mmcv is either of two distributions, which a requirement cannot say: operators.install() looks for it
+    install = "pip install 'nmbench[detection-lite]', or 'nmbench[detection]' beside a full mmcv"
+    open_models = True
+    #: does the task need instance masks, and a model that predicts them?
+    masks: ClassVar[bool] = False
+
+    def prepare(self, spec: Spec, root: Path) -> DataInfo:
+        """Make the embedded data below `root`, or check the COCO root that the setting `data` names.
+
+        Raises DataError if the data are missing, broken or not what the settings say.
+        """
+        from nmbench_tasks.detection import coco, embedded
+
+        if spec.train["data"] == "embedded":
+            embedded.check_settings(spec)
+            return embedded.prepare(root)
+        return coco.check(Path(spec.train["data"]).expanduser(), int(spec.train["classes"]), self.masks)
+
+    def build(self, spec: Spec) -> nn.Module:
+        """The detector of a built-in model, of a config that mmdet ships, or of a config file; initialised.
+
+        Raises ConfigError for a config that does not exist or does not fit the task, DataError for a backbone
+        checkpoint that cannot be read or is of another architecture.
+        """
+        from nmbench_tasks.detection.models import build
+
+        return build(spec, self.masks)
+
+    def candidates(self, model: nn.Module) -> Iterable[str]:
+        """Every convolution and linear weight that trains, but those of the final class and box predictors."""
+        from nmbench_tasks.detection.models import candidates
+
+        return candidates(model)
+
+    def train(self, model: nn.Module, run: Run) -> None:
+        """One pass of the schedule by mmengine's Runner."""
+        from nmbench_tasks.detection.train import train
+
+        train(model, run)
+
+    def evaluate(self, model: nn.Module, run: Run) -> dict[str, float]:
+        """COCO's average precisions in %, by pycocotools; stores three pictures with their boxes and masks."""
+        from nmbench_tasks.detection.evaluate import evaluate
+
+        return evaluate(model, run, self.masks)
+
+    def example_inputs(self, spec: Spec) -> tuple[Any, ...]:
+        """One image of noise, (1, 3, height, width), its meta data and mode "tensor", on the CPU."""
+        from nmbench_tasks.detection.models import example_inputs
+
+        return example_inputs(spec)
+
+
+class Detection(_CocoTask):
+    """Object detection with mmdet; box AP, averaged over IoU 0.50 to 0.95, is the primary metric."""
+
+    name = "detection"
+    metrics = _average_precisions("box")
+    models = ("faster-rcnn-r18-narrow", "retinanet-r18-narrow", "faster-rcnn-r50", "retinanet-r50")
+    default_models: ClassVar[dict[str, str]] = {"paper": "faster-rcnn-r50"}
+    scales: ClassVar[dict[str, dict[str, Any]]] = DETECTION
+
+
+class Segmentation(_CocoTask):
+    """Instance segmentation with mmdet; mask AP, averaged over IoU 0.50 to 0.95, is the primary metric."""
+
+    name = "segmentation"
+    metrics = (*_average_precisions("mask"), *_average_precisions("box"))
+    models = ("mask-rcnn-r18-narrow", "mask-rcnn-r50")
+    default_models: ClassVar[dict[str, str]] = {"paper": "mask-rcnn-r50"}
+    scales: ClassVar[dict[str, dict[str, Any]]] = SEGMENTATION
+    masks = True

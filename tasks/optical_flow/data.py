@@ -1,0 +1,114 @@
+"""What a stage trains on: pairs in an order and under augmentation that depend on (seed, epoch, index) only.
+
+Augmented        the pairs of a stage; `pairs[place, seed]` is one of them, augmented from `seed`
+Keys             what a stage draws, step by step, from the run's streams
+batches          Batch after Batch, by `workers` processes or by none, with equal results
+normalised       uint8 images -> float images in -1..1, as torchvision's RAFT wants them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from nmbench.run import Run
+from nmbench.task import DataError
+from nmbench_tasks.optical_flow import colour, spatial
+from nmbench_tasks.optical_flow.plan import Stage
+from nmbench_tasks.optical_flow.prepare import Part
+from nmbench_tasks.optical_flow.sets import Pair
+
+__all__ = ["Augmented", "Batch", "Key", "Keys", "batches", "normalised"]
+
+#: place in an epoch of the stage, and the seed of the augmentation
+Key = tuple[int, int]
+
+
+class Batch(NamedTuple):
+    """The fields of Pair with a first dimension (batch); float images and flow, bool mask."""
+
+    first: Tensor
+    second: Tensor
+    flow: Tensor
+    valid: Tensor
+
+
+class Augmented(Dataset[Pair]):
+    """All pairs of a stage, each as often as its part says; crops of the stage's size."""
+
+    def __init__(self, parts: list[Part], stage: Stage, augment: str) -> None:
+        if augment not in ("raft", "light"):
+            raise ValueError(f"the setting augment is {augment!r}; it can be 'raft' or 'light'")
+        self.parts, self.size, self.whole = parts, (stage.height, stage.width), augment == "raft"
+        self._ends = np.cumsum([len(part.pairs) * part.repeat for part in parts])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, key: Key) -> Pair:
+        place, seed = key
+        number = int(np.searchsorted(self._ends, place, side="right"))
+        part = self.parts[number]
+        begin = int(self._ends[number - 1]) if number else 0
+        pair = part.pairs[(place - begin) % len(part.pairs)]
+        return self._augmented(pair, part, np.random.default_rng(seed))
+
+    def _augmented(self, pair: Pair, part: Part, rng: np.random.Generator) -> Pair:
+        sparse = part.pairs.sparse
+        if self.whole:
+            first, second = colour.jitter(pair.first, pair.second, rng, sparse)
+            pair = pair._replace(first=first, second=colour.erase(second, rng))
+            pair = spatial.random_zoom(pair, rng, self.size, part.scales, sparse)
+        across, down = rng.random(2) < part.mirror
+        return spatial.random_crop(spatial.mirror(pair, bool(across), bool(down)), rng, self.size, sparse)
+
+
+class Keys(Sampler[Key]):
+    """The keys of the stage with the number `stage`: `count` of them, less the first `skip`, which a resumed run saw.
+
+    Epochs follow each other without a gap, each in an order of its own.
+    """
+
+    def __init__(self, run: Run, stage: int, pairs: int, count: int, skip: int = 0) -> None:
+        self._run, self._stage, self._pairs, self._count, self._skip = run, stage, pairs, count, skip
+
+    def __len__(self) -> int:
+        return self._count - self._skip
+
+    def __iter__(self) -> Iterator[Key]:
+        last, order = -1, np.empty(0, dtype=np.int64)
+        for index in range(self._skip, self._count):
+            epoch, within = divmod(index, self._pairs)
+            if epoch != last:
+                last, order = epoch, self._run.rng(epoch, f"order/{self._stage}").permutation(self._pairs)
+            yield int(order[within]), self._run.stream(epoch, f"augment/{self._stage}/{within}")
+
+
+def batches(
+    pairs: Dataset[Pair], keys: Iterable[Key], batch: int, workers: int, device: torch.device
+) -> Iterator[Batch]:
+    """Raises DataError for a file that cannot be read, from a loading process too."""
+    # A generator of its own: the loader would otherwise draw a number from the global one.
+    loader = DataLoader(
+        pairs, batch_size=batch, sampler=keys, num_workers=workers, generator=torch.Generator().manual_seed(0)
+    )
+    try:
+        for first, second, flow, valid in loader:
+            yield Batch(
+                normalised(first.to(device, non_blocking=True)),
+                normalised(second.to(device, non_blocking=True)),
+                flow.to(device, non_blocking=True),
+                valid.to(device, non_blocking=True),
+            )
+    except DataError as error:  # from a worker process it comes with that process's traceback in its text
+        raise DataError(str(error).strip().splitlines()[-1].removeprefix("nmbench.task.DataError: ")) from error
+
+
+def normalised(images: Tensor) -> Tensor:
+    """uint8 (..., height, width) as float32 in -1..1."""
+    return images.float() / 127.5 - 1.0

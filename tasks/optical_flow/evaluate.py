@@ -1,0 +1,105 @@
+"""Metrics of a model on each evaluation set, computed in float32; the first set's are the task's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from nmbench.modes import evaluating
+from nmbench.run import Run
+from nmbench_tasks.optical_flow import plan
+from nmbench_tasks.optical_flow.data import normalised
+from nmbench_tasks.optical_flow.metrics import Errors, measure, summary
+from nmbench_tasks.optical_flow.padding import Padding
+from nmbench_tasks.optical_flow.pictures import flow_picture, image_picture
+from nmbench_tasks.optical_flow.prepare import evaluation_set
+from nmbench_tasks.optical_flow.sets import FlowSet, Pair
+
+__all__ = ["evaluate"]
+
+_SHOWN = 2  # pairs kept as pictures
+
+
+def evaluate(model: nn.Module, run: Run) -> dict[str, float]:
+    """The metrics of the first evaluation set; the others' are stored as facts, and each pair's error with them.
+
+    What the answer "nothing moves" reaches is the baseline `zero flow`. The model's mode is left as it was.
+    """
+    settings = run.spec.train
+    names = plan.evaluations(settings)
+    found: dict[str, float] = {}
+    run.store_fact("updates in evaluation", int(settings["eval_updates"]))
+    with torch.no_grad(), evaluating(model):
+        for number, name in enumerate(names):
+            pairs = evaluation_set(name, settings, run.data.path)
+            errors, still = _errors(model, pairs, run, shown=_SHOWN if number == 0 else 0)
+            values = summary(errors)
+            if number == 0:
+                found = values
+                run.store_per_example("epe", [error.epe for error in errors])
+                run.store_baseline("zero flow", **summary(still))
+                continue
+            run.store_per_example(f"epe {name}", [error.epe for error in errors])
+            for metric, value in values.items():
+                run.store_fact(f"{metric} on {name}", round(value, 4))
+            run.store_fact(f"zero-flow epe on {name}", round(summary(still)["epe"], 4))
+    return found
+
+
+def _errors(model: nn.Module, pairs: FlowSet, run: Run, shown: int) -> tuple[list[Errors], list[Errors]]:
+    """Errors of the model and of zero flow, pair by pair; the first pair, one in the middle... are kept to show."""
+    settings = run.spec.train
+    places = {i * len(pairs) // shown for i in range(shown)}
+    errors: list[Errors] = []
+    still: list[Errors] = []
+    for group in _groups(pairs, int(settings["eval_batch"])):
+        flows = _estimate(model, group, int(settings["eval_updates"]), street=pairs.sparse)
+        for pair, flow in zip(group, flows, strict=True):
+            place = len(errors)
+            if not pair.valid.any():
+                continue
+            errors.append(measure(flow, pair.flow, pair.valid))
+            still.append(measure(torch.zeros_like(flow), pair.flow, pair.valid))
+            if place in places:
+                _show(run, f"{pairs.name} pair {place + 1}", pair, flow)
+        run.alive()
+    return errors, still
+
+
+def _groups(pairs: FlowSet, most: int) -> Iterator[Sequence[Pair]]:
+    """Consecutive pairs of one size, at most `most` together."""
+    group: list[Pair] = []
+    for place in range(len(pairs)):
+        pair = pairs[place]
+        if group and (len(group) == most or group[0].flow.shape != pair.flow.shape):
+            yield group
+            group = []
+        group.append(pair)
+    if group:
+        yield group
+
+
+def _estimate(model: nn.Module, group: Sequence[Pair], updates: int, street: bool) -> Tensor:
+    """The last estimate for pairs of one size, (pairs, 2, height, width), on the CPU."""
+    device = next(model.parameters()).device
+    padding = Padding(*group[0].flow.shape[-2:], street=street)
+    first, second = (
+        padding.pad(normalised(torch.stack(images).to(device)))
+        for images in ([pair.first for pair in group], [pair.second for pair in group])
+    )
+    flows: Tensor = model(first, second, num_flow_updates=updates)[-1]
+    return padding.cut(flows).float().cpu()
+
+
+def _show(run: Run, name: str, pair: Pair, flow: Tensor) -> None:
+    run.store_sample(
+        name,
+        given={
+            "image 1": image_picture(pair.first),
+            "image 2": image_picture(pair.second),
+            "true flow": flow_picture(pair.flow, pair.flow, pair.valid),
+        },
+        output={"flow": flow_picture(flow, pair.flow, pair.valid)},
+    )

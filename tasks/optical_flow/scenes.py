@@ -1,0 +1,196 @@
+"""Image pairs with known motion: a background and one to three cut-outs of photographs, each under its own affine map.
+
+SPLITS      pairs in train and val
+Scene       two images, the flow from the first to the second, what is occluded
+compose     one scene out of a photograph's region
+scenes      every scene of a split, always the same ones
+
+The photographs are the two that ship inside scikit-learn. Each is cut in two: train and val share no pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nmbench_tasks.optical_flow import affine
+from nmbench_tasks.optical_flow.affine import Array
+from nmbench_tasks.optical_flow.cutouts import Cutout, random_cutout
+
+__all__ = ["HEIGHT", "REGIONS", "SPLITS", "WIDTH", "Scene", "compose", "regions", "scenes"]
+
+HEIGHT, WIDTH = 144, 160
+#: pairs
+SPLITS = {"train": 480, "val": 80}
+#: part of each photograph's width that a split may cut from: half of the temple and of the dahlia for either
+REGIONS = {"train": ((0.36, 1.0), (0.0, 0.5)), "val": ((0.0, 0.36), (0.5, 1.0))}
+#: how far the centre of a layer moves, in px
+SHIFT = (8.0, 24.0)
+_SEED = 20210208
+_ZOOM = (0.5, 0.85)  # px of the photograph to one of the scene: magnified, so that moving it loses no detail
+_RIM = 3.0  # px of the photograph that bicubic interpolation reaches beyond a point
+_BLOCK = 16  # px
+_CONTRAST = 5.0  # grey levels, standard deviation: a block with less (sky, blurred leaves) shows no motion
+_TEXTURED = 0.7  # share of a layer's blocks that must show their motion
+
+
+class Scene(NamedTuple):
+    """`first`, `second`: (height, width, 3) uint8. `flow`: (2, height, width) float32, in px, (x, y), exact for the
+    layer that is visible at each pixel of `first`. `layers`: (height, width) its number, 0 is the background.
+    `occluded`: (height, width) bool, True where what is seen in `first` is hidden in `second` or outside of it.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    flow: np.ndarray
+    layers: np.ndarray
+    occluded: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A piece of a photograph: `texture` maps points of the first image into it, `motion` those into the second.
+
+    `gain` (3,) multiplies the colours, in both images alike. `cutout` is None for the background.
+    """
+
+    photograph: Any
+    texture: Array
+    motion: Array
+    gain: Array
+    cutout: Cutout | None
+
+    def colours(self, points_to_first: Array) -> np.ndarray:
+        """(height, width, 3) float64, seen through a map that takes an image's points to those of the first one."""
+        from PIL import Image
+
+        image = _warped(self.photograph, self.texture @ points_to_first, Image.Resampling.BICUBIC)
+        return np.minimum(np.asarray(image, dtype=np.float64) * self.gain, 255.0)
+
+    def opacity(self, points: Array) -> Array:
+        """At `points` (..., 2) of the first image."""
+        return np.ones(points.shape[:-1]) if self.cutout is None else self.cutout.opacity(points)
+
+
+def regions(split: str) -> list[Any]:
+    """The parts of the photographs that `split` may use, as PIL images."""
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
+    found = []
+    for photograph, parts in zip(load_sample_images().images, REGIONS[split], strict=True):
+        left, right = (round(part * photograph.shape[1]) for part in parts)
+        found.append(Image.fromarray(photograph[:, left:right]))
+    return found
+
+
+def scenes(split: str) -> Iterator[Scene]:
+    """Every scene of `split`. The one of a given number does not depend on how many there are."""
+    photographs = regions(split)
+    for number in range(SPLITS[split]):
+        yield compose(np.random.default_rng([_SEED, list(SPLITS).index(split), number]), photographs)
+
+
+def compose(rng: np.random.Generator, photographs: Sequence[Any]) -> Scene:
+    """A scene of two to four layers; `photographs` are PIL images, RGB."""
+    layers = [_background(rng, photographs)]
+    layers += [_foreground(rng, photographs) for _ in range(rng.integers(1, 4))]
+    points = affine.pixel_centres(HEIGHT, WIDTH)
+    back = [np.linalg.inv(layer.motion) for layer in layers]
+    opacity_first = np.stack([layer.opacity(points) for layer in layers])
+    opacity_second = np.stack([layer.opacity(affine.apply(m, points)) for layer, m in zip(layers, back, strict=True)])
+    visible = _topmost(opacity_first)
+    moved = np.stack([affine.apply(layer.motion, points) for layer in layers])  # (layers, height, width, 2)
+    target = np.take_along_axis(moved, visible[None, ..., None], axis=0)[0]
+    return Scene(
+        first=_blend([layer.colours(np.eye(3)) for layer in layers], opacity_first),
+        second=_blend([layer.colours(m) for layer, m in zip(layers, back, strict=True)], opacity_second),
+        flow=np.moveaxis(target - points, -1, 0).astype(np.float32),
+        layers=visible.astype(np.uint8),
+        occluded=_outside(target) | _covered(layers, back, visible, target),
+    )
+
+
+def _topmost(opacity: Array) -> np.ndarray:
+    """Number of the uppermost layer that is at least half opaque; (layers, ...) -> (...)."""
+    last = len(opacity) - 1
+    return last - np.argmax(opacity[::-1] >= 0.5, axis=0)
+
+
+def _blend(colours: list[np.ndarray], opacity: Array) -> np.ndarray:
+    """From the bottom to the top, (height, width, 3) uint8."""
+    image = colours[0]
+    for colour, alpha in zip(colours[1:], opacity[1:, ..., None], strict=True):
+        image = image * (1 - alpha) + colour * alpha
+    return np.round(image).astype(np.uint8)
+
+
+def _outside(points: Array) -> np.ndarray:
+    x, y = points[..., 0], points[..., 1]
+    return (x < 0) | (x > WIDTH) | (y < 0) | (y > HEIGHT)
+
+
+def _covered(layers: list[_Layer], back: list[Array], visible: np.ndarray, target: Array) -> np.ndarray:
+    """Is another layer than `visible` on top at the points `target` of the second image?"""
+    there = np.stack([layer.opacity(affine.apply(m, target)) for layer, m in zip(layers, back, strict=True)])
+    return _topmost(there) != visible
+
+
+def _background(rng: np.random.Generator, photographs: Sequence[Any]) -> _Layer:
+    centre = np.array([WIDTH, HEIGHT]) / 2
+    motion = _motion(rng, centre)
+    corners = np.array([[0, 0], [WIDTH, 0], [0, HEIGHT], [WIDTH, HEIGHT]], dtype=float)
+    needed = np.concatenate([corners, affine.apply(np.linalg.inv(motion), corners)])
+    return _textured(rng, photographs, motion, needed, None)
+
+
+def _foreground(rng: np.random.Generator, photographs: Sequence[Any]) -> _Layer:
+    centre = rng.uniform([0.1 * WIDTH, 0.1 * HEIGHT], [0.9 * WIDTH, 0.9 * HEIGHT])
+    cutout = random_cutout(rng, centre, float(rng.uniform(16, 40)))
+    box = centre + cutout.reach * np.array([[-1, -1], [1, -1], [-1, 1], [1, 1]])
+    return _textured(rng, photographs, _motion(rng, centre), box, cutout)
+
+
+def _motion(rng: np.random.Generator, centre: Array) -> Array:
+    direction, length = rng.uniform(0, 2 * np.pi), rng.uniform(*SHIFT)
+    shift = length * np.array([np.cos(direction), np.sin(direction)])
+    return affine.motion(centre, shift, rng.uniform(-0.12, 0.12), rng.uniform(0.93, 1.07, 2), rng.uniform(-0.05, 0.05))
+
+
+def _textured(
+    rng: np.random.Generator, photographs: Sequence[Any], motion: Array, needed: Array, cutout: Cutout | None
+) -> _Layer:
+    """A layer whose `needed` points all lie in its photograph, with contrast enough for its motion to be seen."""
+    from PIL import Image
+
+    gain = rng.uniform(0.6, 1.3, 3)
+    while True:
+        photograph = photographs[rng.integers(len(photographs))]
+        scale, angle = rng.uniform(*_ZOOM), rng.uniform(-np.pi, np.pi)
+        target = rng.uniform([0, 0], photograph.size)
+        texture = affine.similarity(scale, angle, needed.mean(axis=0), target)
+        inside = affine.apply(texture, needed)
+        if (inside < _RIM).any() or (inside > np.array(photograph.size) - _RIM).any():
+            continue
+        if _shows_motion(np.asarray(_warped(photograph.convert("L"), texture, Image.Resampling.NEAREST)), cutout):
+            return _Layer(photograph, texture, motion, gain, cutout)
+
+
+def _shows_motion(grey: np.ndarray, cutout: Cutout | None) -> bool:
+    """Have most blocks of (height, width) contrast? Of a cut-out only those count whose middle lies in it."""
+    rows, columns = HEIGHT // _BLOCK, WIDTH // _BLOCK
+    blocks = grey.reshape(rows, _BLOCK, columns, _BLOCK).std(axis=(1, 3))
+    if cutout is not None:
+        blocks = blocks[cutout.opacity(affine.pixel_centres(rows, columns) * _BLOCK) >= 0.5]
+    return blocks.size == 0 or float((blocks >= _CONTRAST).mean()) >= _TEXTURED
+
+
+def _warped(photograph: Any, matrix: Array, resampling: Any) -> Any:
+    """An image of the scene's size whose points `matrix` takes to points of `photograph`."""
+    from PIL import Image
+
+    data = tuple(matrix[:2].ravel())
+    return photograph.transform((WIDTH, HEIGHT), Image.Transform.AFFINE, data, resampling)

@@ -1,0 +1,91 @@
+"""The task's declarations; the work is in the modules that its methods import, so that declaring needs no torchvision.
+
+scales     settings, and the recipe of each stage      plan       settings -> stages, evaluations, roots, checked
+affine, cutouts, scenes    the embedded pairs          writers, embedded    on disk, as FlyingChairs
+sets       torchvision's loaders, by name              headers, folders     checks of a user's data
+prepare    the data sets of a stage and an evaluation, all checked
+augment, colour, spatial   what training changes       data       pairs in an order, batches
+loss, train                the engine                  padding, metrics, pictures, evaluate
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nmbench.task import DataInfo, Metric, Spec, Task
+from nmbench_tasks.optical_flow.scales import SCALES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import nn
+
+    from nmbench.run import Run
+
+__all__ = ["OpticalFlow"]
+
+
+class OpticalFlow(Task):
+    """Optical flow with torchvision's RAFT; the end-point error is the primary metric."""
+
+    name = "optical-flow"
+    metrics = (
+        Metric("epe", unit="px", higher_is_better=False, margin=0.25),
+        Metric("1px", unit="%", margin=1.0),
+        Metric("3px", unit="%", margin=1.0),
+        Metric("5px", unit="%", margin=1.0),
+        Metric("fl_all", unit="%", higher_is_better=False, margin=1.0),
+    )
+    requires = ("torchvision>=0.26", "lightning-fabric>=2.5", "scikit-learn>=1.4", "pillow>=10")
+    install = "pip install 'nmbench[optical-flow]'"
+    models = ("raft_small", "raft_large")
+    default_models: ClassVar[dict[str, str]] = dict.fromkeys(("paper", "paper-sintel", "paper-kitti"), "raft_large")
+    scales: ClassVar[dict[str, dict[str, Any]]] = SCALES
+
+    def prepare(self, spec: Spec, root: Path) -> DataInfo:
+        """Make the embedded pairs below `root`, or check every file of the data sets that the settings name.
+
+        Raises DataError if the data are missing, broken, or not what the settings say.
+        """
+        from nmbench_tasks.optical_flow.prepare import prepare
+
+        return prepare(spec.train, root)
+
+    def build(self, spec: Spec) -> nn.Module:
+        """torchvision's `raft_small` or `raft_large`, without pretrained weights. Raises ValueError for other names."""
+        from torchvision.models import optical_flow
+
+        if spec.model not in self.models:
+            raise ValueError(f"no optical-flow model is called {spec.model!r}; there are {', '.join(self.models)}")
+        model: nn.Module = getattr(optical_flow, spec.model)(weights=None)
+        return model
+
+    def candidates(self, model: nn.Module) -> Iterable[str]:
+        """Every convolution, the flow head's last one included: RAFT has no classifier that should stay dense."""
+        from torch import nn
+
+        return [f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+
+    def train(self, model: nn.Module, run: Run) -> None:
+        """AdamW, one cycle of the learning rate a stage, clipped gradients, sequence loss; on Lightning Fabric."""
+        from nmbench_tasks.optical_flow.train import train
+
+        train(model, run)
+
+    def evaluate(self, model: nn.Module, run: Run) -> dict[str, float]:
+        """epe (px), 1px, 3px, 5px, fl_all (%) on the first evaluation set; see nmbench_tasks.optical_flow.metrics."""
+        from nmbench_tasks.optical_flow.evaluate import evaluate
+
+        return evaluate(model, run)
+
+    def example_inputs(self, spec: Spec) -> tuple[Any, ...]:
+        """Two images of noise of the last stage's crop size, (1, 3, height, width), on the CPU, and the updates."""
+        import torch
+
+        from nmbench_tasks.optical_flow.plan import stages
+
+        last = stages(spec.train)[-1]
+        generator = torch.Generator().manual_seed(spec.seed)
+        first, second = torch.rand(2, 1, 3, last.height, last.width, generator=generator) * 2 - 1
+        return first, second, int(spec.train["eval_updates"])

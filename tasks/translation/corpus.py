@@ -1,0 +1,147 @@
+"""A binarised corpus as fairseq's TranslationTask sees it: dictionaries, data sets, batches, and text again.
+
+Corpus         a folder that fairseq-preprocess wrote, or one of this task's with such a folder `binary` in it
+moved          a batch on another device
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nmbench.task import DataError
+from nmbench_tasks.translation import compat  # noqa: F401  (before fairseq)
+
+# isort: split
+from fairseq import utils
+from fairseq.data import Dictionary, LanguagePairDataset, encoders
+from fairseq.data.indexed_dataset import MMapIndexedDataset
+from fairseq.tasks.translation import TranslationConfig, TranslationTask
+
+__all__ = ["Corpus", "moved", "translation_task"]
+
+#: what fairseq collates: "id", "net_input" {"src_tokens", "src_lengths", "prev_output_tokens"}, "target", "ntokens"
+Batch = dict[str, Any]
+
+
+def translation_task(settings: Mapping[str, Any], source: Dictionary, target: Dictionary, folder: str = "") -> Any:
+    """fairseq's TranslationTask with these dictionaries; data sets are looked for in `folder`."""
+    length = int(settings["max_length"])
+    config = TranslationConfig(
+        data=folder,
+        source_lang=settings["source_lang"],
+        target_lang=settings["target_lang"],
+        max_source_positions=length,
+        max_target_positions=length,
+        # these three default to references into a configuration that is not used here
+        dataset_impl="mmap",
+        train_subset="train",
+        required_seq_len_multiple=1,
+    )
+    return TranslationTask(config, source, target)
+
+
+class Corpus:
+    """The corpus in `path`. Raises DataError for a dictionary or a data set that is missing or cannot be read."""
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        self.settings = settings
+        self.path = path
+        self.folder = path / "binary" if (path / "binary").is_dir() else path
+        self.languages = (str(settings["source_lang"]), str(settings["target_lang"]))
+        source, target = (_dictionary(self.folder / f"dict.{language}.txt") for language in self.languages)
+        self.task: TranslationTask = translation_task(settings, source, target, str(self.folder))
+        self._tokenizer = _tokenizer(settings)
+
+    def has(self, split: str) -> bool:
+        """Is there a split of this name?"""
+        return MMapIndexedDataset.exists(str(self._prefix(split, self.languages[0])))
+
+    def dataset(self, split: str) -> LanguagePairDataset:
+        """The pairs of `split`, all of them, in their order on disk."""
+        if split not in self.task.datasets:
+            try:
+                self.task.load_dataset(split)
+            except FileNotFoundError as error:
+                name = self._prefix(split, self.languages[0]).name
+                raise DataError(f"{self.folder} has no split {split} ({name}.idx and .bin are missing)") from error
+            except (AssertionError, ValueError, OSError) as error:
+                reason = str(error).strip().splitlines() or [type(error).__name__]
+                raise DataError(f"the split {split} in {self.folder} cannot be read: {reason[0]}") from error
+            if self.task.datasets[split].tgt is None:
+                name = self._prefix(split, self.languages[1]).name
+                raise DataError(f"{self.folder} has no translations of {split} ({name}.idx or .bin is missing)")
+        return self.task.datasets[split]
+
+    def indices(self, split: str) -> np.ndarray:
+        """Positions of the pairs in use, ascending: within `max_length`, and no more than `<split>_pairs`."""
+        dataset = self.dataset(split)
+        limits = (int(self.settings["max_length"]),) * 2
+        kept, _ = dataset.filter_indices_by_size(np.arange(len(dataset)), limits)
+        wanted = min(int(self.settings.get(f"{split}_pairs", 0)) or len(kept), len(kept))
+        return kept[np.arange(wanted) * len(kept) // max(wanted, 1)]
+
+    def batches(self, split: str, max_tokens: int) -> Iterator[Batch]:
+        """The pairs in use, always in the same order, each batch of sources of one length. Draws no random number.
+
+        Of one length: fairseq's search bounds the length of a translation by that of the longest source beside it.
+        """
+        dataset, kept = self.dataset(split), self.indices(split)
+        by_length = kept[np.lexsort((kept, dataset.tgt_sizes[kept], dataset.src_sizes[kept]))]
+        for length in np.unique(dataset.src_sizes[kept]):
+            alike = by_length[dataset.src_sizes[by_length] == length]
+            for batch in dataset.batch_by_size(alike, max_tokens=max_tokens):
+                yield dataset.collater([dataset[index] for index in batch])
+
+    def text(self, split: str, side: int) -> list[str]:
+        """The sentences in use (0 source, 1 target): as they were written if the text lies beside, else detokenised."""
+        dataset, language = self.dataset(split), self.languages[side]
+        for file in (self.path / "text" / f"{split}.{language}", self.path / f"{split}.{language}"):
+            if file.is_file():
+                lines = file.read_text(encoding="utf-8").split("\n")[: len(dataset)]
+                if len(lines) == len(dataset):
+                    return [lines[index].strip() for index in self.indices(split)]
+        tokens = dataset.src if side == 0 else dataset.tgt
+        return [self.sentence(tokens[index], side) for index in self.indices(split)]
+
+    def sentence(self, tokens: torch.Tensor, side: int = 1) -> str:
+        """Text of `tokens` (length,), with its subwords and words joined."""
+        words = (self.task.source_dictionary, self.task.target_dictionary)[side]
+        joiner = "sentencepiece" if self.folder != self.path else self.settings["post_process"]
+        text: str = words.string(tokens.cpu(), joiner, extra_symbols_to_ignore={words.pad()})
+        return text if self._tokenizer is None else self._tokenizer.decode(text)
+
+    def _prefix(self, split: str, language: str) -> Path:
+        return self.folder / f"{split}.{'-'.join(self.languages)}.{language}"
+
+
+def moved(batch: Batch, device: torch.device) -> Batch:
+    """`batch` with every tensor on `device`."""
+    return utils.apply_to_sample(lambda tensor: tensor.to(device, non_blocking=True), batch)
+
+
+def _dictionary(path: Path) -> Dictionary:
+    try:
+        return Dictionary.load(str(path))
+    except FileNotFoundError as error:
+        raise DataError(f"there is no dictionary {path}; fairseq-preprocess writes it") from error
+    except Exception as error:  # fairseq raises RuntimeError, ValueError and plain Exception here
+        raise DataError(f"the dictionary {path} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _tokenizer(settings: Mapping[str, Any]) -> Any:
+    """fairseq's detokeniser, None if words are as they are written. Raises DataError if its package is missing."""
+    if settings["tokenizer"] == "none":
+        return None
+    if settings["tokenizer"] != "moses":
+        raise DataError(f"the setting tokenizer is {settings['tokenizer']!r}; it can be 'none' or 'moses'")
+    source, target = settings["source_lang"], settings["target_lang"]
+    try:
+        return encoders.build_tokenizer(Namespace(tokenizer="moses", source_lang=source, target_lang=target))
+    except ImportError as error:
+        raise DataError(f"tokenizer = 'moses': {str(error).strip()}") from error

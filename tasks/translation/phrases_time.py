@@ -1,0 +1,88 @@
+"""Phrases about time, from CLDR through Babel: dates, clock times, intervals, relative times, durations.
+
+TIMES     kind -> a function that draws one
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from random import Random
+
+from babel import dates
+from babel.lists import format_list
+from babel.units import format_unit
+
+from nmbench_tasks.translation.phrases_name import Draw, Pair, both
+
+__all__ = ["TIMES"]
+
+_FIRST_YEAR, _YEARS = 1900, 200
+_SECONDS = {"minute": 60, "hour": 3600, "day": 86400, "week": 604800, "month": 2629800, "year": 31557600}
+#: unit of a duration and how many of it are fewer than one of the unit before it
+_PARTS = {"year": 40, "month": 12, "week": 5, "day": 31, "hour": 24, "minute": 60, "second": 60}
+
+
+def _moment(rng: Random) -> datetime:
+    start = datetime(_FIRST_YEAR, 1, 1)
+    return start + timedelta(days=rng.randrange(365 * _YEARS), seconds=rng.randrange(86400))
+
+
+def _date(rng: Random) -> Pair:
+    """Tuesday, March 3, 2015 -> Dienstag, 3. März 2015."""
+    moment, length = _moment(rng), rng.choice(("full", "full", "long"))
+    return both(lambda locale: dates.format_date(moment, length, locale))
+
+
+def _date_and_time(rng: Random) -> Pair:
+    """Tuesday, March 3, 2015, 3:05:00 PM Coordinated Universal Time -> ..., 15:05:00 Koordinierte Weltzeit."""
+    moment, length = _moment(rng), rng.choice(("full", "long"))
+    return both(lambda locale: dates.format_datetime(moment, length, locale=locale))
+
+
+def _interval(rng: Random) -> Pair:
+    """Mar 3 - Apr 12, 2015 -> 3. März - 12. Apr. 2015; 3:05 - 6:05 PM -> 15:05 - 18:05 Uhr."""
+    start = _moment(rng)
+    if rng.random() < 0.3:
+        end = start + timedelta(minutes=rng.randrange(10, 900))
+        # each language by the clock that it tells the time by
+        clock = {"en": "hm", "de": "Hm"}
+        return both(lambda locale: dates.format_interval(start.time(), end.time(), clock[locale], locale=locale))
+    skeleton = rng.choice(("yMMMd", "yMMMEd", "MMMEd", "MMMd"))
+    end = start + timedelta(days=rng.randrange(1, 300))
+    return both(lambda locale: dates.format_interval(start.date(), end.date(), skeleton, locale=locale))
+
+
+def _relative(rng: Random) -> Pair:
+    """in 13 days -> in 13 Tagen; 2 months ago -> vor 2 Monaten."""
+    unit = rng.choice(tuple(_SECONDS))
+    delta = timedelta(seconds=_SECONDS[unit] * rng.randrange(1, 400)) * rng.choice((1, -1))
+
+    def phrase(locale: str) -> str:
+        # so high a threshold keeps the unit: 400 minutes do not become 7 hours
+        return dates.format_timedelta(delta, granularity=unit, threshold=1e9, add_direction=True, locale=locale)
+
+    return both(phrase)
+
+
+def _duration(rng: Random) -> Pair:
+    """3 hours, 12 minutes, and 5 seconds -> 3 Stunden, 12 Minuten und 5 Sekunden."""
+    units = tuple(_PARTS)
+    first = rng.randrange(len(units) - 1)
+    chosen = units[first : first + rng.choice((2, 2, 3))]
+    values = [Decimal(rng.randrange(1, _PARTS[unit])) for unit in chosen]
+
+    def phrase(locale: str) -> str:
+        parts = [format_unit(v, f"duration-{u}", locale=locale) for v, u in zip(values, chosen, strict=True)]
+        return format_list(parts, "standard", locale)
+
+    return both(phrase)
+
+
+TIMES: dict[str, Draw] = {
+    "dates": _date,
+    "dates and times": _date_and_time,
+    "intervals": _interval,
+    "relative times": _relative,
+    "durations": _duration,
+}

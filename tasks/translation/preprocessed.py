@@ -1,0 +1,60 @@
+"""A corpus of the user's that `fairseq-preprocess` binarised already.
+
+is_one      is this folder one?
+prepare     its counts and fingerprint, once it was checked
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from nmbench.task import DataError, DataInfo, Spec
+from nmbench_tasks.translation.binarise import SPLITS
+from nmbench_tasks.translation.corpus import Corpus
+
+__all__ = ["is_one", "prepare"]
+
+
+def is_one(folder: Path, spec: Spec) -> bool:
+    """Does `folder` hold binarised data, or at least one of its dictionaries?"""
+    languages = (spec.train["source_lang"], spec.train["target_lang"])
+    return any((folder / f"dict.{language}.txt").exists() for language in languages) or any(folder.glob("train.*.idx"))
+
+
+def prepare(folder: Path, spec: Spec, root: Path) -> DataInfo:
+    """Counts and fingerprint of the data in `folder`, which stay where they are.
+
+    The fingerprint covers the dictionaries, and names and sizes of the rest.
+
+    Raises DataError: a split is missing or unreadable, its sides differ in length, a sentence is empty, or a token is
+    not in the dictionary.
+    """
+    corpus = Corpus(folder, spec.train)
+    splits = [split for split in SPLITS if split != "valid" or corpus.has(split)]
+    fingerprint = hashlib.sha256()
+    for language in corpus.languages:
+        fingerprint.update((folder / f"dict.{language}.txt").read_bytes())
+    for split in splits:
+        dataset = corpus.dataset(split)
+        if len(dataset) == 0:
+            raise DataError(f"the split {split} in {folder} is empty")
+        sides = ((dataset.src, corpus.task.source_dictionary), (dataset.tgt, corpus.task.target_dictionary))
+        for language, (tokens, dictionary) in zip(corpus.languages, sides, strict=True):
+            place = f"{folder.name}/{split}.{'-'.join(corpus.languages)}.{language}"
+            empty = np.flatnonzero(tokens.sizes <= 1)  # the end-of-sentence token alone
+            if len(empty):
+                raise DataError(f"{place}: sentence {empty[0] + 1} is empty ({len(empty)} are)\nbinarise it again")
+            file = Path(f"{corpus.folder / place.rpartition('/')[2]}.bin")
+            if file.stat().st_size != tokens.sizes.sum(dtype=np.int64) * np.dtype(tokens._index.dtype).itemsize:
+                raise DataError(f"{place}.bin is not as long as its .idx says; it was cut off, or is of another make")
+            largest = int(np.memmap(file, tokens._index.dtype, mode="r").max())
+            if largest >= len(dictionary):
+                raise DataError(
+                    f"{place} has token {largest}, dict.{language}.txt only {len(dictionary)} entries\n"
+                    "they are not of one make: binarise the text again"
+                )
+            fingerprint.update(f"{file.name}\0{file.stat().st_size}\n".encode())
+    return DataInfo(folder, {split: len(corpus.dataset(split)) for split in splits}, fingerprint.hexdigest())

@@ -1,0 +1,173 @@
+"""Order and augmentation are functions of (seed, epoch, index), whatever draws elsewhere.
+
+pytest tests/tasks/detection/test_detection_batches.py
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nmbench import rng
+from nmbench.task import DataError
+from nmbench_tasks.detection import engine
+from nmbench_tasks.detection.batches import Order, Seeded, loader
+
+
+@pytest.fixture(scope="module", autouse=True)
+def mmdet_is_loaded():
+    engine.load()
+
+
+class Numbers:
+    """A data set whose items draw from every generator that mmdet's pipelines use."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        return index, random.random(), np.random.rand(), torch.rand(1).item()
+
+    def get_data_info(self, index):
+        return {"width": 10 if index % 3 else 30, "height": 20}
+
+
+class FakeRun:
+    """The streams of a run, and no more of it."""
+
+    def __init__(self, seed=0, rank=0, ranks=1, workers=0):
+        self.seed, self.rank, self.ranks = seed, rank, ranks
+        self.spec = type("Spec", (), {"train": {"workers": workers}})
+
+    def rng(self, epoch, index="order"):
+        return rng.generator(self.seed, epoch, index)
+
+    def stream(self, epoch, index):
+        return rng.stream(self.seed, epoch, index)
+
+
+def epoch_of(epoch=0, skip=0, workers=0, seed=0, noise=False, count=20, batch=4):
+    made = loader(FakeRun(seed, workers=workers), Numbers(23), batch, count)
+    made.batch_sampler.begin(epoch)
+    made.batch_sampler.skip = skip
+    found = []
+    for group in made:
+        found.append(repr(group))
+        if noise:
+            random.random(), np.random.rand(), torch.rand(3)
+    return found
+
+
+def test_the_same_seed_gives_the_same_batches_whatever_draws_elsewhere():
+    plain = epoch_of()
+    assert epoch_of(noise=True) == plain
+    assert len(plain) == len(set(plain)) == 5
+    assert not set(epoch_of(seed=1)) & set(plain)
+    assert not set(epoch_of(epoch=1)) & set(plain)
+
+
+def test_worker_processes_change_nothing():
+    assert epoch_of(workers=2) == epoch_of()
+
+
+def test_a_resumed_epoch_goes_on_where_it_was():
+    assert epoch_of(skip=2) == epoch_of()[2:]
+    assert epoch_of(skip=5) == []
+
+
+def test_the_skip_is_for_one_epoch_only():
+    made = loader(FakeRun(), Numbers(20), 4, 20)
+    made.batch_sampler.skip = 3
+    assert len(list(made)) == 2
+    assert len(list(made)) == 5
+
+
+def test_endless_batches_are_the_epochs_one_after_another():
+    made = loader(FakeRun(), Numbers(23), 4, 20, endless=True)
+    stream = iter(made)
+    first = [repr(next(stream)) for _ in range(12)]
+    assert first == (epoch_of(0) + epoch_of(1) + epoch_of(2))[:12]
+
+
+def test_loading_leaves_the_global_generators_alone():
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    epoch_of()
+    assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 4), st.integers(1, 5), st.integers(0, 5))
+def test_ranks_share_the_images_of_one_rank(images, ranks, batch, epoch):
+    """Together they train on the same first `count`, each image on one rank; step by step on the same ones."""
+    count = images // (ranks * batch) * ranks * batch
+    data = Numbers(images)
+    orders = [Order(FakeRun(rank=r, ranks=ranks), data, count, r, ranks) for r in range(ranks)]
+    whole = Order(FakeRun(), data, count)
+    for order in (*orders, whole):
+        order.epoch = epoch
+    shares, alone = [list(order) for order in orders], list(whole)
+    assert len({index for share in shares for index in share}) == count
+    assert {len(share) for share in shares} == {count // ranks} == {len(order) for order in orders}
+    for start in range(0, count // ranks, batch):
+        together = {i for share in shares for i in share[start : start + batch]}
+        assert together == set(alone[start * ranks : (start + batch) * ranks])
+
+
+def test_a_config_can_group_images_by_their_shape():
+    made = loader(FakeRun(), Numbers(24), 4, 24, {"type": "AspectRatioBatchSampler"})
+    groups = [[index % 3 == 0 for index in indices] for indices, *_ in made]
+    assert len(groups) == len(made) == 6
+    assert all(len(set(group)) == 1 for group in groups)
+    again = loader(FakeRun(), Numbers(24), 4, 24, {"type": "AspectRatioBatchSampler"})
+    again.batch_sampler.skip = 2
+    assert [repr(b) for b in again] == [repr(b) for b in made][2:]
+
+
+def test_pictures_of_a_batch_are_those_of_the_data_set(run_of, spec_of):
+    from nmbench_tasks.detection import datasets
+
+    run = run_of(spec_of())
+    dataset = datasets.build(run.data.path, "train", datasets.pipeline(run.spec.train, False, True), run.spec.train)
+    first = next(iter(loader(run, dataset, 2, 6)))
+    index, image = first["data_samples"][0].img_id, first["inputs"][0]
+    where = [dataset.get_data_info(i)["img_id"] for i in range(len(dataset))].index(index)
+    assert image.shape == (3, 64, 64)
+    assert hashlib.sha256(image.numpy()).digest() == hashlib.sha256(dataset[where]["inputs"].numpy()).digest()
+
+
+def test_an_image_that_cannot_be_decoded(scenes_on_disk, spec_of, tmp_path):
+    import shutil
+
+    from nmbench_tasks.detection import datasets, layout
+
+    root = tmp_path / "broken"
+    shutil.copytree(scenes_on_disk.path / layout.ANNOTATIONS, root / layout.ANNOTATIONS)
+    (root / "train2017").mkdir()
+    for number in range(1, 7):
+        (root / "train2017" / f"{number:012d}.png").write_bytes(b"no picture")
+    settings_ = spec_of().train
+    dataset = datasets.build(root, "train", datasets.pipeline(settings_, False, True), settings_)
+    with pytest.raises(DataError, match=r"cannot decode an image: .*png.*; replace or remove it"):
+        Seeded(dataset)[0, 0]
+
+
+def test_a_seeded_data_set_is_still_the_data_set(run_of, spec_of):
+    from nmbench_tasks.detection import datasets
+
+    run = run_of(spec_of())
+    seeded = Seeded(
+        datasets.build(run.data.path, "val", datasets.pipeline(run.spec.train, False, False), run.spec.train)
+    )
+    assert seeded.metainfo["classes"] == tuple("0123456789")
+    assert len(seeded) == 6
+    with pytest.raises(AttributeError):
+        seeded.nothing_of_this_name  # noqa: B018

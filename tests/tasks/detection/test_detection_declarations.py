@@ -1,0 +1,92 @@
+"""What the parent learns of the two tasks, with mmdet and without; and that learning it imports nothing heavy.
+
+pytest tests/tasks/detection/test_detection_declarations.py
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+
+import pytest
+
+from nmbench.plugins import describe_task
+from nmbench_tasks.detection import Detection, Segmentation
+
+REFERENCES = {"detection": "nmbench_tasks.detection:Detection", "segmentation": "nmbench_tasks.detection:Segmentation"}
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_it_is_described(name):
+    told = describe_task(REFERENCES[name])
+    assert told["status"] == "ok", told["reason"]
+    assert told["name"] == name
+    assert told["metrics"][0]["name"] == {"detection": "box_AP", "segmentation": "mask_AP"}[name]
+    assert set(told["scales"]) == {"smoke", "quick", "study", "paper"}
+    assert told["open_models"]
+    assert set(told["default_models"].values()) <= set(told["models"])
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_without_mmdet_it_is_unavailable_and_says_how_to_add_it(name, monkeypatch):
+    version = importlib.metadata.version
+
+    def absent(distribution):
+        if distribution == "mmdet":
+            raise importlib.metadata.PackageNotFoundError(distribution)
+        return version(distribution)
+
+    monkeypatch.setattr(importlib.metadata, "version", absent)
+    told = describe_task(REFERENCES[name])
+    assert told["status"] == "unavailable"
+    assert told["reason"].startswith("needs mmdet>=3.3,<3.4; pip install 'nmbench[detection-lite]'")
+
+
+def test_declaring_imports_no_engine():
+    code = (
+        "import sys, nmbench_tasks.detection as d; d.Detection(); print({'torch', 'mmdet', 'mmcv'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_every_scale_has_every_setting():
+    keys = [set(settings) for task in (Detection, Segmentation) for settings in task.scales.values()]
+    assert all(found == keys[0] for found in keys)
+    paper = Detection.scales["paper"]
+    assert (paper["recipe"], paper["batch"], paper["gpus"], paper["amp"]) == ("config", 16, 8, True)
+
+
+def test_the_paper_scale_is_the_1x_schedule(run_of, spec_of, monkeypatch):
+    """12 epochs with drops after 8 and 11, SGD at 0.02, 1333 x 800, as mmdet's own config has it."""
+    from nmbench_tasks.detection import configs, datasets, engine, recipe
+
+    engine.load()
+    spec = spec_of(model="faster-rcnn-r50", scale="paper", **Detection.scales["paper"] | {"classes": 10})
+    given = []
+    monkeypatch.setattr(datasets, "build", lambda *a: (given.append(a[4]), range(33))[1])
+    monkeypatch.setattr(recipe, "_on_gpu", lambda device: True)
+    run = run_of(spec)
+    run.ranks = 8
+    plan = recipe.plan(configs.fit(spec, masks=False)[0], run, masks=False)
+    assert plan.loop["max_epochs"] == 12
+    assert plan.optimizer["optimizer"] == {"type": "SGD", "lr": 0.02, "momentum": 0.9, "weight_decay": 0.0001}
+    assert plan.optimizer["type"] == "AmpOptimWrapper"
+    assert plan.schedule[0] == {"type": "LinearLR", "start_factor": 0.001, "by_epoch": False, "begin": 0, "end": 500}
+    assert plan.schedule[1]["milestones"] == [8, 11]
+    assert (plan.batch, plan.images) == (2, 32)
+    assert plan.grouping == {"type": "AspectRatioBatchSampler"}
+    (dataset,) = given
+    assert {"type": "Resize", "scale": (1333, 800), "keep_ratio": True} in dataset["pipeline"]
+
+
+def test_other_epochs_stretch_a_configs_schedule(run_of, spec_of):
+    from nmbench_tasks.detection import configs, recipe
+
+    config, _ = configs.fit(spec_of(model="faster-rcnn-r50"), masks=False)
+    made = recipe._of_config(config, spec_of(epochs=24, lr=0.01).train)
+    assert made["loop"]["max_epochs"] == made["schedule"][1]["end"] == 24
+    assert made["schedule"][1]["milestones"] == [16, 22]
+    assert made["schedule"][0]["end"] == 500
+    assert made["optimizer"]["optimizer"]["lr"] == 0.01

@@ -1,0 +1,266 @@
+"""Training: resume to the bit, stages, clipping before the method's term, and the order of the data."""
+
+import hashlib
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from nmbench.run import NonFiniteError, Run
+from nmbench.sparsity import audit, sparsify
+from nmbench_tasks.optical_flow import OpticalFlow, plan, train
+from nmbench_tasks.optical_flow.data import Augmented, Keys, batches
+from nmbench_tasks.optical_flow.loss import sequence_loss
+from nmbench_tasks.optical_flow.prepare import parts_of_stage
+
+CPU = torch.device("cpu")
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt_at(update):
+    def beat(step=None, **_):
+        if step == update:
+            raise Interrupted
+
+    return beat
+
+
+def same(first, second) -> bool:
+    a, b = first.state_dict(), second.state_dict()
+    return list(a) == list(b) and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def attempt(flow_spec, flow_model, flow_run, work, beat=None, method="sr-ste", **over):
+    spec = flow_spec(**over)
+    model = flow_model(spec)
+    handle = sparsify(model, "2:4", method)
+    run = flow_run(spec, beat=beat, work=work, handle=handle)
+    OpticalFlow().train(model, run)
+    handle.finalize()
+    return model, handle, run
+
+
+# two stages of two steps: interrupted within the first, between them, and within the second
+@pytest.mark.parametrize("update", [1, 2, 3])
+def test_a_killed_run_resumed_ends_bit_equal(flow_spec, flow_model, flow_run, monkeypatch, update):
+    monkeypatch.setattr(train, "CHECKPOINT_S", 0.0)
+    over = {"stages": "embedded+embedded", "steps": 2, "lr": 1e-3}
+    whole, handle, run = attempt(flow_spec, flow_model, flow_run, "whole", **over)
+    assert run.updates == 4
+    with pytest.raises(Interrupted):
+        attempt(flow_spec, flow_model, flow_run, "work", interrupt_at(update + 1), **over)
+    torch.rand(100)
+    resumed, handle_again, again = attempt(flow_spec, flow_model, flow_run, "work", **over)
+    assert same(resumed, whole)
+    assert handle_again.sad.history == handle.sad.history
+    assert again.curve == run.curve
+
+
+def test_a_finished_run_is_not_trained_again(flow_spec, flow_model, flow_run, monkeypatch):
+    monkeypatch.setattr(train, "CHECKPOINT_S", 0.0)
+    first, *_ = attempt(flow_spec, flow_model, flow_run, "work", steps=2)
+    assert same(attempt(flow_spec, flow_model, flow_run, "work", interrupt_at(3), steps=2)[0], first)
+
+
+def test_a_second_training_pass_takes_as_many_steps(flow_spec, flow_model, flow_data, tmp_path):
+    """ASP trains twice: with a new optimizer, under masks that stay."""
+    spec = flow_spec(steps=2)
+    model = flow_model(spec)
+    handle = sparsify(model, "2:4", "asp", layers=OpticalFlow().candidates(model))
+    for phase in (0, 1):
+        handle.start_phase(phase)
+        run = Run(spec, flow_data, handle, tmp_path, phase)
+        OpticalFlow().train(model, run)
+        assert run.updates == 2
+    assert handle.steps == 4
+    handle.finalize()
+    assert audit(model, "2:4", handle.layers).ok
+
+
+def test_dense_and_sparse_take_the_same_steps_on_the_same_batches(flow_spec, flow_model, flow_run):
+    seen = {}
+    for method in ("dense", "sr-ste", "ste"):
+        spec = flow_spec()
+        model = flow_model(spec)
+        handle = sparsify(model, "2:4", method)
+        hashes = seen[method] = []
+
+        def keep(module, args, hashes=hashes):
+            hashes.append(hashlib.sha256(b"".join(t.numpy().tobytes() for t in args)).hexdigest())
+
+        model.register_forward_pre_hook(keep)
+        run = flow_run(spec, work=method, handle=handle)
+        OpticalFlow().train(model, run)
+        assert run.updates == handle.steps == 4
+    assert seen["dense"] == seen["sr-ste"] == seen["ste"]
+    assert len(set(seen["dense"])) == 4
+
+
+def keys_of(run, stage=0, pairs=5, count=20, skip=0):
+    return list(Keys(run, stage, pairs, count, skip))
+
+
+def test_the_order_depends_on_seed_epoch_and_index_only(flow_run, flow_spec):
+    keys = keys_of(flow_run())
+    torch.rand(9)
+    assert keys_of(flow_run()) == keys
+    assert keys_of(flow_run(), skip=7) == keys[7:]
+    assert keys_of(flow_run(flow_spec(seed=1))) != keys
+    assert [place for place, _ in keys_of(flow_run(), stage=1)] != [place for place, _ in keys]
+    assert {seed for _, seed in keys_of(flow_run(), stage=1)}.isdisjoint(seed for _, seed in keys)
+    epochs = [keys[i : i + 5] for i in range(0, 20, 5)]
+    assert all(sorted(place for place, _ in epoch) == list(range(5)) for epoch in epochs)
+    assert len({seed for _, seed in keys}) == 20
+    assert len({tuple(place for place, _ in epoch) for epoch in epochs}) > 1
+
+
+@pytest.mark.parametrize("augment", ["raft", "light"])
+def test_worker_processes_change_nothing(flow_run, flow_spec, augment):
+    run = flow_run(flow_spec(augment=augment))
+    stage = plan.stages(run.spec.train)[0]
+    pairs = Augmented(parts_of_stage(stage, run.spec.train, run.data.path), stage, augment)
+    none, two = (list(batches(pairs, Keys(run, 0, len(pairs), 6), 2, workers, CPU)) for workers in (0, 2))
+    for a, b in zip(none, two, strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    assert none[0].first.min() >= -1
+    assert none[0].first.max() <= 1
+    assert none[0].flow.shape == (2, 2, 128, 128)
+
+
+def test_the_gradient_is_clipped_before_the_method_s_term(flow_spec, flow_model, flow_run):
+    """The optimizer receives a gradient of norm `clip` plus the decay of the pruned weights, which is not clipped."""
+    spec = flow_spec(steps=1, clip=1e-3)
+    model = flow_model(spec)
+    handle = sparsify(model, "2:4", "sr-ste", lambda_w=0.5)
+    run = flow_run(spec, handle=handle)
+    found = {}
+
+    def bind(optimizer):
+        def before(*_):
+            norms = [p.grad.norm() for p in model.parameters() if p.grad is not None]
+            found["clipped"] = torch.stack(norms).norm().item()
+            found["grad"] = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+        def after(*_):
+            for name, mask in list(handle.masks.items())[:3]:
+                parameter = dict(model.named_parameters())[name]
+                term = parameter.grad - found["grad"][name]
+                assert torch.allclose(term, torch.where(mask, 0.0, 0.5 * parameter.detach()), atol=1e-6), name
+            found["checked"] = True
+
+        assert type(optimizer) is torch.optim.AdamW
+        optimizer.register_step_pre_hook(before)  # first in the row, so before the handle's own
+        handle.bind(optimizer)
+        optimizer.register_step_pre_hook(after)
+
+    run.bind = bind
+    OpticalFlow().train(model, run)
+    assert found["clipped"] == pytest.approx(1e-3, rel=1e-3)
+    assert found["checked"]
+
+
+def test_the_optimizer_has_the_stage_s_settings(flow_spec, flow_model, flow_run):
+    spec = flow_spec(stages="embedded+embedded", steps=1, weight_decay=0.03, lr=0.02)
+    seen = []
+    run = flow_run(spec)
+    run.bind = seen.append
+    OpticalFlow().train(flow_model(spec), run)
+    assert len(seen) == 2
+    assert seen[0] is not seen[1]
+    assert all(type(one) is torch.optim.AdamW and one.param_groups[0]["weight_decay"] == 0.03 for one in seen)
+    assert [lr for _, lr in run.curve] == [pytest.approx(0.02), pytest.approx(0.02)]
+
+
+def test_one_cycle():
+    stage = plan.Stage("chairs", 200, 1, 4e-4, 0.0, 128, 128)
+    rates = [train.learning_rate(step, stage, 0.05) for step in range(200)]
+    assert rates[0] < 0.2 * 4e-4
+    assert max(rates) == rates[9] == pytest.approx(4e-4)
+    assert all(a < b for a, b in itertools.pairwise(rates[:10]))
+    assert all(a > b for a, b in itertools.pairwise(rates[10:]))
+    assert 0 < rates[-1] < 0.01 * 4e-4
+    falls = [a - b for a, b in itertools.pairwise(rates[10:])]
+    assert max(falls) == pytest.approx(min(falls))
+
+
+def test_the_sequence_loss_weighs_later_updates_more():
+    flow = torch.zeros(1, 2, 2, 2)
+    valid = torch.ones(1, 2, 2, dtype=torch.bool)
+    estimates = [flow + 1, flow + 2, flow + 4]
+    assert sequence_loss(estimates, flow, valid, 0.8, 400).item() == pytest.approx(0.64 + 0.8 * 2 + 4)
+
+
+def test_what_is_unknown_or_moves_too_far_does_not_count():
+    flow = torch.zeros(1, 2, 1, 4)
+    flow[0, :, 0, 1] = 300.0  # a length of 424 px
+    valid = torch.tensor([[[True, True, False, True]]])
+    estimate = torch.full((1, 2, 1, 4), 8.0, requires_grad=True)
+    loss = sequence_loss([estimate], flow, valid, 0.8, 400.0)
+    assert loss.item() == pytest.approx(8.0 / 2)
+    loss.backward()
+    assert estimate.grad[0, 0, 0].tolist() == pytest.approx([1 / 8, 0, 0, 1 / 8])
+    broken = flow.clone()
+    broken[0, :, 0, 2] = float("nan")
+    assert torch.isfinite(sequence_loss([estimate], broken, valid, 0.8, 400.0))
+
+
+def test_batch_normalisation_is_frozen_from_the_second_stage_on():
+    model = OpticalFlow().build(plan_spec("raft_large"))
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert norms
+    train.freeze(model, frozen=True)
+    assert not any(m.training for m in norms)
+    assert model.training
+    assert any(m.training for m in model.modules() if isinstance(m, nn.InstanceNorm2d))
+    train.freeze(model, frozen=False)
+    assert all(m.training for m in norms)
+
+
+def plan_spec(model):
+    from nmbench.task import Spec
+
+    return Spec("optical-flow", model, "smoke", 0, OpticalFlow.scales["smoke"])
+
+
+@pytest.mark.parametrize(("freeze_bn", "expected"), [(True, [False, True]), (False, [False, False])])
+def test_train_freezes_as_the_setting_says(flow_spec, flow_model, flow_run, monkeypatch, freeze_bn, expected):
+    asked = []
+    monkeypatch.setattr(train, "freeze", lambda model, frozen: (model.train(), asked.append(frozen)))
+    spec = flow_spec(stages="embedded+embedded", steps=1, freeze_bn=freeze_bn)
+    OpticalFlow().train(flow_model(spec), flow_run(spec))
+    assert asked == expected
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(flow_spec, flow_model, flow_run):
+    spec = flow_spec(lr=1e20)
+    model, run = flow_model(spec), flow_run(spec)
+    with pytest.raises(NonFiniteError):
+        OpticalFlow().train(model, run)
+
+
+def test_the_paper_s_schedule():
+    recipe = [
+        (s.name, s.steps, s.batch, s.lr, s.height, s.width) for s in plan.stages(OpticalFlow.scales["paper-kitti"])
+    ]
+    assert recipe == [
+        ("chairs", 100_000, 12, 4e-4, 368, 496),
+        ("things", 100_000, 6, 1.25e-4, 400, 720),
+        ("sintel", 100_000, 6, 1.25e-4, 368, 768),
+        ("kitti", 50_000, 6, 1e-4, 288, 960),
+    ]
+    decays = [stage.weight_decay for stage in plan.stages(OpticalFlow.scales["paper-kitti"])]
+    assert decays == [1e-4, 1e-4, 1e-5, 1e-5]
+    assert [s.name for s in plan.stages(OpticalFlow.scales["paper"])] == ["chairs", "things"]
+    assert OpticalFlow.scales["paper"]["gamma"] == 0.8
+    assert OpticalFlow.scales["paper"]["amp"]
+
+
+def test_a_setting_replaces_the_stage_s_own():
+    settings = {**OpticalFlow.scales["paper"], "batch": 4, "weight_decay": 0.0}
+    assert [(s.batch, s.weight_decay, s.steps) for s in plan.stages(settings)] == [(4, 0.0, 100_000)] * 2
+    with pytest.raises(ValueError, match="steps is 0"):
+        plan.stages({**settings, "steps": 0})

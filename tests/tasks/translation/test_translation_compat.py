@@ -1,0 +1,114 @@
+"""fairseq as it is imported here: the real one, no traces of the import, and no second copy of any weight."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_model
+
+from nmbench_tasks.translation import Translation, compat, models
+from nmbench_tasks.translation.corpus import translation_task
+
+ARCHITECTURES = ("transformer_narrow", "transformer", "transformer_wmt_en_de", "transformer_vaswani_wmt_en_de_big")
+
+
+def model_of(name, spec_of, entries=40):
+    spec = spec_of(max_length=32)
+    return models.build(
+        name, translation_task(spec.train, models.dictionary(entries), models.dictionary(entries)), spec.train
+    )
+
+
+def python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_it_is_the_real_fairseq_with_its_compiled_parts():
+    import fairseq
+    from fairseq import libbleu
+    from fairseq.data import data_utils_fast, token_block_utils_fast
+
+    assert fairseq.__version__ == "0.12.2"
+    for module in (data_utils_fast, token_block_utils_fast, libbleu):
+        assert module.__file__.endswith((".so", ".pyd"))
+
+
+def test_the_import_leaves_nothing_behind_and_says_nothing():
+    said = python(
+        "import dataclasses, logging\n"
+        "before = dataclasses.dataclass\n"
+        "import nmbench_tasks.translation.compat\n"
+        "assert dataclasses.dataclass is before\n"
+        "assert logging.getLogger().handlers == [] and logging.getLogger().level == logging.WARNING\n"
+        "assert logging.root.manager.disable == logging.NOTSET\n"
+        "try:\n"
+        "    dataclasses.make_dataclass('A', [('x', list, [])])\n"
+        "except ValueError: print('a mutable default is refused again', end='')\n"
+    )
+    assert said == "a mutable default is refused again"
+
+
+def test_without_the_module_fairseq_cannot_be_imported():
+    """If this fails, a line of compat.py has become unnecessary."""
+    said = python("try:\n    import fairseq.tasks.translation\nexcept ValueError as error: print(error)")
+    assert "mutable default" in said
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_no_shadow_parameter_is_left(name, spec_of):
+    with torch.device("meta"):
+        model = model_of(name, spec_of)
+    names = [key for key, _ in model.named_parameters()] + list(model.state_dict())
+    assert len(names) > 100
+    assert [key for key in names if key.rpartition(".")[2] in compat.SHADOWS] == []
+    for layer in model.encoder.layers:
+        assert not layer.can_use_fastpath
+        assert not any(hasattr(layer, shadow) for shadow in compat.SHADOWS)
+
+
+# The fused path wants the norm after the residual connection, as fairseq's own architectures have it (the narrow one
+# does not); transformer_tiny is the smallest of them.
+@pytest.mark.parametrize(
+    "name", ["transformer_narrow", "transformer_tiny", pytest.param("transformer", marks=pytest.mark.slow)]
+)
+def test_every_projection_counts_after_save_load_and_eval(name, spec_of, tmp_path):
+    torch.manual_seed(0)
+    trained, path = model_of(name, spec_of), tmp_path / "weights.safetensors"
+    save_model(trained, str(path))
+    model = model_of(name, spec_of)
+    model.load_state_dict(load_file(path))
+    model.eval()
+    inputs = Translation().example_inputs(spec_of())
+
+    def output():
+        # a source with padding too: the fused path treats it apart
+        padded = torch.nn.functional.pad(inputs[0], (3, 0), value=1)
+        with torch.no_grad():
+            return torch.cat([model(*inputs)[0], model(padded, *inputs[1:])[0]])
+
+    before = output()
+    parameters = dict(model.named_parameters())
+    names = models.candidates(model)
+    assert len(names) == (6 if name == "transformer" else 2) * (6 + 10)
+    for key in names:
+        kept = parameters[key].detach().clone()
+        with torch.no_grad():
+            parameters[key].zero_()
+            assert not torch.equal(output(), before), key
+            parameters[key].copy_(kept)
+    assert torch.equal(output(), before)
+
+
+def test_what_is_evaluated_is_what_is_trained(spec_of):
+    """With the fused path, training and evaluation mode would compute with different weights after a load."""
+    torch.manual_seed(0)
+    model = model_of("transformer_tiny", spec_of)
+    model.load_state_dict(model_of("transformer_tiny", spec_of).state_dict())
+    with torch.no_grad():
+        model.encoder.layers[0].fc1.weight.mul_(3)
+    inputs = Translation().example_inputs(spec_of())
+    in_training, in_evaluation = model.train()(*inputs)[0], model.eval()(*inputs)[0]  # dropout is 0 at smoke
+    assert torch.allclose(in_training, in_evaluation, atol=1e-5)

@@ -1,0 +1,111 @@
+"""The embedded corpus on disk: text, subwords and binarised data say the same, and prepare can be called anyhow."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from nmbench.task import DataError
+from nmbench_tasks.translation import embedded as module
+from nmbench_tasks.translation import phrases
+from nmbench_tasks.translation.corpus import Corpus
+from nmbench_tasks.translation.subwords import DIGITS, Subwords
+
+
+def bytes_of(folder: Path) -> str:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return "\n".join(f"{p.relative_to(folder)} {hashlib.sha256(p.read_bytes()).hexdigest()}" for p in files)
+
+
+def test_it_is_what_fairseq_preprocess_writes(embedded):
+    expected = {"dict.en.txt", "dict.de.txt"}
+    expected |= {
+        f"{split}.en-de.{language}.{ending}"
+        for split in ("train", "valid", "test")
+        for language in ("en", "de")
+        for ending in ("bin", "idx")
+    }
+    assert {path.name for path in (embedded.path / "binary").iterdir()} == expected
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_binarised_data_say_what_the_text_says(embedded, spec_of, split):
+    corpus = Corpus(embedded.path, spec_of(test_pairs=0).train)
+    dataset = corpus.dataset(split)
+    for side, language, tokens in ((0, "en", dataset.src), (1, "de", dataset.tgt)):
+        text = (embedded.path / "text" / f"{split}.{language}").read_text(encoding="utf-8").splitlines()
+        assert [corpus.sentence(tokens[index], side) for index in range(400)] == text[:400]
+        assert corpus.text(split, side) == text
+
+
+def test_both_sides_share_one_dictionary_of_the_declared_size(embedded, spec_of):
+    task = Corpus(embedded.path, spec_of().train).task
+    assert task.source_dictionary == task.target_dictionary
+    assert len(task.source_dictionary) == module.ENTRIES
+
+
+def test_no_word_of_the_test_is_unknown_and_digits_stand_alone(embedded, spec_of):
+    corpus = Corpus(embedded.path, spec_of().train)
+    words, dataset = corpus.task.target_dictionary, corpus.dataset("test")
+    assert all(words.unk() not in dataset.tgt[index] for index in range(len(dataset)))
+    assert [symbol for symbol in words.symbols if sum(letter.isdigit() for letter in symbol) > 1] == []
+
+
+def test_versions_are_in_the_manifest_and_in_the_name(embedded):
+    import json
+
+    key = json.loads((embedded.path / "manifest.json").read_text())["key"]
+    assert {"babel", "num2words", "sentencepiece"} <= set(key)
+    assert all(version in embedded.path.name for version in phrases.VERSIONS.values())
+    assert any("CLDR" in note and phrases.VERSIONS["babel"] in note for note in embedded.notes)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(phrases, "SIZES", {"train": 600, "valid": 20, "test": 20})
+    monkeypatch.setattr(module, "PIECES", 300)
+
+
+def test_written_again_elsewhere_it_has_the_same_bytes(small, tmp_path):
+    one, again = module.prepare(tmp_path / "one"), module.prepare(tmp_path / "again")
+    assert one.fingerprint == again.fingerprint
+    assert bytes_of(one.path) == bytes_of(again.path)
+    assert one.counts == {"train": 600, "valid": 20, "test": 20}
+
+
+def test_other_versions_do_not_meet_in_one_folder(small, tmp_path, monkeypatch):
+    one = module.prepare(tmp_path)
+    monkeypatch.setitem(phrases.VERSIONS, "babel", "9.9.9")
+    other = module.prepare(tmp_path)
+    assert other.path != one.path
+    assert one.path.is_dir()
+
+
+def test_damage_is_made_good_and_what_is_whole_stays(small, tmp_path, monkeypatch):
+    info = module.prepare(tmp_path)
+    before = bytes_of(info.path)
+    os.truncate(info.path / "binary" / "train.en-de.de.bin", 100)
+    assert module.prepare(tmp_path) == info
+    assert bytes_of(info.path) == before
+    monkeypatch.setattr(module, "_write", lambda folder: pytest.fail("it was written again"))
+    assert module.prepare(tmp_path) == info
+
+
+def test_a_changed_text_has_another_fingerprint(small, tmp_path, monkeypatch):
+    one = module.prepare(tmp_path / "one")
+    monkeypatch.setattr(phrases, "_SEED", 1)
+    assert module.prepare(tmp_path / "other").fingerprint != one.fingerprint
+
+
+def test_settings_that_it_cannot_serve(spec_of):
+    with pytest.raises(DataError, match="WMT14"):
+        module.check_settings(spec_of(scale="paper"))
+    with pytest.raises(DataError, match="from en to de"):
+        module.check_settings(spec_of(target_lang="fr"))
+
+
+def test_too_many_subwords_for_a_text():
+    with pytest.raises(DataError, match="change the setting pieces") as caught:
+        Subwords.trained(["a b c", "b c d"], 500, DIGITS)
+    assert len(str(caught.value).splitlines()) == 2
