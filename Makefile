@@ -2,6 +2,7 @@
 # make test    set up, then every check: ruff, mypy --strict, pytest
 # make check-all   the conformance battery of every task and method (nmbench check all)
 # make wheel   build the wheel, compare it with git, try it in a clean environment
+# make docs    build the documentation site into site/
 # make bench   the speed benchmarks (their figures are in the README)
 # make clean   remove the environment and what was built (never results/, reports/ or data/)
 
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 # What a run sees is what the scheduler gives it; this is for the tests and the benchmarks.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: quick test lint check-all wheel bench clean
+.PHONY: quick test lint check-all docs wheel bench clean
 
 # fairseq's own pins are refused by current pip, so it comes without them; setup.cfg lists what it needs. It is built from
 # source (45 s, needs g++ and Python's headers): where that fails, everything but the translation task still works.
@@ -49,6 +50,9 @@ test: lint
 check-all: $(VENV)/.user
 	OMP_NUM_THREADS=1 $(BIN)/nmbench check all
 
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 wheel: $(VENV)/.dev
 	$(BIN)/python tests/try_wheel.py
 
@@ -56,6 +60,8 @@ bench: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks -o addopts= -q
 	$(BIN)/python benchmarks/training_overhead.py --model quick --steps 300
 	$(BIN)/python benchmarks/training_overhead.py --model resnet18 --steps 60
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/flow_overhead.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/detection_overhead.py
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache

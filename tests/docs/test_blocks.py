@@ -1,0 +1,118 @@
+"""Every `sh` and `python` block of the documentation runs, page by page, and prints what the page shows."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+from blocks import Block, Reader, blocks, missing
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+#: blocks that may not run: installing nmbench itself, which the tests rely on already
+MOST_NOT_RUN = 3
+LEAST_RUN = 35
+
+
+def _name(page: Path) -> str:
+    return page.relative_to(DOCS).with_suffix("").as_posix()
+
+
+@pytest.fixture(scope="session")
+def terminal(tmp_path_factory) -> dict[str, str]:
+    """An environment that sees what is installed here, and takes what a page installs, for that page's session only."""
+    home = tmp_path_factory.mktemp("terminal")
+    venv = home / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
+    here = sysconfig.get_paths()["purelib"]
+    inside = sysconfig.get_paths("venv", {"base": str(venv), "platbase": str(venv)})
+    # addsitedir also reads the .pth files there, with which nmbench itself may be installed
+    Path(inside["purelib"], "here.pth").write_text(f"import site; site.addsitedir({here!r})\n")
+    python = f'exec "{inside["scripts"]}/python" -m'
+    commands = {
+        "nmbench": f'{python} nmbench "$@"',
+        # all is here, and nothing is to be fetched
+        "pip": f'verb="$1"; shift; {python} pip "$verb" -q --no-deps --no-index --no-build-isolation "$@"',
+    }
+    for name, line in commands.items():
+        script = Path(inside["scripts"], name)
+        script.write_text(f"#!/bin/sh\n{line}\n")
+        script.chmod(0o755)
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("NMBENCH_", "PYTEST_", "COV_"))}
+    return {
+        **kept,
+        "PATH": f"{inside['scripts']}{os.pathsep}{os.environ['PATH']}",
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "COLUMNS": "200",
+        "NMBENCH_DATA": str(home / "data"),
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=_name)
+def test_blocks_run(page, terminal, tmp_path):
+    reader = Reader(tmp_path, terminal)
+    for block in blocks(page):
+        if block.skip:
+            continue
+        printed = reader.run(block, page)
+        lacking = missing(block.output, printed, exact=block.language == "python")
+        assert not lacking, f"{page.name}:{block.line} shows {lacking[0]!r}, but this was printed:\n{printed}"
+
+
+def test_no_block_is_overlooked():
+    for page in PAGES:
+        lines = page.read_text(encoding="utf-8").splitlines()
+        fences = [line.strip() for line in lines if line.strip().startswith(("```", "~~~"))]
+        assert all(fence in ("```", "```sh", "```python", "```text", "```toml") for fence in fences), page
+        opened = sum(fence in ("```sh", "```python") for fence in fences)
+        assert len(blocks(page)) == opened, f"{_name(page)}: a block is not at the left margin, or is not closed"
+
+
+def test_few_blocks_are_not_run():
+    every = [block for page in PAGES for block in blocks(page)]
+    skipped = [block for block in every if block.skip]
+    assert len(skipped) <= MOST_NOT_RUN, [block.text for block in skipped]
+    assert len(every) - len(skipped) >= LEAST_RUN
+    comments = sum(page.read_text(encoding="utf-8").count("<!-- not run") for page in PAGES)
+    assert comments == len(skipped), "a `not run` comment has no reason, or does not stand directly above its block"
+
+
+@pytest.mark.parametrize(
+    ("shown", "real", "exact", "lacking"),
+    [
+        ("2 cells: 2 ok", "x\n3 cells:  3 ok\n", False, []),
+        ("2 cells: 2 ok", "3 cells: 3 ok", True, ["2 cells: 2 ok"]),
+        ("a ... c", "a b c", True, []),
+        ("a\n...\nb", "a\nx\nb", True, []),
+        ("a\nb", "b\na", True, ["b"]),
+        ("2 cells: 2 ok", "2 cells: 1 nan", False, ["2 cells: 2 ok"]),
+        ("a.c", "abc", True, ["a.c"]),
+    ],
+)
+def test_output_is_compared(shown, real, exact, lacking):
+    assert missing(shown, real, exact) == lacking
+
+
+def test_a_failing_block_fails(tmp_path, terminal):
+    reader = Reader(tmp_path, terminal)
+    page = Path("page.md")
+    with pytest.raises(AssertionError, match=r"page\.md:7: exit status 1"):
+        reader.run(Block("sh", "false\necho not reached\n", 7), page)
+    with pytest.raises(ZeroDivisionError):
+        reader.run(Block("python", "1 / 0\n", 7), page)
+
+
+def test_blocks_of_a_page_share_folder_and_names(tmp_path, terminal):
+    reader = Reader(tmp_path, terminal)
+    page = Path("page.md")
+    reader.run(Block("sh", "mkdir inner\ncd inner\n", 1), page)
+    reader.run(Block("python", "import os\nplace = os.getcwd()\n", 2), page)
+    assert reader.run(Block("python", "print(place)\n", 3), page).strip() == str(tmp_path / "inner")
