@@ -72,7 +72,7 @@ class ResumeHook(Hook):
         for scheduler, saved in zip(runner.param_schedulers or [], state["schedulers"], strict=True):
             scheduler.load_state_dict(saved)
         if "scaler" in state:
-            pass
+            wrapper.loss_scaler.load_state_dict(state["scaler"])
         for hook, saved in zip(_averages(runner), state["averages"], strict=True):
             hook.ema_model.load_state_dict(saved)
         if not self._batches.endless:  # else mmengine's loop itself passes over what was seen

@@ -75,6 +75,16 @@ def test_the_same_seed_gives_the_same_batches_whatever_draws_elsewhere():
     assert not set(epoch_of(epoch=1)) & set(plain)
 
 
+def test_each_image_draws_by_itself_anew_in_each_epoch():
+    made, draws = loader(FakeRun(), Numbers(20), 4, 20), {"python": [], "numpy": [], "torch": []}
+    for epoch in range(2):
+        made.batch_sampler.begin(epoch)
+        for _, *drawn in made:
+            for found, values in zip(draws.values(), drawn, strict=True):
+                found += values
+    assert {name: len(set(found)) for name, found in draws.items()} == {"python": 40, "numpy": 40, "torch": 40}
+
+
 def test_worker_processes_change_nothing():
     assert epoch_of(workers=2) == epoch_of()
 

@@ -70,10 +70,8 @@ def test_padding_is_undone(height, width, street):
     assert padded.shape[-2] % 8 == padded.shape[-1] % 8 == 0
     assert padded.shape[-2] - height < 8
     assert torch.equal(padding.cut(padded), images)
-    if street:
-        assert torch.equal(
-            padding.cut(padded)[..., :1, :], padded[..., :1, padding._sides[0] : padded.shape[-1] - padding._sides[1]]
-        )
+    rows_above = padding._sides[2]  # the border is repeated, so the values cannot tell
+    assert rows_above == (0 if street else (-height % 8) // 2)
 
 
 class Answer(torch.nn.Module):

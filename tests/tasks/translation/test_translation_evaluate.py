@@ -3,7 +3,7 @@
 import copy
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -72,12 +72,26 @@ def test_beam_search_says_the_same_attached_finalised_and_reloaded(learner, run,
     assert evaluate.translate(reloaded.eval(), corpus, run) != before
 
 
-def test_translations_do_not_depend_on_the_batch(learner, run, monkeypatch):
-    first = Translation().evaluate(learner.model, run)
+# fairseq bounds a translation by the longest source of its batch; the second bound cuts most of them
+@pytest.mark.parametrize("bound", [{}, {"max_len_a": 0.5, "max_len_b": 0}])
+def test_translations_do_not_depend_on_the_batch(learner, make_run, monkeypatch, bound):
+    run = make_run(replace(learner.spec, train={**learner.spec.train, **bound}), data=learner.data)
+    first = learner.task.evaluate(learner.model, run)
     texts = run.texts["hypotheses"]
     monkeypatch.setattr(evaluate, "MAX_TOKENS", 40)
-    assert Translation().evaluate(learner.model, run) == pytest.approx(first, rel=1e-5)
+    assert learner.task.evaluate(learner.model, run) == pytest.approx(first, rel=1e-5)
     assert run.texts["hypotheses"] == texts
+
+
+def test_translations_are_in_the_order_of_the_corpus(learner, run):
+    """Found in batches by length; each is that which its source gets alone."""
+    settings = learner.spec.train
+    everything = evaluate.translate(learner.model.eval(), Corpus(learner.data.path, settings), run)
+    some = Corpus(learner.data.path, {**settings, "test_pairs": 5})
+    assert some.indices("test").tolist() == [0, 6, 12, 18, 24]
+    lengths = some.dataset("test").src_sizes[some.indices("test")]
+    assert list(lengths) != sorted(lengths)
+    assert evaluate.translate(learner.model, some, run) == everything[::6]
 
 
 def test_metrics_are_sacrebleus_and_texts_are_kept(learner, run):
