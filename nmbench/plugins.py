@@ -85,21 +85,29 @@ def load_task(reference: str) -> Task:
 
 
 def missing_requirements(requires: tuple[str, ...]) -> list[str]:
-    """Those of `requires` (PEP 508) that are not installed, or not in a version that fits."""
+    """Those of `requires` that are not installed, or not in a version that fits.
+
+    Each is a PEP 508 requirement, or several with "|" between them, of which one is enough.
+    """
     missing = []
     for text in requires:
-        try:
-            wanted = Requirement(text)
-        except InvalidRequirement as error:
-            raise PluginError(f"requires: {text!r} is no requirement ({error})") from error
-        try:
-            version = importlib.metadata.version(wanted.name)
-        except importlib.metadata.PackageNotFoundError:
-            missing.append(text)
-            continue
-        if not wanted.specifier.contains(version, prereleases=True):
-            missing.append(f"{text} (installed: {version})")
+        lacking = [why for one in text.split("|") if (why := _missing(one.strip()))]
+        if len(lacking) == len(text.split("|")):
+            missing.append(" or ".join(lacking))
     return missing
+
+
+def _missing(text: str) -> str:
+    """The requirement and what is wrong with it, or "" if it is met."""
+    try:
+        wanted = Requirement(text)
+    except InvalidRequirement as error:
+        raise PluginError(f"requires: {text!r} is no requirement ({error})") from error
+    try:
+        version = importlib.metadata.version(wanted.name)
+    except importlib.metadata.PackageNotFoundError:
+        return text
+    return "" if wanted.specifier.contains(version, prereleases=True) else f"{text} (installed: {version})"
 
 
 def describe_task(reference: str) -> dict[str, Any]:

@@ -79,10 +79,13 @@ class Run:
         self._elapsed_before = 0.0
         self._begun = self._last_step = time.perf_counter()
         self._ended: float | None = None
-        self._seed_update()
+        self.reseed()
 
-    def _seed_update(self) -> None:
-        """The global generators draw by (seed, update), and each rank its own; whatever was drawn before."""
+    def reseed(self) -> None:
+        """Set the global generators from (seed, update), for each rank its own, whatever was drawn before.
+
+        `step` does it. An engine calls it when its set-up has drawn: what follows must not depend on that.
+        """
         rng.seed_all(self.spec.seed, "update", self.updates, *([self.rank] if self.rank else []))
 
     # -- randomness ---------------------------------------------------------------------------------------------
@@ -116,7 +119,7 @@ class Run:
         self.curve.append((value, float(lr)))
         if self._handle is not None and self.updates & (self.updates - 1) == 0:
             self._handle.snapshot()  # after 1, 2, 4, 8, ... steps: dense where much moves, few in all
-        self._seed_update()
+        self.reseed()
         self._beat(phase=self.phase, step=self.updates, total=total, loss=value)
 
     @property
@@ -181,7 +184,7 @@ class Run:
         self._begun = self._last_step = time.perf_counter()
         if self._handle is not None:
             self._handle.load_state_dict(state["handle"])
-        self._seed_update()
+        self.reseed()
 
     def checkpoint_due(self, every_s: float = 60.0) -> bool:
         """True once `every_s` seconds have passed since the last checkpoint."""

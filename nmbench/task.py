@@ -91,7 +91,7 @@ class Task:
     name: ClassVar[str] = ""
     #: the first metric is the primary one
     metrics: ClassVar[tuple[Metric, ...]] = ()
-    #: distributions that must be installed, as PEP 508 text, and the pip command that adds them
+    #: distributions that must be installed, as PEP 508 text ("a>=1 | b" if one of them is enough), and how to add them
     requires: ClassVar[tuple[str, ...]] = ()
     install: ClassVar[str] = ""
     #: names of models; the first is the default unless `default_models` names another for the scale

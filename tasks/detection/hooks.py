@@ -15,7 +15,6 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from nmbench import rng
 from nmbench.run import Run
 from nmbench_tasks.detection.batches import Batches
 
@@ -38,7 +37,7 @@ class StepHook(Hook):
         """Bind the torch optimizer inside mmengine's wrapper."""
         self._run.bind(runner.optim_wrapper.optimizer)
         # what was drawn while everything was set up must not show
-        rng.seed_all(self._run.spec.seed, "update", self._run.updates, *([self._run.rank] if self._run.rank else []))
+        self._run.reseed()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """After each batch; every `accumulate` of them make a step."""

@@ -38,13 +38,13 @@ class _CocoTask(Task):
     requires = (
         "mmdet>=3.3,<3.4",
         "mmengine>=0.10.7,<0.11",
+        "mmcv-lite>=2.1,<2.2 | mmcv>=2.0.0rc4,<2.2",
         "pycocotools>=2.0.8",
         "torchvision>=0.26",
         "scikit-learn>=1.4",
         "pillow>=10",
         "setuptools<81",
     )
-    # mmcv is either of two distributions, which a requirement cannot say: operators.install() looks for it
     install = "pip install 'nmbench[detection-lite]', or 'nmbench[detection]' beside a full mmcv"
     open_models = True
     #: does the task need instance masks, and a model that predicts them?
