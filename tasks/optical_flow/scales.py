@@ -11,6 +11,8 @@ updates         times that the update block refines the flow, in training
 eval_updates    the same in evaluation
 gamma, max_flow sequence loss: weight of an earlier estimate; pixels that move farther (px) are left out
 clip            largest norm of the gradient
+context_gain    initial weights of the context encoder's last convolution are multiplied by it. Fresh ones saturate the
+                update block, and a short training may never leave the estimate that nothing moves; 1 leaves them
 warmup          share of a stage's steps in which the learning rate rises; then it falls linearly to 0
 freeze_bn       from the second stage on, batch normalisation (raft_large's context encoder) keeps its statistics
 train_pairs, val_pairs    use only so many, evenly over the data set; 0 uses all
@@ -90,7 +92,7 @@ _QUICK: dict[str, Any] = {
     "root_sintel": "",
     "root_kitti": "",
     "root_hd1k": "",
-    "steps": 560,
+    "steps": 540,
     "batch": 2,
     "lr": 8e-4,
     "weight_decay": 1e-4,
@@ -102,6 +104,7 @@ _QUICK: dict[str, Any] = {
     "gamma": 0.8,
     "max_flow": 400.0,
     "clip": 1.0,
+    "context_gain": 0.1,
     "warmup": 0.1,
     "freeze_bn": True,
     "train_pairs": 0,
@@ -123,6 +126,7 @@ _PAPER = _QUICK | {
     "augment": "raft",
     "updates": 12,
     "eval_updates": 32,
+    "context_gain": 1.0,
     "warmup": 0.05,
     "eval_batch": 1,
     "amp": True,

@@ -56,12 +56,19 @@ class OpticalFlow(Task):
         return prepare(spec.train, root)
 
     def build(self, spec: Spec) -> nn.Module:
-        """torchvision's `raft_small` or `raft_large`, without pretrained weights. Raises ValueError for other names."""
+        """torchvision's `raft_small` or `raft_large` with fresh weights, which the setting `context_gain` may scale.
+
+        Raises ValueError for other names.
+        """
+        import torch
         from torchvision.models import optical_flow
 
         if spec.model not in self.models:
             raise ValueError(f"no optical-flow model is called {spec.model!r}; there are {', '.join(self.models)}")
         model: nn.Module = getattr(optical_flow, spec.model)(weights=None)
+        with torch.no_grad():
+            for parameter in model.context_encoder.conv.parameters():
+                parameter.mul_(float(spec.train["context_gain"]))
         return model
 
     def candidates(self, model: nn.Module) -> Iterable[str]:

@@ -132,3 +132,20 @@ def test_example_inputs_fit_the_model(scale):
     if scale == "smoke":
         with torch.no_grad():
             assert TASK.build(spec())(first, second, updates)[-1].shape == (1, 2, 128, 128)
+
+
+@pytest.mark.parametrize("gain", [1.0, 0.25])
+def test_only_the_last_context_convolution_is_scaled(gain):
+    import torchvision
+
+    task = OpticalFlow()
+    spec = Spec(task.name, "raft_small", "quick", 0, {**task.scales["quick"], "context_gain": gain})
+    torch.manual_seed(5)
+    ours = task.build(spec).state_dict()
+    torch.manual_seed(5)
+    theirs = torchvision.models.optical_flow.raft_small(weights=None).state_dict()
+    changed = {name for name in theirs if not torch.equal(ours[name], theirs[name])}
+    scaled = {"context_encoder.conv.weight", "context_encoder.conv.bias"}
+    assert changed == (set() if gain == 1.0 else scaled)
+    for name in scaled:
+        torch.testing.assert_close(ours[name], gain * theirs[name])
