@@ -25,7 +25,7 @@ Picture = tuple[str, NDArray[np.uint8]]
 
 _COLUMNS = 4
 _MOST = 3  # samples in a figure
-_INCHES = 2.35  # width of one image
+_INCHES = 9.4  # width of a full line of images
 
 
 @dataclass(frozen=True)
@@ -105,12 +105,14 @@ def _pictures(name: str, answers: Sequence[_Answer]) -> list[Picture]:
 
 
 def _draw(pictures: dict[str, list[Picture]], path: Path) -> Drawn:
-    """One block of images a sample, four in a row, at their own proportions."""
-    columns = min(_COLUMNS, max(map(len, pictures.values())))
+    """One block of images a sample, four in a row (five, where one would stand alone), at their own proportions."""
+    most = max(map(len, pictures.values()))
+    columns = most if most <= _COLUMNS + 1 else _COLUMNS
+    inches = _INCHES / max(columns, _COLUMNS)
     blocks = [(name, shown[i : i + columns]) for name, shown in pictures.items() for i in range(0, len(shown), columns)]
     heights = [max(image.shape[0] / image.shape[1] for _, image in shown) for _, shown in blocks]
     with style_sheet():
-        size = (_INCHES * columns, sum(_INCHES * height + 0.3 for height in heights))
+        size = (inches * columns, sum(inches * height + 0.3 for height in heights))
         figure = Figure(figsize=size, dpi=150, layout="constrained")
         grid = figure.subplots(len(blocks), columns, squeeze=False, height_ratios=heights)
         for line, (_, shown) in zip(grid, blocks, strict=True):

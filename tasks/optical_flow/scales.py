@@ -11,8 +11,8 @@ updates         times that the update block refines the flow, in training
 eval_updates    the same in evaluation
 gamma, max_flow sequence loss: weight of an earlier estimate; pixels that move farther (px) are left out
 clip            largest norm of the gradient
-context_gain    initial weights of the context encoder's last convolution are multiplied by it. Fresh ones saturate the
-                update block, and a short training may never leave the estimate that nothing moves; 1 leaves them
+context_gain    initial weights of the context encoder's last convolution are multiplied by it. With fresh ones a
+                short training may never leave the estimate that nothing moves (README); 1 leaves them as they are
 warmup          share of a stage's steps in which the learning rate rises; then it falls linearly to 0
 freeze_bn       from the second stage on, batch normalisation (raft_large's context encoder) keeps its statistics
 train_pairs, val_pairs    use only so many, evenly over the data set; 0 uses all
