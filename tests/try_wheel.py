@@ -51,7 +51,7 @@ def main() -> None:
         outside.mkdir()
         clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
         nmbench = folder / "env" / "bin" / "nmbench"
-        listed = sh(nmbench, "list", cwd=outside, env={**clean, "COLUMNS": "300"})
+        listed = sh(nmbench, "doctor", cwd=outside, env=clean)
         # what this environment lacks is told with the command that adds it, and stops nothing
         for needed in ("detection", "translation"):
             assert f"pip install 'nmbench[{needed}" in listed, listed

@@ -56,9 +56,10 @@ def list_(plugins: Plugins = None) -> None:
     from nmbench.registry import catalogue
 
     known = catalogue(plugins)
-    console = Console()
+    # no markup: the command that adds an extra is full of square brackets
+    console = Console(markup=False)
     if not console.is_terminal:
-        console = Console(width=200)
+        console = Console(markup=False, width=200)
     console.print(_tasks([*known.tasks.values(), *known.duplicates]))
     console.print(_methods(list(known.methods.values())))
     console.print("Matrices:", ", ".join(shipped()))

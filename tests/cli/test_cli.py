@@ -74,3 +74,12 @@ def test_version():
     import nmbench as package
 
     assert nmbench("--version").stdout.strip() == f"nmbench {package.__version__}"
+
+
+def test_list_shows_square_brackets_as_they_are(tmp_path):
+    text = "from nmbench.task import Metric, Task\n\n\nclass Needy(Task):\n    name = 'needy'\n"
+    text += "    metrics = (Metric('a'),)\n    models = ('m',)\n    scales = {'smoke': {}}\n"
+    text += "    requires = ('no-such-thing',)\n    install = \"pip install 'x[y]'\"\n"
+    (tmp_path / "needy.py").write_text(text)
+    out = " ".join(nmbench("list", "--plugins", str(tmp_path), cwd=tmp_path).stdout.split())
+    assert "needs no-such-thing; pip install 'x[y]'" in out
