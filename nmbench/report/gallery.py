@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from nmbench.report.compare import Row
-from nmbench.report.panels import Drawn, row_label, style_sheet
+from nmbench.report.panels import Drawn, full_label, style_sheet
 from nmbench.report.words import table, text
 from nmbench.samples import FILE, Sample, Shown, read
 
@@ -67,7 +67,7 @@ def _answers(rows: Sequence[Row], folders: Sequence[Path]) -> tuple[list[_Answer
             continue
         seed = first if first in row.seeds else min(row.seeds)
         file = folders[dict(zip(row.seeds, row.records, strict=True))[seed]] / FILE
-        name = _name(row) + (f" (seed {seed})" if seed != first and first is not None else "")
+        name = full_label(row) + (f" (seed {seed})" if seed != first and first is not None else "")
         if not file.exists():
             continue
         try:
@@ -75,10 +75,6 @@ def _answers(rows: Sequence[Row], folders: Sequence[Path]) -> tuple[list[_Answer
         except (OSError, ValueError) as error:
             broken[name] = str(error)
     return answers, broken
-
-
-def _name(row: Row) -> str:
-    return "dense" if row.pattern == "dense" else f"{row.pattern} {row_label(row)}"
 
 
 def _all(name: str, answers: Sequence[_Answer]) -> list[tuple[str, Shown]]:

@@ -21,7 +21,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from nmbench.report.compare import Row, Setting
 from nmbench.report.words import label
 
-__all__ = ["Drawn", "Style", "panels", "row_label", "save", "setting_title", "style_sheet", "styles"]
+__all__ = ["Drawn", "Style", "full_label", "panels", "row_label", "save", "setting_title", "style_sheet", "styles"]
 
 # Okabe and Ito's palette without its yellow, which is too pale for thin lines on white
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -77,6 +77,11 @@ def style_sheet() -> Iterator[None]:
 def row_label(row: Row) -> str:
     """The row's name in a legend: "dense", or the method with its settings."""
     return "dense" if row.pattern == "dense" else label(row.method, row.hyper)
+
+
+def full_label(row: Row) -> str:
+    """The row's name where patterns meet: "dense", or the pattern and the method with its settings."""
+    return "dense" if row.pattern == "dense" else f"{row.pattern} {row_label(row)}"
 
 
 def setting_title(setting: Setting, rows: Sequence[Row]) -> str:

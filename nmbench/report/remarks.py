@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from nmbench.record import Record
 from nmbench.report.compare import Row
-from nmbench.report.words import code, label, text
+from nmbench.report.panels import full_label
+from nmbench.report.words import code, text
 
 __all__ = ["baselines", "facts", "notes"]
 
@@ -87,6 +88,5 @@ def _cells(cells: Iterable[tuple[Row, int]]) -> str:
 
 
 def _cell(row: Row, seeds: Sequence[int]) -> str:
-    name = "dense" if row.pattern == "dense" else f"{row.pattern} {label(row.method, row.hyper)}"
     some = f", seed {', '.join(map(str, seeds))}" if len(seeds) < len(row.seeds) else ""
-    return text(name + some)
+    return text(full_label(row) + some)
