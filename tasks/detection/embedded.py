@@ -4,22 +4,17 @@
     check_settings   settings that the embedded data cannot serve
 
 Layout: train2017/*.png, val2017/*.png, annotations/instances_{train,val}2017.json (masks as compressed RLE), and
-`manifest.json`. The manifest is written last and the folder gets its name after that, so a folder with a manifest was
-whole; files lost later show up in the inventory.
+`manifest.json` (nmbench.once).
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from nmbench.once import made_once
 from nmbench.task import DataError, DataInfo, Spec
 from nmbench_tasks.detection import layout, scenes
 
@@ -45,57 +40,15 @@ def check_settings(spec: Spec) -> None:
 def prepare(root: Path) -> DataInfo:
     """The embedded data below `root`, written if need be. Safe to call from several processes at once."""
     folder = root / "detection" / NAME
-    if info := _verified(folder):
-        return info
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.parent / f".{NAME}.lock"):
-        if not (info := _verified(folder)):  # another process may have made it while this one waited
-            _rebuild(folder)
-            info = _verified(folder)
-    if info is None:
-        raise DataError(f"the embedded data in {folder} do not match what was just written there; is the disk full?")
-    return info
+    manifest = made_once(folder, {"version": VERSION}, _write_set)
+    return DataInfo(folder, manifest["counts"], manifest["fingerprint"])
 
 
-def _verified(folder: Path) -> DataInfo | None:
-    """What the manifest says, if the files on disk still agree with it in number and size."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        if manifest["version"] != VERSION or manifest["files"] != _inventory(folder):
-            return None
-        return DataInfo(folder, manifest["counts"], manifest["fingerprint"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _inventory(folder: Path) -> dict[str, list[int]]:
-    """folder -> [number of files, bytes]."""
-    found = {}
-    for part in (layout.ANNOTATIONS, *(layout.images(Path(), split).name for split in scenes.SPLITS)):
-        with os.scandir(folder / part) as entries:
-            sizes = [entry.stat().st_size for entry in entries]
-        found[part] = [len(sizes), sum(sizes)]
-    return found
-
-
-def _rebuild(folder: Path) -> None:
-    """Write the whole set beside `folder`, then give it that name. The caller holds the lock."""
-    partial = folder.with_name(f".{NAME}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # left by a killed process
+def _write_set(folder: Path) -> dict[str, Any]:
+    """All splits; what the manifest says of them."""
     fingerprint = hashlib.sha256()
-    counts = {split: _write_split(partial, split, fingerprint) for split in scenes.SPLITS}
-    manifest = {
-        "version": VERSION,
-        "counts": counts,
-        "fingerprint": fingerprint.hexdigest(),
-        "files": _inventory(partial),
-    }
-    with (partial / "manifest.json").open("w") as file:
-        json.dump(manifest, file, indent=1, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    counts = {split: _write_split(folder, split, fingerprint) for split in scenes.SPLITS}
+    return {"counts": counts, "fingerprint": fingerprint.hexdigest()}
 
 
 def _write_split(folder: Path, split: str, fingerprint: hashlib._Hash) -> int:
@@ -138,11 +91,3 @@ def _annotation(identity: int, image: int, found: scenes.Object) -> dict[str, An
         "iscrowd": 0,
         "original": found.original,
     }
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock; the kernel frees it if the process dies."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from nmbench.modes import evaluating
 from nmbench.run import Run
 from nmbench_tasks.detection import engine, layout
 
@@ -45,7 +46,7 @@ def evaluate(model: nn.Module, run: Run, masks: bool) -> dict[str, float]:
     dataset = datasets.build(root, "val", datasets.pipeline(settings, masks, train=False), settings)
     kinds = {"box": "bbox", "mask": "segm"} if masks else {"box": "bbox"}
     watcher = _watcher(run, dataset, masks)
-    with contextlib.redirect_stdout(io.StringIO()), _eval_mode(model):  # pycocotools prints its progress
+    with contextlib.redirect_stdout(io.StringIO()), evaluating(model):  # pycocotools prints its progress
         metric = CocoMetric(ann_file=str(layout.annotations(root, "val")), metric=list(kinds.values()))
         metric.img_ids = [dataset.get_data_info(i)["img_id"] for i in range(len(dataset))]
         runner = CellRunner(
@@ -79,18 +80,6 @@ def _percent(found: Mapping[str, float], key: str, name: str, run: Run) -> float
         run.note(f"val has no {_SIZES.get(name, 'such')} objects, so {name} says nothing; it is given as 0")
         return 0.0
     return round(100.0 * value, 4)  # CocoMetric gives three decimals
-
-
-@contextlib.contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    """`model` in evaluation mode; afterwards every module has the mode it had, frozen ones included."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def _watcher(run: Run, dataset: Any, masks: bool) -> Any:

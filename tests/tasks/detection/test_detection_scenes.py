@@ -122,7 +122,7 @@ def test_written_again_elsewhere_it_has_the_same_bytes(tiny, tmp_path):
 
 
 def test_data_that_are_whole_are_not_written_again(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(embedded, "_rebuild", lambda folder: pytest.fail("it was written again"))
+    monkeypatch.setattr(embedded, "_write_set", lambda folder: pytest.fail("it was written again"))
     assert embedded.prepare(tmp_path) == tiny
 
 
@@ -140,7 +140,7 @@ def harm(kind: str, folder: Path) -> None:
         case "manifest":
             manifest.write_text(manifest.read_text()[:-20])
         case "version":
-            manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"version": 0}))
+            manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"key": {"version": 0}}))
 
 
 @pytest.mark.parametrize("kind", ["remove", "add", "truncate", "annotations", "manifest", "version"])
@@ -181,8 +181,8 @@ def test_two_processes_at_once_write_it_once(tmp_path, monkeypatch):
     monkeypatch.setattr(scenes, "SPLITS", {"train": 3, "val": 2})
     context = multiprocessing.get_context("fork")
     barrier, infos, writes = context.Barrier(2), context.Queue(), context.Queue()
-    rebuild = embedded._rebuild
-    monkeypatch.setattr(embedded, "_rebuild", lambda folder: (writes.put(os.getpid()), rebuild(folder)))
+    write = embedded._write_set
+    monkeypatch.setattr(embedded, "_write_set", lambda folder: (writes.put(os.getpid()), write(folder))[1])
     started = [context.Process(target=prepare_and_report, args=(tmp_path, barrier, infos)) for _ in range(2)]
     for process in started:
         process.start()
