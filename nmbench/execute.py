@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nmbench import measure, rng, samples
+from nmbench import measure, reuse, rng, samples
 from nmbench.cell import DENSE, Cell
 from nmbench.environment import describe
 from nmbench.failure import first_lines, kind, without_home
@@ -115,8 +115,12 @@ def _train(
     work: Path,
     beat: Callable[..., None],
     ranks: Ranks,
+    twin: Record | None,
 ) -> list[Run]:
-    """All training passes. A finished pass is kept in the work folder, so that a resumed attempt skips it."""
+    """All training passes. A finished pass is kept in the work folder, so that a resumed attempt skips it.
+
+    twin: record of the dense twin, whose weights `model` has already: its training is the first pass.
+    """
     import torch
 
     runs = []
@@ -130,8 +134,11 @@ def _train(
             model.load_state_dict(state["model"])
             run.load_state_dict(state["run"])
             continue
-        task.train(model, run)
-        run.finish()
+        if phase == 0 and twin is not None:
+            run.adopt(reuse.steps(twin), float(twin["timings"]["train_total_s"]))
+        else:
+            task.train(model, run)
+            run.finish()
         if phase + 1 < handle.method.phases and ranks.rank == 0:
             temporary = done.with_suffix(".tmp")
             torch.save({"model": model.state_dict(), "run": run.state_dict()}, temporary)
@@ -180,7 +187,9 @@ def _train_cell(job: dict[str, Any], cell: Cell, record: Record, clock: _Clock, 
     model, tracer = clock.stage("build", build)
     handle = _sparsify(task, model, cell)
     resumed = any(work.glob("phase-*/last*")) or any(work.glob("phase-*.pt"))
-    runs = clock.stage("train", lambda: _train(task, model, handle, spec, data, work, clock.heart, ranks))
+    twin = None if resumed else _adopt(model, job, record)
+    runs = clock.stage("train", lambda: _train(task, model, handle, spec, data, work, clock.heart, ranks, twin))
+    record["memory"] = measure.memory(spec.device)
     if tracer is not None:
         tracer.remove()
     ranks.part()
@@ -192,6 +201,20 @@ def _train_cell(job: dict[str, Any], cell: Cell, record: Record, clock: _Clock, 
         "resumed": resumed,
     }
     return _Trained(task, spec, model, handle, runs)
+
+
+def _adopt(model: nn.Module, job: dict[str, Any], record: Record) -> Record | None:
+    """Take the dense twin's weights, if the scheduler found them; its record, or None where it is to be trained."""
+    if not job.get("first_phase"):
+        return None
+    try:
+        twin = reuse.load(model, Path(job["first_phase"]["attempt_dir"]), record["data"]["fingerprint"])
+    except reuse.NotReusable as error:
+        record["notes"].append(f"The dense pass was trained again: {error}")
+        return None
+    record["reused"] = {"phase": 0, "cell_id": twin["cell_id"], "attempt": twin["attempt"]}
+    record["notes"].append("The first training pass is that of the dense twin; no flips were counted in it.")
+    return twin
 
 
 def _finish_cell(job: dict[str, Any], cell: Cell, record: Record, clock: _Clock, trained: _Trained) -> None:

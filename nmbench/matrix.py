@@ -2,6 +2,7 @@
 
 load      name of a shipped matrix, or a path -> Matrix
 cells     Matrix + catalogue of plugins -> cells, the dense twin of each included
+alone     the ids of those that are to have the machine to themselves
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from nmbench.cell import DENSE, Cell
 from nmbench.errors import UsageError, nearest
 from nmbench.registry import Catalogue, Plugin
 
-__all__ = ["Grid", "Matrix", "cells", "load", "shipped"]
+__all__ = ["Grid", "Matrix", "alone", "cells", "load", "shipped"]
 
 
 def _as_list(value: Any) -> Any:
@@ -34,7 +35,10 @@ Seeds = Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_as_list), 
 
 
 class Grid(BaseModel):
-    """One block of cells: every combination of its lists. Lists inside `hyper` and `train` multiply too."""
+    """One block of cells: every combination of its lists. Lists inside `hyper` and `train` multiply too.
+
+    alone: these cells and their dense twins run with nothing beside them, so that their times may be compared.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
     pattern: Names = [DENSE]
@@ -44,6 +48,7 @@ class Grid(BaseModel):
     tasks: Names | None = None
     models: Names | None = None
     seeds: Seeds | None = None
+    alone: bool = False
 
 
 class Matrix(BaseModel):
@@ -194,9 +199,19 @@ def _methods_of(grid: Grid, catalogue: Catalogue) -> Iterable[tuple[str, str, di
 
 def cells(matrix: Matrix, catalogue: Catalogue) -> list[Cell]:
     """Every cell of the matrix, each once, dense twins included. Raises UsageError in one line."""
+    found = _unfold(matrix, matrix.grid, catalogue)
+    return sorted(found.values(), key=lambda c: (c.seed, c.task, c.model, c.pattern != DENSE))
+
+
+def alone(matrix: Matrix, catalogue: Catalogue) -> frozenset[str]:
+    """Ids of the cells that a grid with `alone = true` holds, their dense twins included."""
+    return frozenset(_unfold(matrix, [grid for grid in matrix.grid if grid.alone], catalogue))
+
+
+def _unfold(matrix: Matrix, grids: Iterable[Grid], catalogue: Catalogue) -> dict[str, Cell]:
     init = _init(matrix)
     found: dict[str, Cell] = {}
-    for grid in matrix.grid:
+    for grid in grids:
         variants = list(_methods_of(grid, catalogue))
         for entry in grid.tasks or matrix.tasks:
             for choice in _choose_model(entry, matrix, catalogue, grid.models):
@@ -211,4 +226,4 @@ def cells(matrix: Matrix, catalogue: Catalogue) -> list[Cell]:
                         )
                         for one in (cell.twin, cell):
                             found.setdefault(one.id, one)
-    return sorted(found.values(), key=lambda c: (c.seed, c.task, c.model, c.pattern != DENSE))
+    return found

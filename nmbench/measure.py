@@ -2,6 +2,7 @@
 
 curve      losses and learning rates, binned
 sad        flips and snapshots
+memory     the most that the process took
 audit      the pattern, from the weights alone
 costs      parameters, MACs, bytes
 metrics    the task's values, checked against its declarations
@@ -11,7 +12,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import resource
 import statistics
+import sys
 from typing import TYPE_CHECKING, Any
 
 from nmbench.cell import DENSE, Cell
@@ -22,10 +25,12 @@ if TYPE_CHECKING:
     from torch import nn
 
     from nmbench.sparsity import Handle
+    from nmbench.sparsity.sad import SAD
 
-__all__ = ["InvalidResult", "audit", "costs", "curve", "metrics", "sad"]
+__all__ = ["InvalidResult", "audit", "costs", "curve", "memory", "metrics", "sad"]
 
 _MOST = 512  # entries of a curve in a record, which is to stay small
+_MOST_OF_A_LAYER = 32
 
 
 class InvalidResult(Exception):
@@ -61,6 +66,8 @@ def sad(handle: Handle) -> dict[str, Any]:
         "weights": counted.weights,
         "total": counted.total,
         "per_layer": counted.per_layer,
+        "uncounted": counted.uncounted,
+        "layers": _by_layer(counted),
         "step": [block[-1] + 1 for block in blocks],
         "flips": [sum(history[i] for i in block) for block in blocks],
         "snapshots": {
@@ -69,6 +76,31 @@ def sad(handle: Handle) -> dict[str, Any]:
             "first_last": counted.between(steps[0], steps[-1]) if steps else 0,
         },
     }
+
+
+def _by_layer(counted: SAD) -> dict[str, Any]:
+    """Flips of each layer, summed over the steps since the previous entry."""
+    table = counted.table
+    blocks = _bins(len(table), _MOST_OF_A_LAYER)
+    flips = {
+        name: [int(table[block.start : block.stop, i].sum()) for block in blocks]
+        for i, name in enumerate(counted.names)
+    }
+    return {"step": [block[-1] + 1 for block in blocks], "flips": flips}
+
+
+def memory(device: str) -> dict[str, int | None]:
+    """Largest resident memory of this process so far, and on a GPU the most that torch held; bytes."""
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # macOS counts bytes, Linux KiB
+    peak = resident if sys.platform == "darwin" else resident * 1024
+    return {"peak_rss_bytes": peak, "peak_gpu_bytes": _gpu_peak() if device.startswith("cuda") else None}
+
+
+def _gpu_peak() -> int:
+    import torch
+
+    return int(torch.cuda.max_memory_allocated())
 
 
 def audit(model: nn.Module, handle: Handle, cell: Cell) -> dict[str, Any]:

@@ -137,14 +137,15 @@ def describe_task(reference: str) -> dict[str, Any]:
 
 
 def describe_methods() -> dict[str, dict[str, Any]]:
-    """Method name -> {"status", "reason", "defaults", "phases", "sparse"}; a broken one does not stop the others."""
+    """Method name -> {"status", "reason", and the class attributes}; a broken one does not stop the others."""
     from nmbench.sparsity import methods
 
     out: dict[str, dict[str, Any]] = {}
     for name in methods.names():
         try:
             cls = methods.load(name)
-            fields = {"defaults": dict(cls.defaults), "phases": cls.phases, "sparse": cls.sparse}
+            names = ("phases", "sparse", "starts_dense")
+            fields = {"defaults": dict(cls.defaults), **{key: getattr(cls, key) for key in names}}
             out[name] = {"status": "ok", "reason": "", **fields}
         except Exception as error:
             out[name] = {"status": "import", "reason": f"{type(error).__name__}: {error}"}

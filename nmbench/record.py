@@ -19,12 +19,17 @@ Keys (schema version 1). Those marked * are absent when the attempt did not get 
                      `density` is non-zeros / weights over the sparse layers; dense twins have pattern null
     sad *            {pattern, weights, total, per_layer: {name: flips},
                       step: [..], flips: [..],         flips summed over the steps since the previous entry
+                      layers: {step: [..], flips: {name: [..]}},                 the same by layer, at most 32 entries
+                      uncounted,                       first steps that were done elsewhere, of which no flips are known
                       snapshots: {steps: [..], consecutive: [..], first_last: int}}   L1 mask distances
     curve *          {phase: [..], step: [..], loss: [..], lr: [..]}   means over bins, at most 512 bins
     cost *           {parameters, nonzeros, macs_dense, macs_effective, bytes_dense, bytes_compressed,
                       training_passes}    MACs for one example; bytes of all parameters
     timings *        {prepare_s, build_s, train_s, evaluate_s, total_s, steps, step_ms_median, resumed, alone}
                      alone: no other cell ran on the machine meanwhile, so that times may be compared
+    memory *         {peak_rss_bytes, peak_gpu_bytes}: the most that the process took until training ended; the GPU's
+                     is null on a CPU
+    reused *         {phase, cell_id, attempt}: the training pass that was taken from another cell, its dense twin
     data *           {fingerprint, counts}
     environment      {python, torch, ..., cpu, cores, threads, gpu, driver, commit, dirty, code} (nmbench.environment)
     plugin           {distribution, version, contract}

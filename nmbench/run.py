@@ -186,6 +186,16 @@ class Run:
             self._handle.load_state_dict(state["handle"])
         self.reseed()
 
+    def adopt(self, curve: Sequence[tuple[float, float]], elapsed: float) -> None:
+        """This phase was trained elsewhere: (loss, learning rate) of each step, and the seconds that it took.
+
+        Load the weights that it gave before this. Called by the worker.
+        """
+        self.updates, self.curve = len(curve), list(curve)
+        self._elapsed_before, self._ended = elapsed, self._begun
+        if self._handle is not None:
+            self._handle.adopt(len(curve))
+
     def checkpoint_due(self, every_s: float = 60.0) -> bool:
         """True once `every_s` seconds have passed since the last checkpoint."""
         return time.monotonic() - self._last_save >= every_s

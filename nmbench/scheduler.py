@@ -42,6 +42,8 @@ class Options:
     data: Path = Path("data")
     trace: bool = False
     command: str = ""  # what reproduces a cell: f"{command} --only {id}"
+    alone: frozenset[str] = frozenset()  # ids of cells that run with nothing beside them
+    starts_dense: frozenset[str] = frozenset()  # methods whose first pass may be taken from the dense twin
 
 
 class Progress(Protocol):
@@ -70,7 +72,7 @@ class _Running:
     attempt: Path
     work: Path
     head: Record
-    slots: list[int]
+    slots: list[int]  # taken from the others meanwhile; more than it uses, if it is to be alone
     begun: float = field(default_factory=time.monotonic)
     last_beat: float = field(default_factory=time.monotonic)
     seen: float = 0.0
@@ -124,7 +126,8 @@ class Scheduler:
 
     def _loop(self, cells: list[Cell]) -> list[Record]:
         workers, threads = self._plan(sum(map(self._ranks, cells)))
-        waiting = deque(cells)
+        # those that need the machine to themselves go first: dense twins are among them, and others wait for these
+        waiting = deque(sorted(cells, key=lambda cell: cell.id not in self.options.alone))
         free = list(range(workers))
         records: list[Record] = []
         self.progress.begin(len(cells), workers, threads)
@@ -133,19 +136,18 @@ class Scheduler:
                 if self._asked_to_stop:
                     self._stop_all()
                     raise KeyboardInterrupt
-                while waiting and free:
-                    refused = self._refusal(waiting[0])
-                    if refused is not None:
-                        waiting.popleft()
+                while free and (cell := self._next(waiting)) is not None:
+                    if (refused := self._refusal(cell)) is not None:
+                        waiting.remove(cell)
                         records.append(refused)
                         continue
-                    wanted = min(self._ranks(waiting[0]), workers)
-                    if len(free) < wanted:
+                    wanted = min(self._ranks(cell), workers)
+                    taken = workers if cell.id in self.options.alone else wanted
+                    if len(free) < taken:
                         break  # a cell of several ranks waits for its turn rather than being overtaken for ever
-                    slots = sorted(free)[:wanted]
-                    free = [slot for slot in free if slot not in slots]
-                    cell = waiting.popleft()
-                    self._running[slots[0]] = self._start(cell, slots, threads, wanted == workers)
+                    slots, free = sorted(free)[:taken], sorted(free)[taken:]
+                    waiting.remove(cell)
+                    self._running[slots[0]] = self._start(cell, slots, wanted, threads, taken == workers)
                     self.progress.started(cell)
                 for slot in list(self._running):
                     record = self._look(self._running[slot])
@@ -156,6 +158,25 @@ class Scheduler:
         finally:
             self.progress.close()
         return records
+
+    def _next(self, waiting: deque[Cell]) -> Cell | None:
+        """The first cell that may start: one that takes over its dense twin's training waits for the twin."""
+        busy = {running.cell.id for running in self._running.values()} | {cell.id for cell in waiting}
+        for cell in waiting:
+            if cell.method not in self.options.starts_dense or cell.twin.id not in busy:
+                return cell
+        return None
+
+    def _first_phase(self, cell: Cell, code: str) -> dict[str, str] | None:
+        """Folder of the dense twin's attempt, if it ended well with the same code and left its weights."""
+        if cell.method not in self.options.starts_dense:
+            return None
+        state = self.store.state(cell.twin)
+        if not state.done or state.record is None or state.path is None:
+            return None
+        same = state.record.get("environment", {}).get("code") == code
+        whole = (state.path / "weights.safetensors").is_file()
+        return {"attempt_dir": str(state.path.absolute())} if same and whole else None
 
     # -- starting -----------------------------------------------------------------------------------------------
     def _head(self, cell: Cell, number: int) -> Record:
@@ -203,9 +224,9 @@ class Scheduler:
             return ",".join(self.gpus[:ranks])
         return ",".join(self.gpus[slot % len(self.gpus)] for slot in slots)
 
-    def _start(self, cell: Cell, slots: list[int], threads: int, alone: bool) -> _Running:
+    def _start(self, cell: Cell, slots: list[int], used: int, threads: int, alone: bool) -> _Running:
         plugin, ranks = self.plugins[cell.task], self._ranks(cell)
-        threads = max(1, threads * len(slots) // ranks)
+        threads = max(1, threads * used // ranks)
         number, attempt = self.store.new_attempt(cell)
         head = self._head(cell, number)
         if cell.task not in self._sources:
@@ -226,6 +247,7 @@ class Scheduler:
             "threads": threads,
             "ranks": ranks,
             "alone": alone,
+            "first_phase": self._first_phase(cell, self._sources[cell.task]),
             "code": self._sources[cell.task],
             "trace": self.options.trace,
             "parent": os.getpid(),
@@ -235,7 +257,7 @@ class Scheduler:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             environment[name] = str(threads)
         environment["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-        environment["CUDA_VISIBLE_DEVICES"] = self._visible(slots, ranks) if self.gpus else ""
+        environment["CUDA_VISIBLE_DEVICES"] = self._visible(slots[:used], ranks) if self.gpus else ""
         with (attempt / "worker.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "nmbench.worker", "--job", str(work / "job.json")],

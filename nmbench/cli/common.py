@@ -32,12 +32,13 @@ Data = Annotated[Path, typer.Option("--data", envvar="NMBENCH_DATA", help="Folde
 
 @dataclass(frozen=True)
 class Selection:
-    """A matrix, what is installed, the chosen cells, and where their results lie."""
+    """A matrix, what is installed, the chosen cells (ids of those to run alone), and where their results lie."""
 
     matrix: Matrix
     catalogue: Catalogue
     cells: list[Cell]
     store: Store
+    alone: frozenset[str] = frozenset()
 
 
 def _parse_seeds(text: str) -> list[int]:
@@ -60,7 +61,7 @@ def select(
     name: str, results: Path, only: list[str] | None = None, seeds: str | None = None, plugins: Path | None = None
 ) -> Selection:
     """The cells that the options choose. Raises UsageError if there are none."""
-    from nmbench.matrix import cells, load
+    from nmbench.matrix import alone, cells, load
     from nmbench.registry import catalogue
     from nmbench.store import Store
 
@@ -77,4 +78,4 @@ def select(
             raise UsageError(f"--only {text!r} fits no cell of {matrix.name}; `nmbench plan {name}` lists them")
     if only:
         found = [cell for cell in found if any(_matches(cell, text) for text in only)]
-    return Selection(matrix, known, found, Store(results, matrix.name))
+    return Selection(matrix, known, found, Store(results, matrix.name), alone(matrix, known))

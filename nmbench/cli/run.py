@@ -42,6 +42,12 @@ def _wanted(chosen: Selection, rerun: str | None, data: Path) -> list[Cell]:
     return [s.cell for s in done if _stale(s, codes[s.cell.task], prints.get(s.cell.id))]
 
 
+def _start_dense(chosen: Selection) -> frozenset[str]:
+    """Methods whose first training pass is the dense twin's training."""
+    methods = chosen.catalogue.methods
+    return frozenset(name for name, method in methods.items() if method.declaration.get("starts_dense"))
+
+
 def _command(matrix: str, results: Path, data: Path, plugins: Path | None) -> str:
     """The command as a person would type it again, options at their defaults left out."""
     parts = ["nmbench", "run", matrix]
@@ -106,6 +112,8 @@ def run(
             data,
             trace,
             _command(matrix, results, data, plugins),
+            chosen.alone,
+            _start_dense(chosen),
         )
         scheduler = Scheduler(chosen.store, chosen.catalogue.tasks, options, progress_for(console))
         try:

@@ -77,6 +77,19 @@ class Handle:
         self._applied.clear()
         self._set_rule()
 
+    def adopt(self, steps: int) -> None:
+        """Count `steps` optimizer steps of this phase that were done elsewhere; load the weights that they gave first.
+
+        No flips are known of them: `sad.uncounted` says how many steps are so.
+        """
+        self._require_live()
+        self.steps += steps
+        self._phase_steps += steps
+        self.sad.skip(steps)
+        self.refresh()
+        self._set_rule()
+        self.snapshot()
+
     # -- the optimizer step -------------------------------------------------------------------------------------
     def bind(self, optimizer: Optimizer) -> None:
         """Let the optimizer's own `step()` call `before_step` first and `step` after it.

@@ -26,6 +26,7 @@ class SAD:
     """Flips by step and layer, and snapshots of masks.
 
     names: of the sparse weights. sizes: their numbers of elements. Counts stay on their device until they are read.
+    uncounted: steps that were done elsewhere, of which no flips are known.
     """
 
     def __init__(self, names: list[str], sizes: list[int]) -> None:
@@ -34,11 +35,17 @@ class SAD:
         self._done = torch.zeros((0, len(names)), dtype=torch.int64)
         self._pending: list[list[int | Tensor]] = []
         self.snapshots: dict[int, list[Tensor]] = {}
+        self.uncounted = 0
 
     # -- writing ------------------------------------------------------------------------------------------------
     def append(self, flips: list[int | Tensor]) -> None:
         """Add one optimizer step: the flips of each layer."""
         self._pending.append(flips)
+
+    def skip(self, steps: int) -> None:
+        """`steps` optimizer steps went by unseen: zeros in the table, and counted in `uncounted`."""
+        self.uncounted += steps
+        self._done = torch.cat([self.table, torch.zeros((steps, len(self.names)), dtype=torch.int64)])
 
     def take_snapshot(self, step: int, masks: list[Tensor]) -> None:
         """Keep the masks after `step` optimizer steps, packed to bits."""
@@ -102,7 +109,8 @@ class SAD:
     # -- resume -------------------------------------------------------------------------------------------------
     def state_dict(self) -> dict[str, object]:
         """Tensors, lists and numbers only."""
-        return {"table": self.table.clone(), "snapshots": {k: list(v) for k, v in self.snapshots.items()}}
+        snapshots = {k: list(v) for k, v in self.snapshots.items()}
+        return {"table": self.table.clone(), "snapshots": snapshots, "uncounted": self.uncounted}
 
     def load_state_dict(self, state: dict[str, object]) -> None:
         """Take over the history of an earlier run. Raises ValueError if it has another number of layers."""
@@ -112,4 +120,5 @@ class SAD:
         if table.shape[1] != len(self.names):
             raise ValueError(f"the saved SAD has {table.shape[1]} layers, this model has {len(self.names)}")
         self._done, self._pending = table.clone(), []
+        self.uncounted = int(str(state.get("uncounted", 0)))
         self.snapshots = {int(k): list(v) for k, v in snapshots.items()}

@@ -10,6 +10,7 @@ class ASP(Method):
 
     name = "asp"
     phases = 2
+    starts_dense = True
 
     def rule(self, phase: int, step: int) -> str:
         """Dense in the first pass, the mask held in the second."""

@@ -21,12 +21,15 @@ class Method:
         defaults: every hyper-parameter with its default. `self.hyper` holds the values in force.
         phases: how many times the full training schedule runs (2 for ASP).
         sparse: False for a method that leaves a dense network behind.
+        starts_dense: True where the first of several phases is plain dense training, so that the weights of the dense
+            twin may be taken instead of training them again.
     """
 
     name: ClassVar[str] = ""
     defaults: ClassVar[Mapping[str, Any]] = {}
     phases: ClassVar[int] = 1
     sparse: ClassVar[bool] = True
+    starts_dense: ClassVar[bool] = False
 
     def __init__(self, **hyper: Any) -> None:
         for key, value in hyper.items():
