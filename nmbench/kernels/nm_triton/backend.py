@@ -1,0 +1,81 @@
+"""The backend `triton`: our own kernels for any N:M, on a GPU, or on a CPU under TRITON_INTERPRET=1 (slow, for tests).
+
+Triton   packs by nmbench.kernels.nmtensor, runs by nm_triton.ops; importing it needs no triton
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from nmbench.kernels.backend import Backend, Problem
+from nmbench.kernels.nm_triton import ops
+
+__all__ = ["Triton"]
+
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.int8)
+
+
+class Triton(Backend):
+    """Compressed weights, expanded in registers and multiplied on the tensor cores. int8 gives int32 sums."""
+
+    name = "triton"
+
+    def refusal(self, problem: Problem) -> str | None:
+        """Why not: triton missing, pattern axis, dtype, device, capability, depthwise; else None."""
+        if importlib.util.find_spec("triton") is None:
+            return "triton is not installed"
+        if problem.pattern.axis != "input":
+            return "axis 'kernel': groups do not run along the reduction"
+        if problem.dtype not in _DTYPES:
+            return f"no kernel for {str(problem.dtype).removeprefix('torch.')}"
+        return _device_refusal(problem) or _shape_refusal(problem)
+
+    def pack(self, weight: Tensor, problem: Problem) -> dict[str, Tensor]:
+        """{"values", "positions"} of the compressed weight. ValueError if it breaks `problem.pattern`."""
+        from nmbench.kernels.nmtensor import compress
+
+        packed = compress(weight, problem.pattern)
+        return {"values": packed.values, "positions": packed.positions}
+
+    def linear(self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem) -> Tensor:
+        """x (..., in) -> (..., out); the split-K kernel up to 32 rows."""
+        n, m = problem.pattern.n, problem.pattern.m
+        y: Tensor = ops.linear(x, packed["values"], packed["positions"], bias, problem.weight[0], n, m)
+        return y
+
+    def conv2d(self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem) -> Tensor:
+        """x (N, in, H, W) -> (N, out, H', W'), channels_last; an x that is not channels_last is copied."""
+        out, _, kh, kw = problem.weight
+        y: Tensor = ops.conv2d(
+            x,
+            packed["values"],
+            packed["positions"],
+            bias,
+            [out, kh, kw],
+            problem.pattern.n,
+            problem.pattern.m,
+            list(problem.stride),
+            list(problem.padding),
+            list(problem.dilation),
+            problem.groups,
+        )
+        return y
+
+
+def _device_refusal(problem: Problem) -> str | None:
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        return None
+    if problem.device != "cuda":
+        return f"triton needs a GPU, not {problem.device}"
+    return "needs compute capability 8.0 or newer" if problem.capability < (8, 0) else None
+
+
+def _shape_refusal(problem: Problem) -> str | None:
+    if problem.kind == "conv2d" and problem.groups > 1 and problem.weight[1] == 1:
+        return "depthwise: no reduction over channels"
+    return None

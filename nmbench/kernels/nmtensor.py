@@ -1,0 +1,181 @@
+"""Compressed storage of an N:M weight: the N values of each group and their positions, packed to bits.
+
+NMTensor      values, packed positions, pattern and shape
+compress      weight -> NMTensor, without loss
+decompress    the way back
+save, load    several by name, in one safetensors file
+
+Entries are in the row-major order of a two-dimensional view of the weight: (out, in) of a linear layer; (out, kh * kw *
+in) of a convolution, the input channels of a kernel position side by side, as a matrix product reads them; with
+axis="kernel" the flattened weight as one row. A short last group is stored like a whole one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nmbench.sparsity import NMPattern
+from nmbench.sparsity.pattern import PatternLike
+
+__all__ = ["NMTensor", "compress", "decompress", "load", "save"]
+
+#: integers of the same width: gathers and comparisons know these for every dtype, and keep each bit
+_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+@dataclass(frozen=True)
+class NMTensor:
+    """A weight of `shape` that keeps to `pattern`.
+
+    Attributes:
+        values: (groups * N,), the weight's dtype; in a group by rising position. A group with fewer than N non-zeros
+            is filled up with zeros, each at a position of its own.
+        positions: (ceil(groups * N * bits / 8),), uint8; entry e is in the bits [e * bits, (e + 1) * bits), lowest
+            first, where bits = ceil(log2 M).
+    """
+
+    values: Tensor
+    positions: Tensor
+    pattern: NMPattern
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of values and positions: groups * N * itemsize + ceil(groups * N * ceil(log2 M) / 8)."""
+        return self.values.numel() * self.values.element_size() + self.positions.numel()
+
+    @property
+    def dense_bytes(self) -> int:
+        """Bytes of the weight stored dense."""
+        return torch.Size(self.shape).numel() * self.values.element_size()
+
+    def to(self, device: torch.device | str) -> NMTensor:
+        """The same on `device`."""
+        return NMTensor(self.values.to(device), self.positions.to(device), self.pattern, self.shape)
+
+
+def compress(weight: Tensor, pattern: PatternLike, name: str = "weight") -> NMTensor:
+    """Store a baked weight, (out, in, ...), by `pattern`; of any dtype, fp8 included, every bit kept.
+
+    NaN counts as non-zero, both zeros as zero (a negative zero comes back as zero). `name` is for the error message.
+    Raises ValueError if a group has more than N non-zeros, saying which, or if the weight is not a dense tensor of at
+    least one dimension (two with axis="input").
+    """
+    parsed = NMPattern.parse(pattern)
+    if weight.layout != torch.strided or weight.is_quantized or weight.dim() < (2 if parsed.axis == "input" else 1):
+        raise ValueError(f"{name}: a plain dense weight of two or more dimensions is needed, not {_what(weight)}")
+    groups = _groups(weight.detach(), parsed)
+    nonzero = _grouped(_view(weight.detach(), parsed) != 0, parsed)
+    if bool((wrong := nonzero.sum(1) > parsed.n).any()):
+        first = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"{name}: {_place(first, weight, parsed)} has {int(nonzero[first].sum())} non-zeros, not {parsed}"
+        )
+    # non-zeros first, then the lowest free positions: a stable sort keeps both in rising order
+    chosen = torch.sort((~nonzero).to(torch.int8), dim=1, stable=True).indices[:, : parsed.n].sort(1).values
+    values = groups.gather(1, chosen) * nonzero.gather(1, chosen)
+    flat = values.to(groups.dtype).reshape(-1).contiguous().view(weight.dtype)
+    return NMTensor(flat, _pack(chosen.reshape(-1), parsed.index_bits), parsed, tuple(weight.shape))
+
+
+def decompress(stored: NMTensor) -> Tensor:
+    """The weight, contiguous, of the shape and dtype that `compress` was given."""
+    pattern, values = stored.pattern, stored.values
+    bits = values.view(_BITS[values.element_size()]).reshape(-1, pattern.n)
+    where = _unpack(stored.positions, values.numel(), pattern.index_bits).reshape(-1, pattern.n)
+    groups = bits.new_zeros((len(bits), pattern.m)).scatter_(1, where, bits)
+    rows, width, back = _layout(stored.shape, pattern)
+    dense = groups.reshape(rows, -1)[:, :width].contiguous().view(values.dtype)
+    return dense.reshape(back).movedim(-1, 1).contiguous() if len(back) > 2 else dense.reshape(stored.shape)
+
+
+def save(path: Path | str, tensors: Mapping[str, NMTensor]) -> None:
+    """Write the tensors to one safetensors file, whole or not at all."""
+    from safetensors.torch import save_file
+
+    target = Path(path)
+    about = {name: {"pattern": str(one.pattern), "shape": one.shape} for name, one in tensors.items()}
+    parts = {f"{name}.{key}": getattr(one, key) for name, one in tensors.items() for key in ("values", "positions")}
+    temporary = target.with_name(f".{target.name}.tmp")
+    save_file(parts, temporary, {"nmbench.nmtensor": json.dumps(about)})
+    temporary.replace(target)
+
+
+def load(path: Path | str, device: str = "cpu") -> dict[str, NMTensor]:
+    """What `save` wrote. Raises ValueError if the file is broken or holds something else."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt", device=device) as file:
+            about = json.loads(file.metadata()["nmbench.nmtensor"])
+            return {
+                name: NMTensor(
+                    file.get_tensor(f"{name}.values"),
+                    file.get_tensor(f"{name}.positions"),
+                    NMPattern.parse(one["pattern"]),
+                    tuple(one["shape"]),
+                )
+                for name, one in about.items()
+            }
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} holds no N:M tensors that can be read ({type(error).__name__}: {error})") from error
+
+
+def _layout(shape: tuple[int, ...], pattern: NMPattern) -> tuple[int, int, tuple[int, ...]]:
+    """(rows, width of each) that groups run along, and the shape with the grouped dimension last."""
+    if pattern.axis == "kernel":
+        return 1, torch.Size(shape).numel(), (torch.Size(shape).numel(),)
+    back = (shape[0], *shape[2:], shape[1])
+    return torch.Size(back[:-1]).numel(), shape[1], back
+
+
+def _view(weight: Tensor, pattern: NMPattern) -> Tensor:
+    rows, width, _ = _layout(tuple(weight.shape), pattern)
+    return (weight if pattern.axis == "kernel" else weight.movedim(1, -1)).reshape(rows, width)
+
+
+def _grouped(view: Tensor, pattern: NMPattern) -> Tensor:
+    """(rows, width) -> (groups, M), a short last group filled up with zeros."""
+    return F.pad(view, (0, -view.shape[1] % pattern.m)).reshape(-1, pattern.m)
+
+
+def _groups(weight: Tensor, pattern: NMPattern) -> Tensor:
+    view = _view(weight, pattern).contiguous()
+    return _grouped(view.view(_BITS[weight.element_size()]), pattern)
+
+
+def _place(group: int, weight: Tensor, pattern: NMPattern) -> str:
+    _, width, back = _layout(tuple(weight.shape), pattern)
+    row, number = divmod(group, -(-width // pattern.m))
+    first = number * pattern.m
+    along = f"weights {first} to {min(first + pattern.m, width) - 1}"
+    if pattern.axis == "kernel":
+        return along
+    index = ", ".join(str(int(i)) for i in torch.unravel_index(torch.tensor(row), back[:-1]))
+    return f"the group of inputs {first} to {min(first + pattern.m, width) - 1} of output ({index})"
+
+
+def _what(weight: Tensor) -> str:
+    kind = "a quantised tensor" if weight.is_quantized else f"layout {weight.layout}"
+    return kind if weight.is_quantized or weight.layout != torch.strided else f"shape {tuple(weight.shape)}"
+
+
+def _pack(numbers: Tensor, bits: int) -> Tensor:
+    """Non-negative integers -> uint8, `bits` bits each, lowest first."""
+    each = (numbers[:, None] >> torch.arange(bits, device=numbers.device)) & 1
+    flat = F.pad(each.reshape(-1), (0, -each.numel() % 8)).reshape(-1, 8)
+    return (flat << torch.arange(8, device=numbers.device)).sum(1).to(torch.uint8)
+
+
+def _unpack(packed: Tensor, count: int, bits: int) -> Tensor:
+    """The way back: int64 (count,)."""
+    each = (packed[:, None].long() >> torch.arange(8, device=packed.device)) & 1
+    flat = each.reshape(-1)[: count * bits].reshape(count, bits)
+    return (flat << torch.arange(bits, device=packed.device)).sum(1)

@@ -1,0 +1,117 @@
+"""Runs Triton kernels under the interpreter, in one process of its own: triton reads TRITON_INTERPRET at its import,
+and this process may have imported it already.
+
+run(name, *args)   a function of this module in that process
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+from nmbench.kernels.backend import Problem
+from nmbench.sparsity import NMPattern, nm_mask
+
+
+@functools.cache
+def _pool() -> ProcessPoolExecutor:
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+    atexit.register(pool.shutdown)
+    with mock.patch.dict(os.environ, {"TRITON_INTERPRET": "1"}):
+        pool.submit(torch.set_num_threads, 1).result()
+    return pool
+
+
+def run(function: Any, *args: Any, **kwargs: Any) -> Any:
+    return _pool().submit(function, *args, **kwargs).result()
+
+
+def weight_of(shape: tuple[int, ...], pattern: NMPattern, dtype: torch.dtype, seed: int = 0) -> Tensor:
+    """A random weight that keeps to the pattern."""
+    dense = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    masked = dense * nm_mask(dense, pattern)
+    return (masked * 20).round().clamp(-127, 127).to(dtype) if dtype == torch.int8 else masked.to(dtype)
+
+
+def packed(weight: Tensor, pattern: NMPattern) -> tuple[Tensor, Tensor]:
+    """(values, positions) written out entry by entry, to be compared with what the kernels read."""
+    n, m = pattern.n, pattern.m
+    rows = weight.movedim(1, -1).reshape(-1, weight.shape[1])
+    rows = torch.nn.functional.pad(rows, (0, -weight.shape[1] % m))
+    values, number = [], 0
+    for entry, group in enumerate(rows.reshape(-1, m)):
+        order = sorted(range(m), key=lambda p, g=group: (g[p].item() == 0, p))
+        for j, p in enumerate(sorted(order[:n])):
+            values.append(group[p])
+            number |= p << ((entry * n + j) * pattern.index_bits)
+    size = (len(values) * pattern.index_bits + 7) // 8
+    raw = number.to_bytes(size, "little")
+    return torch.stack(values), torch.frombuffer(bytearray(raw), dtype=torch.uint8) if raw else torch.empty(
+        0, dtype=torch.uint8
+    )
+
+
+def data(shape: tuple[int, ...], dtype: torch.dtype, seed: int = 1) -> Tensor:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return (x * 20).round().clamp(-127, 127).to(dtype) if dtype == torch.int8 else x.to(dtype)
+
+
+def matmul(*args: Any) -> Tensor:
+    from nmbench.kernels.nm_triton.matmul import matmul
+
+    return matmul(*args)
+
+
+def split_k(*args: Any) -> Tensor:
+    from nmbench.kernels.nm_triton.split_k import split_k
+
+    return split_k(*args)
+
+
+def conv2d(*args: Any, **kwargs: Any) -> Tensor:
+    from nmbench.kernels.nm_triton.conv import conv2d
+
+    return conv2d(*args, **kwargs)
+
+
+def op_linear(*args: Any) -> Tensor:
+    from nmbench.kernels.nm_triton import ops
+
+    return ops.linear(*args)
+
+
+def op_conv2d(*args: Any) -> Tensor:
+    from nmbench.kernels.nm_triton import ops
+
+    return ops.conv2d(*args)
+
+
+def backend(x: Tensor, weight: Tensor, bias: Tensor, problem: Problem) -> Tensor:
+    """Through the backend's own packing."""
+    from nmbench.kernels.nm_triton.backend import Triton
+
+    triton = Triton()
+    assert triton.refusal(problem) is None
+    run = triton.linear if problem.kind == "linear" else triton.conv2d
+    return run(x, triton.pack(weight, problem), bias, problem)
+
+
+def compiled_linear(*args: Any) -> Tensor:
+    """Under torch.compile, in one graph."""
+    from nmbench.kernels.nm_triton import ops
+
+    return torch.compile(lambda *a: ops.linear(*a) + 1, fullgraph=True, backend="aot_eager")(*args)
+
+
+def assert_near(got: Tensor, expected: Tensor) -> None:
+    """expected: float64, exact but for its own rounding. One rounding to got's dtype, and float32 sums, are allowed."""
+    tolerance = {torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2, torch.int32: 0}[got.dtype]
+    torch.testing.assert_close(got.double(), expected, rtol=tolerance, atol=tolerance)

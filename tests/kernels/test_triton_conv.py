@@ -1,0 +1,63 @@
+"""The Triton convolution, under the interpreter, against float64."""
+
+from __future__ import annotations
+
+import interpreted
+import pytest
+import torch
+from interpreted import assert_near, data, packed, weight_of
+from torch.nn.functional import conv2d
+
+from nmbench.sparsity import NMPattern
+
+pytest.importorskip("triton")
+
+
+def compare(pattern: str, weight: tuple[int, ...], x: tuple[int, ...], dtype=torch.float32, **options) -> torch.Tensor:
+    p = NMPattern.parse(pattern)
+    w, image = weight_of(weight, p, dtype), data(x, dtype)
+    bias = torch.randn(weight[0]).to(dtype)
+    kernel = (weight[0], *weight[2:])
+    got = interpreted.run(interpreted.conv2d, image, *packed(w, p), bias, kernel, p, **options)
+    assert_near(got, conv2d(image.double(), w.double(), bias.double(), **options))
+    return got
+
+
+@pytest.mark.parametrize("pattern", ["2:4", "1:4", "1:16", "3:5", "4:8", "1:1"])
+def test_patterns_with_a_short_last_group(pattern: str) -> None:
+    compare(pattern, (5, 18, 3, 3), (2, 18, 5, 4), padding=(1, 1))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"stride": (2, 1)},
+        {"padding": (0, 2)},
+        {"dilation": (1, 2)},
+        {"stride": (2, 2), "padding": (1, 1), "dilation": (2, 1)},
+    ],
+)
+def test_stride_padding_dilation(options) -> None:
+    compare("2:4", (4, 6, 2, 3), (1, 6, 6, 7), **options)
+
+
+def test_groups() -> None:
+    compare("2:4", (6, 5, 3, 3), (2, 15, 4, 4), padding=(1, 1), groups=3)
+
+
+@pytest.mark.parametrize("options", [{}, {"stride": (2, 2)}, {"padding": (1, 1)}])
+def test_one_by_one(options) -> None:
+    compare("2:4", (5, 10, 1, 1), (2, 10, 3, 4), **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_dtypes(dtype: torch.dtype) -> None:
+    compare("2:4", (4, 8, 3, 3), (1, 8, 4, 4), dtype=dtype)
+
+
+def test_operator() -> None:
+    p = NMPattern(2, 4)
+    weight, x = weight_of((4, 6, 2, 3), p, torch.float32), data((1, 6, 6, 7), torch.float32)
+    args = (None, [4, 2, 3], 2, 4, [2, 1], [1, 0], [1, 2], 1)
+    got = interpreted.run(interpreted.op_conv2d, x, *packed(weight, p), *args)
+    assert_near(got, conv2d(x.double(), weight.double(), None, (2, 1), (1, 0), (1, 2)))

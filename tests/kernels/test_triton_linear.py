@@ -1,0 +1,92 @@
+"""The Triton kernels' linear layers, under the interpreter, against decompressed float64."""
+
+from __future__ import annotations
+
+import interpreted
+import pytest
+import torch
+from interpreted import assert_near, data, packed, weight_of
+from torch.nn.functional import linear
+
+from nmbench.kernels.backend import Problem
+from nmbench.kernels.nm_triton.backend import Triton
+from nmbench.sparsity import NMPattern
+
+pytest.importorskip("triton")
+
+PATTERNS = ["2:4", "1:4", "1:16", "4:8", "3:5", "1:1", "2:2", "1:2", "7:11", "5:64", "6:33"]
+DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.int8]
+
+
+@pytest.mark.parametrize("kernel", [interpreted.matmul, interpreted.split_k])
+@pytest.mark.parametrize("text", PATTERNS)
+def test_any_pattern_with_remainders_in_rows_outputs_and_depth(text: str, kernel) -> None:
+    pattern = NMPattern.parse(text)
+    weight, x, bias = weight_of((19, 83), pattern, torch.float32), data((5, 83), torch.float32), torch.randn(19)
+    got = interpreted.run(kernel, x, *packed(weight, pattern), bias, 19, pattern)
+    assert_near(got, linear(x.double(), weight.double(), bias.double()))
+
+
+@pytest.mark.parametrize("kernel", [interpreted.matmul, interpreted.split_k])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dtypes(dtype: torch.dtype, kernel) -> None:
+    pattern = NMPattern(2, 4)
+    weight, x = weight_of((17, 70), pattern, dtype), data((18, 70), dtype)
+    got = interpreted.run(kernel, x, *packed(weight, pattern), None, 17, pattern)
+    assert got.dtype == (torch.int32 if dtype == torch.int8 else dtype)
+    assert_near(got, linear(x.double(), weight.double()))
+
+
+@pytest.mark.parametrize("splits", [1, 2, 3, 7, 40])
+def test_split_k_into_more_parts_than_divide_the_groups(splits: int) -> None:
+    pattern = NMPattern(3, 5)
+    weight, x, bias = weight_of((9, 161), pattern, torch.float32), data((1, 161), torch.float32), torch.randn(9)
+    got = interpreted.run(interpreted.split_k, x, *packed(weight, pattern), bias, 9, pattern, splits)
+    assert_near(got, linear(x.double(), weight.double(), bias.double()))
+
+
+def test_input_with_strides_of_its_own() -> None:
+    pattern = NMPattern(2, 4)
+    weight, x = weight_of((8, 12), pattern, torch.float32), data((12, 6), torch.float32).t()
+    got = interpreted.run(interpreted.matmul, x, *packed(weight, pattern), None, 8, pattern)
+    assert_near(got, linear(x.double(), weight.double()))
+
+
+@pytest.mark.parametrize("rows", [0, 1, 33])
+def test_operator_keeps_leading_dimensions(rows: int) -> None:
+    pattern = NMPattern(2, 4)
+    weight, x = weight_of((8, 12), pattern, torch.float32), data((2, rows, 12), torch.float32)
+    got = interpreted.run(interpreted.op_linear, x, *packed(weight, pattern), None, 8, 2, 4)
+    assert_near(got, linear(x.double(), weight.double()))
+
+
+def test_operator_stays_in_one_graph_of_torch_compile() -> None:
+    pattern = NMPattern(2, 4)
+    weight, x = weight_of((8, 12), pattern, torch.float32), data((3, 12), torch.float32)
+    got = interpreted.run(interpreted.compiled_linear, x, *packed(weight, pattern), None, 8, 2, 4)
+    assert_near(got, linear(x.double(), weight.double()) + 1)
+
+
+def problem(**over) -> Problem:
+    fields = {"kind": "linear", "weight": (8, 12), "input": (1, 12), "rows": 1, "pattern": NMPattern(2, 4)}
+    fields |= {"dtype": torch.float16, "device": "cuda", "capability": (9, 0)}
+    return Problem(**{**fields, **over})
+
+
+def test_takes_what_it_can() -> None:
+    assert Triton().refusal(problem()) is None
+
+
+@pytest.mark.parametrize(
+    ("over", "words"),
+    [
+        ({"device": "cpu"}, "needs a GPU"),
+        ({"capability": (7, 5)}, "8.0"),
+        ({"dtype": torch.float64}, "float64"),
+        ({"pattern": NMPattern(2, 4, "kernel")}, "axis"),
+        ({"kind": "conv2d", "weight": (8, 1, 3, 3), "groups": 8}, "depthwise"),
+    ],
+)
+def test_refuses_in_words(over, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    assert words in str(Triton().refusal(problem(**over)))
