@@ -10,7 +10,7 @@ import sys
 import typer
 
 from nmbench import __version__
-from nmbench.cli import check, doctor, listing, new, plan, prepare, report, run, status
+from nmbench.cli import check, compare, doctor, listing, new, plan, prepare, report, run, status
 from nmbench.errors import UsageError
 
 __all__ = ["app", "main"]
@@ -29,6 +29,7 @@ app.command("prepare")(prepare.prepare)
 app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("report")(report.report)
+app.command("compare")(compare.compare)
 app.command("check")(check.check)
 app.command("new-task")(new.new_task)
 app.command("new-method")(new.new_method)

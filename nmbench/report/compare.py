@@ -4,7 +4,8 @@
     Row        one (setting, pattern, method, hyper) over its seeds
     compare    frame -> rows
 
-A pair is two `ok` cells of the same setting and seed whose data fingerprints agree.
+A pair is two `ok` cells of the same setting and seed whose data fingerprints agree. Where attempts of one cell, or the
+seeds of one row, saw different data, the row's notes say so.
 """
 
 from __future__ import annotations
@@ -79,13 +80,22 @@ class Row:
 def compare(attempts: pd.DataFrame) -> list[Row]:
     """The rows of all settings: by setting, then the dense twin first, then by falling density and method."""
     settings: dict[Setting, list[Cell]] = {}
+    moved = _moved(attempts)
     for cell in _plain(newest(attempts)):
+        cell["_moved"] = cell["cell_id"] in moved
         key = Setting(*(cell[name] for name in ("task", "model", "scale", "train", "init")))
         settings.setdefault(key, []).append(cell)
     return [row for setting in sorted(settings) for row in _rows(setting, settings[setting])]
 
 
-def _plain(attempts: pd.DataFrame) -> list[Cell]:
+def _moved(attempts: pd.DataFrame) -> set[str]:
+    """Ids of the cells whose `ok` attempts do not all have one data fingerprint."""
+    good = attempts[attempts["status"].eq("ok") & attempts["data_fingerprint"].notna()]
+    kinds = good.drop_duplicates(["cell_id", "data_fingerprint"])
+    return set(kinds.loc[kinds.duplicated("cell_id"), "cell_id"])
+
+
+def _plain(attempts: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as dictionaries of Python values; absent ones are None. `_index` is the position in the records."""
     objects = attempts.astype(object).where(attempts.notna(), None)
     cells = [{str(key): value for key, value in row.items()} for row in objects.to_dict("records")]
@@ -105,9 +115,11 @@ def _row(
     setting: Setting, key: tuple[str, str, str], metric: Metric, cells: list[Cell], twins: Mapping[Any, Cell]
 ) -> Row:
     # one cell a seed: a second one (an old id scheme, say) must not count as a further seed
-    good = list({cell["seed"]: cell for cell in cells if cell["status"] == "ok"}.values())
+    ended = [cell for cell in cells if cell["status"] == "ok"]
+    good = list({cell["seed"]: cell for cell in ended}.values())
     dense = key[0] == "dense"
     pairs, notes = ([], []) if dense else _pair(good, twins)
+    notes += _data_notes(ended, good, metric)
     comparison = None
     if good and not dense:
         comparison = paired(*_values(pairs, metric), metric.higher_is_better, metric.margin)
@@ -156,6 +168,26 @@ def _pair(cells: list[Cell], twins: Mapping[Any, Cell]) -> tuple[list[tuple[Cell
         "not paired, because its dense twin saw other data (the fingerprints differ)": other,
     }
     return pairs, [f"seed {', '.join(map(str, seeds))}: {why}" for why, seeds in reasons.items() if seeds]
+
+
+def _data_notes(ended: list[Cell], good: list[Cell], metric: Metric) -> list[str]:
+    """In words: cells that are not one measurement of one thing, and values that are none."""
+    seeds = {
+        "its attempts saw different data (the fingerprints differ); the newest one that ended well counts": [
+            cell["seed"] for cell in good if cell["_moved"]
+        ],
+        "two cells of one seed; the last one counts": [
+            cell["seed"] for cell in good if sum(one["seed"] == cell["seed"] for one in ended) > 1
+        ],
+        # of a sparse row, the pairs that are dropped for this are counted with its comparison
+        f"no finite {metric.name}": [
+            cell["seed"] for cell in good if cell["pattern"] == "dense" and not math.isfinite(_value(cell, metric))
+        ],
+    }
+    notes = [f"seed {', '.join(map(str, found))}: {why}" for why, found in seeds.items() if found]
+    if len({cell["data_fingerprint"] for cell in good}) > 1:
+        notes.append("its seeds saw different data (the fingerprints differ)")
+    return notes
 
 
 def _values(pairs: list[tuple[Cell, Cell]], metric: Metric) -> tuple[list[float], list[float]]:

@@ -69,26 +69,19 @@ def load(folder: str | Path) -> Loaded:
             folders.append(attempt)
         except UnreadableRecord as error:
             unreadable.append(Unreadable(f"{name}/record.json", str(error)))
-    return Loaded(records, _typed(rows), unreadable, unfinished, folders)
+    table = _typed(rows)
+    table.attrs = {"unreadable": [(one.path, one.reason) for one in unreadable], "unfinished": unfinished}
+    return Loaded(records, table, unreadable, unfinished, folders)
 
 
 def frame(folder: str | Path) -> pd.DataFrame:
     """One row for every readable record below `folder`, sorted by path. Absent values are NA (NaN in float columns).
 
-    Who:        matrix, task, model, scale, train (canonical JSON of the engine's settings), init ("" unless initial
-                weights were given), pattern ("dense" for the twin), method, hyper (canonical JSON), seed, cell_id,
-                attempt, path (of the attempt folder, relative to `folder`)
-    How it ended: status, error_kind, error_message, command (runs this cell again)
-    Quality:    primary_metric, primary_value, primary_unit, higher_is_better, margin (in that unit), and
-                metric.<name> for every metric that any record has
-    Sparsity:   density (non-zeros / weights over the sparse layers), sad_pattern, sad_total (mask flips over all steps
-                and layers), sad_per_weight
-    Cost:       macs_dense, macs_effective (one example), bytes_dense, bytes_compressed, parameters, nonzeros,
-                training_passes
-    Time:       train_s (seconds), step_ms_median (milliseconds), alone (no other cell ran meanwhile), resumed
-    Where:      python, torch, cpu, gpu, commit, dirty, data_fingerprint
+    The columns, their dtypes and meanings are in `nmbench.report.columns` (COLUMNS, ABOUT); the value of every metric
+    that any record has is in `metric.<name>` (float64).
 
-    Record files that cannot be read are left out here; `load` names them.
+    Record files that cannot be read are no rows: `frame.attrs["unreadable"]` is a list of (path, reason), and
+    `frame.attrs["unfinished"]` the number of attempts that left no record.
     """
     return load(folder).frame
 

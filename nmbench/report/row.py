@@ -1,6 +1,6 @@
 """One record becomes one flat row of the frame.
 
-COLUMNS      every fixed column with its pandas dtype
+COLUMNS      every fixed column with its pandas dtype (nmbench.report.columns)
 flatten      record -> row; raises UnreadableRecord if a value is not of the kind that the schema promises
 canonical    JSON text in canonical form: equal settings give equal text
 """
@@ -10,57 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 from nmbench.record import Record, UnreadableRecord
+from nmbench.report.columns import COLUMNS
 from nmbench.report.fields import canonical, check_lists, flag, flat_environment, integer, number, section, text
 
 __all__ = ["COLUMNS", "flatten"]
-
-#: fixed columns of the frame in their order; `metric.<name>` columns (float64) follow them
-COLUMNS = {
-    "matrix": "string",
-    "task": "string",
-    "model": "string",
-    "scale": "string",
-    "train": "string",
-    "init": "string",
-    "pattern": "string",
-    "method": "string",
-    "hyper": "string",
-    "seed": "Int64",
-    "cell_id": "string",
-    "attempt": "Int64",
-    "status": "string",
-    "density": "float64",
-    "primary_metric": "string",
-    "primary_value": "float64",
-    "primary_unit": "string",
-    "higher_is_better": "boolean",
-    "margin": "float64",
-    "sad_pattern": "string",
-    "sad_total": "Int64",
-    "sad_per_weight": "float64",
-    "macs_dense": "Int64",
-    "macs_effective": "Int64",
-    "bytes_dense": "Int64",
-    "bytes_compressed": "Int64",
-    "parameters": "Int64",
-    "nonzeros": "Int64",
-    "training_passes": "float64",
-    "train_s": "float64",
-    "step_ms_median": "float64",
-    "alone": "boolean",
-    "resumed": "boolean",
-    "error_kind": "string",
-    "error_message": "string",
-    "command": "string",
-    "python": "string",
-    "torch": "string",
-    "cpu": "string",
-    "gpu": "string",
-    "commit": "string",
-    "dirty": "boolean",
-    "data_fingerprint": "string",
-    "path": "string",
-}
 
 
 def flatten(record: Record, path: str) -> dict[str, Any]:
@@ -116,13 +69,18 @@ def _numbers(record: Record) -> dict[str, Any]:
         "sad_total": total,
         "sad_per_weight": total / weights if total is not None and weights else None,
         "training_passes": number(cost, "training_passes"),
+        "sad_uncounted": integer(sad, "uncounted"),
+        "steps": integer(timings, "steps"),
         "train_s": number(timings, "train_s"),
+        "train_total_s": number(timings, "train_total_s"),
         "step_ms_median": number(timings, "step_ms_median"),
         "alone": flag(timings, "alone"),
         "resumed": flag(timings, "resumed"),
     }
     for key in ("macs_dense", "macs_effective", "bytes_dense", "bytes_compressed", "parameters", "nonzeros"):
         row[key] = integer(cost, key)
+    for key in ("peak_rss_bytes", "peak_gpu_bytes"):
+        row[key] = integer(section(record, "memory"), key)
     return row
 
 
@@ -131,5 +89,6 @@ def _surroundings(record: Record) -> dict[str, Any]:
     row: dict[str, Any] = {key: text(environment, key) for key in ("python", "torch", "cpu", "gpu", "commit")}
     row["dirty"] = flag(environment, "dirty")
     row["data_fingerprint"] = text(section(record, "data"), "fingerprint")
+    row["reused"] = text(section(record, "reused"), "cell_id")
     row["error_kind"], row["error_message"] = text(error, "kind"), text(error, "message")
     return row

@@ -1,7 +1,9 @@
 """The comparison of a sparse model with its dense twin, over seeds.
 
-    paired       paired differences, their 95 % interval, and the verdict read off it
-    Comparison   what `paired` returns
+    paired           paired differences, their 95 % interval, and the verdict read off it
+    Comparison       what `paired` returns
+    p_floor          the smallest p-value that an exact test of so many seeds can reach
+    smallest_seen    the difference that so many seeds would have shown
 
 The interval and the verdict speak about the spread between seeds, and about nothing else: not about another data set,
 another schedule or better-tuned hyper-parameters, nor about one given model. They are not corrected for the number of
@@ -13,13 +15,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
-__all__ = ["CONFIDENCE", "Comparison", "paired"]
+__all__ = ["CONFIDENCE", "POWER", "Comparison", "p_floor", "paired", "smallest_seen"]
 
 CONFIDENCE = 0.95
+#: how often `smallest_seen` is to be found
+POWER = 0.8
+
+Array = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,8 @@ class Comparison:
             "no dense twin" say why nothing can be read. "undecided (no spread)": all differences are the same and
             not zero, as coarse metrics give; the interval has no width then, which is no evidence.
         dropped: pairs left out because a value was missing or not finite.
+        p_value: two-sided p-value of the paired t test; None for n < 2 and where the differences have no spread.
+        smallest_seen: the true difference that this n and sd would have shown, see there; None as for `p_value`.
     """
 
     n: int
@@ -43,6 +52,43 @@ class Comparison:
     interval: tuple[float, float] | None
     verdict: str
     dropped: int = 0
+    p_value: float | None = None
+    smallest_seen: float | None = None
+
+    @property
+    def p_floor(self) -> float:
+        """The smallest p-value that an exact test of `n` pairs can reach, see `p_floor`."""
+        return p_floor(self.n)
+
+
+def p_floor(n: int) -> float:
+    """2 / 2^n, at most 1: what a two-sided exact test of n pairs gives where all n differences have one sign.
+
+    That holds for the sign-flip (permutation) test and for Wilcoxon's signed-rank test. With 5 seeds it is 0.0625:
+    no exact test reaches 0.05 then, whatever the data; with 6 it is 0.031, which no correction over a table survives.
+    """
+    return min(1.0, 2.0 / 2.0**n)
+
+
+def smallest_seen(sd: float, n: int) -> float:
+    """The true mean difference, in the unit of `sd`, that a paired t test at 5 % (two-sided) finds with power `POWER`.
+
+    The same as: the difference whose 95 % interval would lie on one side of 0 in four of five repetitions. From the
+    noncentral t distribution; `sd` is the standard deviation of the differences, taken as the true one, which for few
+    seeds is itself uncertain (of three seeds, its 95 % interval goes from half of it to six times).
+    Raises ValueError for n < 2.
+    """
+    if n < 2:
+        raise ValueError(f"{n} pairs have no spread")
+    return _noncentrality(n) * sd / math.sqrt(n)
+
+
+@cache
+def _noncentrality(n: int) -> float:
+    """The noncentrality at which the t test of n pairs rejects with probability `POWER`."""
+    critical = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
+    # the chance to reject on the other side is below 1e-4 here
+    return float(special.nctdtrinc(n - 1, 1 - POWER, critical))
 
 
 def paired(
@@ -79,11 +125,14 @@ def paired(
     noise = 1e-12 * max(max(abs(s), abs(d)) for s, d in pairs)
     if sd <= noise and abs(mean) > noise:
         return Comparison(n, mean, sd, (mean, mean), "undecided (no spread)", dropped)
-    interval = (0.0, 0.0) if sd <= noise else _t_interval(differences)
-    return Comparison(n, mean, sd, interval, _verdict(interval, higher_is_better, margin), dropped)
+    if sd <= noise:
+        return Comparison(n, mean, sd, (0.0, 0.0), _verdict((0.0, 0.0), higher_is_better, margin), dropped)
+    interval, p_value = _t_interval(differences), float(stats.ttest_1samp(differences, 0.0).pvalue)
+    verdict = _verdict(interval, higher_is_better, margin)
+    return Comparison(n, mean, sd, interval, verdict, dropped, p_value, smallest_seen(sd, n))
 
 
-def _t_interval(differences: np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[float, float]:
+def _t_interval(differences: Array) -> tuple[float, float]:
     """Student's t interval of the mean."""
     scale = stats.sem(differences)
     low, high = stats.t.interval(CONFIDENCE, len(differences) - 1, loc=differences.mean(), scale=scale)

@@ -1,0 +1,85 @@
+"""Claims about quality: C4 and C7 (2:4 against dense and STE), C5 (larger M), C6 (against ASP).
+
+two_four, larger_m, one_pass    the judges
+quality                         one comparison of two rows' primary metric as a verdict
+metric_of                       a row's primary metric as a value of a record
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from nmbench.record import Record
+from nmbench.report.claims.pick import base, partner, sr_ste
+from nmbench.report.claims.verdict import Verdict, outcome, scope
+from nmbench.report.compare import Row
+from nmbench.report.evidence import Matched, against, decimals, matched, with_words
+from nmbench.report.frame import Loaded
+
+__all__ = ["larger_m", "metric_of", "one_pass", "quality", "two_four"]
+
+#: the task of C4; C7 is about all others
+_FIRST = "classification"
+#: larger M -> smaller M of the same density
+_LARGER = {"4:8": "2:4", "2:8": "1:4"}
+
+
+def two_four(loaded: Loaded, rows: Sequence[Row]) -> list[Verdict]:
+    """C4 in classification and C7 in every other task: SR-STE at 2:4 against the dense twin, and against STE."""
+    found = []
+    for row in (row for row in sr_ste(rows) if base(row.pattern) == "2:4"):
+        claim = "C4" if row.setting.task == _FIRST else "C7"
+        dense, ste = partner(rows, row, "dense", pattern="dense"), partner(rows, row, "ste")
+        if dense is not None:
+            text = "At 2:4, SR-STE is not worse than dense."
+            found.append(quality(claim, text, row, matched(row, dense, loaded), "better", "not worse"))
+        if ste is not None:
+            found.append(quality(claim, "At 2:4, SR-STE is better than STE.", row, matched(row, ste, loaded), "better"))
+    return found
+
+
+def larger_m(loaded: Loaded, rows: Sequence[Row]) -> list[Verdict]:
+    """C5, for every method and its settings that both patterns have."""
+    found = []
+    for row in (row for row in rows if row.seeds and base(row.pattern) in _LARGER):
+        larger = base(row.pattern)
+        smaller = _LARGER[larger]
+        other = partner(rows, row, row.method, smaller + row.pattern.removeprefix(larger), row.hyper)
+        if other is not None:
+            text = f"{larger} is better than {smaller}."
+            found.append(quality("C5", text, row, matched(row, other, loaded), "better"))
+    return found
+
+
+def one_pass(loaded: Loaded, rows: Sequence[Row]) -> list[Verdict]:
+    """C6, for every pattern that both methods have."""
+    found = []
+    for row in sr_ste(rows):
+        asp = partner(rows, row, "asp")
+        if asp is not None:
+            text = "SR-STE is not worse than ASP."
+            found.append(quality("C6", text, row, matched(row, asp, loaded), "better", "not worse"))
+    return found
+
+
+def quality(claim: str, text: str, row: Row, pairs: Matched, *good: str) -> Verdict:
+    """`row`'s primary metric in `pairs`. The task's margin counts only where "not worse" is among `good`."""
+    metric = row.metric
+    margin = metric.margin if "not worse" in good else 0.0
+    compared = against(pairs, metric_of(row), metric.higher_is_better, margin)
+    figures = f"{metric.name} {with_words(compared, metric.unit, decimals(metric))}" + (
+        f", margin {margin:g}" if margin else ""
+    )
+    if pairs.other_data:
+        figures += f"; not paired, because the two saw other data: seed {', '.join(map(str, pairs.other_data))}"
+    return Verdict(claim, text, outcome(compared, *good), figures, scope(row), compared.n)
+
+
+def metric_of(row: Row) -> Callable[[Record], float | None]:
+    """The value of `row`'s primary metric in a record."""
+
+    def value(record: Record) -> float | None:
+        found: float | None = (record.get("metrics") or {}).get(row.metric.name)
+        return found
+
+    return value
