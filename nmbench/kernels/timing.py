@@ -1,0 +1,227 @@
+"""How long a call takes on a device: several candidates measured side by side, so that drift hits all alike.
+
+compare         candidates -> Timing, measured interleaved in rounds
+Timing          median and quartiles of one call
+copies          how many copies of a buffer exceed the cache; rotated makes them
+bandwidth       bytes a second, of a large copy and of a large read
+launch_floor    the time of a kernel that does next to nothing
+
+On a GPU the calls of one round are captured in a CUDA graph and replayed between two events, so no launch from Python
+is in the figure. What cannot be captured is timed with events around plain calls, launches included; `how` says so.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+__all__ = ["Bandwidth", "Timing", "bandwidth", "compare", "copies", "launch_floor", "rotated"]
+
+Call = Callable[[], object]
+T = TypeVar("T")
+
+#: one replay should take about this long, so that starting a graph is a small part of it
+_REPLAY_US = 500.0
+_MOST_CALLS = 256
+_LEAST_ROUNDS, _MOST_ROUNDS = 5, 500
+#: buffers together this many times the cache
+_CACHES = 3
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Microseconds of one call: `us` is the median over rounds, `low` and `high` are the quartiles.
+
+    calls: how many were timed. how: "cuda-graph", "cuda-events" (plain calls, launches included) or "wall".
+    """
+
+    us: float
+    low: float
+    high: float
+    calls: int
+    how: str
+
+
+@dataclass(frozen=True)
+class Bandwidth:
+    """Measured bytes a second: of a copy (bytes read and written both count) and of a read."""
+
+    copy: float
+    read: float
+
+    @property
+    def best(self) -> float:
+        """The higher of the two: the stricter one to be held against."""
+        return max(self.copy, self.read)
+
+
+def compare(
+    candidates: Mapping[str, Sequence[Call]], device: torch.device, *, budget_s: float = 0.3, graph: bool = True
+) -> dict[str, Timing]:
+    """Time every candidate. Each is the same work on rotated buffers, one closure a buffer set.
+
+    budget_s: seconds for all candidates together, warm-up and capture aside. graph: try CUDA graphs.
+    Raises ValueError without a closure, and whatever a closure raises when it is called plainly.
+    """
+    if empty := [name for name, calls in candidates.items() if not calls]:
+        raise ValueError(f"nothing to time for {', '.join(map(repr, empty))}")
+    if device.type != "cuda":
+        return _measure({name: _Wall(calls) for name, calls in candidates.items()}, budget_s)
+    with torch.cuda.device(device), torch.inference_mode():
+        return _measure({name: _on_gpu(calls, graph) for name, calls in candidates.items()}, budget_s)
+
+
+def copies(bytes_each: int, device: torch.device) -> int:
+    """How many buffers of `bytes_each` together exceed the L2 cache three times; 1 off a GPU, and 1 to 64 on one.
+
+    At most a quarter of the free memory is taken, and then fewer copies come back.
+    """
+    if device.type != "cuda":
+        return 1
+    cache = int(torch.cuda.get_device_properties(device).L2_cache_size)
+    wanted = min(64, max(1, math.ceil(_CACHES * cache / max(1, bytes_each))))
+    free = torch.cuda.mem_get_info(device)[0] // 4
+    return max(1, min(wanted, free // max(1, bytes_each)))
+
+
+def rotated(make: Callable[[], T], bytes_each: int, device: torch.device) -> list[T]:
+    """`copies(bytes_each, device)` results of `make`, each with memory of its own."""
+    return [make() for _ in range(copies(bytes_each, device))]
+
+
+def bandwidth(device: torch.device, size: int | None = None, budget_s: float = 0.3) -> Bandwidth:
+    """Measure it with buffers of `size` bytes (2**30 on a GPU, 2**27 elsewhere, less where memory is short)."""
+    if size is None:
+        size = min(2**30, torch.cuda.mem_get_info(device)[0] // 4) if device.type == "cuda" else 2**27
+    source = torch.ones(size // 4, dtype=torch.float32, device=device)
+    target = torch.empty_like(source)
+    calls: dict[str, list[Call]] = {"copy": [lambda: target.copy_(source)], "read": [source.sum]}
+    found = compare(calls, device, budget_s=budget_s)
+    seconds = {name: timing.us / 1e6 for name, timing in found.items()}
+    return Bandwidth(2 * source.nbytes / seconds["copy"], source.nbytes / seconds["read"])
+
+
+def launch_floor(device: torch.device, budget_s: float = 0.1) -> float:
+    """Microseconds of a kernel that writes one number: what no kernel of the same kind of launch gets below."""
+    one = torch.zeros(1, device=device)
+    return compare({"floor": [one.zero_]}, device, budget_s=budget_s)["floor"].us
+
+
+class _Wall:
+    """Calls on the CPU, timed by its clock."""
+
+    how = "wall"
+
+    def __init__(self, calls: Sequence[Call]) -> None:
+        self.calls = list(calls)
+        for call in self.calls:
+            call()
+
+    def run(self) -> Callable[[], float]:
+        """One pass over the calls; the seconds of it, when asked."""
+        start = time.perf_counter()
+        for call in self.calls:
+            call()
+        seconds = time.perf_counter() - start
+        return lambda: seconds
+
+
+class _Events:
+    """Calls on a GPU, between two events."""
+
+    how = "cuda-events"
+
+    def __init__(self, calls: Sequence[Call]) -> None:
+        self.calls = list(calls)
+
+    def run(self) -> Callable[[], float]:
+        """Queue one pass; the seconds of it, when asked (which waits for the GPU)."""
+        start = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        start.record()
+        self.queue()
+        end.record()
+
+        def seconds() -> float:
+            end.synchronize()
+            return float(start.elapsed_time(end)) / 1e3
+
+        return seconds
+
+    def queue(self) -> None:
+        """All calls, on the current stream."""
+        for call in self.calls:
+            call()
+
+
+class _Replay(_Events):
+    """The same calls as a CUDA graph."""
+
+    how = "cuda-graph"
+
+    def __init__(self, calls: Sequence[Call]) -> None:
+        super().__init__(calls)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+            super().queue()
+
+    def queue(self) -> None:
+        """The replay of all calls."""
+        self.graph.replay()
+
+
+def _on_gpu(calls: Sequence[Call], graph: bool) -> _Events:
+    """Warm up on a side stream, as a capture wants it, and capture as many calls as make a replay long enough."""
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(2):  # the first call may compile or tune
+            _Events(calls).queue()
+        each = 1e6 * _Events(calls).run()() / len(calls)
+    torch.cuda.current_stream().wait_stream(side)
+    torch.cuda.synchronize()
+    passes = max(1, min(math.ceil(_REPLAY_US / max(each, 1e-3) / len(calls)), _MOST_CALLS // len(calls)))
+    many = list(calls) * passes
+    if graph:
+        generator = torch.cuda.default_generators[torch.cuda.current_device()]
+        state = generator.get_state()
+        try:
+            return _Replay(many)
+        except Exception:  # whatever a library raises that cannot be captured: plain calls tell the time as well
+            torch.cuda.synchronize()
+            # a capture that failed leaves the generator waiting for its end, and torch.randn would fail from then on
+            fresh = torch.Generator(generator.device)
+            fresh.set_state(state)
+            generator.graphsafe_set_state(fresh.graphsafe_get_state())
+    return _Events(many)
+
+
+def _measure(timed: Mapping[str, _Wall | _Events], budget_s: float) -> dict[str, Timing]:
+    """Rounds over all candidates, each round beginning with another one."""
+    names = list(timed)
+    if not names:
+        return {}
+    first = sum(timed[name].run()() for name in names)
+    rounds = max(_LEAST_ROUNDS, min(_MOST_ROUNDS, int(budget_s / max(first, 1e-9))))
+    for _ in range(min(rounds, 1 + int(0.1 * budget_s / max(first, 1e-9)))):  # clocks rise before the first figure
+        for name in names:
+            timed[name].run()()
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(rounds):
+        begin = turn % len(names)
+        pending = [(name, timed[name].run()) for name in names[begin:] + names[:begin]]
+        for name, wait in pending:
+            seconds[name].append(wait())
+    return {name: _timing(seconds[name], len(timed[name].calls), timed[name].how) for name in names}
+
+
+def _timing(seconds: Sequence[float], calls: int, how: str) -> Timing:
+    each = [1e6 * value / calls for value in seconds]
+    low, middle, high = statistics.quantiles(each, n=4, method="inclusive")
+    return Timing(middle, low, high, calls * len(each), how)
