@@ -3,6 +3,7 @@
     section, text, number, integer, flag    one value; None where it is absent or null
     check_lists                             the nested lists that tables and figures go through
     flat_environment                        versions and hardware, one level deep
+    speed_rows                              the timed batches of a record
     canonical                               JSON text in canonical form: equal settings give equal text
 
 All raise UnreadableRecord with the key and what is wrong.
@@ -16,7 +17,7 @@ from typing import Any
 
 from nmbench.record import Record, UnreadableRecord
 
-__all__ = ["canonical", "check_lists", "flag", "flat_environment", "integer", "number", "section", "text"]
+__all__ = ["canonical", "check_lists", "flag", "flat_environment", "integer", "number", "section", "speed_rows", "text"]
 
 #: section -> lists of numbers that stand side by side in it
 _SERIES = {"sad": ("step", "flips"), "curve": ("phase", "step", "loss", "lr")}
@@ -77,6 +78,17 @@ def flat_environment(record: Record) -> dict[str, Any]:
     versions = section(environment, "versions")
     environment.pop("versions", None)
     return {**versions, **environment}
+
+
+def speed_rows(record: Record) -> list[dict[str, Any]]:
+    """`speed.rows`: one object a timed batch, with a batch of its own; [] where no speed was measured."""
+    rows = section(record, "speed").get("rows") or []
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and integer(row, "batch") for row in rows):
+        raise UnreadableRecord("speed.rows is not a list of objects with a batch")
+    for row in rows:
+        for key in ("dense_ms", "converted_ms", "dense_per_s", "converted_per_s", "ratio"):
+            number(row, key)
+    return rows
 
 
 def check_lists(record: Record) -> None:

@@ -11,7 +11,17 @@ from typing import Any
 
 from nmbench.record import Record, UnreadableRecord
 from nmbench.report.columns import COLUMNS
-from nmbench.report.fields import canonical, check_lists, flag, flat_environment, integer, number, section, text
+from nmbench.report.fields import (
+    canonical,
+    check_lists,
+    flag,
+    flat_environment,
+    integer,
+    number,
+    section,
+    speed_rows,
+    text,
+)
 
 __all__ = ["COLUMNS", "flatten"]
 
@@ -81,7 +91,17 @@ def _numbers(record: Record) -> dict[str, Any]:
         row[key] = integer(cost, key)
     for key in ("peak_rss_bytes", "peak_gpu_bytes"):
         row[key] = integer(section(record, "memory"), key)
-    return row
+    return row | _speed(record)
+
+
+def _speed(record: Record) -> dict[str, Any]:
+    """The row of the largest batch that was timed."""
+    rows = speed_rows(record)
+    if not rows:
+        return {}
+    largest = max(rows, key=lambda row: integer(row, "batch") or 0)
+    found: dict[str, Any] = {"speed_batch": integer(largest, "batch"), "speed_ratio": number(largest, "ratio")}
+    return found | {f"speed_{key}": number(largest, key) for key in ("dense_ms", "converted_ms")}
 
 
 def _surroundings(record: Record) -> dict[str, Any]:

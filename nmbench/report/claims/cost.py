@@ -1,7 +1,7 @@
 """Claims about time: C8 (inference) and C9 (training).
 
-faster         C8, from a record's `speed` section: {dense_ms, converted_ms}, medians of one whole forward pass of the
-               dense twin and of the converted model, measured in one run
+faster         C8, from the rows of a record's `speed` section: medians of one whole forward pass with dense and with
+               converted layers, measured in one run; each batch size, device and dtype is judged by itself
 negligible     C9, from training times of cells that had the machine to themselves
 NEGLIGIBLE     the extra training time that is called negligible
 """
@@ -9,13 +9,14 @@ NEGLIGIBLE     the extra training time that is called negligible
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from nmbench.record import Record
 from nmbench.report.claims.pick import base, partner, sr_ste
 from nmbench.report.claims.verdict import Verdict, outcome, scope
 from nmbench.report.compare import Row
 from nmbench.report.evidence import against, matched
+from nmbench.report.fields import speed_rows
 from nmbench.report.frame import Loaded
 from nmbench.report.statistics import Comparison, paired
 
@@ -29,12 +30,15 @@ def faster(loaded: Loaded, rows: Sequence[Row]) -> list[Verdict]:
     """C8: is the converted model's forward pass shorter, at 2:4, whatever the method that gave the weights?"""
     found = []
     for row in (row for row in rows if base(row.pattern) == "2:4"):
-        ratios = [value for place in row.records if (value := _speed_up(loaded.records[place])) is not None]
-        if ratios:
+        measured: dict[tuple[int, str, str], list[float]] = {}
+        for place in row.records:
+            for key, ratio in _speed_ups(loaded.records[place]):
+                measured.setdefault(key, []).append(ratio)
+        for (batch, device, dtype), ratios in sorted(measured.items()):
             compared = paired([math.log(ratio) for ratio in ratios], [0.0] * len(ratios))
-            figures = f"dense over converted time {_factor(compared)}"
-            found.append(Verdict("C8", "2:4 is faster than dense.", outcome(compared, "better"), figures, scope(row),
-                                 compared.n))  # fmt: skip
+            figures = f"dense over converted time {_factor(compared)}, {dtype} on {device}"
+            text = f"2:4 is faster than dense at batch {batch}."
+            found.append(Verdict("C8", text, outcome(compared, "better"), figures, scope(row), compared.n))
     return found
 
 
@@ -71,11 +75,13 @@ def _log_time(record: Record) -> float:
     return math.log(record["timings"]["train_s"])
 
 
-def _speed_up(record: Record) -> float | None:
-    speed = record.get("speed")
-    if not isinstance(speed, dict) or not speed.get("dense_ms") or not speed.get("converted_ms"):
-        return None
-    return float(speed["dense_ms"]) / float(speed["converted_ms"])
+def _speed_ups(record: Record) -> Iterator[tuple[tuple[int, str, str], float]]:
+    """((batch, device, dtype), dense over converted time) of each batch at which both were timed."""
+    speed = record.get("speed") or {}
+    for row in speed_rows(record):
+        if row.get("dense_ms") and row.get("converted_ms"):
+            key = (int(row["batch"]), str(speed.get("device")), str(speed.get("dtype")))
+            yield key, float(row["dense_ms"]) / float(row["converted_ms"])
 
 
 def _factor(compared: Comparison) -> str:

@@ -1,0 +1,83 @@
+"""What the report reads out of a record's `speed` section: columns of the frame, and claim C8."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nmbench.report.claims.cost import faster
+from nmbench.report.compare import compare
+from nmbench.report.frame import load
+
+
+def speed(*rows: tuple[int, float, float | None], device: str = "Example GPU", **more: Any) -> dict[str, Any]:
+    """A speed section: (batch, dense ms, converted ms) a row."""
+    made = [
+        {
+            "batch": batch,
+            "dense_ms": dense,
+            "converted_ms": converted,
+            "dense_per_s": 1e3 * batch / dense,
+            "converted_per_s": None if converted is None else 1e3 * batch / converted,
+            "ratio": None if converted is None else dense / converted,
+        }
+        for batch, dense, converted in rows
+    ]
+    return {"device": device, "dtype": "bfloat16", "how": "cuda-graph", "rows": made, "layers": [], "notes": []} | more
+
+
+def verdicts(results: Any) -> list[Any]:
+    loaded = load(results.folder)
+    return faster(loaded, compare(loaded.frame))
+
+
+def test_the_frame_has_the_largest_batch(results: Any) -> None:
+    results.twin()
+    results.add(speed=speed((64, 8.0, 5.0), (1, 2.0, 4.0)))
+    frame = load(results.folder).frame.set_index("pattern")
+    assert frame.loc["2:4", ["speed_batch", "speed_dense_ms", "speed_converted_ms", "speed_ratio"]].tolist() == [
+        *(64, 8.0, 5.0, 1.6)
+    ]
+    assert frame.loc["dense", ["speed_batch", "speed_ratio"]].isna().all()
+
+
+def test_dense_only_is_no_ratio(results: Any) -> None:
+    results.add(speed=speed((1, 2.0, None), device="Example CPU"))
+    (row,) = load(results.folder).frame.to_dict("records")
+    assert row["speed_dense_ms"] == 2.0
+    assert row["speed_ratio"] != row["speed_ratio"]
+    assert verdicts(results) == []
+
+
+@pytest.mark.parametrize(
+    "broken", [{"rows": 3}, {"rows": [{"dense_ms": 1.0}]}, {"rows": [{"batch": 1, "ratio": "fast"}]}]
+)
+def test_a_broken_section_is_told(results: Any, broken: dict[str, Any]) -> None:
+    results.add(speed=speed() | broken)
+    loaded = load(results.folder)
+    assert [one.path for one in loaded.unreadable], "the page says that this record could not be read"
+
+
+def test_each_batch_is_judged_by_itself(results: Any) -> None:
+    # slower at batch 1, faster at 64: an average over both would say neither
+    for seed, by in enumerate((1.0, 1.01, 0.99)):
+        results.twin(seed)
+        results.add(seed=seed, speed=speed((1, 2.0, 3.0 * by), (64, 9.0, 6.0 * by)))
+    one, large = verdicts(results)
+    assert (one.text, one.outcome) == ("2:4 is faster than dense at batch 1.", "fail")
+    assert (large.text, large.outcome) == ("2:4 is faster than dense at batch 64.", "pass")
+    assert large.figures.startswith("dense over converted time 1.5")
+    assert "bfloat16 on Example GPU" in large.figures
+
+
+def test_two_devices_are_not_mixed(results: Any) -> None:
+    for seed in range(3):
+        results.add(seed=seed, speed=speed((1, 3.0, 2.0), device="one" if seed else "another"))
+    assert sorted((found.outcome, found.seeds) for found in verdicts(results)) == [("undecided", 1), ("undecided", 2)]
+
+
+def test_other_patterns_are_not_what_c8_is_about(results: Any) -> None:
+    for seed in range(3):
+        results.add("1:4", seed=seed, speed=speed((1, 3.0, 2.0)))
+    assert verdicts(results) == []
