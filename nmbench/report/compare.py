@@ -20,6 +20,7 @@ import pandas as pd
 
 from nmbench.report.frame import newest
 from nmbench.report.statistics import Comparison, paired
+from nmbench.report.words import label
 from nmbench.task import Metric
 
 __all__ = ["Row", "Setting", "compare", "density_of"]
@@ -36,6 +37,12 @@ class Setting:
     scale: str
     train: str
     init: str
+
+    def __str__(self) -> str:
+        """For instance "classification/resnet20 study (epochs=3)", as plain text."""
+        own = label("", self.train).strip(" ()")
+        init = f", initial weights {self.init}" if self.init else ""
+        return f"{self.task}/{self.model} {self.scale}" + (f" ({own})" if own else "") + init
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +82,11 @@ class Row:
         if not self.seeds:
             return "failed"
         return "reference" if self.comparison is None else self.comparison.verdict
+
+    @property
+    def order(self) -> tuple[bool, float, str, str, str]:
+        """Sorts rows of any setting: the dense twin first, then by falling density, pattern and method."""
+        return _order((self.pattern, self.method, self.hyper))
 
 
 def compare(attempts: pd.DataFrame) -> list[Row]:

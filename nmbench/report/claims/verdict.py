@@ -67,7 +67,4 @@ def outcome(found: Comparison, *good: str) -> Outcome:
 
 def scope(row: Row) -> str:
     """Where a verdict holds: task, model, scale, pattern and method with its settings."""
-    setting = row.setting
-    own = label("", setting.train).strip(" ()")
-    where = f"{setting.task}/{setting.model} {setting.scale}" + (f" ({own})" if own else "")
-    return f"{where}, {row.pattern} {label(row.method, row.hyper)}"
+    return f"{row.setting}, {row.pattern} {label(row.method, row.hyper)}"

@@ -1,0 +1,129 @@
+"""What the seeds of a row can show, and, apart from it, what the evaluation examples say.
+
+precision_table    p-value, its floor, and the smallest difference that would have been seen
+examples_table     the difference over evaluation examples, which is not that over seeds
+p_text             a p-value for people
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from nmbench.report.compare import Row, Setting
+from nmbench.report.evidence import decimals
+from nmbench.report.examples import Difference, over_examples
+from nmbench.report.frame import Loaded
+from nmbench.report.table import Cell, Column, Table
+from nmbench.report.titles import titles
+from nmbench.report.words import NBSP, label, number, plural, signed, text
+
+__all__ = ["examples_table", "p_text", "precision_table"]
+
+_PRECISION = (
+    "SD is the standard deviation of the paired differences. p is that of the paired t test; floor is the smallest "
+    "p-value that an exact test (sign flips, Wilcoxon) of so many pairs can reach, whatever the data. Seen from: the "
+    "true difference that so many seeds with this spread would have shown in four of five repetitions; nothing is "
+    "known about a smaller one."
+)
+_EXAMPLES = (
+    "Sparse - dense, averaged over the seeds first, with the 95 % interval of a paired bootstrap over evaluation "
+    "examples: would other examples of the same kind say the same of these very models? It says nothing about other "
+    "seeds, whose interval is another one; the two are not added up. Examples are taken as independent of each other."
+)
+
+
+def precision_table(rows: Sequence[Row]) -> Table | None:
+    """One row a comparison with the dense twin; None where there is no pair at all."""
+    shown = [row for row in rows if row.comparison is not None and row.comparison.n]
+    if not shown:
+        return None
+    names = titles(list(dict.fromkeys(row.setting for row in shown)))
+    columns = (
+        *_setting_column(names),
+        Column("pattern", "Pattern"),
+        Column("method", "Method"),
+        Column("seeds", "Seeds", "r"),
+        Column("sd", "SD", "r"),
+        Column("p_value", "p", "r"),
+        Column("p_floor", "p floor", "r"),
+        Column("smallest_seen", "Seen from", "r"),
+        Column("margin", "Margin", "r"),
+    )
+    body = tuple((*_setting_cell(names, row), *_precise(row)) for row in shown)
+    return Table("precision", "What the seeds can show", columns, body, (_PRECISION,))
+
+
+def _precise(row: Row) -> tuple[Cell, ...]:
+    found, metric = row.comparison, row.metric
+    assert found is not None
+    digits, unit = decimals(metric), f"{NBSP}{metric.unit}" if metric.unit else ""
+
+    def measured(value: float | None) -> Cell:
+        return Cell("-" if value is None else f"{number(value, digits)}{unit}", value)
+
+    return (
+        Cell(row.pattern),
+        Cell(label(row.method, row.hyper)),
+        Cell(str(found.n), found.n),
+        measured(found.sd),
+        Cell("-" if found.p_value is None else p_text(found.p_value), found.p_value),
+        Cell(p_text(found.p_floor), found.p_floor),
+        measured(found.smallest_seen),
+        Cell(f"{metric.margin:g}{unit}", metric.margin),
+    )
+
+
+def p_text(value: float) -> str:
+    """Two digits, as 0.031; "< 0.001" below."""
+    return f"<{NBSP}0.001" if value < 0.001 else f"{value:.2g}"
+
+
+def examples_table(rows: Sequence[Row], loaded: Loaded) -> Table | None:
+    """One row a value that a sparse row and its dense twin stored for every example; None where none did."""
+    twins = {row.setting: row for row in rows if row.pattern == "dense"}
+    found = [
+        (row, difference)
+        for row in rows
+        if row.pattern != "dense" and row.setting in twins
+        for difference in over_examples(row, twins[row.setting], loaded)
+    ]
+    if not found:
+        return None
+    names = titles(list(dict.fromkeys(row.setting for row, _ in found)))
+    columns = (
+        *_setting_column(names),
+        Column("pattern", "Pattern"),
+        Column("method", "Method"),
+        Column("value", "Value"),
+        Column("examples", "Examples", "r"),
+        Column("seeds", "Seeds", "r"),
+        Column("difference", "Difference [95 % over examples]", "r"),
+    )
+    body = tuple((*_setting_cell(names, row), *_over(row, difference)) for row, difference in found)
+    notes = [_EXAMPLES] + [
+        f"{text(f'{row.pattern} {label(row.method, row.hyper)}: {one.name}')} is not finite for "
+        f"{plural(one.left_out, 'example')}."
+        for row, one in found
+        if one.left_out
+    ]
+    return Table("examples", "Over evaluation examples", columns, body, tuple(notes))
+
+
+def _over(row: Row, found: Difference) -> tuple[Cell, ...]:
+    ends = f"{NBSP}[{signed(found.interval[0], 4)},{NBSP}{signed(found.interval[1], 4)}]" if found.interval else ""
+    return (
+        Cell(row.pattern),
+        Cell(label(row.method, row.hyper)),
+        Cell(found.name),
+        Cell(str(found.examples), found.examples),
+        Cell(str(len(found.seeds)), len(found.seeds)),
+        Cell(f"{signed(found.mean, 4)}{ends}", found.mean),
+    )
+
+
+def _setting_column(names: Mapping[Setting, str]) -> tuple[Column, ...]:
+    return (Column("setting", "Setting"),) if len(names) > 1 else ()
+
+
+def _setting_cell(names: Mapping[Setting, str], row: Row) -> tuple[Cell, ...]:
+    return (Cell(names[row.setting]),) if len(names) > 1 else ()
