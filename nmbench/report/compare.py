@@ -84,6 +84,11 @@ class Row:
         return "reference" if self.comparison is None else self.comparison.verdict
 
     @property
+    def pairs(self) -> int:
+        """How many of its cells were compared with their dense twins."""
+        return 0 if self.comparison is None else self.comparison.n
+
+    @property
     def order(self) -> tuple[bool, float, str, str, str]:
         """Sorts rows of any setting: the dense twin first, then by falling density, pattern and method."""
         return _order((self.pattern, self.method, self.hyper))

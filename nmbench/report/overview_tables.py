@@ -91,7 +91,7 @@ def _difference(row: Row | None) -> Cell:
 def _mean_in_margins(settings: Sequence[Setting], of: Mapping[Setting, Row]) -> float | None:
     """None unless every setting has the row, with a margin and equally many pairs."""
     rows = [of[setting] for setting in settings if setting in of]
-    pairs = {row.comparison.n if row.comparison else 0 for row in rows}
+    pairs = {row.pairs for row in rows}
     if len(rows) < len(settings) or len(pairs) > 1 or 0 in pairs or not all(row.metric.margin > 0 for row in rows):
         return None
     return statistics.fmean(
@@ -117,10 +117,10 @@ def _coverage(
 
 def _gap(settings: Sequence[Setting], of: Mapping[Setting, Row], names: Mapping[Setting, str]) -> str:
     """In words, why there is no mean; "" where there is one."""
-    missing = [names[one] for one in settings if one not in of or not (of[one].comparison and of[one].comparison.n)]
+    missing = [names[one] for one in settings if one not in of or not of[one].pairs]
     if missing:
         return f"missing in {', '.join(missing)}"
-    seeds = {names[one]: of[one].comparison.n for one in settings if of[one].comparison}
+    seeds = {names[one]: of[one].pairs for one in settings}
     if len(set(seeds.values())) > 1:
         return f"unequal seeds ({', '.join(f'{name} {count}' for name, count in seeds.items())})"
     without = [names[one] for one in settings if not of[one].metric.margin > 0]

@@ -34,7 +34,7 @@ _EXAMPLES = (
 
 def precision_table(rows: Sequence[Row]) -> Table | None:
     """One row a comparison with the dense twin; None where there is no pair at all."""
-    shown = [row for row in rows if row.comparison is not None and row.comparison.n]
+    shown = [row for row in rows if row.pairs]
     if not shown:
         return None
     names = titles(list(dict.fromkeys(row.setting for row in shown)))
