@@ -2,6 +2,7 @@
 
 check_task      of a task
 check_method    of a method
+check_backend   of a backend of nmbench.kernels
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from nmbench.testing.battery import Battery, Check, Outcome, run
 from nmbench.testing.bench import Bench
 
 if TYPE_CHECKING:
+    from nmbench.kernels import Backend
     from nmbench.sparsity import Method
 
-__all__ = ["check_method", "check_task"]
+__all__ = ["check_backend", "check_method", "check_task"]
 
 
 def check_task(
@@ -55,3 +57,10 @@ def check_method(method: type[Method], told: Callable[[Outcome], None] = lambda 
     from nmbench.testing.method_checks import METHOD_CHECKS, MethodBench
 
     return run(getattr(method, "name", str(method)), METHOD_CHECKS, MethodBench(method), {}, told)
+
+
+def check_backend(backend: Backend, told: Callable[[Outcome], None] = lambda outcome: None) -> Battery:
+    """Make every check of `backend`, installed or not, on a GPU where there is one that it runs on, else on the CPU."""
+    from nmbench.testing.backend_checks import BACKEND_CHECKS, BackendBench
+
+    return run(getattr(backend, "name", str(backend)), BACKEND_CHECKS, BackendBench(backend), {}, told)

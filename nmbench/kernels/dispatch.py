@@ -1,0 +1,142 @@
+"""One product or convolution with an N:M weight, by whichever backend takes it.
+
+linear, conv2d   as torch.nn.functional, with the weight dense and baked, compressed, or packed
+pack             a weight packed once, for many calls
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from nmbench.kernels import registry
+from nmbench.kernels.backend import Backend, Problem
+from nmbench.kernels.infer import inferred
+from nmbench.kernels.nmtensor import NMTensor, decompress
+from nmbench.kernels.packed import PackedWeight
+from nmbench.kernels.problems import Pair, conv2d_problem, linear_problem
+from nmbench.sparsity import NMPattern
+from nmbench.sparsity.pattern import PatternLike
+
+__all__ = ["conv2d", "linear", "pack", "packed_for"]
+
+Weight = Tensor | NMTensor | PackedWeight
+
+
+def linear(
+    x: Tensor,
+    weight: Weight,
+    bias: Tensor | None = None,
+    *,
+    pattern: PatternLike | None = None,
+    backend: str | Backend | None = None,
+) -> Tensor:
+    """x W^T + bias.
+
+    Args:
+        x: (..., in), of the weight's dtype, on its device.
+        weight: (out, in): baked; or compressed; or what `pack` made of one, which alone is not packed at each call.
+        bias: (out,) or None.
+        pattern: what the weight keeps to; read off the weight if None.
+        backend: by name, or one of your own; if None the first that takes the weight: cusparselt, cutlass, triton,
+            those of other packages, dense. Nothing is timed: `convert` does that.
+
+    Returns:
+        (..., out), of x's dtype; int32 for int8, bfloat16 for 8-bit floats.
+
+    Raises:
+        ValueError: the named backend is not there or refuses, or the weight breaks the pattern.
+    """
+    if isinstance(weight, PackedWeight):
+        return weight.linear(x, bias)
+    return pack(weight, tuple(x.shape), pattern=pattern, backend=backend).linear(x, bias)
+
+
+def conv2d(
+    x: Tensor,
+    weight: Weight,
+    bias: Tensor | None = None,
+    stride: int | Pair = 1,
+    padding: int | Pair = 0,
+    dilation: int | Pair = 1,
+    groups: int = 1,
+    *,
+    pattern: PatternLike | None = None,
+    backend: str | Backend | None = None,
+) -> Tensor:
+    """As torch.nn.functional.conv2d; weight, pattern, backend and what is raised as in `linear`.
+
+    A weight that was packed has its own stride, padding, dilation and groups; those given here do not count.
+
+    Args:
+        x: (N, in, H, W), best in channels_last.
+        weight: (out, in / groups, kh, kw).
+        bias: (out,) or None.
+        stride, padding, dilation: one number or (height, width).
+        groups: of the convolution.
+
+    Returns:
+        (N, out, H', W').
+    """
+    if isinstance(weight, PackedWeight):
+        return weight.conv2d(x, bias)
+    packed = pack(
+        weight,
+        tuple(x.shape),
+        pattern=pattern,
+        backend=backend,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+    )
+    return packed.conv2d(x, bias)
+
+
+def pack(
+    weight: Tensor | NMTensor,
+    x: tuple[int, ...],
+    *,
+    pattern: PatternLike | None = None,
+    backend: str | Backend | None = None,
+    stride: int | Pair = 1,
+    padding: int | Pair = 0,
+    dilation: int | Pair = 1,
+    groups: int = 1,
+) -> PackedWeight:
+    """The weight in the form that a backend reads, for inputs of shape `x` (its leading sizes may vary later).
+
+    Arguments and what is raised as in `linear` and `conv2d`.
+    """
+    dense = decompress(weight) if isinstance(weight, NMTensor) else weight.detach()
+    if dense.dim() not in (2, 4):
+        raise ValueError(f"a weight of 2 or 4 dimensions is needed, not {dense.dim()}")
+    told = weight.pattern if isinstance(weight, NMTensor) else None if pattern is None else NMPattern.parse(pattern)
+    keeps = told or inferred(dense) or NMPattern(1, 1)
+    if dense.dim() == 2:
+        problem = linear_problem(tuple(dense.shape), x, keeps, dense.dtype, dense.device)
+    else:
+        pairs = (_pair(stride), _pair(padding), _pair(dilation))
+        problem = conv2d_problem(tuple(dense.shape), x, keeps, dense.dtype, dense.device, *pairs, groups)
+    return packed_for(dense, problem, backend)
+
+
+def packed_for(weight: Tensor, problem: Problem, backend: str | Backend | None) -> PackedWeight:
+    """By the named backend, or by the first that takes it. Raises ValueError if none does, with each one's reason."""
+    if backend is None:
+        known = [found.backend for found in registry.backends().values() if found.backend is not None]
+    else:
+        known = [registry.load(backend) if isinstance(backend, str) else backend]
+    reasons = []
+    for one in known:
+        reason = one.refusal(problem)
+        if reason is None:
+            try:
+                return PackedWeight(weight, problem, one)
+            except ValueError as error:
+                reason = str(error)
+        reasons.append(f"{one.name}: {reason}")
+    raise ValueError("; ".join(reasons))
+
+
+def _pair(value: int | Pair) -> Pair:
+    return (value, value) if isinstance(value, int) else value

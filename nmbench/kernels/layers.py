@@ -1,0 +1,137 @@
+"""The layers that a converted model has in place of linear and convolution layers. For inference: no gradient.
+
+SparseLinear   in place of torch.nn.Linear
+SparseConv2d   in place of torch.nn.Conv2d
+
+Each loads its own state dict and that of the layer it stands for. `weight` can be read, and is unpacked at each access.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nmbench.kernels.nmtensor import compress
+from nmbench.kernels.packed import PackedWeight
+
+__all__ = ["SparseConv2d", "SparseLayer", "SparseLinear"]
+
+
+class SparseLayer(nn.Module):
+    """What both have: `packed` (shared by layers that share a weight) and `bias` (the original's own parameter)."""
+
+    packed: PackedWeight
+    bias: nn.Parameter | None
+
+    def __init__(self, packed: PackedWeight, layer: nn.Linear | nn.Conv2d) -> None:
+        """layer: the one it stands for."""
+        super().__init__()
+        self.packed = packed
+        self.register_parameter("bias", layer.bias)  # type: ignore[arg-type]
+
+    @property
+    def weight(self) -> Tensor:
+        """The dense weight, made anew at each access."""
+        return self.packed.weight
+
+    @property
+    def backend(self) -> str:
+        """Name of the backend that was chosen."""
+        return self.packed.backend.name
+
+    def _like(self, x: Tensor) -> None:
+        if x.dtype != self.packed.problem.dtype:
+            raise RuntimeError(f"a layer converted for {self.packed.problem.dtype} got an input of {x.dtype}")
+
+    def _load_from_state_dict(  # type: ignore[no-untyped-def]
+        self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+    ) -> None:
+        dense = state_dict.pop(
+            f"{prefix}weight", None
+        )  # that of the layer it stands for; this dict is torch's own copy
+        if dense is not None:
+            try:
+                if tuple(dense.shape) != self.packed.problem.weight:
+                    raise ValueError(f"{prefix}weight has shape {tuple(dense.shape)}")
+                stored = compress(dense, self.packed.problem.pattern, f"{prefix}weight")
+            except ValueError as error:
+                error_msgs.append(str(error))
+                stored = self.packed.stored()  # as it was
+            state_dict[f"{prefix}packed.values"], state_dict[f"{prefix}packed.positions"] = (
+                stored.values,
+                stored.positions,
+            )
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+
+
+class SparseLinear(SparseLayer):
+    """y = x W^T + bias with W packed."""
+
+    def __init__(self, packed: PackedWeight, layer: nn.Linear) -> None:
+        """layer: the one it stands for."""
+        super().__init__(packed, layer)
+        self.in_features, self.out_features = layer.in_features, layer.out_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., in) -> (..., out)."""
+        self._like(x)
+        return self.packed.linear(x, self.bias)
+
+    def extra_repr(self) -> str:
+        """As torch.nn.Linear says."""
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
+
+class SparseConv2d(SparseLayer):
+    """A convolution with its weight packed; its output has the memory format that the dense layer's would have."""
+
+    def __init__(self, packed: PackedWeight, layer: nn.Conv2d) -> None:
+        """layer: the one it stands for."""
+        super().__init__(packed, layer)
+        for name in ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups"):
+            setattr(self, name, getattr(layer, name))
+        self.padding_mode = layer.padding_mode
+        self.around = outer_padding(layer)
+        self.channels_last = layer.weight.is_contiguous(memory_format=torch.channels_last) and not (
+            layer.weight.is_contiguous()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (N, in, H, W) or (in, H, W) -> (N, out, H', W') or (out, H', W')."""
+        self._like(x)
+        if x.dim() == 3:
+            return self.forward(x.unsqueeze(0)).squeeze(0)
+        stays = self.channels_last or x.is_contiguous(memory_format=torch.channels_last)
+        if self.around is not None:
+            x = F.pad(x, self.around, mode="constant" if self.padding_mode == "zeros" else self.padding_mode)
+        y = self.packed.conv2d(x, self.bias)
+        return y if stays else y.contiguous()
+
+    def extra_repr(self) -> str:
+        """The main arguments of torch.nn.Conv2d."""
+        shown: dict[str, Any] = {name: getattr(self, name) for name in ("kernel_size", "stride", "padding", "groups")}
+        return f"{self.in_channels}, {self.out_channels}, " + ", ".join(f"{k}={v}" for k, v in shown.items())
+
+
+def symmetric_padding(layer: nn.Conv2d) -> tuple[int, int] | None:
+    """(height, width) that a backend adds in zeros on both sides; None if it cannot be said so."""
+    if layer.padding_mode != "zeros":
+        return None
+    if not isinstance(layer.padding, str):
+        return int(layer.padding[0]), int(layer.padding[1])
+    if layer.padding == "valid":
+        return 0, 0
+    total = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+    return None if any(t % 2 for t in total) else (total[0] // 2, total[1] // 2)
+
+
+def outer_padding(layer: nn.Conv2d) -> list[int] | None:
+    """What is to be added before a convolution without padding, as F.pad takes it; None where a backend pads."""
+    if symmetric_padding(layer) is not None:
+        return None
+    return list(layer._reversed_padding_repeated_twice)

@@ -1,0 +1,137 @@
+"""A weight packed for one backend, as a module: it moves, copies, pickles, saves and loads.
+
+PackedWeight   the weight of a converted layer (layers that share a weight share this)
+
+What backends read may depend on the GPU and on a library's version, so it never leaves the process: a state dict and a
+pickle hold the compressed form of nmbench.kernels.nmtensor, and a move to another device or dtype packs anew. Where the
+backend cannot run after a move (a CPU, say), the weight is held dense, and runs so, until it is moved back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nmbench.kernels.backend import Backend, Problem
+from nmbench.kernels.dense import Dense
+from nmbench.kernels.nmtensor import NMTensor, compress, decompress
+from nmbench.kernels.problems import on
+
+__all__ = ["PackedWeight"]
+
+_PARTS = ("values", "positions")
+
+
+class PackedWeight(nn.Module):
+    """A weight of `problem.weight`, packed for `backend`.
+
+    Attributes:
+        problem: what it was packed for; its input's leading sizes may differ from call to call.
+        backend: the one that was chosen. running: the one that runs now: `backend`, or dense where it cannot.
+        refusal: why `backend` does not run now, or "".
+    """
+
+    def __init__(self, weight: Tensor, problem: Problem, backend: Backend) -> None:
+        """weight: baked, of shape `problem.weight`. Raises ValueError if it breaks what the backend needs."""
+        super().__init__()
+        self.problem = problem
+        self.backend = backend
+        self._hold(weight.detach())
+
+    def _hold(self, weight: Tensor) -> None:
+        problem = on(self.problem, weight.device, weight.dtype)
+        refusal = self.backend.refusal(problem) or ""
+        running = Dense() if refusal else self.backend
+        packed = running.pack(weight, problem)
+        for key in list(self._buffers):
+            delattr(self, key)
+        for key, tensor in packed.items():
+            self.register_buffer(f"packed_{key}", tensor, persistent=False)
+        self.problem, self.running, self.refusal = problem, running, refusal
+        self._names = tuple(packed)
+        self.device = weight.device
+
+    # -- what it is ---------------------------------------------------------------------------------------------
+    def tensors(self) -> dict[str, Tensor]:
+        """What the running backend reads."""
+        return {name: getattr(self, f"packed_{name}") for name in self._names}
+
+    @property
+    def weight(self) -> Tensor:
+        """The dense weight, made anew by the backend at each access."""
+        with torch.no_grad():
+            return self.running.unpack(self.tensors(), self.problem)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes on its device."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors().values())
+
+    def extra_repr(self) -> str:
+        """Backend, pattern, and why it does not run if so."""
+        why = f", running dense: {self.refusal}" if self.refusal else ""
+        return f"{self.backend.name}, {self.problem.pattern}, {str(self.problem.dtype).removeprefix('torch.')}{why}"
+
+    # -- the product --------------------------------------------------------------------------------------------
+    def linear(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """x (..., in) -> (..., out)."""
+        return self.running.linear(x, self.tensors(), bias, self.problem)
+
+    def conv2d(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """x (N, in, H, W) -> (N, out, H', W')."""
+        return self.running.conv2d(x, self.tensors(), bias, self.problem)
+
+    # -- moves, copies, files -----------------------------------------------------------------------------------
+    def stored(self) -> NMTensor:
+        """The weight in the form that files hold."""
+        return compress(self.weight, self.problem.pattern)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PackedWeight:
+        probe = fn(torch.empty(0, dtype=self.problem.dtype, device=self.device))
+        if (probe.device, probe.dtype) == (self.device, self.problem.dtype):
+            return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
+        if probe.device.type == "meta":
+            raise ValueError("a converted layer holds packed weights and cannot be moved to the meta device")
+        self._hold(fn(self.weight))
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        stored = self.stored()
+        return {**self.__dict__, "_buffers": {}, "_stored": (stored.values, stored.positions)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        values, positions = state.pop("_stored")
+        stored = NMTensor(values, positions, state["problem"].pattern, state["problem"].weight)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._hold(decompress(stored))
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        stored = self.stored()
+        destination.update({prefix + part: getattr(stored, part) for part in _PARTS})
+
+    def _load_from_state_dict(  # type: ignore[no-untyped-def]
+        self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+    ) -> None:
+        missing = [prefix + part for part in _PARTS if prefix + part not in state_dict]
+        if missing:
+            missing_keys.extend(missing if strict else [])
+            return
+        values, positions = (state_dict[prefix + part] for part in _PARTS)
+        mine = compress(torch.zeros_like(self.weight), self.problem.pattern)
+        if (values.shape, positions.shape) != (mine.values.shape, mine.positions.shape):
+            error_msgs.append(f"{prefix[:-1]} holds another shape or pattern than {self.extra_repr()}")
+            return
+        stored = NMTensor(values, positions, self.problem.pattern, self.problem.weight)
+        try:
+            self._hold(decompress(stored.to(self.device)).to(self.problem.dtype))
+        except ValueError as error:
+            error_msgs.append(f"{prefix[:-1]}: {error}")
+
+    def with_settings(self, settings: tuple[tuple[str, int], ...]) -> PackedWeight:
+        """Itself, tuned to `settings` of its backend."""
+        self.problem = replace(self.problem, settings=settings)
+        return self

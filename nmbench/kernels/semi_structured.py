@@ -1,0 +1,176 @@
+"""What the libraries for semi-structured (2 of 4) weights need around their one product.
+
+SemiStructured      the backend but for the library: weights, inputs and outputs brought to the sizes that it takes,
+                    convolutions lowered to products
+Sizes               the multiples that a library wants
+keeps_two_of_four   does every aligned group of four along the reduction hold at most two non-zeros?
+
+Whether a weight qualifies is read off the weight, not off its pattern: 2:4, 1:4, 2:8, 1:8, 1:16 and 2:16 always do.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nmbench.kernels.backend import Backend, Problem
+from nmbench.kernels.lowering import from_rows, input_matrix, weight_matrix
+
+__all__ = ["SemiStructured", "Sizes", "keeps_two_of_four"]
+
+_MOST_GROUPS = 8  # a product for each: more are launches, not arithmetic
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Multiples for a weight of (outs, depth) and an input of (rows, depth)."""
+
+    outs: int
+    depth: int
+    rows: int
+
+
+def keeps_two_of_four(matrix: Tensor) -> Tensor:
+    """matrix: (out, depth), depth a multiple of 4 -> bool 0-d."""
+    return ((matrix != 0).view(-1, 4).sum(1) <= 2).all()
+
+
+class SemiStructured(Backend):
+    """A library that multiplies a 2-of-4 weight, whose sizes are multiples of `sizes(dtype)`, with a dense matrix."""
+
+    @abstractmethod
+    def sizes(self, dtype: torch.dtype) -> Sizes | None:
+        """None if the library does not take the dtype."""
+
+    @abstractmethod
+    def missing(self, problem: Problem) -> str | None:
+        """Why the library cannot be used on the problem's device, or None."""
+
+    @abstractmethod
+    def compress(self, matrix: Tensor) -> dict[str, Tensor]:
+        """matrix: (outs, depth), contiguous, 2 of 4, of the library's sizes -> the library's form of it."""
+
+    @abstractmethod
+    def multiply(
+        self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, outs: int, problem: Problem
+    ) -> Tensor:
+        """x: (rows, depth), of the library's sizes -> (rows, outs), contiguous. bias: (outs,)."""
+
+    # -- which problems -----------------------------------------------------------------------------------------
+    def refusal(self, problem: Problem) -> str | None:
+        """Device, dtype, library, depthwise and other small groups, sizes that padding would more than double."""
+        sizes = self.sizes(problem.dtype)
+        if problem.device != "cuda":
+            return f"needs a GPU, not {problem.device}"
+        if sizes is None:
+            return f"unsupported dtype {str(problem.dtype).removeprefix('torch.')}"
+        if problem.capability < (8, 0):
+            return "needs compute capability 8.0 or newer"
+        return _shape_refusal(problem, sizes) or self.missing(problem)
+
+    # -- weights ------------------------------------------------------------------------------------------------
+    def pack(self, weight: Tensor, problem: Problem) -> dict[str, Tensor]:
+        """The library's tensors, a group of the convolution each along dimension 0.
+
+        Raises ValueError if more than two of an aligned four are not zero.
+        """
+        sizes = self._sizes(problem)
+        channels, outs, _ = _padded(problem, sizes)
+        matrix = weight.detach() if problem.kind == "linear" else weight_matrix(weight.detach(), channels)
+        parts = []
+        for part in matrix.chunk(problem.groups):
+            full = _fill(part, channels if problem.kind == "linear" else part.shape[1], outs)
+            if not bool(keeps_two_of_four(full)):
+                raise ValueError(f"violates the pattern: more than two non-zeros in four {_where(full, problem)}")
+            parts.append(self.compress(full))
+        return {key: torch.stack([part[key] for part in parts]) for key in parts[0]}
+
+    # -- products -----------------------------------------------------------------------------------------------
+    def linear(self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem) -> Tensor:
+        """x (..., in) -> (..., out)."""
+        y = self._product(x.reshape(-1, x.shape[-1]), packed, bias, problem, 0)
+        return y.view(*x.shape[:-1], problem.weight[0])
+
+    def conv2d(self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem) -> Tensor:
+        """x (N, in, H, W) -> (N, out, H', W'), channels_last; one product for each group."""
+        channels = _padded(problem, self._sizes(problem))[0]
+        parts = x.chunk(problem.groups, 1)
+        shifts = [None] * problem.groups if bias is None else list(bias.chunk(problem.groups))
+        rows = [
+            self._product(input_matrix(part, channels, problem), packed, shift, problem, number)
+            for number, (part, shift) in enumerate(zip(parts, shifts, strict=True))
+        ]
+        return from_rows(rows[0] if len(rows) == 1 else torch.cat(rows, 1), x, problem)
+
+    def _sizes(self, problem: Problem) -> Sizes:
+        sizes = self.sizes(problem.dtype)
+        if sizes is None:
+            raise ValueError(f"{self.name} has no {problem.dtype}")
+        return sizes
+
+    def _product(
+        self, matrix: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem, group: int
+    ) -> Tensor:
+        """matrix: (rows, depth) -> (rows, outs of the group), contiguous."""
+        full, shift, outs = self.operands(matrix, bias, problem)
+        wanted = problem.weight[0] // problem.groups
+        y = self.multiply(full, {key: value[group] for key, value in packed.items()}, shift, outs, problem)
+        y = y[: matrix.shape[0]]
+        return y if outs == wanted else y[:, :wanted].contiguous()
+
+    def operands(self, matrix: Tensor, bias: Tensor | None, problem: Problem) -> tuple[Tensor, Tensor | None, int]:
+        """matrix: (rows, depth) -> (matrix, bias, outs) in the sizes that the library takes."""
+        sizes = self._sizes(problem)
+        _, outs, depth = _padded(problem, sizes)
+        rows, wanted = matrix.shape[0], problem.weight[0] // problem.groups
+        full = _fill(matrix, depth, rows + -rows % sizes.rows if rows else sizes.rows)
+        return full, bias if bias is None or outs == wanted else F.pad(bias, (0, outs - wanted)), outs
+
+    def first_group(self, x: Tensor, bias: Tensor | None, problem: Problem) -> tuple[Tensor, Tensor | None, int]:
+        """The operands of the first product that the problem takes."""
+        shift = None if bias is None else bias[: problem.weight[0] // problem.groups]
+        if problem.kind == "linear":
+            return self.operands(x.reshape(-1, x.shape[-1]), shift, problem)
+        channels = _padded(problem, self._sizes(problem))[0]
+        return self.operands(input_matrix(x[:, : problem.weight[1]], channels, problem), shift, problem)
+
+
+def _padded(problem: Problem, sizes: Sizes) -> tuple[int, int, int]:
+    """(channels of a kernel position, outs, depth) with padding, of one group."""
+    taps = math.prod(problem.weight[2:])
+    step = math.lcm(4, sizes.depth // math.gcd(sizes.depth, taps))
+    channels = -(-problem.weight[1] // step) * step
+    outs = -(-(problem.weight[0] // problem.groups) // sizes.outs) * sizes.outs
+    return channels, outs, channels * taps
+
+
+def _fill(matrix: Tensor, columns: int, rows: int) -> Tensor:
+    """`matrix` with zeros to its right and below it, contiguous."""
+    extra = (0, columns - matrix.shape[1], 0, rows - matrix.shape[0])
+    if not any(extra):
+        return matrix.contiguous()
+    return F.pad(matrix, extra).contiguous()
+
+
+def _shape_refusal(problem: Problem, sizes: Sizes) -> str | None:
+    if problem.groups > 1 and problem.weight[1] == 1:
+        return "depthwise: no reduction over channels"
+    if problem.groups > _MOST_GROUPS:
+        return f"{problem.groups} groups: a product for each would be too small"
+    _, outs, depth = _padded(problem, sizes)
+    real = (problem.weight[0] // problem.groups, math.prod(problem.weight[1:]))
+    if outs * depth > 2 * real[0] * real[1]:
+        return f"too small: {real[0]} x {real[1]} would be padded to {outs} x {depth}"
+    return None
+
+
+def _where(full: Tensor, problem: Problem) -> str:
+    wrong = int(((full != 0).view(-1, 4).sum(1) > 2).nonzero()[0])
+    row, column = divmod(4 * wrong, full.shape[1])
+    return f"(output {row}, columns {column} to {column + 3} of its {full.shape[1]})"
