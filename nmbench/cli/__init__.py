@@ -10,7 +10,7 @@ import sys
 import typer
 
 from nmbench import __version__
-from nmbench.cli import check, compare, doctor, listing, new, plan, prepare, report, run, status
+from nmbench.cli import check, compare, doctor, export, listing, new, plan, prepare, report, run, status
 from nmbench.errors import UsageError
 
 __all__ = ["app", "main"]
@@ -30,6 +30,7 @@ app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
+app.command("export")(export.export)
 app.command("check")(check.check)
 app.command("new-task")(new.new_task)
 app.command("new-method")(new.new_method)

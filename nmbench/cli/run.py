@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nmbench.cli.common import Data, MatrixName, Only, Plugins, Results, Seeds, Selection, select
+from nmbench.cli.export import SinkFolder, SinkNames, feeds_for
 from nmbench.cli.prepare import fingerprints
 from nmbench.environment import gpus
 from nmbench.errors import UsageError, nearest
@@ -80,6 +81,8 @@ def run(
     hang: Annotated[float | None, typer.Option(help="Seconds a cell may give no sign of life.")] = None,
     plugins: Plugins = None,
     trace: Annotated[bool, typer.Option("--trace-batches", help="Keep a checksum of each training batch.")] = False,
+    sink: SinkNames = None,
+    sinks: SinkFolder = None,
 ) -> None:
     """Run every cell of a matrix that is not done; again does only what is left.
 
@@ -89,6 +92,7 @@ def run(
 
     from nmbench.progress import progress_for
     from nmbench.scheduler import Options, Scheduler
+    from nmbench.sinks.feed import Watching
 
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"--device {device!r}: use auto, cpu or cuda")
@@ -115,12 +119,16 @@ def run(
             chosen.alone,
             _start_dense(chosen),
         )
-        scheduler = Scheduler(chosen.store, chosen.catalogue.tasks, options, progress_for(console))
+        feeds = feeds_for(sink, sinks, results, chosen.matrix.name, console)
+        watching = Watching(progress_for(console), feeds, chosen.store.folder)
+        scheduler = Scheduler(chosen.store, chosen.catalogue.tasks, options, watching)
         try:
             records = scheduler.run(cells)
         except KeyboardInterrupt:
             console.print(f"{chosen.matrix.name}: interrupted; run the same command again to go on", highlight=False)
             raise typer.Exit(130) from None
+        finally:
+            feeds.close()
     failed = sum(record["status"] != "ok" for record in records)
     console.print(
         f"{chosen.matrix.name}: {len(records) - failed} done now, {done} before, {failed} failed; "

@@ -1,0 +1,67 @@
+"""`nmbench export M`: records that are there already, to TensorBoard, MLflow or Weights & Biases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nmbench.cli.common import Results
+from nmbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from nmbench.sinks.feed import Feeds
+
+SinkNames = Annotated[
+    list[str] | None,
+    typer.Option("--sink", help="Send ended cells there too: tensorboard, mlflow, wandb, or a plugin's. Repeatable."),
+]
+SinkFolder = Annotated[
+    Path | None,
+    typer.Option("--sinks", envvar="NMBENCH_SINKS", help="Folder of what sinks write; sinks/ beside the results."),
+]
+
+
+def feeds_for(wanted: list[str] | None, folder: Path | None, results: Path, matrix: str, console: Console) -> Feeds:
+    """The sinks that the options name, at work. Raises UsageError for an unknown name."""
+    from nmbench.sinks.feed import Feeds
+
+    place = folder or results.absolute().parent / "sinks"
+
+    def warn(line: str) -> None:
+        console.print(f"{matrix}: {line}", highlight=False, markup=False, soft_wrap=True)
+
+    return Feeds(wanted or [], place, matrix, warn)
+
+
+def export(
+    matrix: Annotated[str, typer.Argument(help="A matrix by name or file, or a folder below the results.")],
+    sink: SinkNames = None,
+    results: Results = Path("results"),
+    sinks: SinkFolder = None,
+) -> None:
+    """Send the records of a matrix to other places; again is safe, an attempt takes its old place.
+
+    Example: nmbench export quick --sink tensorboard
+    """
+    from rich.console import Console
+
+    from nmbench.matrix import load
+
+    folder = results / matrix if (results / matrix).is_dir() else results / load(matrix).name
+    records = sorted(folder.rglob("attempt-*/record.json"))
+    if not records:
+        raise UsageError(f"no record below {folder}; `nmbench run {matrix}` makes them")
+    if not sink:
+        raise UsageError("name a place, as --sink tensorboard, --sink mlflow or --sink wandb")
+    console = Console()
+    feeds = feeds_for(sink, sinks, results, folder.name, console)
+    for record in records:
+        feeds.send(record)
+    for name, written in feeds.close().items():
+        console.print(f"{folder.name}: {written} of {len(records)} records to {name}", highlight=False, soft_wrap=True)
+    if feeds.failed:
+        raise typer.Exit(1)

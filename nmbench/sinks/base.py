@@ -1,0 +1,70 @@
+"""What a sink is, and how it is found.
+
+Sink     takes ended attempts
+names    the sinks that are installed
+load     a sink by name
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from pathlib import Path
+from typing import ClassVar
+
+from nmbench.sinks.finished import Finished
+
+__all__ = ["GROUP", "MissingPackage", "Sink", "load", "names"]
+
+GROUP = "nmbench.sinks"
+
+
+class MissingPackage(Exception):
+    """A distribution that the sink needs is not installed; the text says what to do."""
+
+
+class Sink:
+    """Takes ended attempts, in a process of its own. Whatever a method raises ends this sink, and nothing else.
+
+    What it prints goes to `sink.log` in its folder. An attempt may come again (`nmbench export` sends all there are):
+    `Finished.run_id` is the same then, and the new one should take the old one's place.
+    """
+
+    #: distributions that it imports; "a|b" where one of the two is enough
+    requires: ClassVar[tuple[str, ...]] = ()
+    #: what installs them
+    install: ClassVar[str] = ""
+
+    def open(self, folder: Path, matrix: str) -> None:
+        """Once, before the first attempt. `folder` exists and is the sink's own; `matrix` is the matrix' name."""
+
+    def write(self, cell: Finished) -> None:
+        """One attempt, ended well or not."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Once, after the last attempt."""
+
+
+def names() -> list[str]:
+    """The names of all sinks that are installed, theirs of other packages too."""
+    return sorted({point.name for point in entry_points(group=GROUP)})
+
+
+def load(name: str) -> Sink:
+    """A new sink. Raises MissingPackage, or whatever its import raises; KeyError for a name that no package has."""
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    cls = found[name].load()
+    missing = [wanted for wanted in cls.requires if not any(map(_installed, wanted.split("|")))]
+    if missing:
+        plain = [wanted.split("|")[0] for wanted in missing]
+        raise MissingPackage(f"it needs {', '.join(plain)}: {cls.install or 'pip install ' + ' '.join(plain)}")
+    sink: Sink = cls()
+    return sink
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,192 @@
+"""Sinks: every ended cell reaches them, and whatever they do, the run goes on. `pytest tests/harness/test_sinks.py`"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nmbench.errors import UsageError
+from nmbench.sinks import finished
+from nmbench.sinks.base import names
+from nmbench.sinks.feed import Feed, Feeds
+
+ODD = ("Notes", "Refuses", "FullDisk", "Leaves", "Dies", "Hangs", "Needs")
+RECORD = {
+    "schema_version": 1,
+    "matrix": "quick & dirty",
+    "cell": {
+        **{"task": "toy", "model": "mlp", "scale": "smoke", "train": {"sizes": [1, 2]}, "pattern": "2:4"},
+        **{"method": "sr-ste", "hyper": {"lambda_w": 0.02}, "seed": 3},
+    },
+    "cell_id": "0123456789abcdef",
+    "attempt": 2,
+    "status": "ok",
+    "metrics": {"accuracy": 93.5, "loss": None},
+    "audit": {"density": 0.5},
+    "sad": {"weights": 100, "total": 12, "step": [2, 4, 8], "flips": [8, 4, 0]},
+    "curve": {"phase": [0, 0, 1, 1], "step": [1, 2, 1, 2], "loss": [2.0, 1.0, None, 0.5], "lr": [0.1] * 4},
+    "cost": {"parameters": 120, "training_passes": 2},
+    "timings": {"train_s": 1.5, "alone": True},
+    "environment": {"python": "3.11.7", "versions": {"torch": "2.15.0"}, "gpu": None},
+    "command": "nmbench run quick --only 0123456789abcdef",
+}
+
+
+@pytest.fixture
+def odd(tmp_path, monkeypatch):
+    """The odd sinks as another package would bring them."""
+    site = tmp_path / "site"
+    about = site / "odd_sinks-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: odd-sinks\nVersion: 1.0\n")
+    lines = [f"{name.lower()} = odd_sinks:{name}" for name in ODD] + ["gone = odd_sinks:Gone"]
+    (about / "entry_points.txt").write_text("\n".join(["[nmbench.sinks]", *lines, ""]))
+    shutil.copy(Path(__file__).parent / "odd_sinks.py", site)
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    monkeypatch.syspath_prepend(str(site))
+    return tmp_path / "sinks"
+
+
+@pytest.fixture
+def records(tmp_path):
+    """Paths of three records."""
+    paths = [tmp_path / f"record-{place}.json" for place in range(3)]
+    for place, path in enumerate(paths):
+        path.write_text(json.dumps(RECORD | {"attempt": place + 1}))
+    return paths
+
+
+def test_a_record_becomes_flat():
+    cell = finished(RECORD)
+    assert cell.run_id == "quick---dirty-0123456789abcdef-2"
+    assert cell.folder.endswith("/attempt-2")
+    assert cell.params["train.sizes"] == "[1, 2]"
+    assert cell.params["hyper.lambda_w"] == 0.02
+    assert cell.metrics == {
+        **{"accuracy": 93.5, "density": 0.5, "sad.total": 12.0, "sad.per_weight": 0.12},
+        **{"cost.parameters": 120.0, "cost.training_passes": 2.0, "time.train_s": 1.5},
+    }
+    assert cell.tags["torch"] == "2.15.0"
+    assert "gpu" not in cell.tags
+
+
+def test_series_go_on_through_a_second_pass_and_flips_are_per_step():
+    series = finished(RECORD).series
+    assert series["train/loss"] == [(1, 2.0), (2, 1.0), (4, 0.5)]
+    assert series["sad/flips_per_step"] == [(2, 4.0), (4, 2.0), (8, 0.0)]
+
+
+def test_a_failure_is_flat_too():
+    kept = ("schema_version", "cell", "cell_id", "attempt", "matrix")
+    cell = finished({key: RECORD[key] for key in kept} | {"status": "oom", "error": {"message": "too large"}})
+    assert (cell.metrics, cell.series, cell.status, cell.tags["error"]) == ({}, {}, "oom", "too large")
+
+
+def test_sinks_are_found_by_name(odd):
+    assert {"tensorboard", "mlflow", "wandb", "notes"} <= set(names())
+    with pytest.raises(UsageError, match="'tensorbord': there is no such sink; did you mean 'tensorboard'"):
+        Feeds(["tensorbord"], odd, "quick", pytest.fail)
+
+
+def test_every_record_reaches_a_sink_in_order(odd, records):
+    warnings = []
+    feeds = Feeds(["notes", "notes"], odd, "quick", warnings.append)
+    for path in [records[0], odd / "no-record.json", *records[1:]]:
+        feeds.send(path)
+    assert feeds.close() == {"notes": 3}
+    assert (warnings, feeds.failed) == ([], False)
+    label = "ok toy/mlp 2:4 sr-ste sizes=[1, 2] lambda_w=0.02 seed 3 accuracy"
+    assert (odd / "notes" / "notes.txt").read_text().splitlines() == [label] * 3 + ["closed"]
+    assert (odd / "notes" / "sink.log").read_text() == "opened for quick\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("refuses", "PermissionError: nobody is logged in, go away"),
+        ("fulldisk", "OSError: [Errno 28] No space left on device"),
+        ("leaves", "SystemExit: enough"),
+        ("dies", "its process ended with status -9"),
+        ("needs", "it needs nowhere-to-be-found: pip install 'nmbench[nowhere]'"),
+        ("gone", "AttributeError: module 'odd_sinks' has no attribute 'Gone'"),
+    ],
+)
+def test_a_sink_that_fails_warns_once_and_the_others_go_on(odd, records, name, reason):
+    warnings = []
+    feeds = Feeds([name, "notes"], odd, "quick", warnings.append)
+    feeds.send(records[0])
+    end = time.monotonic() + 60
+    while not warnings and time.monotonic() < end:
+        feeds.check()
+        time.sleep(0.05)
+    for path in records[1:]:
+        feeds.send(path)
+    assert feeds.close()["notes"] == 3
+    assert warnings == [f"sink {name} gave up, everything else goes on: {reason}"]
+    assert feeds.failed
+
+
+def test_a_sink_that_hangs_holds_nothing_up(odd, records):
+    feed = Feed("hangs", odd / "hangs", "quick")
+    begun = time.monotonic()
+    for _ in range(3000):  # far more than its pipe takes
+        feed.send(records[0])
+    assert feed.failure() is None
+    outcome = feed.close(patience=0.5)
+    assert outcome["error"] == "it did not end within 0.5 s"
+    assert time.monotonic() - begun < 60
+
+
+def test_a_folder_that_cannot_be_written_is_a_reason(odd, records):
+    odd.write_text("a file is in the way")
+    warnings = []
+    feeds = Feeds(["notes"], odd, "quick", warnings.append)
+    feeds.send(records[0])
+    feeds.close()
+    assert len(warnings) == 1
+    assert "NotADirectoryError" in warnings[0]
+
+
+def test_the_parents_side_imports_no_torch_and_no_sink():
+    code = "import sys, nmbench.sinks.feed; print([m for m in ('torch', 'numpy', 'tensorboard') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_run_feeds_its_sinks_and_is_not_moved_by_one_that_fails(project, odd):
+    out = project.run("run", "--sink", "notes", "--sink", "refuses", "--sinks", str(odd))
+    assert "2 done now, 0 before, 0 failed" in out
+    assert out.count("sink refuses gave up") == 1
+    lines = (odd / "notes" / "notes.txt").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["ok", "ok", "closed"]
+    assert all("sink" not in record["command"] for record in project.records())
+
+
+def test_failed_cells_are_sent_too_and_sinks_lie_beside_the_results(project, odd):
+    project.matrix(train='{ fail = "data" }')
+    project.run("run", "--sink", "notes", expect=1)
+    lines = (project.folder / "sinks" / "notes" / "notes.txt").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["data", "data", "closed"]
+
+
+def test_export_sends_what_is_there_and_tells_of_failure(project, odd):
+    project.run("run")
+    export = [sys.executable, "-m", "nmbench", "export", "toys"]
+
+    def run(*arguments):
+        done = subprocess.run([*export, *arguments], cwd=project.folder, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    assert run("--sink", "notes") == (0, "toys: 2 of 2 records to notes\n")
+    status, text = run("--sink", "dies", "--sink", "notes")
+    assert (status, "sink dies gave up" in text, "2 of 2 records to notes" in text) == (1, True, True)
+    assert run()[0] == 2
+    assert "there is no such sink" in run("--sink", "nothing")[1]
+    shutil.rmtree(project.folder / "results")
+    assert run("--sink", "notes")[0] == 2
