@@ -10,7 +10,7 @@ import sys
 import typer
 
 from nmbench import __version__
-from nmbench.cli import check, compare, doctor, export, listing, new, plan, prepare, report, run, status
+from nmbench.cli import check, compare, doctor, export, kernels, listing, new, plan, prepare, report, run, status
 from nmbench.errors import UsageError
 
 __all__ = ["app", "main"]
@@ -34,6 +34,7 @@ app.command("export")(export.export)
 app.command("check")(check.check)
 app.command("new-task")(new.new_task)
 app.command("new-method")(new.new_method)
+app.command("kernels")(kernels.kernels)
 app.command("doctor")(doctor.doctor)
 
 

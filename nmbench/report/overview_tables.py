@@ -54,9 +54,7 @@ def patterns_by_tasks(rows: Sequence[Row]) -> Table | None:
         cells += [Cell("-" if mean is None else signed(mean, 2), mean)] if shown else []
         body.append(tuple(cells))
     notes = [_SIGN, _about_means(shown), *_coverage(found, settings, names)]
-    return Table(
-        "patterns-by-tasks", "Patterns and tasks", tuple(columns), tuple(body), tuple(filter(None, notes)), keys=2
-    )
+    return Table("patterns-by-tasks", "Patterns and tasks", tuple(columns), tuple(body), tuple(filter(None, notes)))
 
 
 _SIGN = "A difference is sparse - dense, paired by seed, in the unit at the head of its column; `-`: no record."
@@ -85,9 +83,9 @@ def _difference(row: Row | None) -> Cell:
         return Cell("-")
     found = row.comparison
     if found is None or not found.n:
-        return Cell(row.verdict, parts=(("verdict", row.verdict),))
+        return Cell(row.verdict)
     shown = f"{signed(found.difference, decimals(row.metric))}{NBSP}{row.verdict.replace(' ', NBSP)}"
-    return Cell(shown, found.difference, row.verdict in ("better", "worse"), parts=(("verdict", row.verdict),))
+    return Cell(shown, found.difference, strong=row.verdict in ("better", "worse"))
 
 
 def _mean_in_margins(settings: Sequence[Setting], of: Mapping[Setting, Row]) -> float | None:

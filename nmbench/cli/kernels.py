@@ -1,0 +1,133 @@
+"""`nmbench kernels`: the sparse backends against the best dense products, on this machine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nmbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from nmbench.kernels.backend import Backend
+    from nmbench.kernels.bench.options import Options
+
+__all__ = ["kernels"]
+
+
+def kernels(
+    suite: Annotated[list[str] | None, typer.Option(help="A suite of shapes, again for more; all by default.")] = None,
+    patterns: Annotated[str | None, typer.Option(help="2:4,1:4,... instead of the default ones.")] = None,
+    dtypes: Annotated[str | None, typer.Option(help="Of bf16,fp16,fp32,int8,fp8.")] = None,
+    rows: Annotated[str | None, typer.Option(help="Rows of the linear suites: 1,16,4096.")] = None,
+    batches: Annotated[str | None, typer.Option(help="Batch sizes of the models' suites: 1,8.")] = None,
+    backends: Annotated[str | None, typer.Option(help="Names; all that are registered by default.")] = None,
+    budget: Annotated[float | None, typer.Option(help="Minutes for the whole run.")] = None,
+    device: Annotated[str, typer.Option(help="cuda; cpu shows that the benchmark works, by wall clock.")] = "cuda",
+    compiled: Annotated[bool, typer.Option(help="Try the dense product under torch.compile too.")] = True,
+    check: Annotated[bool, typer.Option("--check", help="Compare numbers only; time nothing.")] = False,
+    list_only: Annotated[bool, typer.Option("--list", help="Say what would run, and run nothing.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of record, page and figure.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record, not its summary.")] = False,
+) -> None:
+    """Measure every sparse backend against the best dense product, shape by shape.
+
+    Writes a table, a figure and a record to results/kernels/<device>-<suites>/, or to --out.
+
+    Example: nmbench kernels --suite llm --rows 1,16,4096 --budget 10
+    """
+    import torch
+
+    from nmbench.kernels.bench.options import Options
+    from nmbench.kernels.bench.run import available
+
+    if device not in ("cuda", "cpu"):
+        raise UsageError(f"--device {device!r}: use cuda or cpu")
+    given: dict[str, Any] = {
+        "suites": suite,
+        "patterns": _words(patterns),
+        "dtypes": _words(dtypes),
+        "rows": _numbers("--rows", rows),
+        "batches": _numbers("--batches", batches),
+        "backends": _words(backends),
+    }
+    options = Options.from_dict({key: value for key, value in given.items() if value is not None})
+    options = replace(options, budget_s=None if budget is None else 60 * budget, compiled=compiled, check_only=check)
+    usable, refused = available(options.backends)
+    if list_only:
+        _list(options, usable, refused)
+        return
+    if device == "cuda" and not torch.cuda.is_available():
+        typer.echo(
+            "nmbench kernels: no GPU is visible, so nothing ran; --list says what would run, "
+            "--device cpu tries the benchmark itself",
+            err=True,
+        )
+        raise typer.Exit(2)
+    _run(options, torch.device(device), usable, refused, out, as_json)
+
+
+def _words(text: str | None) -> list[str] | None:
+    return None if text is None else [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _numbers(option: str, text: str | None) -> list[int] | None:
+    words = _words(text)
+    if words is None:
+        return None
+    if bad := [word for word in words if not word.isdigit()]:
+        raise UsageError(f"{option} {text!r}: {bad[0]!r} is no number; write 1,16,4096")
+    return [int(word) for word in words]
+
+
+def _list(options: Options, usable: dict[str, Backend], refused: dict[str, str]) -> None:
+    """Suites with their number of cells, backends, patterns, dtypes."""
+    from nmbench.kernels.bench.run import planned
+    from nmbench.kernels.bench.suites import SUITES
+
+    for name in options.suites:
+        cells = planned(replace(options, suites=(name,)))
+        shapes = len({(case.weight, case.layer) for case, _ in cells})
+        typer.echo(f"{name:<16} {shapes:>3} shapes {len(cells):>5} cells  {SUITES[name]}")
+    typer.echo(f"patterns         {', '.join(options.patterns)}")
+    typer.echo(f"dtypes           {', '.join(options.dtypes)}")
+    typer.echo(f"backends         {', '.join(usable) or 'none'}")
+    for name, reason in refused.items():
+        typer.echo(f"not usable       {name}: {reason}")
+
+
+def _run(
+    options: Options, device: Any, usable: dict[str, Backend], refused: dict[str, str], out: Path | None, as_json: bool
+) -> None:
+    import torch
+
+    from nmbench.environment import cpu_name
+    from nmbench.kernels.bench.page import brief
+    from nmbench.kernels.bench.record import folder, write
+    from nmbench.kernels.bench.run import run
+    from nmbench.kernels.bench.suites import SUITES
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
+    to = out or folder(name, options.suites, list(SUITES), device.type)
+    notes: list[str] = []
+
+    def save(record: dict[str, Any]) -> None:
+        notes[:] = write(record, to)
+
+    def progress(done: int, total: int, what: str) -> None:
+        typer.echo(f"\r{done}/{total} {what}"[:100].ljust(100), nl=False, err=True)
+
+    try:
+        record = run(options, device, usable, refused, save, progress)
+    except KeyboardInterrupt:
+        typer.echo(f"\nnmbench kernels: interrupted; what was measured is in {to}", err=True)
+        raise typer.Exit(130) from None
+    typer.echo("", err=True)
+    typer.echo(json.dumps(record, indent=1) if as_json else brief(record))
+    for note in [*notes, f"table, figure and record: {to}"]:
+        typer.echo(note, err=as_json)
+    if not record["cells"]:
+        raise typer.Exit(2)

@@ -1,0 +1,10 @@
+"""`nmbench kernels`: sparse backends against the best dense product, on this machine.
+
+suites       which shapes, as data                   options    what a run is asked for
+operands     random weights and inputs               dense      the dense products that count as the baseline
+roofline     measured bandwidth, rates and floor     cell       one shape, one dtype: everything measured side by side
+run          the grid, within a time budget          record     what is written, and where
+summary      geometric means and targets             page       the same as markdown      figure    break-even
+
+`python -m nmbench.kernels.bench '{"suites": ["llm"]}'` needs neither the command line's packages nor an installation.
+"""

@@ -1,0 +1,89 @@
+"""The dense products that a sparse one has to beat: every way that torch has, and the fastest of them counts.
+
+variants    (case, dtype) -> name of the way -> the function, or why torch has none
+Way         a function of (x, weight), the dtype that it takes, and how it wants its weight
+
+16-bit rows are held against the faster of float16 and bfloat16. The dense weights are dense: no zeros that save power.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nmbench.kernels.bench.suites import Case
+
+__all__ = ["Way", "variants"]
+
+Product = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Way:
+    """`run(x, weight)` with operands of `dtype`; `name` is what a table calls it.
+
+    least_rows: x is filled up to so many rows beforehand, which is not timed.
+    """
+
+    name: str
+    dtype: torch.dtype
+    run: Product
+    least_rows: int = 1
+
+
+def variants(case: Case, dtype: torch.dtype, compiled: bool) -> Iterator[Way]:
+    """The ways worth timing; a way may raise when it is called, which rules it out. compiled: with torch.compile."""
+    if dtype in (torch.int8, torch.float8_e4m3fn):
+        if case.kind == "linear":
+            yield from _narrow(dtype)
+        return
+    kinds = (torch.bfloat16, torch.float16) if dtype in (torch.bfloat16, torch.float16) else (dtype,)
+    for kind in kinds:
+        short = {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(kind, "fp32")
+        yield Way(f"eager {short}", kind, _eager(case))
+        if compiled:
+            yield Way(f"compiled {short}", kind, _compiled(_eager(case)))
+
+
+def _eager(case: Case) -> Product:
+    if case.kind == "linear":
+        return F.linear
+
+    def convolve(x: Tensor, weight: Tensor) -> Tensor:
+        return F.conv2d(x, weight, None, case.stride, case.padding, case.dilation, case.groups)
+
+    return convolve
+
+
+def _compiled(product: Product) -> Product:
+    def plain(x: Tensor, weight: Tensor) -> Tensor:
+        return product(x, weight)
+
+    compiled: Product = torch.compile(plain, mode="max-autotune-no-cudagraphs", dynamic=False)
+    return compiled
+
+
+def _narrow(dtype: torch.dtype) -> Iterator[Way]:
+    """torch's dense products of 8-bit operands; the libraries' own limits rule some shapes out."""
+    if dtype == torch.int8:
+        yield Way("torch._int_mm", dtype, lambda x, weight: torch._int_mm(x, weight.t()), least_rows=32)
+        return
+    for fast in (True, False):
+        yield Way(f"torch._scaled_mm{', fast sums' if fast else ''}", dtype, _scaled(fast), least_rows=16)
+
+
+def _scaled(fast: bool) -> Product:
+    scales: dict[torch.device, Tensor] = {}
+
+    def run(x: Tensor, weight: Tensor) -> Tensor:
+        if x.device not in scales:  # made once: filling it is a kernel of its own
+            scales[x.device] = torch.ones((), device=x.device)
+        one = scales[x.device]
+        y: Tensor = torch._scaled_mm(x, weight.t(), one, one, out_dtype=torch.bfloat16, use_fast_accum=fast)
+        return y
+
+    return run

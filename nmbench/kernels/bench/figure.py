@@ -1,0 +1,87 @@
+"""The break-even figure: dense over sparse time against rows, one line a pattern, one panel a dtype.
+
+draw      record -> <stem>.png and .svg
+lines     what is drawn, as numbers
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nmbench.kernels.bench.summary import best, geometric_mean
+
+__all__ = ["draw", "lines"]
+
+#: rows -> ratio
+Line = dict[int, float]
+
+
+def lines(cells: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, tuple[Line, int]]]:
+    """Dtype -> pattern -> (rows -> geometric mean of the fastest backend's ratio, number of shapes).
+
+    Linear layers of no model only. A line is over shapes that were measured at every number of rows of it: a mean
+    over other shapes at other rows would bend where the shapes change. Where no shape is complete there is no line.
+    """
+    found: dict[str, dict[str, dict[tuple[int, ...], Line]]] = {}
+    for cell in cells:
+        if cell["case"]["kind"] != "linear" or cell["case"]["layer"]:
+            continue
+        for pattern, one in best(cell).items():
+            if "ratio" in one:
+                shapes = found.setdefault(cell["dtype"], {}).setdefault(pattern, {})
+                shapes.setdefault(tuple(cell["case"]["weight"]), {})[cell["case"]["rows"]] = one["ratio"]
+    return {
+        dtype: {pattern: line for pattern, shapes in patterns.items() if (line := _over(shapes))[0]}
+        for dtype, patterns in found.items()
+    }
+
+
+def _over(shapes: Mapping[tuple[int, ...], Line]) -> tuple[Line, int]:
+    longest = max((set(line) for line in shapes.values()), key=len)
+    whole = [line for line in shapes.values() if set(line) == longest]
+    means = {rows: geometric_mean([line[rows] for line in whole]) for rows in sorted(longest)}
+    return {rows: mean for rows, mean in means.items() if mean is not None}, len(whole)
+
+
+def draw(record: Mapping[str, Any], stem: Path) -> bool:
+    """False, and nothing written, where no line has two points. Raises ImportError without matplotlib or pandas."""
+    found = {
+        dtype: kept
+        for dtype, patterns in lines(record["cells"]).items()
+        if (kept := {pattern: line for pattern, line in patterns.items() if len(line[0]) > 1})
+    }
+    if not found:
+        return False
+    from nmbench.report import panels
+
+    names = list(dict.fromkeys(pattern for patterns in found.values() for pattern in patterns))
+    look = panels.styles(names)
+    with panels.style_sheet():
+        figure, axes = panels.panels([_title(dtype, patterns) for dtype, patterns in found.items()])
+        for axis, patterns in zip(axes, found.values(), strict=True):
+            for name, (line, _) in patterns.items():
+                style = look[name]
+                axis.plot(list(line), list(line.values()), color=style.colour, marker=style.marker,
+                          linestyle=style.line, markersize=4, label=name)  # fmt: skip
+            axis.axhline(1.0, color="black", linewidth=1, label="dense")
+            axis.set_xscale("log", base=2)
+            axis.xaxis.set_major_formatter(lambda rows, _: f"{rows:g}")
+            axis.set_xlabel("rows")
+        axes[0].set_ylabel("dense over sparse time")
+        figure.suptitle(_where(record), fontsize=9)
+        panels.save(figure, axes, stem.with_suffix(".png"))
+        figure.savefig(stem.with_suffix(".svg"), format="svg", metadata={"Date": None, "Creator": None})
+    return True
+
+
+def _title(dtype: str, patterns: Mapping[str, tuple[Line, int]]) -> str:
+    counts = sorted({count for _, count in patterns.values()})
+    shapes = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"{dtype}, mean over {shapes} shape{'' if counts[-1] == 1 else 's'}"
+
+
+def _where(record: Mapping[str, Any]) -> str:
+    device = record["device"]
+    return f"{device['name']}" + ("" if device["type"] == "cuda" else " (a CPU: this says nothing of a GPU)")

@@ -1,0 +1,78 @@
+"""What a run of the benchmark is asked for.
+
+Options       everything that the command line sets, checked
+DTYPES        name -> torch dtype
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from nmbench.errors import UsageError, nearest
+from nmbench.kernels.bench.suites import BATCHES, ROWS, SUITES
+from nmbench.sparsity import NMPattern
+
+__all__ = ["DTYPES", "Options"]
+
+DTYPES: dict[str, torch.dtype] = {
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "fp32": torch.float32,
+    "int8": torch.int8,
+    "fp8": torch.float8_e4m3fn,
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure.
+
+    Attributes:
+        suites, patterns, dtypes: names; dtypes of DTYPES.
+        rows: rows of the linear suites. batches: batch sizes of the models' suites.
+        backends: names; () is all that are registered, but `dense`, which is the baseline.
+        budget_s: seconds for the whole run, None: no limit. cell_s: seconds of timing for one shape and dtype.
+        compiled: is the dense product also tried under torch.compile (on a GPU)?
+        check_only: compare the numbers and time nothing.
+    """
+
+    suites: tuple[str, ...] = ("llm", "squares", "classification", "detection", "segmentation", "optical-flow",
+                               "translation", "translation-big")  # fmt: skip
+    patterns: tuple[str, ...] = ("2:4", "1:4", "4:8", "2:8", "1:16")
+    dtypes: tuple[str, ...] = ("bf16", "int8", "fp8")
+    rows: tuple[int, ...] = ROWS
+    batches: tuple[int, ...] = BATCHES
+    backends: tuple[str, ...] = ()
+    budget_s: float | None = None
+    cell_s: float = 0.3
+    compiled: bool = True
+    check_only: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for what does not exist."""
+        for what, given, known in (("suite", self.suites, SUITES), ("dtype", self.dtypes, DTYPES)):
+            for name in given:
+                if name not in known:
+                    raise UsageError(f"there is no {what} {name!r}{nearest(name, known)}")
+        for text in self.patterns:
+            try:
+                NMPattern.parse(text)
+            except ValueError as error:
+                raise UsageError(f"--patterns: {error}") from error
+        if bad := [n for n in (*self.rows, *self.batches) if n < 1]:
+            raise UsageError(f"--rows and --batches are positive numbers, not {bad[0]}")
+
+    @classmethod
+    def from_dict(cls, given: dict[str, Any]) -> Options:
+        """Lists become tuples. Raises UsageError for an unknown key."""
+        if unknown := set(given) - set(cls.__dataclass_fields__):
+            raise UsageError(f"there is no option {min(unknown)!r}")
+        plain: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in given.items()}
+        return cls(**plain)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in a record."""
+        return asdict(self)

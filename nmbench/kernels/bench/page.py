@@ -1,0 +1,156 @@
+"""The record as a markdown page: the frame in words, targets, summary, every case, and what did not run.
+
+page     record -> markdown
+brief    the same for a terminal: frame, targets and geometric means
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from nmbench.kernels.bench.summary import best, refusals
+
+__all__ = ["brief", "page"]
+
+Record = dict[str, Any]
+
+
+def page(record: Record, figure: bool = False) -> str:
+    """figure: is there a break-even figure beside it?"""
+    parts = [f"# Sparse products on {record['device']['name']}", *_frame(record)]
+    if record["options"]["check_only"]:
+        parts += ["## Checked", _checked(record)]
+    else:
+        if record["targets"]:
+            parts += ["## Targets", _targets(record)]
+        parts += ["## Geometric means", _summary(record)]
+        if figure:
+            parts += [
+                "## Break-even",
+                "![Ratio of dense over sparse time against rows, one line a pattern](break-even.png)",
+            ]
+        for suite, words in record["suites"].items():
+            cells = [cell for cell in record["cells"] if cell["case"]["suite"] == suite]
+            parts += [f"## {suite}: {words}", _cells(cells) if cells else "No case was measured."]
+    parts += ["## What did not run", _refused(record)]
+    return "\n\n".join(parts) + "\n"
+
+
+def brief(record: Record) -> str:
+    """A few lines and one or two tables."""
+    if record["options"]["check_only"]:
+        return _checked(record)
+    device, cells = record["device"], len(record["cells"])
+    where = device["name"] if device["type"] == "cuda" else f"{device['name']} (a CPU: this says nothing of a GPU)"
+    parts = [f"{where}: {cells} of {record['planned']} cells in {record['seconds']:.0f} s", *record["notes"]]
+    parts += [_targets(record)] if record["targets"] else []
+    return "\n\n".join([*parts, _summary(record)])
+
+
+# -- the frame --------------------------------------------------------------------------------------------------------
+def _frame(record: Record) -> Iterator[str]:
+    options, where = record["options"], record["environment"]
+    versions = where["versions"]
+    known = [f"{name} {versions[name]}" for name in ("torch", "triton", "nmbench") if name in versions]
+    if record["device"]["type"] == "cuda":
+        known = [f"driver {where['driver']}", f"CUDA {where['cuda']}", *known]
+    else:
+        yield "**Run on a CPU, by its wall clock: this shows that the benchmark works. It says nothing of a GPU.**"
+    done = "Checked" if options["check_only"] else "Measured"
+    yield f"{done} {record['date']} with {', '.join(known)}, in {record['seconds']:.0f} s."
+    measured, planned = len(record["cells"]), record["planned"]
+    if measured < planned:
+        yield f"**{measured} of {planned} cells were reached**; the time budget or a failure ended the run."
+    yield from record["notes"]
+    if options["check_only"]:
+        return
+    compiled = "" if options["compiled"] and record["device"]["type"] == "cuda" else " (eager only)"
+    yield (
+        f"A ratio is the time of the fastest dense product{compiled} over that of the sparse one, medians of the same "
+        "rounds; more than 1 is faster. 16-bit rows are held against the faster of bf16 and fp16, int8 against "
+        "`torch._int_mm`, fp8 against `torch._scaled_mm`. Data are random, dense weights have no zeros; buffers take "
+        "turns, so that the cache holds none of them; every output was first compared with one in higher precision. "
+        "In brackets after a ratio: the larger of two shares, that of the bytes (compressed weight, input, output) at "
+        "the measured bandwidth, and that of the dense product's operations at the measured dense rate."
+    )
+    if limits := record["roofline"]:
+        rates = ", ".join(f"{name} {rate / 1e12:.3g} T/s" for name, rate in limits["flops"].items())
+        yield (
+            f"Measured here: copy {limits['copy'] / 1e9:.4g} GB/s, read {limits['read'] / 1e9:.4g} GB/s, an empty "
+            f"kernel {limits['floor_us']:.3g} us; dense operations a second {rates or 'of no dtype'}."
+        )
+
+
+def _targets(record: Record) -> str:
+    rows = []
+    for one in record["targets"]:
+        figure = "not measured" if one["figure"] is None else f"{one['figure']:.3f}"
+        met = {None: "-", True: "met", False: "**missed**"}[one["met"]]
+        rows.append([one["target"], f"{one['wanted']:g}", figure, str(one["cases"]), met])
+    return table(["Target", "At least", "Measured", "Figures", ""], rows, "lrrrl")
+
+
+def _summary(record: Record) -> str:
+    rows = []
+    for row in record["summary"]:
+        ratios = [f"{row[key]:.3f}" for key in ("ratio", "least", "most", "chosen")]
+        rows.append([row["dtype"], row["kind"], row["pattern"], _band(row["rows"]), str(row["cases"]), *ratios])
+    if not rows:
+        return "No sparse product was timed beside a dense one."
+    headers = ["Dtype", "Kind", "Pattern", "Rows", "Cases", "Geometric mean", "Least", "Most", "Dense as a choice"]
+    return table(headers, rows, "lllrrrrrr")
+
+
+def _band(rows: Sequence[int | None]) -> str:
+    return f"{rows[0]} and more" if rows[1] is None else f"{rows[0]} to {rows[1]}"
+
+
+# -- the cases --------------------------------------------------------------------------------------------------------
+def _cells(cells: Sequence[Record]) -> str:
+    """One line a cell: the best dense time, and the ratio of the fastest backend for each pattern."""
+    patterns = list(dict.fromkeys(row["pattern"] for cell in cells for row in cell["sparse"]))
+    rows = []
+    for cell in cells:
+        fastest = best(cell)
+        times = {one["way"]: one["us"] for one in cell["dense"] if "us" in one}
+        dense = "-" if not times else f"{min(times.values()):.4g} ({min(times, key=lambda way: times[way])})"
+        case = cell["case"]
+        rows.append([case["shape"], str(case["rows"]), cell["dtype"], dense])
+        rows[-1] += [_ratio(fastest[pattern]) if pattern in fastest else "-" for pattern in patterns]
+    return table(["In -> out", "Rows", "Dtype", "Dense us", *patterns], rows, "lrl" + "r" * (1 + len(patterns)))
+
+
+def _ratio(one: Record) -> str:
+    """ "1.52 triton, 61 % of the bytes' bound"; the time where there is no dense one."""
+    said = f"{one['ratio']:.3g} {one['backend']}" if "ratio" in one else f"{one['us']:.4g} us {one['backend']}"
+    shares = [share for key in ("share_bytes", "share_flops") if (share := one.get(key)) is not None]
+    return f"{said} ({100 * max(shares):.0f} %)" if shares else said
+
+
+def _checked(record: Record) -> str:
+    rows = []
+    for cell in record["cells"]:
+        for one in cell["sparse"]:
+            if "refused" not in one:
+                rows.append([cell["case"]["shape"], str(cell["case"]["rows"]), cell["dtype"], one["pattern"]])
+                rows[-1] += [one["backend"], f"{one['error']:.2e}"]
+    if not rows:
+        return "No backend took any of the cases."
+    return table(["In -> out", "Rows", "Dtype", "Pattern", "Backend", "Relative error"], rows, "lrlllr")
+
+
+def _refused(record: Record) -> str:
+    rows = [[name, "-", reason, "-"] for name, reason in record["unusable"].items()]
+    rows += [[name, dtype, reason, str(count)] for name, dtype, reason, count in refusals(record["cells"])]
+    said = (
+        table(["Backend", "Dtype", "Reason", "Times"], rows, "lllr") if rows else "Everything that was asked for ran."
+    )
+    return said
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
+    """A GitHub table; align: "l" or "r" a column. Written here so that a bare machine needs no package for it."""
+    line = ["---:" if letter == "r" else "---" for letter in align]
+    body = [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (list(headers), line, *body))

@@ -1,0 +1,68 @@
+"""What a run leaves behind: a folder with the record, its page and the break-even figure.
+
+    record.json      {schema_version, kind: "kernels", device: {type, name, capability, memory}, environment, date,
+                      options, suites, backends, unusable: {name: reason}, planned, seconds, notes,
+                      roofline: {copy, read: bytes/s, floor_us, flops: {dtype: 1/s}} or null,
+                      cells: [{case: {suite, kind, shape, weight, input, rows, calls, layer, flops}, dtype, dense_us,
+                        dense: [{way, us, low, high, calls, how, error} or {way, refused}],
+                        sparse: [{pattern, backend, settings, us, low, high, calls, how, error, ratio, bytes,
+                                  compressed_bytes, share_bytes, share_flops, share_bound} or {.., refused}],
+                        chosen: [{pattern, backend, ratio, measured_again}], error *}],
+                      summary, targets}
+    README.md        the same for people       break-even.png, .svg
+
+folder     where it goes by default
+write      all three, each whole or not at all
+slug       a device's name as a folder
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nmbench.kernels.bench.page import page
+from nmbench.store import write_json
+
+__all__ = ["folder", "slug", "write"]
+
+
+def slug(name: str) -> str:
+    """ "NVIDIA H100 80GB HBM3" -> "nvidia-h100-80gb-hbm3"."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "device"
+
+
+def folder(device_name: str, suites: Sequence[str], all_suites: Sequence[str], device_type: str = "cuda") -> Path:
+    """results/kernels/<device>-<suites>; "all" for all of them; a CPU's begins with cpu-."""
+    what = "all" if set(suites) == set(all_suites) else "+".join(suites)
+    name = slug(device_name) if device_type == "cuda" else f"cpu-{slug(device_name)}"
+    return Path("results") / "kernels" / f"{name}-{what}"
+
+
+def write(record: dict[str, Any], to: Path) -> list[str]:
+    """Write record, figure and page; what could not be drawn, in words. JSON has null for what is not finite."""
+    to.mkdir(parents=True, exist_ok=True)
+    plain = _finite(record)
+    write_json(to / "record.json", plain)
+    notes, drawn = [], False
+    try:
+        from nmbench.kernels.bench.figure import draw
+
+        drawn = draw(plain, to / "break-even")
+    except ImportError as error:
+        notes.append(f"no figure: {error.name} is not installed (pip install 'nmbench[report]')")
+    temporary = to / ".README.md.tmp"
+    temporary.write_text(page(plain, drawn), encoding="utf-8", newline="\n")
+    temporary.replace(to / "README.md")
+    return notes
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,152 @@
+"""The grid of cells, one after the other, within a time budget.
+
+available   the registered backends, and those that cannot be used with the reason
+planned     options -> (case, dtype) in the order in which they run
+run         all of it -> record; `save` gets the record as it grows, so that a kill loses one cell
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from nmbench.environment import describe
+from nmbench.errors import UsageError, nearest
+from nmbench.kernels.backend import Backend
+from nmbench.kernels.bench import roofline, summary
+from nmbench.kernels.bench.candidates import first_line
+from nmbench.kernels.bench.cell import measure
+from nmbench.kernels.bench.options import Options
+from nmbench.kernels.bench.suites import SUITES, Case, cases
+
+__all__ = ["available", "planned", "run"]
+
+Save = Callable[[dict[str, Any]], None]
+
+
+def available(names: tuple[str, ...] = ()) -> tuple[dict[str, Backend], dict[str, str]]:
+    """(usable ones by name, reason by name of the others); all but `dense`, which is the baseline, unless named.
+
+    Raises UsageError for a name that is not registered.
+    """
+    from nmbench.kernels import registry
+
+    known = registry.backends()
+    if unknown := [name for name in names if name not in known]:
+        raise UsageError(f"there is no backend {unknown[0]!r}{nearest(unknown[0], known)}")
+    chosen = {name: known[name] for name in names or [name for name in known if name != "dense"]}
+    usable = {name: found.backend for name, found in chosen.items() if found.backend is not None}
+    return usable, {name: found.reason for name, found in chosen.items() if found.backend is None}
+
+
+def planned(options: Options) -> list[tuple[Case, str]]:
+    """Suites take turns shape by shape, so that a budget that ends early has seen something of each."""
+    by_suite = [list(_shapes(suite, options)) for suite in options.suites]
+    turns = itertools.chain.from_iterable(itertools.zip_longest(*by_suite, fillvalue=[]))
+    return [(case, dtype) for shape in turns for case in shape for dtype in options.dtypes]
+
+
+def _shapes(suite: str, options: Options) -> Iterator[list[Case]]:
+    """The cases of a suite, those of one shape together: a line of the break-even figure is complete or missing."""
+    found = cases(suite, options.rows, options.batches)
+    for _, group in itertools.groupby(found, key=lambda case: (case.kind, case.weight, case.stride, case.layer)):
+        yield list(group)
+
+
+def run(
+    options: Options,
+    device: torch.device,
+    backends: Mapping[str, Backend],
+    refused: Mapping[str, str] | None = None,
+    save: Save = lambda record: None,
+    progress: Callable[[int, int, str], None] = lambda done, total, what: None,
+) -> dict[str, Any]:
+    """Measure what the budget allows; the record (see nmbench.kernels.bench.record).
+
+    A failure of the device itself ends the run, in words; a KeyboardInterrupt is raised after `save`.
+    """
+    begun = time.monotonic()
+    grid = planned(options)
+    record = _head(options, device, backends, refused or {}, len(grid))
+    with _fast_convolutions():
+        limits = None if options.check_only else roofline.measure(device, options.dtypes)
+        record["roofline"] = None if limits is None else limits.to_dict()
+        saved = time.monotonic()
+        try:
+            for done, (case, dtype) in enumerate(grid):
+                if options.budget_s is not None and time.monotonic() - begun > options.budget_s:
+                    break
+                progress(done, len(grid), f"{case.suite} {case.shape}, {case.rows} rows, {dtype}")
+                record["cells"].append(measure(case, dtype, backends, limits, device, options))
+                if (broken := _broken(device)) is not None:
+                    record["notes"].append(f"Stopped: the device failed at {case.shape}, {dtype}: {broken}")
+                    break
+                if time.monotonic() - saved > 10:
+                    save(_finished(record, begun))
+                    saved = time.monotonic()
+        finally:
+            save(_finished(record, begun))
+    return record
+
+
+def _head(
+    options: Options, device: torch.device, backends: Mapping[str, Backend], refused: Mapping[str, str], planned: int
+) -> dict[str, Any]:
+    environment = describe(torch.get_num_threads(), device=device.type)
+    gpu = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if gpu else environment["cpu"]
+    return {
+        "schema_version": 1,
+        "kind": "kernels",
+        "device": {
+            "type": device.type,
+            "name": name,
+            "capability": list(torch.cuda.get_device_capability(device)) if gpu else None,
+            "memory": torch.cuda.get_device_properties(device).total_memory if gpu else None,
+        },
+        "environment": environment | {"cuda": torch.version.cuda},
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "options": options.to_dict(),
+        "suites": {name: SUITES[name] for name in options.suites},
+        "backends": list(backends),
+        "unusable": dict(refused),
+        "planned": planned,
+        "notes": [],
+        "cells": [],
+    }
+
+
+def _finished(record: dict[str, Any], begun: float) -> dict[str, Any]:
+    record["seconds"] = round(time.monotonic() - begun, 1)
+    record["summary"] = summary.summary(record["cells"])
+    # they are meant for a GPU: a CPU that meets one would say nothing
+    gpu = record["device"]["type"] == "cuda" and not record["options"]["check_only"]
+    record["targets"] = summary.targets(record["cells"]) if gpu else []
+    return record
+
+
+def _broken(device: torch.device) -> str | None:
+    """After an illegal access every later call fails too: nothing measured from then on would mean anything."""
+    if device.type != "cuda":
+        return None
+    try:
+        torch.cuda.synchronize(device)
+    except Exception as error:
+        return first_line(error)
+    return None
+
+
+@contextmanager
+def _fast_convolutions() -> Iterator[None]:
+    """cuDNN's own search, which the dense convolutions are entitled to; the reader's setting is put back."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before

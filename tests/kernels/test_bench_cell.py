@@ -1,0 +1,126 @@
+"""One cell of the benchmark: what is timed, what is refused, and that a wrong product never gets a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from bench_toys import TOYS
+
+from nmbench.kernels.bench import cell, roofline
+from nmbench.kernels.bench.cell import measure
+from nmbench.kernels.bench.options import Options
+from nmbench.kernels.bench.roofline import Roofline
+from nmbench.kernels.bench.suites import Case
+from nmbench.kernels.timing import Timing
+
+CPU = torch.device("cpu")
+LINEAR = Case("tiny", "linear", (32, 64), (4, 64), 4)
+CONV = Case("tiny", "conv2d", (16, 8, 3, 3), (1, 8, 6, 6), 9, (2, 2), (1, 1))
+LIMITS = Roofline(copy=1e9, read=2e9, floor_us=3.0, flops={"fp32": 1e9})
+
+
+def measured(case: Case = LINEAR, dtype: str = "fp32", patterns: tuple[str, ...] = ("2:4",), **options: Any) -> Any:
+    return measure(case, dtype, TOYS, LIMITS, CPU, Options(patterns=patterns, cell_s=0.0, **options))
+
+
+def by_backend(told: Any) -> dict[str, Any]:
+    return {one["backend"]: one for one in told["sparse"]}
+
+
+@pytest.mark.parametrize("case", [LINEAR, CONV])
+def test_what_is_right_is_timed_against_the_dense_product(case: Case) -> None:
+    told = measured(case)
+    found = by_backend(told)["plain"]
+    (dense,) = told["dense"]
+    assert dense["way"] == "eager fp32"
+    assert found["ratio"] == pytest.approx(dense["us"] / found["us"], rel=1e-2)
+    assert found["how"] == dense["how"] == "wall"
+
+
+def test_what_is_wrong_or_broken_has_a_reason_and_no_time() -> None:
+    found = by_backend(measured())
+    assert found["wrong"]["refused"].startswith("wrong: relative error 0.05")
+    assert found["broken"]["refused"] == "failed: RuntimeError: no such library"
+    assert "us" not in found["wrong"]
+    assert "us" not in found["broken"]
+
+
+def test_a_refusal_is_told_in_the_backends_words() -> None:
+    told = measured(patterns=("1:16",))
+    assert by_backend(told)["plain"]["refused"] == "no 1:16 here"
+    assert told["chosen"] == [{"pattern": "1:16", "backend": "dense", "ratio": 1.0, "measured_again": False}]
+
+
+def test_sixteen_bit_rows_are_held_against_both_kinds() -> None:
+    told = measured(dtype="bf16")
+    assert {one["way"] for one in told["dense"]} == {"eager bf16", "eager fp16"}
+    assert told["dense_us"] == pytest.approx(min(one["us"] for one in told["dense"]), rel=1e-3)
+
+
+def test_no_dense_convolution_of_8_bits_is_said() -> None:
+    told = measured(CONV, "int8")
+    assert told["dense"] == [{"way": "-", "refused": "torch has no dense conv2d of int8"}]
+    assert told["chosen"] == []
+    assert all("ratio" not in one for one in told["sparse"])
+
+
+def test_checking_times_nothing() -> None:
+    told = measured(check_only=True)
+    assert by_backend(told)["plain"]["error"] < 1e-5
+    assert all("us" not in one for one in [*told["dense"], *told["sparse"]])
+    assert told["chosen"] == []
+
+
+def times(monkeypatch: pytest.MonkeyPatch, *rounds: dict[str, float]) -> None:
+    """`compare` answers with these microseconds, a call after the other."""
+    left = list(rounds)
+
+    def fake(candidates: dict[str, Any], device: Any, **_: Any) -> dict[str, Timing]:
+        us = left.pop(0)
+        assert set(us) == set(candidates)
+        return {name: Timing(us[name], us[name], us[name], 1, "wall") for name in candidates}
+
+    monkeypatch.setattr(cell, "compare", fake)
+
+
+def test_the_choice_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    # the second figure counts: the first one is why it was picked
+    first = {"eager fp32": 10.0, "plain 2:4 ()": 5.0}
+    times(monkeypatch, first, {"eager fp32": 9.0, "plain 2:4 ()": 6.0})
+    told = measured()
+    assert by_backend(told)["plain"]["ratio"] == 2.0
+    assert told["chosen"] == [{"pattern": "2:4", "backend": "plain", "ratio": 1.5, "measured_again": True}]
+
+
+def test_dense_keeps_its_place_within_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    times(monkeypatch, {"eager fp32": 10.0, "plain 2:4 ()": 9.9})
+    assert measured()["chosen"][0]["backend"] == "dense"
+
+
+def test_shares_of_the_roofline(monkeypatch: pytest.MonkeyPatch) -> None:
+    times(monkeypatch, {"eager fp32": 10.0, "plain 2:4 ()": 9.9})
+    found = by_backend(measured())["plain"]
+    # 2:4 of 32 x 64 in fp32: 1024 values and as many positions of 2 bits; x and y are 4 x 64 and 4 x 32
+    weight, activations = 1024 * 4 + 256, 4 * (4 * 64 + 4 * 32)
+    assert found["compressed_bytes"] == weight
+    assert found["bytes"] == 32 * 64 * 4
+    assert found["share_bytes"] == pytest.approx((weight + activations) / 2e9 * 1e6 / 9.9)
+    assert found["share_bound"] == pytest.approx((weight / 2e9 * 1e6 + 3.0) / 9.9)
+    assert found["share_flops"] == pytest.approx(2 * 4 * 32 * 64 / 1e9 * 1e6 / 9.9)
+
+
+def test_memory_that_does_not_suffice_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(TOYS["plain"], "pack", full)
+    assert measured()["error"] == "out of memory"
+
+
+def test_rates_are_measured_here() -> None:
+    found = roofline.measure(CPU, ["fp32"])
+    assert found.flops["fp32"] > 0
+    assert found.bytes_us(1000) < found.bound_us(1000)
+    assert found.flops_us(10, "bf16") is None

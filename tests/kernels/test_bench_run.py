@@ -1,0 +1,170 @@
+"""A whole run on the CPU with toy backends: record, page and figure, and what ends a run early."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from bench_toys import TOYS
+
+from nmbench.errors import UsageError
+from nmbench.kernels.bench import run as module
+from nmbench.kernels.bench.figure import draw, lines
+from nmbench.kernels.bench.options import Options
+from nmbench.kernels.bench.page import brief, page, table
+from nmbench.kernels.bench.record import folder, slug, write
+from nmbench.kernels.bench.run import available, run
+from nmbench.kernels.bench.summary import geometric_mean, refusals, summary, targets
+
+CPU = torch.device("cpu")
+TINY = Options(suites=("tiny",), patterns=("2:4", "1:16"), dtypes=("fp32",), rows=(1, 4), cell_s=0.0)
+
+
+@pytest.fixture(scope="module")
+def record() -> dict[str, Any]:
+    return run(TINY, CPU, TOYS, {"absent": "no such library"})
+
+
+def test_everything_planned_is_there(record: dict[str, Any]) -> None:
+    assert record["planned"] == len(record["cells"]) == 4
+    assert record["device"]["type"] == "cpu"
+    assert record["roofline"]["floor_us"] > 0
+    assert record["targets"] == [], "a CPU that meets a GPU's target would say nothing"
+
+
+def test_what_is_written(record: dict[str, Any], tmp_path: Path) -> None:
+    assert write(record, tmp_path) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "README.md", "break-even.png", "break-even.svg", "record.json"]  # fmt: skip
+    kept = json.loads((tmp_path / "record.json").read_text())
+    assert kept["cells"] == record["cells"]
+    text = (tmp_path / "README.md").read_text()
+    assert "Run on a CPU" in text
+    assert "It says nothing of a GPU" in text
+    assert "| absent | - | no such library | - |" in text
+    assert "| plain | fp32 | no 1:16 here | 4 |" in text
+    assert "wrong: relative error" in text
+
+
+def test_a_page_without_matplotlib(record: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "nmbench.report.panels", None)
+    monkeypatch.delattr("nmbench.report.panels", raising=False)
+    (note,) = write(record, tmp_path)
+    assert "no figure" in note
+    assert "break-even.png" not in (tmp_path / "README.md").read_text()
+
+
+def test_the_budget_ends_a_run_and_the_page_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(float(n) for n in range(1000))
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    record = run(Options(**{**TINY.to_dict(), "budget_s": 4.0}), CPU, TOYS)
+    assert 0 < len(record["cells"]) < record["planned"]
+    assert f"**{len(record['cells'])} of 4 cells were reached**" in page(record)
+
+
+def test_an_interrupt_keeps_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, saved = module.measure, []
+
+    def second_stops(*args: Any) -> Any:
+        if saved_cells:
+            raise KeyboardInterrupt
+        saved_cells.append(1)
+        return real(*args)
+
+    saved_cells: list[int] = []
+    monkeypatch.setattr(module, "measure", second_stops)
+    with pytest.raises(KeyboardInterrupt):
+        run(TINY, CPU, TOYS, save=lambda record: saved.append(len(record["cells"])))
+    assert saved[-1] == 1
+
+
+def test_a_device_that_failed_is_not_measured_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_broken", lambda device: "AcceleratorError: an illegal memory access")
+    record = run(TINY, CPU, TOYS)
+    assert len(record["cells"]) == 1
+    assert "illegal memory access" in page(record)
+
+
+def test_cudnns_setting_is_put_back() -> None:
+    torch.backends.cudnn.benchmark = False
+    run(Options(**{**TINY.to_dict(), "check_only": True}), CPU, {})
+    assert torch.backends.cudnn.benchmark is False
+
+
+def test_backends_come_from_the_registry() -> None:
+    usable, refused = available()
+    assert {"cusparselt", "cutlass", "triton"} <= set(usable) | set(refused)
+    assert "dense" not in usable
+    assert set(available(("dense",))[0]) == {"dense"}
+    with pytest.raises(UsageError, match="did you mean 'triton'"):
+        available(("tritn",))
+
+
+# -- figures out of made-up cells -----------------------------------------------------------------------------------
+def cell(rows: int, ratio: float, size: int = 4096, pattern: str = "2:4", **more: Any) -> dict[str, Any]:
+    case = {"suite": "llm", "kind": "linear", "shape": f"{size} -> {size}", "weight": [size, size], "rows": rows}
+    sparse = {"pattern": pattern, "backend": "plain", "us": 10.0 / ratio, "ratio": ratio, "share_bound": 0.8}
+    chosen = {"pattern": pattern, "backend": "plain", "ratio": max(1.0, ratio), "measured_again": True}
+    return {"case": case | {"layer": "", "calls": 1}, "dtype": "bf16", "dense": [], "sparse": [sparse],
+            "chosen": [chosen]} | more  # fmt: skip
+
+
+def test_geometric_means_by_rows() -> None:
+    assert geometric_mean([]) is None
+    found = summary([cell(4096, 2.0), cell(8192, 0.5), cell(1, 3.0)])
+    assert [(row["rows"], row["cases"], round(row["ratio"], 6)) for row in found] == [
+        ([1, 16], 1, 3.0),
+        ([4096, None], 2, 1.0),
+    ]
+    assert (found[1]["least"], found[1]["most"], found[1]["chosen"]) == (0.5, 2.0, pytest.approx(2**0.5))
+
+
+def test_targets_are_figures_or_not_measured() -> None:
+    nothing = targets([])
+    assert [(one["figure"], one["met"], one["cases"]) for one in nothing] == [(None, None, 0)] * 3
+    speed, bound, kept = targets([cell(4096, 2.0), cell(4096, 1.2), cell(1, 0.9), cell(4096, 9.0, size=512)])
+    assert speed["figure"] == pytest.approx((2.0 * 1.2) ** 0.5)
+    assert speed["met"] is True
+    assert (bound["figure"], bound["met"], bound["cases"]) == (0.8, True, 1)
+    assert (kept["figure"], kept["met"]) == (1.0, True)
+    assert targets([cell(4096, 1.2)])[0]["met"] is False
+    assert targets([cell(4096, 1.2, pattern="1:4")])[0]["met"] is None
+
+
+def test_a_page_of_targets_says_what_was_not_measured(record: dict[str, Any]) -> None:
+    text = page(record | {"targets": targets([])})
+    assert text.count("| not measured | 0 | - |") == 3
+    assert "not measured" in brief(record | {"targets": targets([])})
+
+
+def test_a_line_is_over_the_shapes_that_have_all_its_rows() -> None:
+    cells = [cell(1, 1.0), cell(16, 4.0), cell(1, 100.0, size=8192), cell(1, 4.0, size=512), cell(16, 1.0, size=512)]
+    ((line, shapes),) = lines(cells)["bf16"].values()
+    assert (line, shapes) == ({1: pytest.approx(2.0), 16: pytest.approx(2.0)}, 2)
+
+
+def test_no_line_no_figure(record: dict[str, Any], tmp_path: Path) -> None:
+    assert draw(record | {"cells": [cell(1, 1.0)]}, tmp_path / "x") is False
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_refusals_are_counted() -> None:
+    refused = {"pattern": "2:4", "backend": "b", "refused": "too small"}
+    found = refusals([cell(1, 1.0, sparse=[refused, refused]), cell(1, 1.0, error="out of memory")])
+    assert found == [("b", "bf16", "too small", 2), ("(all)", "bf16", "out of memory", 1)]
+
+
+def test_names_of_folders() -> None:
+    assert slug("NVIDIA H100 80GB HBM3") == "nvidia-h100-80gb-hbm3"
+    assert folder("NVIDIA H200", ["llm"], ["llm", "x"]).as_posix() == "results/kernels/nvidia-h200-llm"
+    assert folder("NVIDIA H200", ["x", "llm"], ["llm", "x"]).name == "nvidia-h200-all"
+    assert folder("Xeon (R)", ["x"], ["llm", "x"], "cpu").name == "cpu-xeon-r-x"
+
+
+def test_a_table_cannot_be_broken_by_its_cells() -> None:
+    assert table(["a"], [["x | y\nz"]], "r") == "| a |\n| ---: |\n| x \\| y z |"
