@@ -1,7 +1,7 @@
 """Reading single values of a record, each checked to be of the kind that the schema promises.
 
     section, text, number, integer, flag    one value; None where it is absent or null
-    check_lists                             the nested lists that tables and figures go through
+    numbers                                 a list of them
     flat_environment                        versions and hardware, one level deep
     speed_rows                              the timed batches of a record
     canonical                               JSON text in canonical form: equal settings give equal text
@@ -17,10 +17,12 @@ from typing import Any
 
 from nmbench.record import Record, UnreadableRecord
 
-__all__ = ["canonical", "check_lists", "flag", "flat_environment", "integer", "number", "section", "speed_rows", "text"]
+__all__ = ["canonical", "flag", "flat_environment", "integer", "number", "numbers", "section", "speed_rows", "text"]
 
-#: section -> lists of numbers that stand side by side in it
-_SERIES = {"sad": ("step", "flips"), "curve": ("phase", "step", "loss", "lr")}
+#: what json.loads makes of a number, and of null, which stands for NaN in strict JSON
+_NUMBERS = frozenset({int, float, type(None)})
+#: integers stay far below it; numpy takes none that no float can hold
+_LARGEST = 2**63
 
 
 def canonical(value: Any) -> str:
@@ -49,7 +51,10 @@ def number(of: dict[str, Any], key: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UnreadableRecord(f"{key!r} is not a number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise UnreadableRecord(f"{key!r} is too large for a number") from error
 
 
 def integer(of: dict[str, Any], key: str) -> int | None:
@@ -62,6 +67,20 @@ def integer(of: dict[str, Any], key: str) -> int | None:
     value = of[key]
     # a JSON integer stays one: above 2**53 a float would lose digits
     return value if isinstance(value, int) else round(number_)
+
+
+def numbers(of: dict[str, Any], key: str) -> list[float | None]:
+    """A list of numbers; null stands for NaN, and absent is empty."""
+    values = of.get(key)
+    if values is None:
+        return []
+    # by type, not by isinstance: these lists are most of what there is to read, and true is no number
+    types = set(map(type, values)) if isinstance(values, list) else {list}
+    if not types <= _NUMBERS:
+        raise UnreadableRecord(f"{key!r} is not a list of numbers")
+    if int in types and max(abs(value) for value in values if value is not None) >= _LARGEST:
+        raise UnreadableRecord(f"{key!r} has a number that is too large")
+    return values
 
 
 def flag(of: dict[str, Any], key: str) -> bool | None:
@@ -89,38 +108,3 @@ def speed_rows(record: Record) -> list[dict[str, Any]]:
         for key in ("dense_ms", "converted_ms", "dense_per_s", "converted_per_s", "ratio"):
             number(row, key)
     return rows
-
-
-def check_lists(record: Record) -> None:
-    """The series of `sad` and `curve` hold numbers and are equally long; layers, metrics, remarks are as promised."""
-    for name, keys in _SERIES.items():
-        series = {key: section(record, name).get(key) or [] for key in keys}
-        for key, values in series.items():
-            if not isinstance(values, list) or not all(_is_number(value) for value in values):
-                raise UnreadableRecord(f"{name}.{key} is not a list of numbers")
-        if len({len(values) for values in series.values() if values}) > 1:
-            raise UnreadableRecord(f"the lists of {name!r} differ in length")
-    layers = section(record, "audit").get("layers") or []
-    if not isinstance(layers, list) or not all(isinstance(layer, dict) for layer in layers):
-        raise UnreadableRecord("audit.layers is not a list of objects")
-    for layer in layers:
-        shape = layer.get("shape") or []
-        if not isinstance(shape, list) or not all(type(size) is int for size in shape):
-            raise UnreadableRecord("the shape of a layer is not a list of integers")
-    _check_remarks(record)
-
-
-def _check_remarks(record: Record) -> None:
-    infos = record.get("metric_info") or []
-    if not isinstance(infos, list) or not all(isinstance(info, dict) and "name" in info for info in infos):
-        raise UnreadableRecord("metric_info is not a list of objects with a name")
-    if not all(isinstance(values, dict) for values in section(record, "baselines").values()):
-        raise UnreadableRecord("a baseline is not an object")
-    section(record, "facts")
-    if not isinstance(record.get("notes") or [], list):
-        raise UnreadableRecord("notes is not a list")
-
-
-def _is_number(value: Any) -> bool:
-    # null stands for NaN, which strict JSON cannot say
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))

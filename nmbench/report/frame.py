@@ -94,7 +94,7 @@ def newest(attempts: pd.DataFrame) -> pd.DataFrame:
 
 def _read(file: Path) -> Record:
     try:
-        record = migrate(json.loads(file.read_text(encoding="utf-8")))
+        record = migrate(_json(file))
     except OSError as error:
         raise UnreadableRecord(error.strerror or type(error).__name__) from error
     except json.JSONDecodeError as error:
@@ -109,6 +109,18 @@ def _read(file: Path) -> Record:
         raise UnreadableRecord(f"the migration failed: {type(error).__name__}: {error}") from error
     record.setdefault("attempt", _number_of(file.parent.name))
     return record
+
+
+def _json(file: Path) -> object:
+    text = file.read_text(encoding="utf-8")
+    if not text.strip("\0 \n\r\t"):
+        raise UnreadableRecord("the file is empty: its writer was stopped, or the disk was full")
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError as error:  # Python reads no integer of thousands of digits
+        raise UnreadableRecord(f"a number in it is too long: {error}") from error
 
 
 def _number_of(attempt: str) -> int | None:

@@ -84,7 +84,7 @@ def _difference(row: Row | None) -> Cell:
     found = row.comparison
     if found is None or not found.n:
         return Cell(row.verdict)
-    shown = f"{signed(found.difference, decimals(row.metric))}{NBSP}{row.verdict.replace(' ', NBSP)}"
+    shown = f"{signed(found.difference, decimals(row.metric))}{NBSP}{found.in_words.replace(' ', NBSP)}"
     return Cell(shown, found.difference, strong=row.verdict in ("better", "worse"))
 
 

@@ -13,7 +13,6 @@ from nmbench.record import Record, UnreadableRecord
 from nmbench.report.columns import COLUMNS
 from nmbench.report.fields import (
     canonical,
-    check_lists,
     flag,
     flat_environment,
     integer,
@@ -22,6 +21,7 @@ from nmbench.report.fields import (
     speed_rows,
     text,
 )
+from nmbench.report.nested import check_nested
 
 __all__ = ["COLUMNS", "flatten"]
 
@@ -31,7 +31,7 @@ def flatten(record: Record, path: str) -> dict[str, Any]:
 
     Raises UnreadableRecord if a section or a value is not of the kind that the schema promises.
     """
-    check_lists(record)
+    check_nested(record)
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
     row.update(_identity(record), path=path)
     row.update(_quality(record))
@@ -43,14 +43,16 @@ def flatten(record: Record, path: str) -> dict[str, Any]:
 def _identity(record: Record) -> dict[str, Any]:
     cell = section(record, "cell")
     row: dict[str, Any] = {key: text(cell, key) for key in ("task", "model", "scale", "pattern", "method")}
+    row["seed"] = integer(cell, "seed")
     if missing := [key for key, value in row.items() if value is None]:
         raise UnreadableRecord(f"the cell has no {', '.join(missing)}")
     row["train"], row["hyper"] = canonical(section(cell, "train")), canonical(section(cell, "hyper"))
     row["init"] = text(cell, "init") or ""
-    row["seed"] = integer(cell, "seed")
     row["attempt"] = integer(record, "attempt")
     for key in ("matrix", "cell_id", "status", "command"):
         row[key] = text(record, key)
+    if not row["cell_id"]:
+        raise UnreadableRecord("the record has no cell_id")
     return row
 
 
@@ -59,13 +61,11 @@ def _quality(record: Record) -> dict[str, Any]:
     row: dict[str, Any] = {f"metric.{name}": number(metrics, name) for name in metrics}
     infos = record.get("metric_info") or []
     if infos:
-        if not isinstance(infos, list) or not isinstance(infos[0], dict):
-            raise UnreadableRecord("metric_info is not a list of objects")
         first = infos[0]
         row["primary_metric"] = text(first, "name")
         row["primary_unit"] = text(first, "unit") or ""
         row["primary_value"] = row.get(f"metric.{row['primary_metric']}")
-        row["higher_is_better"] = bool(first.get("higher_is_better", True))
+        row["higher_is_better"] = flag(first, "higher_is_better") is not False
         row["margin"] = number(first, "margin") or 0.0
     return row
 

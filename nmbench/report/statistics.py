@@ -60,6 +60,11 @@ class Comparison:
         """The smallest p-value that an exact test of `n` pairs can reach, see `p_floor`."""
         return p_floor(self.n)
 
+    @property
+    def in_words(self) -> str:
+        """The verdict, with the number of pairs where they do not tell: "undecided (3 seeds)"."""
+        return f"undecided ({self.n} seeds)" if self.verdict == "undecided" else self.verdict
+
 
 def p_floor(n: int) -> float:
     """2 / 2^n, at most 1: what a two-sided exact test of n pairs gives where all n differences have one sign.
@@ -67,7 +72,7 @@ def p_floor(n: int) -> float:
     That holds for the sign-flip (permutation) test and for Wilcoxon's signed-rank test. With 5 seeds it is 0.0625:
     no exact test reaches 0.05 then, whatever the data; with 6 it is 0.031, which no correction over a table survives.
     """
-    return min(1.0, 2.0 / 2.0**n)
+    return min(1.0, 2.0 ** (1 - n))
 
 
 def smallest_seen(sd: float, n: int) -> float:
@@ -86,9 +91,8 @@ def smallest_seen(sd: float, n: int) -> float:
 @cache
 def _noncentrality(n: int) -> float:
     """The noncentrality at which the t test of n pairs rejects with probability `POWER`."""
-    critical = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
-    # the chance to reject on the other side is below 1e-4 here
-    return float(special.nctdtrinc(n - 1, 1 - POWER, critical))
+    # the chance to reject on the other side is below 1e-6 here
+    return float(special.nctdtrinc(n - 1, 1 - POWER, _critical(n)))
 
 
 def paired(
@@ -112,7 +116,7 @@ def paired(
         raise ValueError(f"{len(sparse)} sparse values cannot be paired with {len(dense)} dense ones")
     if not (math.isfinite(margin) and margin >= 0):
         raise ValueError(f"a margin is finite and not negative, got {margin}")
-    pairs = [(s, d) for s, d in zip(sparse, dense, strict=True) if math.isfinite(s) and math.isfinite(d)]
+    pairs = [(s, d) for s, d in zip(sparse, dense, strict=True) if math.isfinite(s - d)]
     n, dropped = len(pairs), len(sparse) - len(pairs)
     if n == 0:
         return Comparison(0, math.nan, None, None, "no dense twin", dropped)
@@ -127,16 +131,17 @@ def paired(
         return Comparison(n, mean, sd, (mean, mean), "undecided (no spread)", dropped)
     if sd <= noise:
         return Comparison(n, mean, sd, (0.0, 0.0), _verdict((0.0, 0.0), higher_is_better, margin), dropped)
-    interval, p_value = _t_interval(differences), float(stats.ttest_1samp(differences, 0.0).pvalue)
+    error = sd / math.sqrt(n)
+    half = _critical(n) * error
+    interval, p_value = (mean - half, mean + half), 2.0 * float(special.stdtr(n - 1, -abs(mean) / error))
     verdict = _verdict(interval, higher_is_better, margin)
     return Comparison(n, mean, sd, interval, verdict, dropped, p_value, smallest_seen(sd, n))
 
 
-def _t_interval(differences: Array) -> tuple[float, float]:
-    """Student's t interval of the mean."""
-    scale = stats.sem(differences)
-    low, high = stats.t.interval(CONFIDENCE, len(differences) - 1, loc=differences.mean(), scale=scale)
-    return float(low), float(high)
+@cache
+def _critical(n: int) -> float:
+    """The quantile of Student's t that gives n pairs an interval of `CONFIDENCE`."""
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
 
 
 def _verdict(interval: tuple[float, float], higher_is_better: bool, margin: float) -> str:

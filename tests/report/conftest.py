@@ -150,3 +150,9 @@ def _training(pattern: str, method: str, seed: int, steps: int) -> Record:
 @pytest.fixture
 def results(tmp_path: Path) -> Results:
     return Results(tmp_path / "results" / "quick")
+
+
+@pytest.fixture(scope="session")
+def factory():
+    """(Results, make_record), for tests that build more than one folder."""
+    return Results, make_record

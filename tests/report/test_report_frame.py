@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from nmbench import record
+from nmbench.report.columns import ABOUT, COLUMNS
 from nmbench.report.frame import frame, load, newest
 
 
@@ -45,7 +47,7 @@ def test_large_integers_keep_every_digit(results):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "broken JSON at line 1"),
+        ("", "the file is empty"),
         ('{"schema_version": 1, "cell', "broken JSON at line 1"),
         ("[1, 2]", "no schema_version"),
         ('{"schema_version": 99}', "newer than this nmbench reads"),
@@ -53,6 +55,8 @@ def test_large_integers_keep_every_digit(results):
         ('{"schema_version": 1, "cell": [], "cell_id": "x", "status": "ok"}', "'cell' is not an object"),
         ('{"schema_version": 1, "cell": {"task": "t"}, "cell_id": "x", "status": "ok"}', "the cell has no model"),
         ("[" * 100_000, "nested too deeply"),
+        ("\0" * 4096, "the file is empty"),
+        ('{"schema_version": ' + "9" * 5000 + "}", "a number in it is too long"),
     ],
 )
 def test_an_unreadable_record_is_named_with_its_reason(results, text, reason):
@@ -78,6 +82,23 @@ def test_an_unreadable_record_is_named_with_its_reason(results, text, reason):
         ({"curve": {"step": ["a"], "loss": [1.0]}}, "curve.step"),
         ({"audit": {"layers": [{"shape": ["x"]}]}}, "shape of a layer"),
         ({"audit": {"layers": ["conv"]}}, "audit.layers"),
+        ({"metrics": {"top1": 10**400}}, "'top1' is too large for a number"),
+        ({"curve": {"step": [10**400], "loss": [1.0]}}, "curve.step"),
+        ({"curve": {"step": [True], "loss": [1.0]}}, "curve.step"),
+        ({"sad": {"per_layer": {"a": "many"}}}, "'a' is not a number"),
+        ({"sad": {"layers": {"step": [1, 2], "flips": {"a": [1]}}}}, "'sad.layers' differ in length"),
+        ({"sad": {"snapshots": {"steps": "all"}}}, "sad.snapshots.steps"),
+        ({"sad": {"weights": -1, "total": 3}}, "negative"),
+        ({"metric_info": [{"name": "top1", "margin": float("nan")}]}, "the margin of 'top1' is nan"),
+        ({"metric_info": [{"name": "top1", "margin": -1.0}]}, "the margin of 'top1' is -1.0"),
+        ({"metric_info": [{"name": "top1", "higher_is_better": "no"}]}, "neither true nor false"),
+        ({"metric_info": [{"unit": "%"}]}, "metric_info"),
+        ({"timings": {"train_s": "long"}}, "'train_s' is not a number"),
+        ({"data": {"counts": {"train": "all"}}}, "'train' is not a number"),
+        ({"baselines": {"zero": 1.0}}, "a baseline is not an object"),
+        ({"notes": "one"}, "notes is not a list"),
+        ({"cell_id": ""}, "no cell_id"),
+        ({"cell": {"seed": None}}, "the cell has no seed"),
     ],
 )
 def test_a_value_of_the_wrong_kind_makes_the_record_unreadable(results, changes, reason):
@@ -113,6 +134,51 @@ def test_an_old_record_is_migrated(results, monkeypatch):
     results.add(schema_version=0)
     monkeypatch.setitem(record._MIGRATIONS, 0, lambda old: {**old, "schema_version": 1, "matrix": "lifted"})
     assert list(frame(results.folder)["matrix"]) == ["lifted"]
+
+
+def test_records_are_migrated_step_by_step(results, monkeypatch):
+    """A record of version 0 passes every migration on its way; none is applied to one that is newer."""
+    results.twin()
+    results.add(schema_version=-1)
+    monkeypatch.setitem(record._MIGRATIONS, -1, lambda old: {**old, "schema_version": 0, "command": "first"})
+    monkeypatch.setitem(
+        record._MIGRATIONS, 0, lambda old: {**old, "schema_version": 1, "command": f"{old['command']}, second"}
+    )
+    loaded = load(results.folder)
+    assert loaded.unreadable == []
+    assert [one["command"].split(" --")[0] for one in loaded.records] == ["first, second", "nmbench run quick"]
+
+
+HISTORIC = sorted((Path(__file__).parent / "historic").glob("*/attempt-1/record.json"))
+
+
+@pytest.mark.parametrize("file", HISTORIC, ids=lambda file: file.parent.parent.name)
+def test_records_of_the_past_still_load(file):
+    """Each was written by nmbench as it was then, and stays as it is; a new schema version adds one here."""
+    loaded = load(file.parent.parent)
+    assert loaded.unreadable == []
+    ((_, row),) = loaded.frame.iterrows()
+    kept = json.loads(file.read_text())
+    assert (row["task"], row["cell_id"], row["status"]) == (kept["cell"]["task"], kept["cell_id"], kept["status"])
+    assert row["train_s"] == kept["timings"]["train_s"]
+    if kept["status"] == "ok":
+        assert row["primary_value"] == kept["metrics"][kept["metric_info"][0]["name"]]
+        assert row["density"] == pytest.approx(kept["audit"]["density"])
+    else:
+        assert row["error_message"] == kept["error"]["message"]
+
+
+def test_every_schema_version_is_among_the_records_of_the_past():
+    versions = {json.loads(file.read_text())["schema_version"] for file in HISTORIC}
+    assert versions == set(range(1, record.SCHEMA_VERSION + 1))
+
+
+def test_every_column_is_documented_and_typed(results):
+    results.twin()
+    rows = frame(results.folder)
+    assert list(rows.columns[: len(COLUMNS)]) == list(COLUMNS) == list(ABOUT)
+    assert {name: str(rows[name].dtype) for name in COLUMNS} == COLUMNS
+    assert all(ABOUT.values())
 
 
 def test_attempts_without_a_record_are_counted(results):

@@ -18,8 +18,9 @@ from nmbench.report.claims.cost import faster, negligible
 from nmbench.report.claims.decay import decay
 from nmbench.report.claims.flips import less_divergence, settling
 from nmbench.report.claims.quality import larger_m, one_pass, two_four
+from nmbench.report.claims.shrinkage import NOTE, SUM
 from nmbench.report.claims.verdict import CLAIMS, Outcome, Verdict
-from nmbench.report.compare import Row
+from nmbench.report.compare import Row, Setting
 from nmbench.report.evidence import LEAST
 from nmbench.report.frame import Loaded
 from nmbench.report.table import Cell, Column, Table
@@ -51,7 +52,10 @@ _COLUMNS = (
 
 def judge(loaded: Loaded, rows: Sequence[Row]) -> list[Verdict]:
     """Every verdict that the records allow, by claim; a claim that none of them is about is "no records", in words."""
-    found = [verdict for one in _JUDGES for verdict in one(loaded, rows)]
+    settings: dict[Setting, list[Row]] = {}
+    for row in rows:
+        settings.setdefault(row.setting, []).append(row)
+    found = [verdict for own in settings.values() for one in _JUDGES for verdict in one(loaded, own)]
     judged = {verdict.claim for verdict in found}
     found += [
         Verdict(claim, text, "no records", f"it takes {_NEEDED[claim]}")
@@ -68,6 +72,7 @@ def claims_table(verdicts: Sequence[Verdict]) -> Table:
         f"interval. Fewer than {LEAST} seeds decide nothing. No correction is made for the number of rows.",
         'After "seen from": the true difference that so many seeds with this spread would have shown in four of five '
         "repetitions.",
+        *([NOTE] if any(SUM in verdict.figures for verdict in verdicts) else []),
     )
     return Table("claims", "The claims of the seed paper", _COLUMNS, tuple(_cells(one) for one in verdicts), notes)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from nmbench.record import Record
 from nmbench.report.claims.pick import base, partner, sr_ste
-from nmbench.report.claims.verdict import Verdict, outcome, scope
+from nmbench.report.claims.verdict import Verdict, not_worse, outcome, scope
 from nmbench.report.compare import Row
 from nmbench.report.evidence import against, matched
 from nmbench.report.fields import speed_rows
@@ -38,7 +38,7 @@ def faster(loaded: Loaded, rows: Sequence[Row]) -> list[Verdict]:
             compared = paired([math.log(ratio) for ratio in ratios], [0.0] * len(ratios))
             figures = f"dense over converted time {_factor(compared)}, {dtype} on {device}"
             text = f"2:4 is faster than dense at batch {batch}."
-            found.append(Verdict("C8", text, outcome(compared, "better"), figures, scope(row), compared.n))
+            found.append(Verdict("C8", text, outcome(compared), figures, scope(row), compared.n))
     return found
 
 
@@ -60,14 +60,16 @@ def _ratio(loaded: Loaded, row: Row, name: str, other: Row) -> Verdict | None:
     figures = f"training time over that of {name} {_factor(compared)}"
     if name == "dense" and any((record.get("sad") or {}).get("step") for record in pairs.second):
         figures += "; counting the flips of a shadow mask is part of the dense twin's time"
-    return Verdict("C9", text, outcome(compared, "better", "not worse"), figures, scope(row), compared.n)
+    return Verdict("C9", text, not_worse(compared, False, math.log1p(NEGLIGIBLE)), figures, scope(row), compared.n)
 
 
 def _comparable(one: Record, other: Record) -> bool:
     """Both had the machine to themselves, trained in one go, and on the same hardware with as many threads."""
     timings = [record.get("timings") or {} for record in (one, other)]
     where = [record.get("environment") or {} for record in (one, other)]
-    alone = all(times.get("alone") and not times.get("resumed") and times.get("train_s") for times in timings)
+    alone = all(
+        times.get("alone") and not times.get("resumed") and _positive(times.get("train_s")) for times in timings
+    )
     return alone and all(where[0].get(key) == where[1].get(key) for key in ("cpu", "gpu", "threads"))
 
 
@@ -79,9 +81,14 @@ def _speed_ups(record: Record) -> Iterator[tuple[tuple[int, str, str], float]]:
     """((batch, device, dtype), dense over converted time) of each batch at which both were timed."""
     speed = record.get("speed") or {}
     for row in speed_rows(record):
-        if row.get("dense_ms") and row.get("converted_ms"):
+        if _positive(row.get("dense_ms")) and _positive(row.get("converted_ms")):
             key = (int(row["batch"]), str(speed.get("device")), str(speed.get("dtype")))
             yield key, float(row["dense_ms"]) / float(row["converted_ms"])
+
+
+def _positive(value: float | None) -> bool:
+    """Has it a logarithm?"""
+    return value is not None and 0 < value < math.inf
 
 
 def _factor(compared: Comparison) -> str:

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from nmbench.record import Record
-from nmbench.report.claims.flips import flips_per_weight, late_rate
+from nmbench.report.claims.flips import comparable, flips_per_weight, late_rate
 from nmbench.report.claims.pick import lambda_w, partner, very_large
 from nmbench.report.claims.quality import metric_of, quality
+from nmbench.report.claims.shrinkage import shrinkage
 from nmbench.report.claims.verdict import Verdict, outcome, scope
 from nmbench.report.compare import Row
 from nmbench.report.evidence import Matched, against, decimals, matched, with_words
@@ -34,11 +35,11 @@ def decay(loaded: Loaded, rows: Sequence[Row]) -> list[Verdict]:
             continue
         pairs = matched(row, ste, loaded)
         if value < 0:
-            found += [_raises(row, pairs), _hurts(row, pairs)]
+            found += [_raises(row, pairs.keep(comparable)), _hurts(row, pairs)]
         elif value == very_large(rows, row):
-            found += _freezes(row, pairs)
+            found += _freezes(row, pairs.keep(comparable))
         else:
-            found.append(quality("C2", "lambda_w > 0 is better than none (STE).", row, pairs, "better"))
+            found.append(quality("C2", "lambda_w > 0 is better than none (STE).", row, pairs))
     return found
 
 
@@ -46,16 +47,16 @@ def _raises(row: Row, pairs: Matched) -> Verdict:
     compared = against(pairs, flips_per_weight)
     text = "A negative lambda_w raises the mask flips above those of STE."
     figures = f"flips per weight {with_words(compared)}"
-    return Verdict("C2", text, outcome(compared, "better"), figures, scope(row), compared.n)
+    return Verdict("C2", text, outcome(compared), figures, scope(row), compared.n)
 
 
 def _hurts(row: Row, pairs: Matched) -> Verdict:
     """The claim is that it is worse: the direction of the metric is turned round."""
     metric = row.metric
     compared = against(pairs, metric_of(row), not metric.higher_is_better)
-    figures = f"{metric.name} {with_words(compared, metric.unit, decimals(metric))}"
+    said = [f"{metric.name} {with_words(compared, metric.unit, decimals(metric))}", *shrinkage(row, pairs.first)]
     text = "A negative lambda_w gives a worse model than STE."
-    return Verdict("C2", text, outcome(compared, "better"), figures, scope(row), compared.n)
+    return Verdict("C2", text, outcome(compared), "; ".join(said), scope(row), compared.n)
 
 
 def _freezes(row: Row, pairs: Matched) -> list[Verdict]:
@@ -70,8 +71,9 @@ def _freezes(row: Row, pairs: Matched) -> list[Verdict]:
         f"{with_words(compared, '', 0)}"
         f"; flips per weight over all steps {_all(known.first)}, STE {_all(known.second)}"
     )
+    figures = "; ".join([figures, *shrinkage(row, known.first)])
     text = f"A very large lambda_w freezes the mask: below {100 * FROZEN:g} % of STE's flips in the last third."
-    return [Verdict("C2", text, outcome(compared, "better"), figures, scope(row), compared.n)]
+    return [Verdict("C2", text, outcome(compared), figures, scope(row), compared.n)]
 
 
 def _all(records: Sequence[Record]) -> str:

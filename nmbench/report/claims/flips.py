@@ -2,6 +2,7 @@
 
 less_divergence    C1
 settling           C3
+comparable         may the flips of two records be compared?
 flips_per_weight, late_rate, early_rate     values of one record
 """
 
@@ -20,10 +21,10 @@ from nmbench.report.claims.verdict import Outcome, Verdict, outcome, scope
 from nmbench.report.compare import Row
 from nmbench.report.evidence import Matched, Value, against, matched, with_words
 from nmbench.report.frame import Loaded
-from nmbench.report.statistics import paired
+from nmbench.report.statistics import CONFIDENCE, Comparison, paired
 from nmbench.report.words import number, plural
 
-__all__ = ["early_rate", "flips_per_weight", "late_rate", "less_divergence", "settling"]
+__all__ = ["comparable", "early_rate", "flips_per_weight", "late_rate", "less_divergence", "settling"]
 
 
 def less_divergence(loaded: Loaded, rows: Sequence[Row]) -> list[Verdict]:
@@ -32,7 +33,7 @@ def less_divergence(loaded: Loaded, rows: Sequence[Row]) -> list[Verdict]:
     for row in sr_ste(rows):
         ste = partner(rows, row, "ste")
         if ste is not None:
-            pairs = matched(row, ste, loaded).keep(lambda one, other: _counted_over(one) == _counted_over(other))
+            pairs = matched(row, ste, loaded).keep(comparable)
             found += [_total(row, pairs), _first_last(row, pairs), _by_layer(row, pairs)]
     return [verdict for verdict in found if verdict is not None]
 
@@ -53,7 +54,7 @@ def _settling(loaded: Loaded, row: Row) -> Verdict | None:
     found = with_words(compared, decimals=_digits(first))
     figures = f"{_millions(first)} in the first third, {_millions(last)} in the last; {found}"
     text = "Flips per million weights and step are fewer in the last third of training than in the first."
-    return Verdict("C3", text, outcome(compared, "better"), figures, scope(row), compared.n)
+    return Verdict("C3", text, outcome(compared), figures, scope(row), compared.n)
 
 
 def flips_per_weight(record: Record) -> float | None:
@@ -85,8 +86,12 @@ def _rate(record: Record, start: float, end: float) -> float | None:
     return float(flips[inside].sum()) / covered / float(sad["weights"]) if covered > 0 else None
 
 
+def comparable(one: Record, other: Record) -> bool:
+    """Were the flips of both counted, over the same steps, under masks of the same pattern and size?"""
+    return _counted_over(one) == _counted_over(other) and flips_per_weight(one) is not None
+
+
 def _counted_over(record: Record) -> tuple[object, ...]:
-    """What must be equal for two counts of flips to be comparable."""
     sad = record.get("sad") or {}
     return (sad.get("step") or [None])[-1], sad.get("uncounted") or 0, sad.get("pattern"), sad.get("weights")
 
@@ -95,34 +100,43 @@ def _total(row: Row, pairs: Matched) -> Verdict:
     compared = against(pairs, flips_per_weight, higher_is_better=False)
     text = "SR-STE flips fewer mask entries than STE, over all steps and layers."
     figures = f"{_means(pairs, flips_per_weight)} flips per weight; {with_words(compared, decimals=3)}"
-    return Verdict("C1", text, outcome(compared, "better"), figures, scope(row), compared.n)
+    return Verdict("C1", text, outcome(compared), figures, scope(row), compared.n)
 
 
 def _first_last(row: Row, pairs: Matched) -> Verdict | None:
-    known = pairs.keep(lambda one, other: None not in (_divergence(one), _divergence(other)))
+    known = pairs.keep(_same_snapshots)
     if not known.seeds:
         return None
     compared = against(known, _divergence, higher_is_better=False)
     text = "The SAD of the first and the last mask is smaller with SR-STE than with STE."
     figures = f"{_means(known, _divergence)} per weight; {with_words(compared, decimals=3)}"
-    return Verdict("C1", text, outcome(compared, "better"), figures, scope(row), compared.n)
+    return Verdict("C1", text, outcome(compared), figures, scope(row), compared.n)
 
 
 def _by_layer(row: Row, pairs: Matched) -> Verdict | None:
-    """Every layer by itself; no correction for their number is made, and the words say how many there are."""
+    """Every layer by itself. That all flip less needs no correction for their number; that one flips more does."""
     names = [name for name in _layers(pairs.first) if name in _layers(pairs.second)]
     if not names:
         return None
-    found = {name: outcome(against(pairs, _Layer(name), higher_is_better=False), "better") for name in names}
-    counts = Counter(found.values())
-    worse = [name for name, result in found.items() if result == "fail"]
+    compared = {name: against(pairs, _Layer(name), higher_is_better=False) for name in names}
+    found = Counter(outcome(one) for one in compared.values())
+    more = [name for name, one in compared.items() if outcome(one) == "fail"]
+    # one of many layers looks worse by chance alone
+    sure = [name for name in more if _sure(compared[name], len(names))]
     figures = (
-        f"of {plural(len(names), 'layer')}, {counts['pass']} flip less, {counts['fail']} more, and of "
-        f"{counts['undecided']} the seeds do not tell" + (f"; more: {', '.join(worse[:3])}" if worse else "")
+        f"of {plural(len(names), 'layer')}, {found['pass']} flip less, {len(more)} more, and of "
+        f"{found['undecided']} the seeds do not tell" + (f"; more: {', '.join(more[:3])}" if more else "")
     )
-    whole: Outcome = "fail" if worse else "pass" if counts["pass"] == len(names) else "undecided"
+    if more and not sure:
+        figures += ", which may be chance among so many"
+    whole: Outcome = "fail" if sure else "pass" if found["pass"] == len(names) else "undecided"
     return Verdict("C1", "SR-STE flips fewer mask entries than STE in every layer.", whole, figures, scope(row),
                    len(pairs.seeds))  # fmt: skip
+
+
+def _sure(found: Comparison, layers: int) -> bool:
+    """Does it stand after Bonferroni's correction for the number of layers? Equal counts in every seed do."""
+    return found.p_value is None or found.p_value < (1 - CONFIDENCE) / layers
 
 
 @dataclass(frozen=True)
@@ -132,7 +146,7 @@ class _Layer:
     name: str
 
     def __call__(self, record: Record) -> float | None:
-        flips: float | None = (record["sad"].get("per_layer") or {}).get(self.name)
+        flips: float | None = ((record.get("sad") or {}).get("per_layer") or {}).get(self.name)
         return flips
 
 
@@ -140,6 +154,13 @@ def _layers(records: Sequence[Record]) -> list[str]:
     """Names of the layers that all of the records count."""
     counted = [list((record.get("sad") or {}).get("per_layer") or {}) for record in records]
     return [name for name in counted[0] if all(name in one for one in counted)] if counted else []
+
+
+def _same_snapshots(one: Record, other: Record) -> bool:
+    """Were the first and the last mask of both taken at the same steps?"""
+    steps = [((record.get("sad") or {}).get("snapshots") or {}).get("steps") or [] for record in (one, other)]
+    same = all(len(own) > 1 for own in steps) and [own[place] for own in steps for place in (0, -1)]
+    return bool(same) and same[:2] == same[2:] and None not in (_divergence(one), _divergence(other))
 
 
 def _divergence(record: Record) -> float | None:

@@ -11,14 +11,15 @@ sr_ste         the SR-STE rows that stand for the method: lambda_w > 0, and not 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 
 from nmbench.report.compare import Row
 
-__all__ = ["base", "lambda_w", "partner", "sr_ste", "sweep", "very_large"]
+__all__ = ["DEFAULT", "base", "lambda_w", "partner", "sr_ste", "sweep", "very_large"]
 
 #: the paper's lambda_w, which a record's settings leave out
-_DEFAULT = 2e-4
+DEFAULT = 2e-4
 #: the largest of a sweep is "very large" from this factor over the next on
 _FACTOR = 10.0
 
@@ -29,8 +30,12 @@ def base(pattern: str) -> str:
 
 
 def lambda_w(row: Row) -> float | None:
-    """The decay of an SR-STE row, the default where its settings name none; None for another method."""
-    return float(json.loads(row.hyper).get("lambda_w", _DEFAULT)) if row.method == "sr-ste" else None
+    """The decay of an SR-STE row, the default where its settings name none; None for another method or no number."""
+    if row.method != "sr-ste":
+        return None
+    value = json.loads(row.hyper).get("lambda_w", DEFAULT)
+    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if known else None
 
 
 def partner(rows: Sequence[Row], row: Row, method: str, pattern: str | None = None, hyper: str = "{}") -> Row | None:
@@ -49,7 +54,7 @@ def sweep(rows: Sequence[Row], row: Row) -> list[Row]:
 def very_large(rows: Sequence[Row], row: Row) -> float | None:
     """The largest lambda_w beside `row`, if it is ten times the next one and not the method's default; else None."""
     values = sorted({value for one in sweep(rows, row) if (value := lambda_w(one)) is not None and value > 0})
-    if len(values) < 2 or values[-1] < _FACTOR * values[-2] or values[-1] <= _DEFAULT:
+    if len(values) < 2 or values[-1] < _FACTOR * values[-2] or values[-1] <= DEFAULT:
         return None
     return values[-1]
 

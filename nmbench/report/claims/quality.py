@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 
 from nmbench.record import Record
 from nmbench.report.claims.pick import base, partner, sr_ste
-from nmbench.report.claims.verdict import Verdict, outcome, scope
+from nmbench.report.claims.shrinkage import shrinkage
+from nmbench.report.claims.verdict import Verdict, not_worse, outcome, scope
 from nmbench.report.compare import Row
-from nmbench.report.evidence import Matched, against, decimals, matched, with_words
+from nmbench.report.evidence import LEAST, Matched, against, decimals, matched, with_words
 from nmbench.report.frame import Loaded
 
 __all__ = ["larger_m", "metric_of", "one_pass", "quality", "two_four"]
@@ -31,10 +32,10 @@ def two_four(loaded: Loaded, rows: Sequence[Row]) -> list[Verdict]:
         claim = "C4" if row.setting.task == _FIRST else "C7"
         dense, ste = partner(rows, row, "dense", pattern="dense"), partner(rows, row, "ste")
         if dense is not None:
-            text = "At 2:4, SR-STE is not worse than dense."
-            found.append(quality(claim, text, row, matched(row, dense, loaded), "better", "not worse"))
+            text = "At 2:4, SR-STE is not worse than dense, by the task's margin."
+            found.append(quality(claim, text, row, matched(row, dense, loaded), within=True))
         if ste is not None:
-            found.append(quality(claim, "At 2:4, SR-STE is better than STE.", row, matched(row, ste, loaded), "better"))
+            found.append(quality(claim, "At 2:4, SR-STE is better than STE.", row, matched(row, ste, loaded)))
     return found
 
 
@@ -47,7 +48,7 @@ def larger_m(loaded: Loaded, rows: Sequence[Row]) -> list[Verdict]:
         other = partner(rows, row, row.method, smaller + row.pattern.removeprefix(larger), row.hyper)
         if other is not None:
             text = f"{larger} is better than {smaller}."
-            found.append(quality("C5", text, row, matched(row, other, loaded), "better"))
+            found.append(quality("C5", text, row, matched(row, other, loaded)))
     return found
 
 
@@ -57,22 +58,29 @@ def one_pass(loaded: Loaded, rows: Sequence[Row]) -> list[Verdict]:
     for row in sr_ste(rows):
         asp = partner(rows, row, "asp")
         if asp is not None:
-            text = "SR-STE is not worse than ASP."
-            found.append(quality("C6", text, row, matched(row, asp, loaded), "better", "not worse"))
+            text = "SR-STE is not worse than ASP, by the task's margin."
+            found.append(quality("C6", text, row, matched(row, asp, loaded), within=True))
     return found
 
 
-def quality(claim: str, text: str, row: Row, pairs: Matched, *good: str) -> Verdict:
-    """`row`'s primary metric in `pairs`. The task's margin counts only where "not worse" is among `good`."""
+def quality(claim: str, text: str, row: Row, pairs: Matched, within: bool = False) -> Verdict:
+    """Is `row` better in its primary metric, or, `within` the task's margin, not worse?"""
     metric = row.metric
-    margin = metric.margin if "not worse" in good else 0.0
+    margin = metric.margin if within else 0.0
     compared = against(pairs, metric_of(row), metric.higher_is_better, margin)
-    figures = f"{metric.name} {with_words(compared, metric.unit, decimals(metric))}" + (
-        f", margin {margin:g}" if margin else ""
-    )
+    said = [f"{metric.name or 'no metric'} {with_words(compared, metric.unit, decimals(metric))}"]
+    if within:
+        said.append(f"margin {margin:g} {metric.unit}".rstrip() if margin else "the task declares no margin")
+        judged = not_worse(compared, metric.higher_is_better, margin)
+        if judged == "undecided" and compared.verdict == "worse" and compared.n >= LEAST:
+            said.append("worse, but perhaps by less than the margin")
+    else:
+        judged = outcome(compared)
+    if row.method == "sr-ste" and claim != "C5":
+        said += shrinkage(row, pairs.first)
     if pairs.other_data:
-        figures += f"; not paired, because the two saw other data: seed {', '.join(map(str, pairs.other_data))}"
-    return Verdict(claim, text, outcome(compared, *good), figures, scope(row), compared.n)
+        said.append(f"not paired, because the two saw other data: seed {', '.join(map(str, pairs.other_data))}")
+    return Verdict(claim, text, judged, "; ".join(said), scope(row), compared.n)
 
 
 def metric_of(row: Row) -> Callable[[Record], float | None]:

@@ -2,7 +2,8 @@
 
 CLAIMS      C1 ... C9: the seed paper's claim in one sentence
 Verdict     one claim judged on one set of records
-outcome     a paired comparison as pass, fail or undecided
+outcome     a paired comparison as pass, fail or undecided, for a claim that one side is better
+not_worse   the same for a claim that one side is not worse by the margin
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from nmbench.report.evidence import LEAST
 from nmbench.report.statistics import Comparison
 from nmbench.report.words import label
 
-__all__ = ["CLAIMS", "Outcome", "Verdict", "outcome", "scope"]
+__all__ = ["CLAIMS", "Outcome", "Verdict", "not_worse", "outcome", "scope"]
 
 Outcome = Literal["pass", "fail", "undecided", "no records"]
 
@@ -53,16 +54,27 @@ class Verdict:
     seeds: int = 0
 
 
-def outcome(found: Comparison, *good: str) -> Outcome:
-    """`good` are the comparison's verdicts that make the claim true; "worse" makes it false.
-
-    Fewer than three seeds decide nothing. Values that are equal in every pair refute a claim of being better.
-    """
+def outcome(found: Comparison) -> Outcome:
+    """Is the first side better? Values that are equal in every pair say no. Fewer than three seeds decide nothing."""
     if found.n < LEAST:
         return "undecided"
-    if found.verdict in good:
+    if found.verdict == "better":
         return "pass"
     return "fail" if found.verdict == "worse" or found.interval == (0.0, 0.0) else "undecided"
+
+
+def not_worse(found: Comparison, higher_is_better: bool, margin: float) -> Outcome:
+    """Is the first side worse by less than the margin? `found` was compared with both.
+
+    Refuted only where the whole interval lies at or beyond the margin: a side that is certainly worse, but perhaps by
+    less than was declared to matter, is undecided. Fewer than three seeds decide nothing.
+    """
+    if found.n < LEAST or found.interval is None:
+        return "undecided"
+    if found.verdict in ("better", "not worse"):
+        return "pass"
+    best = found.interval[1] if higher_is_better else -found.interval[0]
+    return "fail" if found.verdict == "worse" and best <= -margin else "undecided"
 
 
 def scope(row: Row) -> str:
