@@ -71,7 +71,7 @@ def integer(of: dict[str, Any], key: str) -> int | None:
 
 def numbers(of: dict[str, Any], key: str) -> list[float | None]:
     """A list of numbers; null stands for NaN, and absent is empty."""
-    values = of.get(key)
+    values: list[float | None] | None = of.get(key)
     if values is None:
         return []
     # by type, not by isinstance: these lists are most of what there is to read, and true is no number

@@ -158,9 +158,10 @@ def _layers(records: Sequence[Record]) -> list[str]:
 
 def _same_snapshots(one: Record, other: Record) -> bool:
     """Were the first and the last mask of both taken at the same steps?"""
-    steps = [((record.get("sad") or {}).get("snapshots") or {}).get("steps") or [] for record in (one, other)]
-    same = all(len(own) > 1 for own in steps) and [own[place] for own in steps for place in (0, -1)]
-    return bool(same) and same[:2] == same[2:] and None not in (_divergence(one), _divergence(other))
+    first, second = (((record.get("sad") or {}).get("snapshots") or {}).get("steps") or [] for record in (one, other))
+    if len(first) < 2 or len(second) < 2 or (first[0], first[-1]) != (second[0], second[-1]):
+        return False
+    return None not in (_divergence(one), _divergence(other))
 
 
 def _divergence(record: Record) -> float | None:
