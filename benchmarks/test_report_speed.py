@@ -36,7 +36,7 @@ print(len(rows), 'rows,', len(judge(loaded, rows)), 'verdicts')
 """,
     "report": """
 from nmbench.report.render import write_report
-print(write_report(Path(sys.argv[1]), Path(sys.argv[1] + '-report'), 'synthetic').name)
+print(write_report(Path(sys.argv[1]), Path(sys.argv[1] + '-report'), 'synthetic')[-1].name)
 """,
 }
 WATCHED = """

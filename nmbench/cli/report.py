@@ -1,4 +1,4 @@
-"""`nmbench report M`: from records to a markdown page."""
+"""`nmbench report M`: from records to a report, or whether a report is what its records give."""
 
 from __future__ import annotations
 
@@ -22,19 +22,60 @@ def _name(matrix: str, results: Path) -> str:
     raise UsageError(f"no results of {matrix!r} in {results}; `nmbench run {matrix}` makes them")
 
 
+def _formats(text: str | None) -> list[str] | None:
+    """The formats that are asked for, in the order of all; None if none were."""
+    from nmbench.report.render import FORMATS
+
+    if text is None:
+        return None
+    asked = {name.strip() for name in text.lower().split(",")}
+    if asked == {"all"}:
+        return list(FORMATS)
+    if unknown := sorted(asked - set(FORMATS)):
+        raise UsageError(
+            f"--format {text!r}: no {unknown[0]!r}; there are {', '.join(FORMATS)}, all (md,html if not given)"
+        )
+    return [name for name in FORMATS if name in asked]
+
+
 def report(
     matrix: Annotated[str, typer.Argument(help="A matrix by name or file, or a folder below the results.")],
     results: Results = Path("results"),
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the page; reports/<matrix> if not given.")
+        Path | None, typer.Option("--out", help="Folder of the report; reports/<matrix> if not given.")
     ] = None,
+    formats: Annotated[
+        str | None, typer.Option("--format", help="Of md, html, csv, tex, with commas, or all; md,html if not given.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 if the report is not what the records give.")
+    ] = False,
 ) -> None:
-    """Write README.md and its figures from the records of a matrix.
+    """Write the report of a matrix from its records: README.md with its figures, and report.html.
 
-    Example: nmbench report quick
+    Example: nmbench report quick --format all
     """
-    from nmbench.report.render import write_report
+    name, asked = _name(matrix, results), _formats(formats)
+    folder = out or Path("reports") / name
+    if check:
+        _check(results / name, folder, name, asked)
+        return
+    from nmbench.report.render import DEFAULT, write_report
 
-    name = _name(matrix, results)
-    page = write_report(results / name, out or Path("reports") / name, title=name)
-    typer.echo(f"report: {page}")
+    for page in write_report(results / name, folder, name, asked or DEFAULT):
+        typer.echo(f"report: {page}")
+
+
+def _check(results: Path, folder: Path, title: str, asked: list[str] | None) -> None:
+    """Say what differs, a line a file, and exit 1; or say that nothing does."""
+    from nmbench.report.check import differences, formats_of
+
+    if not folder.is_dir():
+        raise UsageError(f"no report in {folder}; `nmbench report {title}` writes it")
+    formats = asked or formats_of(folder)
+    if found := differences(results, folder, title, formats):
+        for line in found:
+            typer.echo(f"{folder / line}", err=True)
+        typer.echo(f"report: {folder} is not what the records give; `nmbench report {title}` writes it again", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"report: {folder} is what the records give ({', '.join(formats)})")

@@ -3,8 +3,11 @@
     frame        records -> a pandas frame, one row an attempt      load, frame, newest
     statistics   the paired comparison with the dense twin          paired, Comparison
     compare      frame -> rows paired with their dense twins        compare, Row
-    tables, lists, provenance, figures                              the parts of a report
-    render       everything together                                write_report
+    table, model                                                    what a report consists of, in no format
+    tables, lists, provenance, figures, ...                         the parts of a report
+    build        everything together                                build
+    renderers    markdown, HTML, CSV, LaTeX of one model
+    render       results folder -> report folder                    write_report
 
 Importing anything from here without the report's dependencies raises MissingDependency, an ImportError whose one
 line says what to install. Nothing here imports torch.
@@ -16,7 +19,7 @@ from importlib.util import find_spec
 
 __all__ = ["MissingDependency"]
 
-_NEEDED = ("pandas", "scipy", "matplotlib", "tabulate", "jinja2")
+_NEEDED = ("pandas", "scipy", "matplotlib", "tabulate", "jinja2", "markdown_it")
 
 
 class MissingDependency(ImportError):

@@ -16,25 +16,27 @@ from numpy.typing import NDArray
 
 from nmbench.report.compare import Row
 from nmbench.report.panels import Drawn, full_label, style_sheet
-from nmbench.report.words import table, text
+from nmbench.report.table import Cell, Column, Table
+from nmbench.report.words import text
 from nmbench.samples import FILE, Sample, Shown, read
 
 __all__ = ["Gallery", "gallery"]
 
 Picture = tuple[str, NDArray[np.uint8]]
 
-_COLUMNS = 4
+_COLUMNS = (Column("example", "Example"), Column("who", ""), Column("text", "Text"))
+_IMAGES = 4  # in a line of images
 _MOST = 3  # samples in a figure
 _INCHES = 9.4  # width of a full line of images
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """`texts` is a markdown table or "", `figure` a drawn figure or None, `remark` what could not be shown, or ""."""
+    """`texts` and `figure` are None where there are none; `remarks`: what could not be shown, as inline markdown."""
 
-    texts: str
+    texts: Table | None
     figure: Drawn | None
-    remark: str
+    remarks: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -48,15 +50,15 @@ class _Answer:
 def gallery(rows: Sequence[Row], folders: Sequence[Path], path: Path) -> Gallery:
     """The samples of one setting's rows; `folders[i]` is the attempt folder of record i, `path` that of the figure."""
     answers, broken = _answers(rows, folders)
-    remark = "".join(f"- The examples of {text(name)} cannot be shown: {text(why)}.\n" for name, why in broken.items())
+    remarks = tuple(f"The examples of {text(name)} cannot be shown: {text(why)}." for name, why in broken.items())
     if not answers:
-        return Gallery("", None, remark.rstrip())
+        return Gallery(None, None, remarks)
     names = list(dict.fromkeys(sample.name for answer in answers for sample in answer.samples))
-    lines = [line for name in names for line in _lines(name, answers)]
-    texts = table(["Example", "", "Text"], lines, "lll") if lines else ""
+    lines = tuple(line for name in names for line in _lines(name, answers))
+    texts = Table("answers", "Examples", _COLUMNS, lines, keys=2, sortable=False) if lines else None
     pictures = {name: shown for name in names if (shown := _pictures(name, answers))}
     chosen = dict(list(pictures.items())[:_MOST])
-    return Gallery(texts, _draw(chosen, path) if chosen else None, remark.rstrip())
+    return Gallery(texts, _draw(chosen, path) if chosen else None, remarks)
 
 
 def _answers(rows: Sequence[Row], folders: Sequence[Path]) -> tuple[list[_Answer], dict[str, str]]:
@@ -91,9 +93,9 @@ def _all(name: str, answers: Sequence[_Answer]) -> list[tuple[str, Shown]]:
     return shown
 
 
-def _lines(name: str, answers: Sequence[_Answer]) -> list[list[str]]:
+def _lines(name: str, answers: Sequence[_Answer]) -> list[tuple[Cell, ...]]:
     texts = [(title, value) for title, value in _all(name, answers) if isinstance(value, str)]
-    return [[text(name) if i == 0 else "", text(title), text(value)] for i, (title, value) in enumerate(texts)]
+    return [(Cell(name if i == 0 else "", name), Cell(title), Cell(value)) for i, (title, value) in enumerate(texts)]
 
 
 def _pictures(name: str, answers: Sequence[_Answer]) -> list[Picture]:
@@ -103,13 +105,13 @@ def _pictures(name: str, answers: Sequence[_Answer]) -> list[Picture]:
 def _draw(pictures: dict[str, list[Picture]], path: Path) -> Drawn:
     """One block of images a sample, four in a row (five, where one would stand alone), at their own proportions."""
     most = max(map(len, pictures.values()))
-    columns = most if most <= _COLUMNS + 1 else _COLUMNS
-    inches = _INCHES / max(columns, _COLUMNS)
+    columns = most if most <= _IMAGES + 1 else _IMAGES
+    inches = _INCHES / max(columns, _IMAGES)
     blocks = [(name, shown[i : i + columns]) for name, shown in pictures.items() for i in range(0, len(shown), columns)]
     heights = [max(image.shape[0] / image.shape[1] for _, image in shown) for _, shown in blocks]
     with style_sheet():
         size = (inches * columns, sum(inches * height + 0.3 for height in heights))
-        figure = Figure(figsize=size, dpi=150, layout="constrained")
+        figure = Figure(figsize=size, dpi=110, layout="constrained")
         grid = figure.subplots(len(blocks), columns, squeeze=False, height_ratios=heights)
         for line, (_, shown) in zip(grid, blocks, strict=True):
             for axis in line:
@@ -117,5 +119,5 @@ def _draw(pictures: dict[str, list[Picture]], path: Path) -> Drawn:
             for axis, (title, image) in zip(line, shown, strict=False):
                 axis.imshow(image, interpolation="nearest")
                 axis.set_title(title, fontsize=8)
-        figure.savefig(path, format="png", metadata={"Software": None})
+        figure.savefig(path, format="png", metadata={"Software": None}, pil_kwargs={"optimize": True})
     return Drawn(path.name, "Examples", f"{', '.join(pictures)}: what was given, and what each model made of it.")

@@ -1,6 +1,6 @@
-"""The parts of a report that are lists: layers left dense, failures, unreadable records.
+"""The tables of a report that are lists: layers left dense, failures, unreadable records.
 
-Each function returns markdown, or "" where there is nothing to list.
+Each function returns None where there is nothing to list.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ import pandas as pd
 
 from nmbench.record import Record
 from nmbench.report.frame import Unreadable
-from nmbench.report.words import code, percent, plural, short, si, table, text
+from nmbench.report.table import Cell, Column, Table
+from nmbench.report.words import NBSP, percent, short, si
 
-__all__ = ["commands", "failures", "layers_left_dense", "unreadable"]
+__all__ = ["failures", "layers_left_dense", "unreadable"]
 
 _SHOWN = 6
+_WEIGHTS = "Weights are those of the layers named, with their share of all candidate weights of the model."
 
 
-def layers_left_dense(records: Iterable[Record]) -> str:
+def layers_left_dense(records: Iterable[Record]) -> Table | None:
     """Per model, the candidate layers that no mask was put on, by reason, with their share of the candidate weights."""
     reasons: dict[tuple[str, str], dict[str, int]] = {}
     patterns: dict[tuple[str, str], set[str]] = {}
@@ -38,39 +40,53 @@ def layers_left_dense(records: Iterable[Record]) -> str:
                 key = (model, str(layer.get("reason") or "no reason recorded"))
                 reasons.setdefault(key, {})[str(layer.get("name"))] = _weights(layer)
                 patterns.setdefault(key, set()).add(str(audit["pattern"]))
-    body = [
-        [
-            text(model),
-            "all" if patterns[model, why] == seen[model] else text(", ".join(sorted(patterns[model, why]))),
-            text(why),
-            _names(list(layers)),
+    columns = (
+        Column("model", "Model"),
+        Column("patterns", "Patterns"),
+        Column("why", "Why"),
+        Column("layers", "Layers"),
+        Column("weights", "Weights", "r"),
+    )
+    rows = tuple(
+        (
+            Cell(model),
+            Cell("all" if patterns[model, why] == seen[model] else ", ".join(sorted(patterns[model, why]))),
+            Cell(why),
+            # every name in CSV, some on a page
+            Cell(_names(list(layers)), ", ".join(layers)),
             _share(sum(layers.values()), totals[model]),
-        ]
-        for (model, why), layers in sorted(reasons.items())
-    ]
-    return table(["Model", "Patterns", "Why", "Layers", "Weights"], body, "llllr") if body else ""
-
-
-def failures(attempts: pd.DataFrame) -> str:
-    """The cells whose counting attempt did not end `ok`: kind and first line of the message."""
-    body = [
-        [text(task), code(_slug(path)), status, code(short(_message(status, kind, message)))]
-        for task, path, status, kind, message in _columns(
-            attempts, "task", "path", "status", "error_kind", "error_message"
         )
-    ]
-    return table(["Task", "Cell", "How it ended", "Message"], body) if body else ""
+        for (model, why), layers in sorted(reasons.items())
+    )
+    return Table("layers-left-dense", "Layers left dense", columns, rows, (_WEIGHTS,)) if rows else None
 
 
-def commands(attempts: pd.DataFrame) -> list[str]:
-    """The line that runs each of these cells again, where its record has one."""
-    return [" ".join(command.split()) for (command,) in _columns(attempts, "command") if command]
+def failures(attempts: pd.DataFrame) -> Table | None:
+    """The cells whose counting attempt did not end `ok`: kind, first line of the message, and how to run it again."""
+    columns = (
+        Column("cell", "Cell"),
+        Column("status", "How it ended"),
+        Column("message", "Message"),
+        Column("command", "To run it again"),
+    )
+    wanted = ("task", "path", "status", "error_kind", "error_message", "command")
+    rows = tuple(
+        (
+            Cell(f"{task}/{_slug(path)}", code=True),
+            Cell(status),
+            Cell(short(_message(status, kind, message)), code=True),
+            Cell(" ".join(command.split()) if command else "-", code=bool(command)),
+        )
+        for task, path, status, kind, message, command in _columns(attempts, *wanted)
+    )
+    return Table("failures", "Failures", columns, rows) if rows else None
 
 
-def unreadable(files: Iterable[Unreadable]) -> str:
+def unreadable(files: Iterable[Unreadable]) -> Table | None:
     """Record files that could not be used, with the reason."""
-    body = [[code(file.path), code(short(file.reason))] for file in files]
-    return table(["Record", "Why it could not be read"], body) if body else ""
+    columns = (Column("record", "Record"), Column("reason", "Why it could not be read"))
+    rows = tuple((Cell(file.path, code=True), Cell(short(file.reason), code=True)) for file in files)
+    return Table("unreadable", "Unreadable records", columns, rows) if rows else None
 
 
 def _columns(attempts: pd.DataFrame, *names: str) -> list[tuple[Any, ...]]:
@@ -95,9 +111,12 @@ def _weights(layer: dict[str, Any]) -> int:
 
 
 def _names(names: list[str]) -> str:
-    shown = ", ".join(code(name) for name in names[:_SHOWN])
+    shown = ", ".join(names[:_SHOWN])
     return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
 
 
-def _share(weights: int, total: int) -> str:
-    return f"{si(weights)} ({percent(weights / total)})" if total else plural(weights, "weight")
+def _share(weights: int, total: int) -> Cell:
+    if not total:
+        return Cell(str(weights), weights)
+    share = weights / total
+    return Cell(f"{si(weights)}{NBSP}({percent(share)})", weights, parts=(("share", share),))

@@ -54,7 +54,9 @@ def patterns_by_tasks(rows: Sequence[Row]) -> Table | None:
         cells += [Cell("-" if mean is None else signed(mean, 2), mean)] if shown else []
         body.append(tuple(cells))
     notes = [_SIGN, _about_means(shown), *_coverage(found, settings, names)]
-    return Table("patterns-by-tasks", "Patterns and tasks", tuple(columns), tuple(body), tuple(filter(None, notes)))
+    return Table(
+        "patterns-by-tasks", "Patterns and tasks", tuple(columns), tuple(body), tuple(filter(None, notes)), keys=2
+    )
 
 
 _SIGN = "A difference is sparse - dense, paired by seed, in the unit at the head of its column; `-`: no record."
@@ -83,9 +85,9 @@ def _difference(row: Row | None) -> Cell:
         return Cell("-")
     found = row.comparison
     if found is None or not found.n:
-        return Cell(row.verdict)
+        return Cell(row.verdict, parts=(("verdict", row.verdict),))
     shown = f"{signed(found.difference, decimals(row.metric))}{NBSP}{found.in_words.replace(' ', NBSP)}"
-    return Cell(shown, found.difference, strong=row.verdict in ("better", "worse"))
+    return Cell(shown, found.difference, row.verdict in ("better", "worse"), parts=(("verdict", row.verdict),))
 
 
 def _mean_in_margins(settings: Sequence[Setting], of: Mapping[Setting, Row]) -> float | None:

@@ -3,32 +3,35 @@
 origins       key -> {value: cells}, over some records
 mixed         the banner above a table, or ""
 provenance    the table of origins
+fingerprint   one hash over all records
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 from nmbench.record import Record
 from nmbench.report.fields import canonical, flat_environment
-from nmbench.report.words import plural, short, table, text
+from nmbench.report.frame import Loaded
+from nmbench.report.table import Cell, Column, Table
+from nmbench.report.words import plural, short, text
 
-__all__ = ["mixed", "origins", "provenance"]
+__all__ = ["fingerprint", "mixed", "origins", "provenance"]
 
 _NO_GPU = "none"
 
 
 def origins(records: Iterable[Record]) -> dict[str, Counter[str]]:
     """Every key of the environments, the plugin and the data fingerprint, with its values and their number of cells."""
+    known = [(record["status"] == "ok", _origin(record)) for record in records]
     found: dict[str, Counter[str]] = {}
-    known = [(record, _origin(record)) for record in records]
     for key in dict.fromkeys(key for _, origin in known for key in origin):
         # another task's data, and those that a failed cell never reached, are no gap
-        asked = [
-            origin for record, origin in known if key in origin or (" of " not in key and record["status"] == "ok")
-        ]
+        gaps_count = " of " not in key
+        asked = (origin for good, origin in known if key in origin or (gaps_count and good))
         found[key] = Counter(_word(key, origin.get(key)) for origin in asked)
     return found
 
@@ -40,15 +43,28 @@ def mixed(records: Iterable[Record]) -> str:
         return ""
     what = "; ".join(f"{text(key)}: {_values(values)}" for key, values in differing.items())
     return (
-        f"> **Mixed origins.** The cells of this table differ in more than pattern and method. {what}. "
+        f"**Mixed origins.** The cells of this table differ in more than pattern and method. {what}. "
         "Differences between rows may come from this."
     )
 
 
-def provenance(records: Iterable[Record]) -> str:
-    """One row a key; where cells differ, each value with its number of cells. "" without records."""
-    body = [[text(key), _values(values)] for key, values in sorted(origins(records).items())]
-    return table(["What", "Value"], body) if body else ""
+def provenance(records: Iterable[Record]) -> Table | None:
+    """One row a key and value, with the number of cells that have it; None without records."""
+    columns = (Column("what", "What"), Column("value", "Value"), Column("cells", "Cells", "r"))
+    rows = tuple(
+        (Cell(key), Cell(value), Cell(str(count), count))
+        for key, values in sorted(origins(records).items())
+        for value, count in _ordered(values)
+    )
+    return Table("provenance", "Provenance", columns, rows) if rows else None
+
+
+def fingerprint(loaded: Loaded) -> str:
+    """16 hexadecimal digits over the bytes of all readable record files, in the order of their paths."""
+    whole = hashlib.sha256()
+    for folder in loaded.folders:
+        whole.update(hashlib.sha256((folder / "record.json").read_bytes()).digest())
+    return whole.hexdigest()[:16]
 
 
 def _origin(record: Record) -> dict[str, Any]:
@@ -57,8 +73,8 @@ def _origin(record: Record) -> dict[str, Any]:
     origin = flat_environment(record)
     if distribution := plugin.get("distribution"):
         origin[f"plugin of {task}"] = f"{distribution} {plugin.get('version') or ''}".strip()
-    if fingerprint := (record.get("data") or {}).get("fingerprint"):
-        origin[f"data of {task}"] = str(fingerprint)[:16]
+    if digest := (record.get("data") or {}).get("fingerprint"):
+        origin[f"data of {task}"] = str(digest)[:16]
     return origin
 
 
@@ -71,7 +87,8 @@ def _word(key: str, value: Any) -> str:
 
 
 def _values(values: Counter[str]) -> str:
-    if len(values) == 1:
-        return text(next(iter(values)))
-    ordered = sorted(values.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{text(value)} ({plural(count, 'cell')})" for value, count in ordered)
+    return ", ".join(f"{text(value)} ({plural(count, 'cell')})" for value, count in _ordered(values))
+
+
+def _ordered(values: Counter[str]) -> list[tuple[str, int]]:
+    return sorted(values.items(), key=lambda item: (-item[1], item[0]))

@@ -125,7 +125,7 @@ def published_table(shown: Sequence[Beside]) -> Table:
         Column("remarks", "Remarks"),
     )
     notes = ("A published figure is one run on other machines, seldom with its seeds: it is shown, not compared.",)
-    return Table("published", "Published figures", columns, tuple(_cells(one) for one in shown), notes)
+    return Table("published", "Published figures", columns, tuple(_cells(one) for one in shown), notes, keys=4)
 
 
 def _cells(one: Beside) -> tuple[Cell, ...]:

@@ -3,8 +3,8 @@
 baselines    what a trivial answer reaches, for scale
 facts        how the cells were trained and evaluated
 notes        sentences that the task wrote for the reader
-Each returns markdown, or "" where no record says anything. What all cells share is said once; what they do not share is
-said with the rows that it is true of.
+All is inline markdown; "" or () where no record says anything. What all cells share is said once; what they do not
+share is said with the rows that it is true of.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ def facts(rows: Sequence[Row], records: Sequence[Record]) -> str:
 
     def said(record: Record) -> Iterator[str]:
         for name, value in (record.get("facts") or {}).items():
-            yield f"{text(name)} {code(value, in_table=False)}"
+            yield f"{text(name)} {code(value)}"
 
     found = [f"{what}{who}" for what, who in _shared(rows, records, said)]
     return f"How it was done: {'; '.join(found)}." if found else ""
 
 
-def notes(rows: Sequence[Row], records: Sequence[Record]) -> str:
-    """A list of the notes, each once."""
+def notes(rows: Sequence[Row], records: Sequence[Record]) -> tuple[str, ...]:
+    """The notes, each once."""
 
     def said(record: Record) -> Iterator[str]:
         yield from (text(note) for note in record.get("notes") or ())
 
-    return "\n".join(f"- {what}{who}" for what, who in _shared(rows, records, said))
+    return tuple(f"{what}{who}" for what, who in _shared(rows, records, said))
 
 
 def _of(rows: Sequence[Row], records: Sequence[Record]) -> list[Record]:

@@ -1,115 +1,85 @@
-"""The report as a folder: README.md and its figures.
+"""The report as a folder.
 
-write_report    results folder -> report folder
+write_report    results folder -> report folder, in the formats that are asked for
+render          the same as a dictionary of files, with the figures in a scratch folder
+FORMATS         name of a format -> the file that is its page
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from nmbench.report.build import build
+from nmbench.report.frame import Loaded, load
+from nmbench.report.model import Report
+from nmbench.report.renderers.csv_files import csv_files
+from nmbench.report.renderers.html import html
+from nmbench.report.renderers.latex import latex_files
+from nmbench.report.renderers.markdown import markdown
 
-from nmbench.report import lists, remarks, tables
-from nmbench.report.compare import Row, Setting, compare
-from nmbench.report.figures import draw
-from nmbench.report.frame import Loaded, load, newest
-from nmbench.report.gallery import gallery
-from nmbench.report.provenance import mixed, provenance
-from nmbench.report.summary import describe, overview, verdicts
-from nmbench.report.words import text
+__all__ = ["DEFAULT", "FORMATS", "render", "write_report"]
 
-__all__ = ["write_report"]
+FORMATS = {"md": "README.md", "html": "report.html", "csv": "results.csv", "tex": "report.tex"}
+DEFAULT = ("md", "html")
+FIGURES = "figures"
 
 
-def write_report(results: Path, out: Path, title: str) -> Path:
-    """Write `out`/README.md and `out`/figures/ about the records below `results`; returns the README's path.
+def write_report(results: Path, out: Path, title: str, formats: Sequence[str] = DEFAULT) -> list[Path]:
+    """Write the report about the records below `results` into `out`; returns the page of each format, in that order.
 
-    Equal records give equal bytes: nothing depends on the time, the machine or where the folders are. Every file is
-    written beside its place and then moved there, the README last, so that a reader never meets half a report.
-    Empty, failed or broken results make a report that says so. Raises OSError if `out` cannot be written.
+    Equal records give equal bytes: nothing depends on the time, the machine or where the folders are (the figures on
+    matplotlib's version). Every file is written beside its place and then moved there, the pages last, so that a reader
+    never meets half a report. Empty, failed or broken results make a report that says so. Raises OSError if `out`
+    cannot be written.
     """
-    results, out = Path(results), Path(out)
+    out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".report-", dir=out))
     try:
-        page = _page(load(results), title, results.resolve().name, scratch)
-        (scratch / "README.md").write_text(page, encoding="utf-8", newline="\n")
+        for name, text in render(Path(results), title, formats, scratch).items():
+            file = scratch / name
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text, encoding="utf-8", newline="\n")
         _publish(scratch, out)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return out / "README.md"
+    return [out / FORMATS[name] for name in formats]
 
 
-def _page(loaded: Loaded, title: str, folder: str, scratch: Path) -> str:
-    """The markdown page; the figures are drawn into `scratch`."""
-    cells, rows = newest(loaded.frame), compare(loaded.frame)
-    counting = [loaded.records[index] for index in cells.index]
-    failed = cells[cells["status"] != "ok"]
-    environment = Environment(
-        loader=PackageLoader("nmbench.report"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    page = environment.get_template("report.md.j2").render(
-        title=text(title),
-        overview=overview(loaded, rows),
-        tasks=[_task(task, rows, loaded, scratch) for task in dict.fromkeys(row.setting.task for row in rows)],
-        failures=lists.failures(failed),
-        commands=lists.commands(failed),
-        unreadable=lists.unreadable(loaded.unreadable),
-        provenance=provenance(counting),
-        matrices=sorted({str(record["matrix"]) for record in counting if record.get("matrix")}) or [folder],
-    )
-    return re.sub(r"\n{3,}", "\n\n", page).rstrip() + "\n"
+def render(results: Path, title: str, formats: Sequence[str], scratch: Path) -> dict[str, str]:
+    """Path in the report's folder -> text, the pages last. The figures are drawn into `scratch`/figures."""
+    figures = scratch / FIGURES
+    figures.mkdir()
+    loaded = load(results)
+    report = build(loaded, title, results.resolve().name, figures)
+    files: dict[str, str] = {}
+    for name in formats:
+        files |= _files(name, report, loaded, figures)
+    pages = set(FORMATS.values())
+    return dict(sorted(files.items(), key=lambda item: item[0] in pages))
 
 
-def _task(task: str, rows: Sequence[Row], loaded: Loaded, scratch: Path) -> dict[str, Any]:
-    """What the template shows of one task."""
-    records = loaded.records
-    own = [row for row in rows if row.setting.task == task]
-    stem = re.sub(r"[^\w.-]+", "-", task)
-    good = [records[index] for row in own for index in row.records]
-    settings = dict.fromkeys(row.setting for row in own)
-    return {
-        "name": text(task),
-        "settings": [
-            _setting(setting, own, loaded, scratch / f"{stem}-examples{f'-{place}' if place else ''}.png")
-            for place, setting in enumerate(settings)
-        ],
-        "figures": draw(stem, own, records, scratch),
-        "layers": lists.layers_left_dense(good),
-    }
-
-
-def _setting(setting: Setting, rows: Sequence[Row], loaded: Loaded, picture: Path) -> dict[str, Any]:
-    """What the template shows of one setting; its examples are drawn to `picture`."""
-    own, records = [row for row in rows if row.setting == setting], loaded.records
-    return {
-        "name": describe(setting),
-        "banner": mixed(records[index] for row in own for index in row.records),
-        "verdicts": verdicts(own),
-        "quality": tables.quality(own),
-        "others": tables.others(own, records),
-        "baselines": remarks.baselines(own, records),
-        "facts": remarks.facts(own, records),
-        "notes": remarks.notes(own, records),
-        "cost": tables.cost(own),
-        "examples": gallery(own, loaded.folders, picture),
-    }
+def _files(name: str, report: Report, loaded: Loaded, figures: Path) -> dict[str, str]:
+    match name:
+        case "md":
+            return {FORMATS[name]: markdown(report)}
+        case "html":
+            return {FORMATS[name]: html(report, figures)}
+        case "csv":
+            return {**csv_files(report), FORMATS[name]: loaded.frame.to_csv(index=False, lineterminator="\n")}
+        case "tex":
+            return latex_files(report)
+        case _:
+            raise ValueError(f"no format {name!r}: there are {', '.join(FORMATS)}")
 
 
 def _publish(scratch: Path, out: Path) -> None:
-    """Move what was written to its place: the figures first, then the page that shows them."""
-    figures = out / "figures"
-    for file in sorted(scratch.glob("*.png")):
-        figures.mkdir(exist_ok=True)
-        os.replace(file, figures / file.name)
-    os.replace(scratch / "README.md", out / "README.md")
+    """Move what was written to its place: figures and tables first, then the pages that show them."""
+    files = sorted(file.relative_to(scratch) for file in scratch.rglob("*") if file.is_file())
+    for file in sorted(files, key=lambda file: len(file.parts), reverse=True):
+        (out / file).parent.mkdir(exist_ok=True)
+        os.replace(scratch / file, out / file)

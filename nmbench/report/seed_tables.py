@@ -50,7 +50,7 @@ def precision_table(rows: Sequence[Row]) -> Table | None:
         Column("margin", "Margin", "r"),
     )
     body = tuple((*_setting_cell(names, row), *_precise(row)) for row in shown)
-    return Table("precision", "What the seeds can show", columns, body, (_PRECISION,))
+    return Table("precision", "What the seeds can show", columns, body, (_PRECISION,), keys=2 + (len(names) > 1))
 
 
 def _precise(row: Row) -> tuple[Cell, ...]:
@@ -106,10 +106,11 @@ def examples_table(rows: Sequence[Row], loaded: Loaded) -> Table | None:
         for row, one in found
         if one.left_out
     ]
-    return Table("examples", "Over evaluation examples", columns, body, tuple(notes))
+    return Table("examples", "Over evaluation examples", columns, body, tuple(notes), keys=3 + (len(names) > 1))
 
 
 def _over(row: Row, found: Difference) -> tuple[Cell, ...]:
+    parts = tuple(zip(("low", "high"), found.interval, strict=True)) if found.interval else ()
     ends = f"{NBSP}[{signed(found.interval[0], 4)},{NBSP}{signed(found.interval[1], 4)}]" if found.interval else ""
     return (
         Cell(row.pattern),
@@ -117,7 +118,7 @@ def _over(row: Row, found: Difference) -> tuple[Cell, ...]:
         Cell(found.name),
         Cell(str(found.examples), found.examples),
         Cell(str(len(found.seeds)), len(found.seeds)),
-        Cell(f"{signed(found.mean, 4)}{ends}", found.mean),
+        Cell(f"{signed(found.mean, 4)}{ends}", found.mean, parts=parts),
     )
 
 

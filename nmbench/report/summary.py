@@ -2,7 +2,7 @@
 
 overview    one paragraph over everything
 verdicts    one sentence a setting
-describe    a setting, in words
+described   a setting, in words; `describe` is the same as inline markdown
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from nmbench.report.compare import Row, Setting
 from nmbench.report.frame import Loaded, newest
 from nmbench.report.words import label, number_word, plural, text
 
-__all__ = ["describe", "overview", "verdicts"]
+__all__ = ["describe", "described", "overview", "verdicts"]
 
 _ORDER = ("better", "not worse", "worse", "undecided", "undecided (no spread)", "undecided (1 seed)")
 
@@ -56,12 +56,17 @@ def verdicts(rows: Sequence[Row]) -> str:
 
 
 def describe(setting: Setting) -> str:
-    """Model and scale, then the settings that are not the scale's own."""
-    parts = [text(setting.model), f"scale {text(setting.scale)}"]
+    """`described` as inline markdown."""
+    return text(described(setting))
+
+
+def described(setting: Setting) -> str:
+    """Model and scale, then the settings that are not the scale's own; plain text."""
+    parts = [setting.model, f"scale {setting.scale}"]
     if setting.train != "{}":
-        parts.append(f"training {text(label('', setting.train).strip(' ()'))}")
+        parts.append(f"training {label('', setting.train).strip(' ()')}")
     if setting.init:
-        parts.append(f"initial weights {text(setting.init)}")
+        parts.append(f"initial weights {setting.init}")
     return ", ".join(parts)
 
 

@@ -3,24 +3,31 @@
 Cell      what is shown, and the value behind it
 Column    key, title, alignment, unit
 Table     columns and rows, with the sentences under them
+named     the same table under the name and caption of its place in the report
+filled    the same table without columns that hold nothing
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-__all__ = ["Cell", "Column", "Table"]
+__all__ = ["Cell", "Column", "Table", "filled", "named"]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: `text` is plain, as shown; `value` is for sorting and for full precision in CSV, None: text."""
+    """One cell: `text` is plain, as shown; `value` is for sorting and for full precision in CSV, None: text.
+
+    `parts` are the other things that the text shows, as (name, value): "82.0 ± 2.0" is the value 82.0 and the part
+    ("sd", 2.0). In CSV each is a column of its own, `<column>_<name>`.
+    """
 
     text: str
     value: float | str | None = None
     strong: bool = False
     code: bool = False
+    parts: tuple[tuple[str, float | str | None], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -35,10 +42,34 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """`name` is a slug, unique in a report; `notes` are markdown sentences under the table."""
+    """`name` is a slug, unique in a report; `notes` are markdown sentences under the table.
+
+    keys: how many leading columns name the row; they are repeated where a table is too wide for the page.
+    sortable: False where the order of the rows is part of what is said.
+    about: what the table is about beyond its title, for a caption that stands alone.
+    """
 
     name: str
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
+    keys: int = 1
+    sortable: bool = True
+    about: str = ""
+
+
+def named(table: Table, prefix: str, about: str) -> Table:
+    """`table` as `<prefix>-<name>`, so that the same kind of table may stand in a report many times."""
+    return replace(table, name=f"{prefix}-{table.name}", about=about)
+
+
+def filled(table: Table) -> Table:
+    """`table` without the columns that are "-" in every row; those that name the rows stay."""
+    kept = [
+        place
+        for place in range(len(table.columns))
+        if place < table.keys or any(row[place].text != "-" for row in table.rows)
+    ]
+    rows = tuple(tuple(row[place] for place in kept) for row in table.rows)
+    return replace(table, columns=tuple(table.columns[place] for place in kept), rows=rows)

@@ -1,4 +1,4 @@
-"""Numbers and strangers' text as they stand in a markdown table.
+"""Numbers and strangers' text as they stand in a report, whose texts are inline markdown.
 
 table      rows -> a GitHub table
 text       plain text that cannot break the table or the page
@@ -33,6 +33,8 @@ __all__ = [
 
 #: a space at which a table cell is not wrapped
 NBSP = "\N{NO-BREAK SPACE}"
+#: a link, a reference, a footnote, a box to tick
+_LINK = re.compile(r"\][(\[:]|\[\^|\[[ xX]?\]")
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], align: str = "") -> str:
@@ -46,17 +48,17 @@ def text(value: object) -> str:
     """`value` on one line with everything escaped that markdown or HTML would read."""
     line = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     # an underscore inside a word is no emphasis, and lambda_w is easier to read than lambda\\_w
-    return re.sub(r"[\\`*\[\]|~$#]|(?<!\w)_|_(?!\w)", r"\\\g<0>", line)
+    line = re.sub(r"[\\`*|~$#]|(?<!\w)_|_(?!\w)", r"\\\g<0>", line)
+    # the ends of an interval are no link
+    return re.sub(r"[\[\]]", r"\\\g<0>", line) if _LINK.search(line) else line
 
 
-def code(value: object, in_table: bool = True) -> str:
-    """`value` on one line as inline code, for a table cell or for a sentence."""
+def code(value: object) -> str:
+    """`value` on one line as inline code; a table's cell must escape its pipes besides."""
     line = " ".join(str(value).split())
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
     pad = " " if "`" in line else ""
-    whole = f"{fence}{pad}{line}{pad}{fence}" if line else ""
-    # GitHub takes the backslash away inside a table, also in code; elsewhere it would be seen
-    return whole.replace("|", "\\|") if in_table else whole
+    return f"{fence}{pad}{line}{pad}{fence}" if line else ""
 
 
 def short(value: str, length: int = 160) -> str:

@@ -52,7 +52,7 @@ def test_what_is_no_rgb_image_is_refused_by_name(tmp_path, bad):
 def test_a_broken_file_is_a_remark_and_the_rest_is_shown(results, tmp_path, broken):
     keep(results.twin(), "right")
     results.add("2:4", "ste").with_name(samples.FILE).write_text(broken)
-    page = write_report(results.folder, tmp_path / "out", "T").read_text()
+    page = write_report(results.folder, tmp_path / "out", "T")[0].read_text()
     assert "The examples of 2:4 ste cannot be shown" in page
     assert "| right" in page
 
@@ -60,7 +60,7 @@ def test_a_broken_file_is_a_remark_and_the_rest_is_shown(results, tmp_path, brok
 def test_texts_stand_side_by_side_given_first(results, tmp_path):
     keep(results.twin(), "one", "two")
     keep(results.add("2:4", "ste"), "eins", "zw|ei")
-    page = write_report(results.folder, tmp_path / "out", "T").read_text()
+    page = write_report(results.folder, tmp_path / "out", "T")[0].read_text()
     lines = [[cell.strip() for cell in line.split(" | ")] for line in page.splitlines() if line.startswith("| ")]
     shown = [line[1] for line in lines if line[1] == "source" or "answer" in line[1]]
     assert shown == ["source", "dense: answer", "2:4 ste: answer"] * 2
@@ -84,15 +84,16 @@ def test_the_seed_of_the_dense_twin_is_taken(results, tmp_path):
     keep(results.add("1:4", "ste", 4), "other 4")
     loaded = load(results.folder)
     texts = gallery(compare(loaded.frame), loaded.folders, tmp_path / "x.png").texts
+    texts = [cell.text for row in texts.rows for cell in row]
     assert "dense 3" in texts
     assert "sparse 3" in texts
-    assert "1:4 ste (seed 4)" in texts
+    assert "1:4 ste (seed 4): answer" in texts
     assert "sparse 4" not in texts
 
 
 def test_without_samples_there_is_no_section(results, tmp_path):
     results.twin()
-    page = write_report(results.folder, tmp_path / "out", "T").read_text()
+    page = write_report(results.folder, tmp_path / "out", "T")[0].read_text()
     assert "Examples" not in page
 
 
@@ -100,7 +101,7 @@ def test_baselines_facts_and_notes_are_said_once_where_all_agree(results, tmp_pa
     same = {"baselines": {"chance": {"top1": 10.0}}, "facts": {"signature": "v|1"}, "notes": ["12 lines were left out"]}
     results.twin(0, **same)
     results.add("2:4", "ste", 0, **{**same, "notes": [*same["notes"], "resumed"]})
-    page = write_report(results.folder, tmp_path / "out", "T").read_text()
+    page = write_report(results.folder, tmp_path / "out", "T")[0].read_text()
     assert "For scale: chance reaches top1 10 %." in page
     assert page.count("12 lines were left out") == 1
     assert "- 12 lines were left out\n" in page
@@ -114,8 +115,8 @@ def test_other_metrics_have_their_table(results, tmp_path):
         {"name": "1px", "unit": "%", "higher_is_better": False, "margin": 1.0},
     ]
     results.add("dense", "dense", metric_info=infos, metrics={"epe": 4.0, "1px": 61.25})
-    page = write_report(results.folder, tmp_path / "out", "T").read_text()
-    assert "1px (%) ↓" in page
+    page = write_report(results.folder, tmp_path / "out", "T")[0].read_text()
+    assert "1px ↓ (%)" in page
     assert "61.25" in page.split("**Other metrics**")[1]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nmbench.report import render
+from nmbench.report import build
 from nmbench.report.frame import load
 from nmbench.report.render import write_report
 from nmbench.report.series import flip_rate, training_loss
@@ -41,7 +41,7 @@ def written(folder):
 
 
 def test_the_page_is_the_gold_page(small, tmp_path):
-    page = write_report(small.folder, tmp_path / "out", "Quick matrix")
+    page = write_report(small.folder, tmp_path / "out", "Quick matrix")[0]
     if os.environ.get("NMBENCH_UPDATE_GOLD"):
         GOLD.write_bytes(page.read_bytes())
     assert page == tmp_path / "out" / "README.md"
@@ -56,14 +56,18 @@ def test_equal_records_give_equal_bytes(small, tmp_path):
     write_report(moved, tmp_path / "b", "T")
     write_report(moved, tmp_path / "b", "T")
     one, two = written(tmp_path / "a"), written(tmp_path / "b")
-    assert set(one) == {"README.md", *(f"figures/classification-{kind}.png" for kind in ("quality", "sad", "curves"))}
+    assert set(one) == {
+        "README.md",
+        "report.html",
+        *(f"figures/classification-{kind}.png" for kind in ("quality", "sad", "curves")),
+    }
     assert one == two
     assert all(content.startswith(PNG) for name, content in one.items() if name.endswith(".png"))
     assert b"Software" not in one["figures/classification-sad.png"]
 
 
 def test_links_are_relative_and_lead_to_files(small, tmp_path):
-    page = write_report(small.folder, tmp_path / "out", "T").read_text()
+    page = write_report(small.folder, tmp_path / "out", "T")[0].read_text()
     images = re.findall(r"!\[[^]]*\]\(([^)]*)\)", page)
     assert len(images) == 3
     assert all((tmp_path / "out" / image).is_file() for image in images)
@@ -71,7 +75,7 @@ def test_links_are_relative_and_lead_to_files(small, tmp_path):
 
 
 def test_every_table_row_has_as_many_cells_as_its_head(small, tmp_path):
-    page = write_report(small.folder, tmp_path / "out", "T").read_text()
+    page = write_report(small.folder, tmp_path / "out", "T")[0].read_text()
     tables = re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE)
     assert len(tables) >= 7
     for table in tables:
@@ -79,7 +83,7 @@ def test_every_table_row_has_as_many_cells_as_its_head(small, tmp_path):
 
 
 def test_an_empty_folder_is_a_report_that_says_so(tmp_path):
-    page = write_report(tmp_path / "none", tmp_path / "out", "T").read_text()
+    page = write_report(tmp_path / "none", tmp_path / "out", "T")[0].read_text()
     assert "There is no readable record here yet." in page
     assert "nmbench run none" in page
 
@@ -87,7 +91,7 @@ def test_an_empty_folder_is_a_report_that_says_so(tmp_path):
 def test_only_failures_is_a_report_that_says_so(results, tmp_path):
     results.fail("oom")
     results.fail("nan", pattern="dense", method="dense")
-    page = write_report(results.folder, tmp_path / "out", "T").read_text()
+    page = write_report(results.folder, tmp_path / "out", "T")[0].read_text()
     assert "None of 2 cells ended well (1 nan, 1 oom)." in page
     assert "Quality against density: no figure." in page
     assert not (tmp_path / "out" / "figures").exists()
@@ -95,21 +99,21 @@ def test_only_failures_is_a_report_that_says_so(results, tmp_path):
 
 def test_only_broken_records_is_a_report_that_says_so(results, tmp_path):
     results.add().write_text("{")
-    page = write_report(results.folder, tmp_path / "out", "T").read_text()
+    page = write_report(results.folder, tmp_path / "out", "T")[0].read_text()
     assert "There is no readable record here yet. One record could not be read and is listed below." in page
     assert "broken JSON" in page
 
 
 def test_no_dense_twin_is_a_report_that_says_so(results, tmp_path):
     results.add()
-    page = write_report(results.folder, tmp_path / "out", "T").read_text()
+    page = write_report(results.folder, tmp_path / "out", "T")[0].read_text()
     assert "over one combination of pattern and method: 1 no dense twin." in page
     assert "2:4 sr-ste: seed 0: without a dense twin that ended well." in page
 
 
 def test_only_dense_has_curves_but_no_quality_figure(results, tmp_path):
     results.twin()
-    page = write_report(results.folder, tmp_path / "out", "T").read_text()
+    page = write_report(results.folder, tmp_path / "out", "T")[0].read_text()
     assert "The only cell ended well. No sparse cell ended well" in page
     assert "Quality against density: no figure." in page
     assert (tmp_path / "out" / "figures" / "classification-curves.png").exists()
@@ -120,23 +124,23 @@ def test_records_that_hold_almost_nothing_still_make_a_report(results, tmp_path)
     results.twin(**bare)
     results.add(**bare)
     results.add("2:4", "odd", cell={"pattern": "odd"}, metrics={"top1": None}, **bare, metric_info=None)
-    page = write_report(results.folder, tmp_path / "out", "T").read_text()
+    page = write_report(results.folder, tmp_path / "out", "T")[0].read_text()
     assert "All 3 cells ended well." in page
 
 
 def test_a_failure_while_writing_leaves_the_old_report(results, tmp_path, monkeypatch):
     results.twin()
-    page = write_report(results.folder, tmp_path / "out", "old")
+    page = write_report(results.folder, tmp_path / "out", "old")[0]
     before = written(tmp_path / "out")
 
     def broken(*_):
         raise RuntimeError("the disk is full")
 
-    monkeypatch.setattr(render, "overview", broken)
+    monkeypatch.setattr(build, "overview", broken)
     with pytest.raises(RuntimeError):
         write_report(results.folder, tmp_path / "out", "new")
     assert written(tmp_path / "out") == before
-    assert sorted(page.parent.iterdir()) == [page, page.parent / "figures"]
+    assert {file.name for file in page.parent.iterdir()} == {"README.md", "figures", "report.html"}
 
 
 def test_flip_rate_is_per_weight_and_step():

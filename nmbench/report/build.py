@@ -1,0 +1,103 @@
+"""From records to a report in the model that every format is rendered from: `build`, which also draws the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from nmbench.report import lists
+from nmbench.report.cautions import cautions
+from nmbench.report.claims import Verdict, claims_table, judge, prose
+from nmbench.report.compare import Row, compare
+from nmbench.report.evidence import LEAST
+from nmbench.report.frame import Loaded, newest
+from nmbench.report.glossary import GLOSSARY
+from nmbench.report.model import Block, Bullets, Prose, Report, Section, Shell
+from nmbench.report.overview_tables import patterns_by_tasks
+from nmbench.report.provenance import fingerprint, provenance
+from nmbench.report.published import beside, published_table
+from nmbench.report.summary import overview
+from nmbench.report.task_section import task_section
+from nmbench.report.words import plural, text
+
+__all__ = ["build"]
+
+
+def build(loaded: Loaded, title: str, folder: str, figures: Path) -> Report:
+    """The report about `loaded`; `folder` is the results folder's name. The figures are drawn into `figures`."""
+    rows = compare(loaded.frame)
+    cells = newest(loaded.frame)
+    failed = cells[cells["status"] != "ok"]
+    counting = [loaded.records[index] for index in cells.index]
+    tasks = list(dict.fromkeys(row.setting.task for row in rows))
+    matrices = sorted({str(record["matrix"]) for record in counting if record.get("matrix")}) or [folder]
+    content = [
+        Prose(f"{overview(loaded, rows)} [How to read this report](#how-to-read-this-report) is at its end."),
+        *_bullets(cautions(loaded, rows)),
+        *_overview(rows),
+        *_claims(judge(loaded, rows)),
+        *_published(rows, loaded),
+        *(task_section(task, rows, loaded, figures) for task in tasks),
+        Section("Failures", (lists.failures(failed) or Prose("No cell failed."),)),
+        *_unreadable(loaded),
+        Section("Provenance", _provenance(loaded, counting)),
+        Section("How to reproduce", _reproduce(matrices)),
+        Section("How to read this report", (Bullets(GLOSSARY),)),
+    ]
+    return Report(title, tuple(content))
+
+
+def _bullets(items: tuple[str, ...]) -> list[Block]:
+    return [Bullets(items)] if items else []
+
+
+def _overview(rows: list[Row]) -> list[Section]:
+    table = patterns_by_tasks(rows)
+    return [Section("Overview", (table,))] if table else []
+
+
+def _claims(verdicts: list[Verdict]) -> list[Section]:
+    """What the records say of the seed paper's claims; those that they cannot decide take one line."""
+    judged = [verdict for verdict in verdicts if verdict.outcome != "no records"]
+    if not judged:
+        return []
+    enough = {verdict.claim for verdict in judged if verdict.seeds >= LEAST}
+    few = sorted({verdict.claim for verdict in judged} - enough)
+    silent = sorted({verdict.claim for verdict in verdicts} - {verdict.claim for verdict in judged})
+    content: list[Block] = []
+    if enough:
+        content.append(Bullets(tuple(text(line) for line in prose(verdicts) if line.split(".")[0] in enough)))
+        content.append(claims_table([verdict for verdict in judged if verdict.claim in enough]))
+    said = [f"Too few seeds to judge {', '.join(few)}: it takes {LEAST} at least."] if few else []
+    said += [f"No record here is about {', '.join(silent)}."] if silent else []
+    return [Section("The seed paper's claims", (*content, *([Prose(" ".join(said))] if said else [])))]
+
+
+def _published(rows: list[Row], loaded: Loaded) -> list[Section]:
+    shown = beside(rows, loaded.records)
+    return [Section("Published figures", (published_table(shown),))] if shown else []
+
+
+def _unreadable(loaded: Loaded) -> list[Section]:
+    table = lists.unreadable(loaded.unreadable)
+    words = Prose("Nothing in this report comes from these files.")
+    return [Section("Unreadable records", (words, table))] if table else []
+
+
+def _provenance(loaded: Loaded, counting: list[dict[str, object]]) -> tuple[Block, ...]:
+    table = provenance(counting)
+    if table is None:
+        return (Prose("There is no readable record, so there is nothing to say about origins."),)
+    records = plural(len(loaded.records), "readable record")
+    return (Prose(f"Fingerprint of the {records}: `{fingerprint(loaded)}`."), table)
+
+
+def _reproduce(matrices: Iterable[str]) -> tuple[Block, ...]:
+    lines = tuple(f"nmbench {verb} {matrix}" for matrix in matrices for verb in ("run", "report"))
+    return (
+        Shell(lines),
+        Prose(
+            "`nmbench run` does only the cells that have not ended well yet; `nmbench report` writes this page again, "
+            "and `nmbench report --check` says whether it is what the records give."
+        ),
+    )

@@ -1,0 +1,87 @@
+"""The section of one task in a report: its settings with their tables, then figures and the layers left dense."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from nmbench.report import lists, remarks, tables
+from nmbench.report.compare import Row, Setting
+from nmbench.report.cost_table import effort, size
+from nmbench.report.figures import draw
+from nmbench.report.frame import Loaded
+from nmbench.report.gallery import gallery
+from nmbench.report.model import Banner, Block, Bullets, Picture, Prose, Section
+from nmbench.report.overview_tables import examples_table, methods_by_patterns, precision_table
+from nmbench.report.panels import Drawn
+from nmbench.report.provenance import mixed
+from nmbench.report.summary import described, verdicts
+from nmbench.report.table import Table, named
+from nmbench.report.words import text
+
+__all__ = ["task_section"]
+
+_NO_COST = "No cell of this setting ended well, so there is no cost to show."
+_ALL_SPARSE = "No candidate layer was left dense, or no record of a sparse cell that ended well says so."
+
+
+def task_section(task: str, rows: Sequence[Row], loaded: Loaded, figures: Path) -> Section:
+    """Everything about `task`; the figures are drawn into `figures`."""
+    own = [row for row in rows if row.setting.task == task]
+    stem = _slug(task)
+    settings = list(dict.fromkeys(row.setting for row in own))
+    parts = [
+        _setting(setting, own, loaded, figures / f"{stem}-examples{f'-{place}' if place else ''}.png", place)
+        for place, setting in enumerate(settings)
+    ]
+    left = lists.layers_left_dense(loaded.records[index] for row in own for index in row.records)
+    layers: Block = named(left, stem, task) if left else Prose(_ALL_SPARSE)
+    drawn = [_figure(figure, task) for figure in draw(stem, own, loaded.records, figures)]
+    return Section(f"Task: {task}", (*parts, Section("Figures", tuple(drawn)), Section("Layers left dense", (layers,))))
+
+
+def _setting(setting: Setting, rows: Sequence[Row], loaded: Loaded, picture: Path, place: int) -> Section:
+    """One setting of a task; `place` tells its tables from those of settings with the same model and scale."""
+    own, records = [row for row in rows if row.setting == setting], loaded.records
+    title = described(setting)
+    prefix = _slug("-".join([setting.task, setting.model, setting.scale, *([str(place)] if place else [])]))
+    about = f"{setting.task}, {title}"
+
+    def table(shown: Table | None) -> list[Block]:
+        return [named(shown, prefix, about)] if shown else []
+
+    banner = mixed(records[index] for row in own for index in row.records)
+    said = [line for line in (remarks.baselines(own, records), remarks.facts(own, records)) if line]
+    examples = gallery(own, loaded.folders, picture)
+    content: list[Block] = [
+        *([Banner(banner)] if banner else []),
+        Prose(verdicts(own)),
+        *table(tables.quality(own)),
+        *(block for shown in methods_by_patterns(own) for block in table(shown)),
+        *map(Prose, said),
+        *_bullets(remarks.notes(own, records)),
+        *table(precision_table(own) if any(row.pairs > 1 for row in own) else None),
+        *table(examples_table(own, loaded)),
+        *table(tables.others(own, records)),
+        *(table(size(own)) or [Prose(_NO_COST)]),
+        *table(effort(own)),
+        *table(examples.texts),
+        *([_figure(examples.figure, setting.task)] if examples.figure else []),
+        *_bullets(examples.remarks),
+    ]
+    return Section(title, tuple(content))
+
+
+def _figure(drawn: Drawn, about: str) -> Block:
+    if drawn.file is None:
+        return Prose(f"{text(drawn.title)}: no figure. {text(drawn.caption)}")
+    return Picture(drawn.file, drawn.title, about, drawn.caption)
+
+
+def _bullets(items: tuple[str, ...]) -> list[Block]:
+    return [Bullets(items)] if items else []
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", name)
