@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from nmbench.sparsity import methods
 from nmbench.sparsity.attach import attach, detach, is_attached
 from nmbench.sparsity.candidates import LayerInfo, Layers, Weight, choose, find_weights
-from nmbench.sparsity.layer import DENSE, HOLD, Scope, SparseWeight
+from nmbench.sparsity.layer import DENSE, HOLD, Scope, SparseWeight, renew
 from nmbench.sparsity.methods.base import Method
 from nmbench.sparsity.pattern import NMPattern, PatternLike
 from nmbench.sparsity.sad import SAD
@@ -51,8 +51,7 @@ class Handle:
             self._weights.append(sparse)
             uses += [(module, key, sparse) for module, key in by_name[info.name].uses]
         self.sad = SAD([w.name for w in self._weights], [w.parameter.numel() for w in self._weights])
-        for sparse in self._weights:
-            sparse.update()
+        renew(self._weights)
         attach(model, uses, self._scope)
         self._rule = ""
         self._set_rule()
@@ -144,6 +143,7 @@ class Handle:
         mine = None if optimizer is None else {id(p) for g in optimizer.param_groups for p in g["params"]}
         # a fused optimizer unscales inside its kernel, so the term must be in the scaled units
         scale = getattr(optimizer, "grad_scale", None)
+        changed: list[tuple[Tensor, Tensor, Tensor]] = []
         for weight in self._weights:
             parameter = weight.parameter
             grad = parameter.grad
@@ -156,10 +156,14 @@ class Handle:
                 )
             self._applied.add(weight.name)
             weight.ensure_current()
-            if scale is not None:
+            changed.append((grad, parameter.detach(), weight.mask))
+        grads, parameters, masks = ([three[i] for three in changed] for i in range(3))
+        if scale is not None:
+            for grad in grads:
                 grad.div_(scale)
-            self.method.gradient(grad, parameter.detach(), weight.mask)
-            if scale is not None:
+        self.method.gradients(grads, parameters, masks)
+        if scale is not None:
+            for grad in grads:
                 grad.mul_(scale)
 
     @torch.no_grad()
@@ -175,7 +179,7 @@ class Handle:
                 weight.bake()  # momentum and weight averaging may have moved a pruned weight off zero
             self.sad.append([0] * len(self._weights))
         else:
-            self.sad.append([weight.update() for weight in self._weights])
+            self.sad.append(renew(self._weights))
         self._set_rule()
 
     def refresh(self) -> None:
@@ -184,14 +188,15 @@ class Handle:
         A mask that the method holds (one-shot, asp) stays.
         """
         self._require_live()
-        for weight in self._weights:
-            weight.refresh()
+        self._renew()
+
+    def _renew(self) -> None:
+        renew([weight for weight in self._weights if weight.rule != HOLD])
 
     # -- counters -----------------------------------------------------------------------------------------------
     def snapshot(self) -> None:
         """Keep the current masks for `sad.between`, under the number of steps done."""
-        for weight in self._weights:
-            weight.refresh()
+        self._renew()
         self.sad.take_snapshot(self.steps, [weight.mask for weight in self._weights])
 
     @property

@@ -5,22 +5,30 @@
 
 Invariant: a masked weight is reused only within one forward pass of the model, and the mask behind it is never stale.
 On the CPU each reuse of a mask verifies a checksum of the weight in the same pass that multiplies, so changes through
-`.data` are seen too. Elsewhere the mask is made anew once a forward pass, which needs no synchronisation.
+`.data` are seen too.
+
+On a GPU there is no number to compare without waiting for it, and a pass that verified a mask would move more bytes
+than one that makes it. So the first sparse weight that a forward pass asks for makes all masks anew and all masked
+weights with them, in one launch (_fused); `step()` makes the masks once more, since flips are those of the weights
+right after the update and an average may be swapped in before the next forward pass. A change that a version counter
+sees is seen at each use, one through `.data` when the next forward pass begins; outside the model's forward pass the
+mask is made at each use. The masked weights of a pass share one block of memory, as large as the sparse weights, which
+lives as long as any of them: in training until backward is through.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nmbench.sparsity import _native
+from nmbench.sparsity import _fused, _native
 from nmbench.sparsity.mask import Grouping, NonFiniteWeightError, physical_layout, torch_mask
 from nmbench.sparsity.pattern import NMPattern
 
-__all__ = ["DENSE", "FOLLOW", "HOLD", "Scope", "SparseWeight"]
+__all__ = ["DENSE", "FOLLOW", "HOLD", "Scope", "SparseWeight", "renew"]
 
 #: private to torch, so absent is allowed: then every masked weight gets fresh memory
 _use_count: Callable[[int], int] | None = getattr(torch._C, "_storage_Use_Count", None)
@@ -49,6 +57,7 @@ class Scope:
         self.depth = 0
         self.serial = 0
         self.weights: list[SparseWeight] = []
+        self.fleet = _fused.Fleet()
 
     def enter(self, module: nn.Module, args: Any) -> None:
         """Forward pre-hook. Inside torch.compile nothing is cached, so nothing is counted."""
@@ -68,7 +77,7 @@ class Scope:
                 weight.drop_cache()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"depth": 0, "serial": self.serial, "weights": self.weights}
+        return {"depth": 0, "serial": self.serial, "weights": self.weights, "fleet": self.fleet}
 
 
 class SparseWeight:
@@ -96,6 +105,9 @@ class SparseWeight:
         self._seen: tuple[int, ...] | None = None
         self._checksum = 0
         self._made_in = -1
+        self._fused_for: tuple[object, ...] = ()
+        self._fused_layout: tuple[int, int, int] | None = None
+        self._ready: Tensor | None = None  # the masked weight that a pass over all weights made, for this forward pass
         self._cache: Tensor | None = None
         self._cached_for: tuple[int, ...] = ()
         self._plan: _native.Plan | None = None
@@ -128,18 +140,44 @@ class SparseWeight:
             if result.nonfinite:
                 raise NonFiniteWeightError(f"{self.name} holds NaN or infinity")
             flips, self._checksum = result.flips, result.checksum
+        elif plan is None and self._fusable(weight):
+            (flips,) = renew([self])
+            if out is not None:
+                torch.where(self.mask, weight.detach(), weight.new_zeros(()), out=out)
+            return flips
         else:
             flips = self._update_by_torch(weight.detach(), plan, out)
+        self._renewed(weight)
+        return flips
+
+    def _renewed(self, weight: Tensor, ready: Tensor | None = None) -> None:
         self.computed += 1
         self._seen = self._identity(weight)
         self._made_in = self.scope.serial
+        self._ready = ready
         self._cache = None
-        return flips
+
+    def _fusable(self, weight: Tensor) -> bool:
+        """Whether a pass over many weights takes this one. Its mask is then where the weight is."""
+        here = (weight.data_ptr(), weight.stride(), weight.dtype, self.mask.data_ptr())
+        if self._fused_for != here:  # looking this up costs more than the launch in a small network
+            taken = _fused.takes(weight)
+            if taken:
+                self._match(weight)
+            self._fused_layout = self._layout(weight) if taken and self.mask.stride() == weight.stride() else None
+            self._fused_for = (weight.data_ptr(), weight.stride(), weight.dtype, self.mask.data_ptr())
+        return self._fused_layout is not None
+
+    def _layout(self, weight: Tensor) -> tuple[int, int, int] | None:
+        return physical_layout(weight, self.grouping, self.pattern.axis)
+
+    def _look_for_nonfinite(self, weight: Tensor) -> None:
+        if weight.device.type == "cpu" and not torch.isfinite(weight).all():
+            raise NonFiniteWeightError(f"{self.name} holds NaN or infinity")
 
     def _update_by_torch(self, weight: Tensor, plan: _native.Plan | None, out: Tensor | None) -> int | Tensor:
         on_cpu = weight.device.type == "cpu"
-        if on_cpu and not torch.isfinite(weight).all():
-            raise NonFiniteWeightError(f"{self.name} holds NaN or infinity")
+        self._look_for_nonfinite(weight)
         fresh = torch_mask(weight, self.pattern, self.grouping)
         changed = (fresh != self.mask).sum()
         self.mask.copy_(fresh)
@@ -157,8 +195,7 @@ class SparseWeight:
         self._plan = self._buffer = None
         self._match(weight)
         if _native.available_for(weight) and self.mask.stride() == weight.stride():
-            layout = physical_layout(weight, self.grouping, self.pattern.axis)
-            self._plan = _native.Plan(weight, self.mask, layout, self.pattern.n, self.pattern.m)
+            self._plan = _native.Plan(weight, self.mask, self._layout(weight), self.pattern.n, self.pattern.m)
         return self._plan
 
     def _match(self, weight: Tensor) -> None:
@@ -189,23 +226,34 @@ class SparseWeight:
         """Called on train() and eval(): trust nothing that was made before."""
         if self._planned(self.parameter) is None:
             self._seen = None
-        self._cache = None
+        self._cache = self._ready = None
 
     # -- the masked weight --------------------------------------------------------------------------------------
     def masked(self) -> Tensor:
         """E * W, detached, in memory that the next call may use again once nobody holds this tensor's storage."""
         weight = self.parameter
         plan = self._planned(weight)
+        if plan is None and self.rule != HOLD and self._fusable(weight):
+            return self._fused(weight)
         out = self._memory(weight)
         if self.rule == HOLD:
             return torch.where(self.mask, weight.detach(), weight.new_zeros(()), out=out)
-        if self._stale(weight):
+        if self._stale(weight) or (plan is None and self.scope.depth == 0):
             self.update(out)
         elif plan is None:
             torch.where(self.mask, weight.detach(), weight.new_zeros(()), out=out)
         elif plan.apply(out) != self._checksum:
             self.update(out)  # changed through .data, which no version counter sees
         return out
+
+    def _fused(self, weight: Tensor) -> Tensor:
+        """As `masked`, where a pass over many weights takes this one."""
+        if self.scope.depth > 0 and self._made_in != self.scope.serial:
+            renew([one for one in self.scope.weights if one.rule != HOLD], masked=True)
+        if self._ready is None or self.scope.depth == 0 or self._seen != self._identity(weight):
+            renew([self], masked=True)
+        assert self._ready is not None
+        return self._ready
 
     def _memory(self, weight: Tensor) -> Tensor:
         """Memory for a masked weight: that of the last one if nobody holds it any more.
@@ -259,8 +307,31 @@ class SparseWeight:
 
     def drop_cache(self) -> None:
         """Let go of the masked weight of the last forward pass (and of its graph)."""
-        self._cache = None
+        self._cache = self._ready = None
 
     def __getstate__(self) -> dict[str, Any]:
         # a copy or a pickle gets a parameter of its own, so nothing that was seen of this one holds for it
-        return {**self.__dict__, "_cache": None, "_cached_for": (), "_seen": None, "_plan": None, "_buffer": None}
+        seen = {"_cache": None, "_cached_for": (), "_seen": None, "_plan": None, "_buffer": None, "_ready": None}
+        return {**self.__dict__, **seen}
+
+
+def renew(weights: Sequence[SparseWeight], *, masked: bool = False) -> list[int | Tensor]:
+    """`update` for each, those on a GPU together: the flips of each. Nothing waits for the GPU.
+
+    masked: those on a GPU keep their masked weights ready for the forward pass that is going on; others make theirs
+    when they are used, so their masks are left for that time.
+    """
+    fusable = {i for i, w in enumerate(weights) if w._planned(w.parameter) is None and w._fusable(w.parameter)}
+    flips: list[int | Tensor] = [0 if masked or i in fusable else w.update() for i, w in enumerate(weights)]
+    if fusable:
+        chosen = [weights[i] for i in sorted(fusable)]
+        data = [w.parameter.detach() for w in chosen]
+        for w, values in zip(chosen, data, strict=True):
+            w._look_for_nonfinite(values)
+        layouts = [layout for w in chosen if (layout := w._fused_layout) is not None]
+        pattern = (chosen[0].pattern.n, chosen[0].pattern.m)
+        counts, made = chosen[0].scope.fleet.renew(data, [w.mask for w in chosen], layouts, pattern, masked=masked)
+        for number, (i, w) in enumerate(zip(sorted(fusable), chosen, strict=True)):
+            flips[i] = counts[number]
+            w._renewed(w.parameter, made[number] if masked else None)
+    return flips

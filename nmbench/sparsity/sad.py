@@ -22,6 +22,14 @@ def _pack(mask: Tensor) -> Tensor:
 _ONES = torch.tensor([i.bit_count() for i in range(256)], dtype=torch.int64)
 
 
+def _row(flips: list[int | Tensor]) -> Tensor:
+    """int64 (layers,), on the CPU: with one wait for each device, not one for each layer."""
+    devices = {f.device for f in flips if isinstance(f, Tensor)}
+    if len(devices) == 1 and all(isinstance(f, Tensor) for f in flips):
+        return torch.stack([torch.as_tensor(f).reshape(()) for f in flips]).to("cpu", torch.int64)
+    return torch.tensor([int(f) for f in flips], dtype=torch.int64)
+
+
 class SAD:
     """Flips by step and layer, and snapshots of masks.
 
@@ -56,14 +64,7 @@ class SAD:
     def table(self) -> Tensor:
         """int64 (steps, layers): flips of each step and layer."""
         if self._pending:
-            rows = [
-                torch.stack(
-                    [f.reshape(()).to("cpu", torch.int64) if isinstance(f, Tensor) else torch.tensor(f) for f in row]
-                )
-                if any(isinstance(f, Tensor) for f in row)
-                else torch.tensor(row, dtype=torch.int64)
-                for row in self._pending
-            ]
+            rows = [_row(row) for row in self._pending]
             self._done = torch.cat([self._done, torch.stack(rows)])
             self._pending = []
         return self._done

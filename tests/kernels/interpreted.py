@@ -115,3 +115,23 @@ def assert_near(got: Tensor, expected: Tensor) -> None:
     """expected: float64, exact but for its own rounding. One rounding to got's dtype, and float32 sums, are allowed."""
     tolerance = {torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2, torch.int32: 0}[got.dtype]
     torch.testing.assert_close(got.double(), expected, rtol=tolerance, atol=tolerance)
+
+
+def renew(weights: list[Tensor], masks: list[Tensor], pattern: NMPattern, groupings: list[Any]) -> Any:
+    """(modes, masks, masked weights, flips) after one fused pass over all of the weights."""
+    from nmbench.kernels.nm_triton.mask import Renewal, mode_of
+    from nmbench.sparsity.mask import physical_layout
+
+    layouts = [physical_layout(w, g, pattern.axis) for w, g in zip(weights, groupings, strict=True)]
+    modes = [mode_of(w, m, at, pattern.m) for w, m, at in zip(weights, masks, layouts, strict=True)]
+    renewal = Renewal(weights, masks, layouts, pattern.n, pattern.m)
+    memory, flips = renewal.memory(), torch.zeros(len(weights), dtype=torch.int64)
+    renewal.run(memory, flips)
+    return modes, masks, [view.clone() for view in renewal.views(memory)], flips
+
+
+def decay(grads: list[Tensor], weights: list[Tensor], masks: list[Tensor], lambda_w: float) -> list[Tensor]:
+    from nmbench.kernels.nm_triton.decay import Decay
+
+    Decay(grads, weights, masks, lambda_w).run()
+    return grads

@@ -14,8 +14,16 @@ SCRIPT = """
 from nmbench.kernels.nm_triton.compile_check import check
 for row in check({patterns}, {dtypes}):
     assert row.ok, row
-    print(row.kernel, row.target, row.dtype)
+    print(row.case.kernel.__name__, row.case.tile, row.target, row.case.dtype, row.spills, row.load_bits, sep=",")
 """
+
+
+def compiled(patterns: list[str], dtypes: list[str]) -> list[list[str]]:
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    script = SCRIPT.format(patterns=patterns, dtypes=dtypes)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return [line.split(",") for line in done.stdout.splitlines()]
 
 
 @pytest.mark.slow
@@ -23,8 +31,11 @@ for row in check({patterns}, {dtypes}):
     ("patterns", "dtypes"), [(["2:4"], ["fp16", "bf16", "fp32", "i8"]), (["1:16", "4:8", "3:5"], ["bf16"])]
 )
 def test_kernels_compile_without_a_gpu(patterns: list[str], dtypes: list[str]) -> None:
-    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    script = SCRIPT.format(patterns=patterns, dtypes=dtypes)
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert len(done.stdout.splitlines()) == 2 * len(dtypes) * (1 + 3 * len(patterns))
+    rows = compiled(patterns, dtypes)
+    assert {row[0] for row in rows} == {
+        *("matmul_kernel", "split_k_kernel", "conv_kernel", "reduce_kernel", "update_kernel", "decay_kernel")
+    }
+    assert {row[2] for row in rows} == {"80", "90"}
+    # what is read in one run goes 16 bytes at a time
+    assert all(row[5] == "128" for row in rows if row[1] in ("vector", "aligned"))
+    assert all(row[4] == "0" for row in rows if row[1] in ("vector", "aligned"))

@@ -1,10 +1,11 @@
 """Compile every kernel for a GPU that is not here, so that a compile error cannot hide where none is.
 
-check         compile the matrix of kernels, patterns, dtypes and targets; one row each
-Compiled      a row
-main          `python -m nmbench.kernels.nm_triton.compile_check`: prints the rows, exit status 1 on a failure
+check         compile kernels for patterns, dtypes and targets; one row each
+Compiled      a row: what the code uses
+main          `python -m nmbench.kernels.nm_triton.compile_check [--all]`: prints the rows, exit status 1 on a failure
 
-Needs triton with its own ptxas, and no TRITON_INTERPRET.
+Needs triton with its own ptxas, and no TRITON_INTERPRET. By default one tile size a kernel; --all takes every
+configuration that the autotuner may choose (a quarter of an hour and more).
 """
 
 from __future__ import annotations
@@ -16,96 +17,91 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from nmbench.sparsity import NMPattern
+from nmbench.kernels.nm_triton import compile_cases
+from nmbench.kernels.nm_triton.compile_cases import Case
 
-__all__ = ["Compiled", "check", "main"]
+__all__ = ["PATTERNS", "Compiled", "check", "main"]
 
 PATTERNS = ("2:4", "1:4", "1:16", "4:8", "3:5", "1:1")
 TARGETS = (80, 90)
-_TYPES = {"fp16": "fp16", "bf16": "bf16", "fp32": "fp32", "i8": "i32"}  # input -> output
-_TENSOR_CORE = re.compile(r"\b(?:mma\.sync|wgmma\.mma_async)\S*\.(f16|bf16|s8)\b")
-_TILE = {"BLOCK_OUT": 64, "BLOCK_ROWS": 64, "BLOCK_K": 64}
+_TENSOR_CORE = re.compile(r"\b(?:mma\.sync|wgmma\.mma_async)\S*\.(f16|bf16|s8|e4m3)\b")
+_GLOBAL = re.compile(r"\b(ld|st)\.global\S*?(?:\.v(\d))?\.b(\d+)")
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """One kernel compiled for one target.
+    """One case compiled for one target.
 
     tensor_core: the first tensor-core instruction in the PTX, "" if none (float32 is computed exactly, without them).
-    registers, spills: of a thread, and its spilled bytes, as ptxas counts them; -1 where it does not say.
+    registers, spills: of a thread, and its bytes of local memory, as cuobjdump counts them; -1 where it is missing.
+    load_bits, store_bits: the widest access to global memory that a thread makes.
+    shared: bytes of shared memory of a program.
     """
 
-    kernel: str
-    pattern: str
-    dtype: str
+    case: Case
     target: int
     tensor_core: str
     registers: int
     spills: int
+    load_bits: int
+    store_bits: int
+    shared: int
 
     @property
     def ok(self) -> bool:
-        """16-bit and int8 kernels that multiply have to reach the tensor cores."""
-        return self.kernel == "reduce_kernel" or self.dtype == "fp32" or bool(self.tensor_core)
+        """16-bit and 8-bit kernels that multiply have to reach the tensor cores."""
+        return not self.case.multiplies or self.case.dtype == "fp32" or bool(self.tensor_core)
+
+    def __str__(self) -> str:
+        """One line of the table."""
+        cores = self.tensor_core or ("no tensor core" if self.case.multiplies else "")
+        use = f"{self.registers:>4} registers {self.spills:>5} bytes of stack {self.shared:>7} shared"
+        return (
+            f"sm_{self.target} {self.case} {use}  loads {self.load_bits:>3} stores {self.store_bits:>3} bits  {cores}"
+        )
 
 
 def check(
-    patterns: Sequence[str] = PATTERNS, dtypes: Sequence[str] = tuple(_TYPES), targets: Sequence[int] = TARGETS
+    patterns: Sequence[str] = PATTERNS,
+    dtypes: Sequence[str] = compile_cases.DTYPES,
+    targets: Sequence[int] = TARGETS,
+    *,
+    every: bool = False,
 ) -> Iterator[Compiled]:
-    """Each kernel for each pattern, dtype ("fp16", "bf16", "fp32", "i8") and target (80 is sm_80).
+    """Each kernel for each pattern, dtype ("fp16", "bf16", "fp32", "i8", "fp8") and target (80 is sm_80).
 
+    every: all configurations of the autotuner instead of one tile size.
     Raises RuntimeError under TRITON_INTERPRET=1, and what Triton raises where a kernel does not compile.
     """
-    from nmbench.kernels.nm_triton.conv import conv_kernel
     from nmbench.kernels.nm_triton.expand import interpreted
-    from nmbench.kernels.nm_triton.matmul import matmul_kernel
-    from nmbench.kernels.nm_triton.split_k import reduce_kernel, split_k_kernel
 
     if interpreted():
         raise RuntimeError("the compile check needs a process without TRITON_INTERPRET")
     for target in targets:
-        for dtype in dtypes:
-            yield _compile(reduce_kernel, None, dtype, target, {"BLOCK": 256})
-            for text in patterns:
-                for kernel in (matmul_kernel.fn, split_k_kernel.fn, conv_kernel.fn):
-                    rows = 16 if kernel is split_k_kernel.fn else 64
-                    yield _compile(kernel, NMPattern.parse(text), dtype, target, {**_TILE, "BLOCK_ROWS": rows})
+        for case in compile_cases.cases(patterns, dtypes, every=every):
+            if case.dtype != "fp8" or target >= 89:  # older tensor cores have none
+                yield compiled(case, target)
 
 
-def _compile(kernel: Any, pattern: NMPattern | None, dtype: str, target: int, tile: dict[str, int]) -> Compiled:
+def compiled(case: Case, target: int) -> Compiled:
+    """Compile one case. Raises what Triton raises."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    constants = _constants(kernel, pattern, dtype, tile)
-    kinds = {name: "constexpr" if name in constants else _kind(name, dtype) for name in kernel.arg_names}
-    # as the launcher finds them on aligned tensors: pointers in multiples of 16 bytes
-    aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(kinds.values()) if kind.startswith("*")}
-    source = ASTSource(kernel, kinds, constexprs=constants, attrs=aligned)
-    options = {"num_warps": 4, "num_stages": 3}
-    compiled = triton.compile(source, target=GPUTarget("cuda", target, 32), options=options)
-    found = _TENSOR_CORE.search(compiled.asm["ptx"])
-    registers, spills = _resources(compiled.asm["cubin"])
-    name = kernel.__name__
-    return Compiled(name, str(pattern or "-"), dtype, target, found[0] if found else "", registers, spills)
-
-
-def _constants(kernel: Any, pattern: NMPattern | None, dtype: str, tile: dict[str, int]) -> dict[str, Any]:
-    import triton.language as tl
-
-    values = {"HAS_BIAS": True, "ACC": tl.int32 if dtype == "i8" else tl.float32, "KH": 3, "KW": 3, **tile}
-    values |= {"x_col": 1, "WIDEN": False}
-    if pattern is not None:
-        values |= {"N": pattern.n, "M": pattern.m, "BITS": pattern.index_bits, "MP": 1 << pattern.index_bits}
-    return {name: values[name] for name in kernel.arg_names if name in values}
-
-
-def _kind(name: str, dtype: str) -> str:
-    kinds = {"x": dtype, "values": dtype, "bias": _TYPES[dtype], "y": _TYPES[dtype], "positions": "u8"}
-    kinds["parts"] = "i32" if dtype == "i8" else "fp32"
-    return f"*{kinds[name]}" if name in kinds else "i32"
+    # as the launcher finds them on aligned tensors of whole sizes: pointers and divisible integers in multiples of 16
+    named = {name: i for i, name in enumerate(case.kinds)}
+    aligned = {(named[name],): [["tt.divisibility", 16]] for name in case.aligned}
+    source = ASTSource(case.kernel, dict(case.kinds), constexprs=dict(case.constants), attrs=aligned)
+    options = {"num_warps": case.warps, "num_stages": case.stages}
+    made = triton.compile(source, target=GPUTarget("cuda", target, 32), options=options)
+    found = _TENSOR_CORE.search(made.asm["ptx"])
+    widths = {"ld": 0, "st": 0}
+    for which, vector, width in _GLOBAL.findall(made.asm["ptx"]):
+        widths[which] = max(widths[which], int(vector or 1) * int(width))
+    use = _resources(made.asm["cubin"])
+    return Compiled(case, target, found[0] if found else "", *use, widths["ld"], widths["st"], made.metadata.shared)
 
 
 def _resources(cubin: bytes) -> tuple[int, int]:
@@ -124,13 +120,11 @@ def _resources(cubin: bytes) -> tuple[int, int]:
 
 
 def main() -> int:
-    """Print one line a kernel; 1 if a 16-bit or int8 kernel misses the tensor cores, else 0."""
+    """Print one line a kernel; 1 if a 16-bit or 8-bit kernel misses the tensor cores, else 0."""
     bad = 0
-    for row in check():
+    for row in check(every="--all" in sys.argv[1:]):
         bad += not row.ok
-        cores = row.tensor_core or "no tensor core"
-        words = f"sm_{row.target} {row.dtype:>4} {row.pattern:>5} {row.kernel:<15} {row.registers:>4} registers"
-        print(f"{words} {row.spills:>5} bytes of stack  {cores}", flush=True)
+        print(row, flush=True)
     return 1 if bad else 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -58,6 +58,11 @@ class Method:
 
         grad, weight, mask: all of the weight's shape; grad is in units of the mean loss.
         """
+
+    def gradients(self, grads: Sequence[Tensor], weights: Sequence[Tensor], masks: Sequence[Tensor]) -> None:
+        """`gradient` for each layer that has one; a method may do them together, to save launches on a GPU."""
+        for grad, weight, mask in zip(grads, weights, masks, strict=True):
+            self.gradient(grad, weight, mask)
 
     def reference_gradient(self, grad: Tensor, weight: Tensor, mask: Tensor) -> Tensor | None:
         """What `gradient` makes of `grad`, written down plainly, for `nmbench check`; None where there is no reference.

@@ -4,10 +4,12 @@ W <- W - lr * ( g(W~) + lambda_w * (1 - E) * W )   (the same paper); the term is
 optimizer receives, so momentum and Adam see it, and it enters once an optimizer step in units of the mean loss.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from nmbench.sparsity import _native
+from nmbench.sparsity import _fused, _native
 from nmbench.sparsity.methods.base import Method
 
 
@@ -23,6 +25,14 @@ class SRSTE(Method):
         if lambda_w and not _native.decay(weight, mask, grad, lambda_w):
             pruned = torch.where(mask, weight.new_zeros(()), weight)
             grad.add_(pruned.to(grad.dtype), alpha=lambda_w)
+
+    def gradients(self, grads: Sequence[Tensor], weights: Sequence[Tensor], masks: Sequence[Tensor]) -> None:
+        """`gradient` for all layers: those on a GPU in one launch, unless a subclass has a `gradient` of its own."""
+        rest = list(range(len(grads)))
+        if (lambda_w := float(self.hyper["lambda_w"])) and type(self).gradient is SRSTE.gradient:
+            rest = _fused.decay(grads, weights, masks, lambda_w)
+        for i in rest:
+            self.gradient(grads[i], weights[i], masks[i])
 
     def reference_gradient(self, grad: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
         """The formula as the paper has it."""

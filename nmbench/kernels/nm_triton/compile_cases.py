@@ -1,0 +1,129 @@
+"""What the compile check compiles: each kernel with the argument types and constants that its launcher would give.
+
+Case    a kernel, ready to compile
+cases   all of them for some patterns and dtypes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nmbench.sparsity import NMPattern
+
+__all__ = ["DTYPES", "Case", "cases"]
+
+DTYPES = ("fp16", "bf16", "fp32", "i8", "fp8")
+_OUT = {"fp16": "fp16", "bf16": "bf16", "fp32": "fp32", "i8": "i32", "fp8": "bf16"}
+_IN = {"fp8": "fp8e4nv"}
+_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4, "fp64": 8, "i8": 1, "fp8": 1}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A kernel with everything that fixes its code.
+
+    kinds: argument -> Triton's type. aligned: arguments that are multiples of 16. tile: what sets it apart, in words.
+    """
+
+    kernel: Any
+    pattern: str
+    dtype: str
+    kinds: Mapping[str, str]
+    constants: Mapping[str, Any]
+    aligned: tuple[str, ...]
+    tile: str = ""
+    warps: int = 4
+    stages: int = 3
+    multiplies: bool = field(default=False, kw_only=True)
+
+    def __str__(self) -> str:
+        """Kernel, pattern, dtype, tile."""
+        return f"{self.dtype:>4} {self.pattern:>5} {self.kernel.__name__:<15} {self.tile:<18}"
+
+
+def cases(patterns: Sequence[str], dtypes: Sequence[str], *, every: bool) -> Iterator[Case]:
+    """Kernels of inference for each pattern and dtype, those of training and storage for the floating ones."""
+    for dtype in dtypes:
+        yield _reduce(dtype)
+        for text in patterns:
+            yield from _products(NMPattern.parse(text), dtype, every)
+    for dtype in dtypes:
+        if dtype in ("fp16", "bf16", "fp32"):
+            yield from _decay(dtype)
+            for text in patterns:
+                yield from _update(NMPattern.parse(text), dtype)
+
+
+def _products(pattern: NMPattern, dtype: str, every: bool) -> Iterator[Case]:
+    from nmbench.kernels.nm_triton.conv import conv_kernel
+    from nmbench.kernels.nm_triton.matmul import matmul_kernel
+    from nmbench.kernels.nm_triton.split_k import split_k_kernel
+
+    for tuned in (matmul_kernel, split_k_kernel, conv_kernel):
+        for config in tuned.configs if every else tuned.configs[:1]:
+            yield _product(tuned.fn, pattern, dtype, config)
+
+
+def _product(kernel: Any, pattern: NMPattern, dtype: str, config: Any) -> Case:
+    import triton.language as tl
+
+    constants = {"HAS_BIAS": True, "ACC": tl.int32 if dtype == "i8" else tl.float32, "KH": 3, "KW": 3}
+    constants |= {"x_col": 1, "WIDEN": False, "N": pattern.n, "M": pattern.m, "BITS": pattern.index_bits}
+    constants |= {"MP": 1 << pattern.index_bits, **config.kwargs}
+    given = {name: value for name, value in constants.items() if name in kernel.arg_names}
+    kinds = {name: "constexpr" if name in given else _kind(name, dtype) for name in kernel.arg_names}
+    pointers = tuple(name for name, kind in kinds.items() if kind.startswith("*"))
+    whole = tuple(name for name in ("groups", "x_row", "depth", "channels") if kinds.get(name) == "i32")
+    tile = "x".join(str(config.kwargs[key]) for key in ("BLOCK_OUT", "BLOCK_ROWS", "BLOCK_K"))
+    tile += f" {config.num_warps}w {config.num_stages}s"
+    about = (str(pattern), dtype, kinds, given, pointers + whole, tile, config.num_warps, config.num_stages)
+    return Case(kernel, *about, multiplies=True)
+
+
+def _kind(name: str, dtype: str) -> str:
+    kinds = {"x": _IN.get(dtype, dtype), "values": _IN.get(dtype, dtype), "bias": _OUT[dtype], "y": _OUT[dtype]}
+    kinds |= {"positions": "u8", "parts": "i32" if dtype == "i8" else "fp32"}
+    return f"*{kinds[name]}" if name in kinds else "i32"
+
+
+def _reduce(dtype: str) -> Case:
+    import triton.language as tl
+
+    from nmbench.kernels.nm_triton.split_k import reduce_kernel
+
+    constants = {"HAS_BIAS": True, "ACC": tl.int32 if dtype == "i8" else tl.float32, "BLOCK": 256}
+    kinds = {name: "constexpr" if name in constants else _kind(name, dtype) for name in reduce_kernel.arg_names}
+    return Case(reduce_kernel, "-", dtype, kinds, constants, ("parts", "bias", "y"))
+
+
+def _update(pattern: NMPattern, dtype: str) -> Iterator[Case]:
+    import triton.language as tl
+
+    from nmbench.kernels.nm_triton import mask
+
+    bits = 8 * _BYTES[dtype]
+    power = pattern.m & (pattern.m - 1) == 0
+    modes = [mask.LOOP] if pattern.m > 16 else [mask.COLUMNS, *([mask.VECTOR] if power else [])]
+    for mode in modes:
+        constants = {"N": pattern.n, "M": pattern.m, "MODE": mode, "MAGNITUDE": (1 << (bits - 1)) - 1}
+        constants |= {"WORD": {16: tl.int16, 32: tl.int32}[bits], "COUNT": True, "HAS_OUT": True}
+        constants |= {"GROUPS": mask.groups_of_a_tile(mode, pattern.m)}
+        kinds = {"rows": "*i64", "pieces": "*i32", "out": f"*i{bits}", "flips": "*i64"}
+        pointers = tuple(kinds)
+        kinds |= dict.fromkeys(constants, "constexpr")
+        yield Case(mask.update_kernel, str(pattern), dtype, kinds, constants, pointers, mode)
+
+
+def _decay(dtype: str) -> Iterator[Case]:
+    import triton.language as tl
+
+    from nmbench.kernels.nm_triton.decay import TILE, decay_kernel
+
+    types = {"fp16": tl.float16, "bf16": tl.bfloat16, "fp32": tl.float32}
+    for aligned in (True, False):
+        constants = {"TYPE": types[dtype], "SUM": tl.float32, "ALIGNED": aligned, "TILE": TILE}
+        kinds = {"rows": "*i64", "pieces": "*i32", **dict.fromkeys(constants, "constexpr")}
+        words = "aligned" if aligned else "any address"
+        yield Case(decay_kernel, "-", dtype, kinds, constants, ("rows", "pieces"), words)
