@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nmbench.kernels.nmtensor import compress
-from nmbench.kernels.packed import PackedWeight
+from nmbench.kernels.packed import PARTS, PackedWeight, parts_of
 
 __all__ = ["SparseConv2d", "SparseLayer", "SparseLinear"]
 
@@ -60,10 +60,7 @@ class SparseLayer(nn.Module):
             except ValueError as error:
                 error_msgs.append(str(error))
                 stored = self.packed.stored()  # as it was
-            state_dict[f"{prefix}packed.values"], state_dict[f"{prefix}packed.positions"] = (
-                stored.values,
-                stored.positions,
-            )
+            state_dict.update(zip([f"{prefix}packed.{part}" for part in PARTS], parts_of(stored), strict=True))
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )

@@ -1,6 +1,7 @@
 """A weight packed for one backend, as a module: it moves, copies, pickles, saves and loads.
 
-PackedWeight   the weight of a converted layer (layers that share a weight share this)
+PackedWeight           the weight of a converted layer (layers that share a weight share this)
+parts_of, from_parts   what files hold of it
 
 What backends read may depend on the GPU and on a library's version, so it never leaves the process: a state dict and a
 pickle hold the compressed form of nmbench.kernels.nmtensor, and a move to another device or dtype packs anew. Where the
@@ -20,10 +21,28 @@ from nmbench.kernels.backend import Backend, Problem
 from nmbench.kernels.dense import Dense
 from nmbench.kernels.nmtensor import NMTensor, compress, decompress
 from nmbench.kernels.problems import on
+from nmbench.sparsity import NMPattern
 
-__all__ = ["PackedWeight"]
+__all__ = ["PARTS", "PackedWeight", "from_parts", "parts_of"]
 
-_PARTS = ("values", "positions")
+#: what a file holds of a weight: see nmbench.kernels.nmtensor; `pattern` is (N, M)
+PARTS = ("values", "positions", "pattern")
+
+
+def parts_of(stored: NMTensor) -> list[Tensor]:
+    """The tensors of `PARTS`."""
+    return [stored.values, stored.positions, torch.tensor([stored.pattern.n, stored.pattern.m])]
+
+
+def from_parts(parts: list[Tensor], shape: tuple[int, ...]) -> NMTensor:
+    """The way back. Raises ValueError if the parts are not of a weight of `shape`."""
+    values, positions, pattern = parts
+    n, m = pattern.tolist()
+    keeps = NMPattern(int(n), int(m))
+    kept = torch.Size(shape).numel() // max(1, shape[1]) * -(-shape[1] // keeps.m) * keeps.n
+    if (values.numel(), positions.numel()) != (kept, -(-kept * keeps.index_bits // 8)):
+        raise ValueError(f"{values.numel()} values of pattern {keeps} are not a weight of shape {tuple(shape)}")
+    return NMTensor(values, positions, keeps, tuple(shape))
 
 
 class PackedWeight(nn.Module):
@@ -111,23 +130,19 @@ class PackedWeight(nn.Module):
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         stored = self.stored()
-        destination.update({prefix + part: getattr(stored, part) for part in _PARTS})
+        destination.update(zip([prefix + part for part in PARTS], parts_of(stored), strict=True))
 
     def _load_from_state_dict(  # type: ignore[no-untyped-def]
         self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
     ) -> None:
-        missing = [prefix + part for part in _PARTS if prefix + part not in state_dict]
+        missing = [prefix + part for part in PARTS if prefix + part not in state_dict]
         if missing:
             missing_keys.extend(missing if strict else [])
             return
-        values, positions = (state_dict[prefix + part] for part in _PARTS)
-        mine = compress(torch.zeros_like(self.weight), self.problem.pattern)
-        if (values.shape, positions.shape) != (mine.values.shape, mine.positions.shape):
-            error_msgs.append(f"{prefix[:-1]} holds another shape or pattern than {self.extra_repr()}")
-            return
-        stored = NMTensor(values, positions, self.problem.pattern, self.problem.weight)
         try:
-            self._hold(decompress(stored.to(self.device)).to(self.problem.dtype))
+            stored = from_parts([state_dict[prefix + part] for part in PARTS], self.problem.weight)
+            problem, self.problem = self.problem, replace(self.problem, pattern=stored.pattern)
+            self._hold(decompress(stored.to(self.device)).to(problem.dtype))
         except ValueError as error:
             error_msgs.append(f"{prefix[:-1]}: {error}")
 
@@ -135,3 +150,10 @@ class PackedWeight(nn.Module):
         """Itself, tuned to `settings` of its backend."""
         self.problem = replace(self.problem, settings=settings)
         return self
+
+    def clone(self) -> PackedWeight:
+        """A copy with memory of its own, of the packed form."""
+        other = PackedWeight.__new__(PackedWeight)
+        copied = {f"packed_{name}": tensor.clone() for name, tensor in self.tensors().items()}
+        other.__dict__ = {**self.__dict__, "_buffers": copied}
+        return other

@@ -1,0 +1,227 @@
+"""`convert`: a finalised model -> the same with sparse layers where they are faster, and what ran where.
+
+convert         survey, one pass over the example inputs, a decision for each weight
+apply_choices   the same from an earlier report, without inputs and without timing
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from nmbench.kernels import registry
+from nmbench.kernels.backend import Backend
+from nmbench.kernels.choices import Choices, machine
+from nmbench.kernels.choose import Decision, Layer, decide, sparse_layer
+from nmbench.kernels.packed import PackedWeight
+from nmbench.kernels.report import Report, Row
+from nmbench.kernels.survey import Surveyed, survey
+from nmbench.kernels.swap import swap
+from nmbench.kernels.watch import Call, Seen, watching
+from nmbench.modes import evaluating
+from nmbench.sparsity import NMPattern
+from nmbench.sparsity.attach import is_attached
+from nmbench.sparsity.candidates import Layers
+from nmbench.sparsity.pattern import PatternLike
+
+__all__ = ["apply_choices", "convert"]
+
+Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
+
+
+def convert(
+    model: nn.Module,
+    example_inputs: Inputs,
+    *,
+    pattern: PatternLike | None = None,
+    layers: Layers = None,
+    backends: Sequence[str | Backend] | None = None,
+    launch: Literal["eager", "graph"] = "eager",
+    budget_s: float = 0.3,
+    cache: bool = True,
+    inplace: bool = False,
+) -> tuple[nn.Module, Report]:
+    """A model whose linear and convolution layers run sparse where that is faster on this machine, and a report.
+
+    The example inputs are run once, in evaluation mode, to see with what shapes each layer is called. Each backend that
+    takes a layer is compared with the dense result in float64, then timed against the dense layer on random numbers at
+    those shapes; the fastest right one is taken if it needs at most 97 % of the dense time. A layer that is called with
+    several shapes is decided by the total of one pass.
+
+    Args:
+        model: finalised; on the device and of the dtype that it will run with. Not compiled: compile what comes back.
+        example_inputs: one tensor, the positional inputs, or a mapping of keyword inputs; tensors are moved to the
+            model's device.
+        pattern: that all weights should keep to; read off each weight if None.
+        layers: which may be converted, as in `nmbench.sparsity.sparsify`.
+        backends: which may be used, by name or your own; all that are installed if None.
+        launch: "eager" times layers as plain calls, what Python takes included; "graph" as CUDA graphs, for a model
+            that will be captured in one (or compiled with mode="reduce-overhead").
+        budget_s: seconds of timing for a layer, its dense twin included. Equal layers are timed once.
+        cache: keep the choices on disk, and use those that are there.
+        inplace: change `model` itself, which saves memory; else it is left as it is.
+
+    Returns:
+        The model, for inference, and the report. On a machine where no backend applies all layers stay dense.
+
+    Raises:
+        ValueError: the model is still attached to a handle, is compiled, keeps to no pattern anywhere, or does not take
+            the example inputs; a bad pattern, layer name or backend.
+    """
+    parsed = _checked(model, pattern)
+    if launch not in ("eager", "graph"):
+        raise ValueError(f"launch {launch!r}: use 'eager' or 'graph'")
+    chosen, notes = _backends(backends)
+    model = model if inplace else copy.deepcopy(model)
+    found = survey(model, parsed, layers)
+    if not any(one.pattern for one in found):
+        _refuse(found, parsed)
+    seen = _run(model, example_inputs, [m for one in found if one.pattern for m in one.modules])
+    device = next((one.weight.device for one in found if one.pattern), torch.device("cpu"))
+    choices = Choices(device, cache)
+    versions = {name: backend.version for name, backend in registry.backends().items()}
+    rows, replaced = [], {}
+    try:
+        for one in found:
+            row, swaps = _decided(one, seen, chosen, choices, launch, budget_s, versions)
+            rows.append(row)
+            replaced.update(swaps)
+    finally:
+        choices.write()
+    notes += [choices.note] if choices.note else []
+    if device.type == "cpu" and not replaced:
+        notes.append("no sparse backend applies on this CPU: every layer stays dense, and results are identical")
+    return swap(model, replaced), Report(tuple(rows), tuple(notes), machine(device), launch)
+
+
+def apply_choices(model: nn.Module, choices: Mapping[str, Mapping[str, Any]], *, inplace: bool = False) -> nn.Module:
+    """The model with the layers of `choices` (a report's) replaced; nothing is run or timed.
+
+    Raises ValueError if a layer is not there, its weight breaks the pattern, or its backend is missing or refuses.
+    """
+    from nmbench.kernels.rebuild import layer_from
+
+    _checked(model, None)
+    model = model if inplace else copy.deepcopy(model)
+    modules = dict(model.named_modules())
+    made: dict[int, PackedWeight] = {}
+    replaced: dict[nn.Module, nn.Module] = {}
+    for name, told in choices.items():
+        module = modules.get(name, model if name == type(model).__name__ else None)
+        if not isinstance(module, (nn.Linear, nn.Conv2d)):
+            raise ValueError(f"choices: the model has no linear or convolution layer {name!r}")
+        replaced[module] = layer_from(module, name, told, module.weight.detach(), made)
+    return swap(model, replaced)
+
+
+# -- before -------------------------------------------------------------------------------------------------------
+def _checked(model: nn.Module, pattern: PatternLike | None) -> NMPattern | None:
+    if hasattr(model, "_orig_mod"):
+        raise ValueError("this model is compiled: convert it first, then compile what comes back")
+    if is_attached(model):
+        raise ValueError("this model is still sparsified: call handle.finalize() first, which bakes the masks in")
+    return None if pattern is None else NMPattern.parse(pattern)
+
+
+def _backends(asked: Sequence[str | Backend] | None) -> tuple[list[Backend], list[str]]:
+    if asked is not None:
+        chosen = [registry.load(one) if isinstance(one, str) else one for one in asked]
+        return [one for one in chosen if one.name != "dense"], []
+    found = registry.backends().values()
+    notes = [f"backend {one.name!r} cannot be used: {one.reason}" for one in found if one.backend is None]
+    return [one.backend for one in found if one.backend is not None and one.name != "dense"], notes
+
+
+def _refuse(found: list[Surveyed], pattern: NMPattern | None) -> None:
+    if not found:
+        raise ValueError("the model has no linear or convolution layer to convert")
+    first = next((one for one in found if one.reason.startswith("violates")), found[0])
+    kept = f"keeps to {pattern}" if pattern else "keeps to an N:M pattern"
+    raise ValueError(
+        f"no layer of the model {kept}: was its handle finalised? {' = '.join(first.names)}: {first.reason}"
+    )
+
+
+# -- the example inputs -------------------------------------------------------------------------------------------
+def _run(model: nn.Module, example_inputs: Inputs, watched: list[nn.Module]) -> dict[int, Seen]:
+    """One pass. Raises ValueError, with what the model said, if it does not take the inputs."""
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    inputs = pytree.tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, example_inputs)
+    args = () if isinstance(inputs, Mapping) else (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    kwargs = dict(inputs) if isinstance(inputs, Mapping) else {}
+    with evaluating(model), torch.no_grad(), watching(watched) as seen:
+        try:
+            model(*args, **kwargs)
+        except Exception as error:
+            said = (str(error).strip().splitlines() or ["no message"])[0]
+            told = ", ".join(map(_told, [*args, *kwargs.values()]))
+            raise ValueError(
+                f"the model does not take the example inputs ({told}):\n{type(error).__name__}: {said}"
+            ) from error
+    return seen
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    return type(value).__name__
+
+
+# -- one weight ---------------------------------------------------------------------------------------------------
+def _decided(
+    one: Surveyed,
+    seen: dict[int, Seen],
+    backends: list[Backend],
+    choices: Choices,
+    launch: str,
+    budget_s: float,
+    versions: dict[str, str],
+) -> tuple[Row, dict[nn.Module, nn.Module]]:
+    calls: Counter[Call] = Counter()
+    for module in one.modules:
+        calls.update(seen[id(module)].calls if id(module) in seen else {})
+    reason = one.reason or _unseen(one, seen, calls)
+    about = {
+        "layers": one.names,
+        "shape": tuple(one.weight.shape),
+        "dtype": str(one.weight.dtype).removeprefix("torch."),
+        "pattern": str(one.pattern or ""),
+    }
+    if reason:
+        return Row(**about, reason=reason), {}  # type: ignore[arg-type]
+    layer = Layer(one.modules, one.pattern, calls)  # type: ignore[arg-type]
+    with torch.no_grad():
+        decision = decide(layer, backends, choices, launch, budget_s, versions)
+    made = {m: sparse_layer(decision.packed, m) for m in layer.modules} if decision.packed else {}
+    return Row(**about, **_outcome(layer, decision)), dict(made)  # type: ignore[arg-type]
+
+
+def _unseen(one: Surveyed, seen: dict[int, Seen], calls: Counter[Call]) -> str:
+    """Why what was seen in the pass rules a weight out, or ""."""
+    if any(seen[id(module)].by_name for module in one.modules):
+        return "its weight is read by name, past the layer (as torch's fused encoder and some attentions do)"
+    if not calls:
+        return "not called on the example inputs"
+    if any(call.autocast for call in calls):
+        return "runs under autocast: convert a model of float16 or bfloat16 weights instead"
+    if other := [call.dtype for call in calls if call.dtype != one.weight.dtype]:
+        return f"called with inputs of {str(other[0]).removeprefix('torch.')}"
+    return "" if all(torch.Size(call.shape).numel() for call in calls) else "called with empty inputs"
+
+
+def _outcome(layer: Layer, decision: Decision) -> dict[str, Any]:
+    rows: Counter[int] = Counter()
+    for call, count in layer.calls.items():
+        rows[layer.problem(call).rows] += count
+    choice = decision.choice
+    told: dict[str, Any] = {"rows": dict(rows), "candidates": decision.candidates, "reason": decision.reason}
+    if choice is not None:
+        told |= {"winner": choice.winner, "dense_us": choice.times["dense"], "sparse_us": choice.times[choice.best]}
+        told |= {"settings": dict(choice.settings) if choice.winner != "dense" else {}, "cached": decision.cached}
+    return told

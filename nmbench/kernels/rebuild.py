@@ -1,0 +1,120 @@
+"""Converted models on disk, and converted layers made again without timing.
+
+save_converted   one safetensors file: all tensors, N:M weights compressed, and which backend runs which layer
+load_converted   the same back into a model of the same architecture, on this machine
+layer_from       one layer from its choice
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from nmbench.kernels import registry
+from nmbench.kernels.choose import Layer, sparse_layer
+from nmbench.kernels.layers import SparseLayer
+from nmbench.kernels.nmtensor import compress, decompress
+from nmbench.kernels.packed import PARTS, PackedWeight, from_parts
+from nmbench.kernels.swap import swap
+from nmbench.kernels.watch import Call
+from nmbench.sparsity import NMPattern
+
+__all__ = ["layer_from", "load_converted", "save_converted"]
+
+_KEY = "nmbench.converted"
+
+
+def save_converted(path: Path | str, model: nn.Module) -> None:
+    """Write a converted model's tensors and choices to one safetensors file, whole or not at all."""
+    from safetensors.torch import save_model
+
+    layers: dict[str, Any] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, SparseLayer):
+            packed = module.packed
+            layers[name] = {
+                "backend": packed.backend.name,
+                "pattern": str(packed.problem.pattern),
+                "settings": dict(packed.problem.settings),
+                "input": list(packed.problem.input),
+            }
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.tmp")
+    save_model(model, str(temporary), {_KEY: json.dumps(layers)})
+    temporary.replace(target)
+
+
+def load_converted(path: Path | str, model: nn.Module, *, inplace: bool = False) -> nn.Module:
+    """A dense model of the saved one's architecture -> the converted model, with the file's weights.
+
+    model: its own weights do not matter; where they are, and their dtypes, are those of the result. A backend that
+    cannot run here is replaced by the dense product. Nothing is timed: on another GPU `convert` may choose otherwise.
+    Raises ValueError if the file is broken, was not written by `save_converted`, or does not fit the model.
+    """
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load_model
+
+    try:
+        with safe_open(path, "pt") as file:
+            layers = json.loads((file.metadata() or {})[_KEY])
+            stored = {name: [file.get_tensor(_key(name, part)) for part in PARTS] for name in layers}
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} holds no converted model that can be read ({type(error).__name__}: {error})"
+        ) from error
+    model = model if inplace else copy.deepcopy(model)
+    modules = dict(model.named_modules())
+    made: dict[int, PackedWeight] = {}
+    replaced: dict[nn.Module, nn.Module] = {}
+    for name, told in layers.items():
+        module = modules.get(name)
+        if not isinstance(module, (nn.Linear, nn.Conv2d)):
+            raise ValueError(f"{path}: the model has no linear or convolution layer {name!r}")
+        try:
+            whole = from_parts(stored[name], tuple(module.weight.shape))
+        except ValueError as error:
+            raise ValueError(f"{path} does not fit the model: {name}: {error}") from error
+        weight = decompress(whole).to(module.weight.device, module.weight.dtype)
+        replaced[module] = layer_from(module, name, told, weight, made)
+    model = swap(model, replaced)
+    try:
+        load_model(model, path)
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not fit the model: {str(error).strip().splitlines()[-1].strip()}") from error
+    return model
+
+
+def _key(layer: str, part: str) -> str:
+    return f"{layer}.packed.{part}".removeprefix(".")  # the model may itself be the layer
+
+
+def layer_from(
+    module: nn.Linear | nn.Conv2d, name: str, told: Mapping[str, Any], weight: Tensor, made: dict[int, PackedWeight]
+) -> nn.Module:
+    """The sparse layer in place of `module`; layers that share a parameter share what `made` has of it.
+
+    told: backend, pattern and settings, as in `Report.choices`. weight: baked.
+    """
+    packed = made.get(id(module.weight))
+    if packed is None:
+        pattern = NMPattern.parse(told["pattern"])
+        compress(weight, pattern, name)  # says which group breaks the pattern
+        shape = told.get("input") or _any_input(module)
+        call = Call(tuple(shape), weight.dtype)
+        problem = Layer((module,), pattern, {}).problem(call)  # type: ignore[arg-type]
+        packed = PackedWeight(weight, problem, registry.load(told["backend"]))
+        made[id(module.weight)] = packed.with_settings(tuple(dict(told.get("settings", {})).items()))
+    return sparse_layer(made[id(module.weight)], module)
+
+
+def _any_input(module: nn.Linear | nn.Conv2d) -> tuple[int, ...]:
+    """The smallest input that the layer takes; a converted layer takes any other as well."""
+    if isinstance(module, nn.Linear):
+        return (1, module.in_features)
+    sizes = [d * (k - 1) + 1 for d, k in zip(module.dilation, module.kernel_size, strict=True)]
+    return (1, module.in_channels, *sizes)

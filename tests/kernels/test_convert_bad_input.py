@@ -1,0 +1,262 @@
+"""What `convert` cannot take: an error of a line or two, or a layer that stays dense with its reason."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+
+import pytest
+import torch
+from convert_toys import Compressed, finalised, mlp, priced
+from torch import nn
+
+from nmbench.kernels import convert, registry
+from nmbench.kernels.choices import Choice, Choices
+from nmbench.sparsity import sparsify
+
+CPU = torch.device("cpu")
+X = torch.randn(5, 24)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path / "cache"))
+
+
+def converted(model, x=X, **options):
+    with priced(compressed=1.0):
+        return convert(model, x, backends=[Compressed()], **options)
+
+
+def raises(words, model, x=X, **options):
+    with pytest.raises(ValueError, match=words) as caught:
+        converted(model, x, **options)
+    assert len(str(caught.value).splitlines()) <= 2
+
+
+# -- the model ----------------------------------------------------------------------------------------------------
+def test_a_model_that_is_not_finalised():
+    model = mlp()
+    sparsify(model, "2:4")
+    raises(r"call handle\.finalize\(\) first", model)
+
+
+def test_a_dense_model():
+    raises("no layer of the model keeps to an N:M pattern: was its handle finalised", mlp())
+    raises(r"keeps to 1:4.*\n?.*0: violates the pattern: the group of inputs 0 to 3", finalised(mlp()), pattern="1:4")
+
+
+def test_a_model_without_layers_and_a_compiled_one():
+    raises("no linear or convolution layer to convert", nn.ReLU())
+    raises("compiled", torch.compile(finalised(mlp()), backend="eager"))
+
+
+def test_bad_arguments():
+    raises("write N:M", finalised(mlp()), pattern="24")
+    raises("names no convolution or linear weight", finalised(mlp()), layers=["7"])
+    raises("launch 'fast'", finalised(mlp()), launch="fast")
+    with pytest.raises(ValueError, match="no backend 'tritn'; did you mean 'triton'"):
+        convert(finalised(mlp()), X, backends=["tritn"])
+
+
+def test_inputs_that_do_not_fit():
+    raises(
+        r"does not take the example inputs \(float32 \(5, 23\)\):\nRuntimeError: .*mat1 and mat2",
+        finalised(mlp()),
+        torch.ones(5, 23),
+    )
+    raises(r"\(float32 \(5, 24\), int\):\nTypeError", finalised(mlp()), (X, 3))
+    raises("TypeError", finalised(mlp()), {"y": X})
+
+
+def test_a_pass_that_fails_leaves_the_model_as_it_was():
+    model = finalised(mlp())
+    raises("does not take", model, torch.ones(5, 23), inplace=True)
+    assert [type(m) for m in model] == [nn.Linear, nn.ReLU, nn.Linear]
+    assert "_nm_seen" not in model[0].__dict__
+
+
+# -- its layers ---------------------------------------------------------------------------------------------------
+def reason(model, x=X, **options):
+    return converted(model, x, **options)[1].rows[0].reason
+
+
+def two(first, width=24, dtype=torch.float32):
+    """`first`, and a layer that can be converted, so that the model keeps to a pattern somewhere."""
+    return nn.Sequential(first, finalised(nn.Linear(width, 8), dtype=dtype))
+
+
+def test_unsupported_dtypes():
+    model = nn.Sequential(finalised(nn.Linear(24, 24), dtype=torch.float64), Cast(), finalised(nn.Linear(24, 8)))
+    assert reason(model, X.double()) == "unsupported dtype float64"
+
+
+class Cast(nn.Module):
+    def forward(self, x):
+        return x.float()
+
+
+def test_a_weight_that_is_not_contiguous_is_taken():
+    model = finalised(nn.Sequential(nn.Linear(24, 16)))
+    model[0].weight.data = model[0].weight.detach().t().contiguous().t()
+    assert not model[0].weight.is_contiguous()
+    fast, report = converted(model)
+    assert report.rows[0].winner == "compressed"
+    torch.testing.assert_close(fast(X), model(X))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_quantised_layer():
+    quantised = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(24, 24)), {nn.Linear}, torch.qint8)
+    _, report = converted(two(quantised[0]))
+    assert (report.rows[-1].layers, report.rows[-1].reason) == (("0",), "a quantised layer")
+
+
+class Sub(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) * 2
+
+
+class ByName(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(24, 24)
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.inner.weight, self.inner.bias)
+
+
+class Autocast(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(24, 24)
+
+    def forward(self, x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.inner(x).float()
+
+
+class Unused(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(24, 24)
+
+    def forward(self, x):
+        return x
+
+
+@pytest.mark.parametrize(
+    ("first", "words"),
+    [
+        (Sub(24, 24), "its class Sub has a forward of its own"),
+        (ByName(), "its weight is read by name"),
+        (Autocast(), "runs under autocast"),
+        (Unused(), "not called on the example inputs"),
+    ],
+)
+def test_layers_that_stay_dense_for_a_reason(first, words):
+    model = two(finalised(first))
+    fast, report = converted(model)
+    assert words in report.rows[0].reason
+    torch.testing.assert_close(fast(X), model(X))
+
+
+def test_a_layer_with_hooks_stays():
+    model = finalised(mlp())
+    heard = []
+    model[0].register_forward_hook(lambda *args: heard.append(1))
+    fast, report = converted(model)
+    assert "hooks" in report.rows[0].reason
+    heard.clear()
+    fast(X)
+    assert heard == [1]
+
+
+def test_other_kinds_of_layers_are_named():
+    model = nn.Sequential(nn.Conv1d(4, 4, 3), nn.Flatten(), nn.Linear(16, 8))
+    _, report = converted(finalised(model), torch.randn(2, 4, 6))
+    assert report.rows[0].reason == "no sparse kernel for Conv1d"
+    assert report.rows[1].winner == "compressed"
+
+
+def test_a_broken_backend_is_a_note(monkeypatch):
+    known = {**registry.backends(), "other": registry.Found("other", None, "ImportError: no", "x 1")}
+    monkeypatch.setattr(registry, "backends", lambda: known)
+    _, report = convert(finalised(mlp()), X)
+    assert "backend 'other' cannot be used: ImportError: no" in report.notes
+
+
+def test_a_backend_that_raises_is_a_reason():
+    class Raising(Compressed):
+        def refusal(self, problem):
+            raise KeyError("x")
+
+    with priced():
+        _, report = convert(finalised(mlp()), X, backends=[Raising()])
+    assert report.rows[0].reason == "packing failed: KeyError: 'x'"
+
+
+def test_without_triton(monkeypatch):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "triton" else real(name, *a))
+    model = finalised(mlp())
+    same, report = convert(model, X, backends=["triton"])
+    assert report.rows[0].reason == "triton is not installed"
+    assert torch.equal(same(X), model(X))
+
+
+# -- what is kept on disk -----------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{torn",
+        "[]",
+        '{"choices": {"a": {"winner": "x", "best": "y", "settings": [], "times": {"dense": 1, "y": 1}}}}',
+        '{"choices": {"a": 3}}',
+    ],
+)
+def test_a_corrupted_cache_is_built_again_and_told_once(content):
+    model = finalised(mlp())
+    converted(model)
+    path = Choices(CPU).path
+    path.write_text(content)
+    _, report = converted(model)
+    assert len([note for note in report.notes if "could not be read" in note]) == 1
+    assert report.rows[0].winner == "compressed"
+    _, report = converted(model)
+    assert report.notes == ()
+    assert report.rows[0].cached
+    assert json.loads(path.read_text())["machine"]["torch"] == torch.__version__
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path / "file"))
+    _, report = converted(finalised(mlp()))
+    assert report.rows[0].winner == "compressed"
+    assert "could not be kept" in report.notes[0]
+
+
+def test_a_kept_choice_is_checked_again_for_the_layer_at_hand():
+    class Breaks(Compressed):
+        broken = False
+
+        def linear(self, x, packed, bias, problem):
+            return super().linear(x, packed, bias, problem) + float(self.broken)
+
+    model, backend = finalised(mlp()), Breaks()
+    with priced(compressed=1.0):
+        assert convert(model, X, backends=[backend])[1].rows[0].winner == "compressed"
+        backend.broken = True
+        _, report = convert(model, X, backends=[backend])
+    assert report.rows[0].winner == "dense"
+    assert "wrong numbers" in report.rows[0].reason
+
+
+def test_choices_survive_a_round_trip():
+    choices = Choices(CPU)
+    choice = Choice("triton", "triton", (("alg_id", 3),), {"dense": 2.0, "triton": 1.0})
+    choices.put("key", choice)
+    choices.write()
+    assert Choices(CPU).get("key") == choice
+    assert not list(choices.path.parent.glob(".*"))

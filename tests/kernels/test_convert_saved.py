@@ -1,0 +1,161 @@
+"""A converted model's weights travel: state dicts, files, earlier choices."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from convert_toys import Compressed, convnet, finalised, mlp, priced
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from nmbench.kernels import SparseLinear, apply_choices, convert, load_converted, registry, save_converted
+from nmbench.kernels.registry import Found
+from nmbench.sparsity import sparsify
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def _installed(monkeypatch):
+    """As if another package had registered it."""
+    known = {**registry.backends(), "compressed": Found("compressed", Compressed())}
+    monkeypatch.setattr(registry, "backends", lambda: known)
+
+
+def converted(model, x):
+    with priced(compressed=1.0):
+        return convert(model, x, backends=["compressed"])
+
+
+def other(model):
+    """Another model of the same architecture, with other weights."""
+    fresh = finalised(model)
+    for parameter in fresh.parameters():
+        parameter.data.mul_(1.5).masked_fill_(parameter.abs() < 0.05, 0)
+    return fresh
+
+
+def test_a_state_dict_is_compressed_and_loads_into_another_converted_model(tmp_path):
+    x = torch.randn(2, 8, 6, 6)
+    fast, _ = converted(finalised(convnet()), x)
+    state = fast.state_dict()
+    assert {
+        "0.packed.values",
+        "0.packed.positions",
+        "0.packed.pattern",
+        "0.bias",
+        "2.packed.values",
+        "4.packed.values",
+    } <= set(state)
+    save_file(state, tmp_path / "state.safetensors")
+    again, _ = converted(other(convnet()), x)
+    assert not torch.allclose(again(x), fast(x))
+    again.load_state_dict(load_file(tmp_path / "state.safetensors"))
+    assert torch.equal(again(x), fast(x))
+
+
+def test_a_dense_state_dict_loads_into_a_converted_model():
+    x = torch.randn(5, 24)
+    fast, _ = converted(other(mlp()), x)
+    model = finalised(mlp())
+    assert fast.load_state_dict(model.state_dict()) == ([], [])
+    torch.testing.assert_close(fast(x), model(x))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda s: s | {"0.weight": torch.ones(32, 24)}, "0.weight: the group of inputs 0 to 3"),
+        (lambda s: s | {"0.weight": torch.ones(3, 24)}, "0.weight has shape"),
+    ],
+)
+def test_weights_that_do_not_fit_are_told_and_change_nothing(spoil, words):
+    x = torch.randn(5, 24)
+    model = finalised(mlp())
+    fast, _ = converted(model, x)
+    with pytest.raises(RuntimeError, match=words):
+        fast.load_state_dict(spoil(model.state_dict()))
+    torch.testing.assert_close(fast(x), model(x))
+
+
+def test_a_missing_weight_is_named():
+    fast, _ = converted(finalised(mlp()), torch.randn(5, 24))
+    state = fast.state_dict()
+    del state["0.packed.values"]
+    with pytest.raises(RuntimeError, match=r"0\.packed\.values"):
+        fast.load_state_dict(state)
+    state = fast.state_dict()
+    state["0.packed.values"] = state["0.packed.values"][:-1]
+    with pytest.raises(RuntimeError, match="values of pattern 2:4 are not a weight of shape"):
+        fast.load_state_dict(state)
+
+
+def test_a_file_makes_the_converted_model_of_a_fresh_one(tmp_path):
+    x = torch.randn(2, 8, 6, 6)
+    fast, _ = converted(finalised(convnet()), x)
+    save_converted(tmp_path / "fast.safetensors", fast)
+    fresh = convnet().eval()
+    for parameter in fresh.parameters():
+        nn.init.normal_(parameter)
+    again = load_converted(tmp_path / "fast.safetensors", fresh)
+    assert torch.equal(again(x), fast(x))
+    assert [type(m) for m in again] == [type(m) for m in fast]
+    assert type(fresh[0]) is nn.Conv2d
+    assert load_converted(tmp_path / "fast.safetensors", fresh, inplace=True) is fresh
+
+
+def test_tied_layers_and_a_root_layer_come_back(tmp_path):
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    model[1].weight = model[0].weight
+    x = torch.randn(3, 8)
+    fast, _ = converted(finalised(model), x)
+    save_converted(tmp_path / "tied.safetensors", fast)
+    again = load_converted(tmp_path / "tied.safetensors", model)
+    assert again[0].packed is again[1].packed
+    assert torch.equal(again(x), fast(x))
+    root, _ = converted(finalised(nn.Linear(8, 8)), x)
+    save_converted(tmp_path / "root.safetensors", root)
+    assert torch.equal(load_converted(tmp_path / "root.safetensors", nn.Linear(8, 8))(x), root(x))
+
+
+def test_files_that_do_not_fit_are_told(tmp_path):
+    path = tmp_path / "fast.safetensors"
+    path.write_bytes(b"torn")
+    with pytest.raises(ValueError, match="holds no converted model"):
+        load_converted(path, mlp())
+    save_file(mlp().state_dict(), path)
+    with pytest.raises(ValueError, match="holds no converted model"):
+        load_converted(path, mlp())
+    fast, _ = converted(finalised(mlp()), torch.randn(5, 24))
+    save_converted(path, fast)
+    with pytest.raises(ValueError, match="no linear or convolution layer '2'"):
+        load_converted(path, nn.Sequential(nn.Linear(24, 32)))
+    with pytest.raises(ValueError, match="does not fit"):
+        load_converted(path, nn.Sequential(nn.Linear(24, 30), nn.ReLU(), nn.Linear(30, 20)))
+
+
+def test_choices_are_applied_without_timing():
+    model, x = finalised(mlp()), torch.randn(5, 24)
+    fast, report = converted(model, x)
+    again = apply_choices(model, report.choices)
+    assert torch.equal(again(x), fast(x))
+    assert type(model[0]) is nn.Linear
+    assert type(apply_choices(model, {"2": report.choices["2"]})[0]) is nn.Linear
+    assert type(apply_choices(model, report.choices, inplace=True)[0]) is SparseLinear
+
+
+def test_choices_that_do_not_fit_are_told():
+    model = mlp()
+    chosen = {"2": {"backend": "compressed", "pattern": "2:4", "settings": {}}}
+    with pytest.raises(ValueError, match="2: the group of inputs 0 to 3 of output"):
+        apply_choices(model, chosen)
+    with pytest.raises(ValueError, match="no linear or convolution layer '7'"):
+        apply_choices(model, {"7": chosen["2"]})
+    with pytest.raises(ValueError, match="no backend 'gone'"):
+        apply_choices(finalised(model), {"2": chosen["2"] | {"backend": "gone"}})
+    sparsify(model, "2:4")
+    with pytest.raises(ValueError, match="finalize"):
+        apply_choices(model, chosen)
