@@ -10,9 +10,10 @@ from nmbench.report.cautions import cautions
 from nmbench.report.claims import Verdict, claims_table, judge, prose
 from nmbench.report.compare import Row, compare
 from nmbench.report.evidence import LEAST
+from nmbench.report.figures import draw_overall
 from nmbench.report.frame import Loaded, newest
 from nmbench.report.glossary import GLOSSARY
-from nmbench.report.model import Block, Bullets, Prose, Report, Section, Shell
+from nmbench.report.model import Block, Bullets, Picture, Prose, Report, Section, Shell
 from nmbench.report.overview_tables import patterns_by_tasks
 from nmbench.report.provenance import fingerprint, provenance
 from nmbench.report.published import beside, published_table
@@ -34,7 +35,7 @@ def build(loaded: Loaded, title: str, folder: str, figures: Path) -> Report:
     content = [
         Prose(f"{overview(loaded, rows)} [How to read this report](#how-to-read-this-report) is at its end."),
         *_bullets(cautions(loaded, rows)),
-        *_overview(rows),
+        *_overview(rows, figures),
         *_claims(judge(loaded, rows)),
         *_published(rows, loaded),
         *(task_section(task, rows, loaded, figures) for task in tasks),
@@ -51,9 +52,14 @@ def _bullets(items: tuple[str, ...]) -> list[Block]:
     return [Bullets(items)] if items else []
 
 
-def _overview(rows: list[Row]) -> list[Section]:
+def _overview(rows: list[Row], figures: Path) -> list[Section]:
     table = patterns_by_tasks(rows)
-    return [Section("Overview", (table,))] if table else []
+    drawn = [
+        Picture(one.file, one.title, "all tasks", one.caption)
+        for one in draw_overall(rows, figures)
+        if one.file is not None
+    ]
+    return [Section("Overview", (table, *drawn))] if table else []
 
 
 def _claims(verdicts: list[Verdict]) -> list[Section]:

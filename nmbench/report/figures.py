@@ -1,6 +1,7 @@
-"""The figures of one task: quality against density, SAD through training, training curves.
+"""The figures of a report. A figure that has nothing to show is left out, in words.
 
-`draw` makes all three; a figure that has nothing to show is left out, in words.
+draw           those of one task
+draw_overall   those over all tasks
 """
 
 from __future__ import annotations
@@ -10,19 +11,37 @@ from pathlib import Path
 
 from nmbench.record import Record
 from nmbench.report.compare import Row
-from nmbench.report.panels import Drawn, row_label, style_sheet, styles
+from nmbench.report.cost_figure import cost
+from nmbench.report.forest_figure import forest
+from nmbench.report.heat_map import methods_by_patterns, patterns_by_tasks
+from nmbench.report.layer_figure import layers
+from nmbench.report.panels import Drawn, style_sheet, styles
 from nmbench.report.quality_figure import quality
 from nmbench.report.training_figures import curves, sad
 
-__all__ = ["draw"]
+__all__ = ["draw", "draw_overall"]
 
 
 def draw(stem: str, rows: Sequence[Row], records: Sequence[Record], folder: Path) -> list[Drawn]:
-    """Write `<stem>-quality.png`, `-sad.png` and `-curves.png` of one task's rows into `folder`."""
-    look = styles(row_label(row) for row in rows)
+    """Write the figures of one task's rows into `folder`, as `<stem>-<figure>.png` and `.svg`.
+
+    Equal records give equal bytes. However many rows there are, a figure stays small enough to be read, and its
+    caption says what it leaves out.
+    """
+    look = styles(rows)
     with style_sheet():
         return [
             quality(rows, look, folder / f"{stem}-quality.png"),
+            forest(rows, folder / f"{stem}-forest.png"),
+            methods_by_patterns(rows, folder / f"{stem}-methods.png"),
+            cost(rows, look, folder / f"{stem}-cost.png"),
             sad(rows, records, look, folder / f"{stem}-sad.png"),
+            layers(rows, records, look, folder / f"{stem}-layers.png"),
             curves(rows, records, look, folder / f"{stem}-curves.png"),
         ]
+
+
+def draw_overall(rows: Sequence[Row], folder: Path) -> list[Drawn]:
+    """Write the figures over all tasks into `folder`: `overall-patterns.png` and `.svg`."""
+    with style_sheet():
+        return [patterns_by_tasks(rows, folder / "overall-patterns.png")]

@@ -1,47 +1,74 @@
-"""How every figure looks: size, colours, markers, panels; and how it is saved.
+"""How every figure looks: colours, markers, names.
 
-Style     colour, marker and line of one method
-styles    the style of each method of a task, the same in all its figures
-panels    a figure with one set of axes a title
-save      legend and PNG file, byte-equal for equal figures
+Drawn       what a figure is called, shows, and where it is
+Style       colour, marker and line of one method with its settings
+styles      the style of each row of a task, the same in all its figures
+plain_styles    the same for things that are no methods
+style_sheet matplotlib's own defaults and this report's, whatever the reader's matplotlibrc says
+row_label, full_label, setting_title    names of rows and settings in figures
+few         a list that is not too long to draw, and words about what was left out
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any, TypeVar
 
 import matplotlib.style
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.colors import to_hex, to_rgb
 
 from nmbench.report.compare import Row, Setting
 from nmbench.report.words import label
 
-__all__ = ["Drawn", "Style", "full_label", "panels", "row_label", "save", "setting_title", "style_sheet", "styles"]
+__all__ = [
+    *(
+        "Drawn",
+        "Style",
+        "few",
+        "full_label",
+        "plain_styles",
+        "row_label",
+        "setting_title",
+        "shorten",
+        "style_sheet",
+        "styles",
+    ),
+]
+
+T = TypeVar("T")
 
 # Okabe and Ito's palette without its yellow, which is too pale for thin lines on white
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
-_LINES = ("-", "--", "-.", ":")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "d")
+# each method has its own line too, for those who print in grey
+_LINES: tuple[Any, ...] = ("-", "--", "-.", (0, (4, 1, 1, 1, 1, 1)), ":", (0, (1, 0.6)))
+#: methods that keep their colour in every report, whatever else is in it
+_KNOWN = ("sr-ste", "ste", "asp", "one-shot")
 _SHEET = {
     "font.size": 9.0,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.alpha": 0.3,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
+    "lines.linewidth": 1.2,
+    "hatch.linewidth": 0.5,
+    # letters as outlines look alike wherever the drawing is opened; without a salt its ids would be random
+    "svg.fonttype": "path",
     "svg.hashsalt": "nmbench",
 }
-_DPI = 150
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """One figure: its file name, or None where there was nothing to draw; what it shows, or why it is missing."""
+    """One figure: its PNG file, or None where there was nothing to draw; what it shows, or why it is missing.
+
+    The same drawing lies beside it as SVG, under the same name.
+    """
 
     file: str | None
     title: str
@@ -50,21 +77,63 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Style:
-    """Colour, marker and line style, in matplotlib's words."""
+    """Colour, marker and line style, in matplotlib's words; `hollow` markers are filled with white."""
 
     colour: str
     marker: str
-    line: str = "-"
+    line: Any = "-"
+    hollow: bool = False
+
+    @property
+    def face(self) -> str:
+        """What its markers are filled with."""
+        return "white" if self.hollow else self.colour
 
 
-def styles(labels: Iterable[str]) -> dict[str, Style]:
-    """A style for each label, none alike: colours, markers and lines repeat at different lengths. "dense" is black."""
-    others = sorted(set(labels) - {"dense"})
-    chosen = {"dense": Style("black", "*", "--")}
-    for index, name in enumerate(others):
-        line = _LINES[index // len(_COLOURS) % len(_LINES)]
-        chosen[name] = Style(_COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)], line)
+def styles(rows: Iterable[Row]) -> dict[str, Style]:
+    """A style for each label: a colour and line a method, shades of it and other markers for its settings."""
+    methods: dict[str, list[str]] = {}
+    for row in rows:
+        if row.pattern != "dense":
+            methods.setdefault(row.method, []).append(row.hyper)
+    others = sorted(set(methods) - set(_KNOWN))
+    chosen = {"dense": Style("black", "*")}
+    for place, method in enumerate([*_KNOWN, *others]):
+        # the default settings, "{}", have the plain colour
+        settings = sorted(set(methods.get(method, ())), key=lambda hyper: (hyper != "{}", hyper))
+        for shade, hyper in enumerate(settings):
+            marker = len(chosen) - 1
+            chosen[label(method, hyper)] = Style(
+                _shade(_COLOURS[place % len(_COLOURS)], shade, len(settings)),
+                _MARKERS[marker % len(_MARKERS)],
+                _LINES[place % len(_LINES)],
+                marker // len(_MARKERS) % 2 == 1,
+            )
     return chosen
+
+
+def plain_styles(names: Iterable[str]) -> dict[str, Style]:
+    """A style for each name of things that are no methods, in their order, none alike."""
+    known = dict.fromkeys(names)
+    return {
+        name: Style(
+            _COLOURS[place % len(_COLOURS)],
+            _MARKERS[place % len(_MARKERS)],
+            _LINES[place // len(_COLOURS) % len(_LINES)],
+        )
+        for place, name in enumerate(known)
+    }
+
+
+def _shade(colour: str, place: int, count: int) -> str:
+    """The colour itself for the first place, then from dark to light."""
+    if place == 0:
+        return colour
+    tint = -0.6 + 1.2 * (place - 1) / max(1, count - 2)
+    tint = math.copysign(max(abs(tint), 0.25), tint)
+    end = 1.0 if tint > 0 else 0.0
+    red, green, blue = (part + abs(tint) * (end - part) for part in to_rgb(colour))
+    return str(to_hex((red, green, blue)))
 
 
 @contextmanager
@@ -95,28 +164,16 @@ def setting_title(setting: Setting, rows: Sequence[Row]) -> str:
     return ", ".join(part for part in parts if part not in ("", "{}"))
 
 
-def panels(titles: Sequence[str], shared: bool = True) -> tuple[Figure, list[Axes]]:
-    """One set of axes a title, up to three a row, on one y scale if `shared`; no pyplot, nothing global changes."""
-    columns = min(3, len(titles))
-    rows = -(-len(titles) // columns)
-    width = {1: 6.0, 2: 8.0, 3: 9.6}[columns]
-    figure = Figure(figsize=(width, 2.9 * rows + 0.6), dpi=_DPI, layout=ConstrainedLayoutEngine(h_pad=0.09))
-    grid = figure.subplots(rows, columns, sharey=shared, squeeze=False)
-    axes = list(grid.flat)
-    for spare in axes[len(titles) :]:
-        spare.remove()
-    for axis, title in zip(axes, titles, strict=False):
-        axis.set_title(title, fontsize=9)
-    return figure, axes[: len(titles)]
+def shorten(name: str, length: int) -> str:
+    """At most so many characters: the middle is left out, since names of one kind differ at their ends."""
+    if len(name) <= length:
+        return name
+    tail = (length - 1) // 2
+    return f"{name[: length - 1 - tail]}…{name[-tail:]}"
 
 
-def save(figure: Figure, axes: Sequence[Axes], path: Path) -> None:
-    """Put one legend for all `axes` below the figure and write the PNG."""
-    handles = {name: handle for axis in axes for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
-    if handles:
-        # about 12 characters an inch at this size, and 7 for the line beside a name
-        columns = int(12 * figure.get_figwidth() / (max(map(len, handles)) + 7))
-        columns = max(1, min(columns, len(handles)))
-        figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns)
-    # matplotlib would write its version into the file
-    figure.savefig(path, format="png", metadata={"Software": None})
+def few(things: Sequence[T], most: int, noun: str) -> tuple[list[T], str]:
+    """The first `most` of them, and a sentence where that is not all."""
+    if len(things) <= most:
+        return list(things), ""
+    return list(things[:most]), f" Drawn are the first {most} of {len(things)} {noun}."

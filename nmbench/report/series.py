@@ -3,6 +3,8 @@
 Series          x (optimizer steps) and y
 flip_rate       mask flips per weight per step
 training_loss   loss per step
+has_flips, has_loss     whether there is anything to read, told without reading it
+array, continued        a list of a record, and steps of several passes as one count
 band            mean, smallest and largest of several series
 """
 
@@ -17,9 +19,9 @@ import numpy.typing as npt
 
 from nmbench.record import Record
 
-__all__ = ["STRETCHES", "Series", "band", "flip_rate", "training_loss"]
+__all__ = ["STRETCHES", "Series", "array", "band", "continued", "flip_rate", "has_flips", "has_loss", "training_loss"]
 
-#: values in a line of flip rates, at most
+#: values in a line of flip rates or losses, at most
 STRETCHES = 50
 
 Array = npt.NDArray[np.float64]
@@ -40,10 +42,10 @@ def flip_rate(record: Record) -> Series:
     through them would be noise, and late in training mostly zero, which a log scale cannot show.
     """
     sad = record.get("sad") or {}
-    steps, flips, weights = _array(sad.get("step")), _array(sad.get("flips")), sad.get("weights")
+    steps, flips, weights = array(sad.get("step")), array(sad.get("flips")), sad.get("weights")
     if not weights or len(steps) != len(flips):
-        return Series(_array([]), _array([]))
-    x = _continued(steps)
+        return Series(array([]), array([]))
+    x = continued(steps)
     starts = np.unique(np.arange(min(STRETCHES, len(x))) * len(x) // max(1, min(STRETCHES, len(x))))
     if not len(starts):
         return Series(x, flips)
@@ -55,16 +57,37 @@ def flip_rate(record: Record) -> Series:
 
 
 def training_loss(record: Record) -> Series:
-    """Mean training loss; the second training pass goes on where the first one ended."""
+    """Training loss, the mean over at most `STRETCHES` stretches of each pass, at their middles.
+
+    The second training pass goes on where the first one ended.
+    """
     curve = record.get("curve") or {}
-    steps, loss = _array(curve.get("step")), _array(curve.get("loss"))
+    steps, loss = array(curve.get("step")), array(curve.get("loss"))
     if len(steps) != len(loss):
-        return Series(_array([]), _array([]))
-    x = _continued(steps)
+        return Series(array([]), array([]))
     restarts = np.flatnonzero(np.diff(steps) <= 0) + 1
-    # a gap between two passes: no loss was ever measured on the way from one's end to the other's start
-    middles = (x[restarts - 1] + x[restarts]) / 2
-    return Series(np.insert(x, restarts, middles), np.insert(loss, restarts, math.nan))
+    passes = [
+        (_pooled(x), _pooled(y))
+        for x, y in zip(np.split(continued(steps), restarts), np.split(loss, restarts), strict=True)
+    ]
+    x, y = passes[0]
+    for more, values in passes[1:]:
+        # a gap between two passes: no loss was ever measured on the way from one's end to the other's start
+        x = np.concatenate([x, [(x[-1] + more[0]) / 2], more])
+        y = np.concatenate([y, [math.nan], values])
+    return Series(x, y)
+
+
+def has_flips(record: Record) -> bool:
+    """Whether `flip_rate` has values."""
+    sad = record.get("sad") or {}
+    return bool(sad.get("weights") and sad.get("step")) and len(sad["step"]) == len(sad.get("flips") or ())
+
+
+def has_loss(record: Record) -> bool:
+    """Whether `training_loss` has values."""
+    curve = record.get("curve") or {}
+    return bool(curve.get("step")) and len(curve["step"]) == len(curve.get("loss") or ())
 
 
 def band(many: Sequence[Series]) -> tuple[Series, Array, Array]:
@@ -75,13 +98,23 @@ def band(many: Sequence[Series]) -> tuple[Series, Array, Array]:
     return Series(x, y.mean(axis=0)), y.min(axis=0), y.max(axis=0)
 
 
-def _array(values: Sequence[float | None] | None) -> Array:
+def array(values: Sequence[float | None] | None) -> Array:
+    """What a record holds as a list, NaN for null; empty for nothing."""
     return np.array([math.nan if value is None else value for value in values or []], dtype=np.float64)
 
 
-def _continued(steps: Array) -> Array:
+def continued(steps: Array) -> Array:
     """Steps that start again from below in each training pass, as one rising count."""
     restarts = np.diff(steps) <= 0
     offsets = np.cumsum(np.where(restarts, steps[:-1], 0.0))
     moved: Array = steps + np.concatenate([[0.0], offsets])[: len(steps)]
     return moved
+
+
+def _pooled(values: Array) -> Array:
+    """Means of at most `STRETCHES` stretches of neighbouring values."""
+    if len(values) <= STRETCHES:
+        return values
+    starts = np.arange(STRETCHES) * len(values) // STRETCHES
+    sums: Array = np.add.reduceat(values, starts)
+    return sums / np.diff(starts, append=len(values))

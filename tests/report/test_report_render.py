@@ -15,6 +15,10 @@ from nmbench.report.render import write_report
 from nmbench.report.series import flip_rate, training_loss
 
 GOLD = Path(__file__).parent / "gold" / "README.md"
+FIGURES = (
+    "overall-patterns",
+    *(f"classification-{kind}" for kind in ("quality", "forest", "methods", "cost", "sad", "curves")),
+)
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -59,7 +63,7 @@ def test_equal_records_give_equal_bytes(small, tmp_path):
     assert set(one) == {
         "README.md",
         "report.html",
-        *(f"figures/classification-{kind}.png" for kind in ("quality", "sad", "curves")),
+        *(f"figures/{figure}.{kind}" for figure in FIGURES for kind in ("png", "svg")),
     }
     assert one == two
     assert all(content.startswith(PNG) for name, content in one.items() if name.endswith(".png"))
@@ -69,7 +73,7 @@ def test_equal_records_give_equal_bytes(small, tmp_path):
 def test_links_are_relative_and_lead_to_files(small, tmp_path):
     page = write_report(small.folder, tmp_path / "out", "T")[0].read_text()
     images = re.findall(r"!\[[^]]*\]\(([^)]*)\)", page)
-    assert len(images) == 3
+    assert len(images) == len(FIGURES)
     assert all((tmp_path / "out" / image).is_file() for image in images)
     assert str(tmp_path) not in page
 

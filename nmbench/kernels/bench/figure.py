@@ -54,25 +54,24 @@ def draw(record: Mapping[str, Any], stem: Path) -> bool:
     }
     if not found:
         return False
-    from nmbench.report import panels
+    from nmbench.report import layout, panels
 
     names = list(dict.fromkeys(pattern for patterns in found.values() for pattern in patterns))
-    look = panels.styles(names)
+    look = panels.plain_styles(names)
     with panels.style_sheet():
-        figure, axes = panels.panels([_title(dtype, patterns) for dtype, patterns in found.items()])
+        figure, axes = layout.panels([_title(dtype, patterns) for dtype, patterns in found.items()])
         for axis, patterns in zip(axes, found.values(), strict=True):
             for name, (line, _) in patterns.items():
                 style = look[name]
                 axis.plot(list(line), list(line.values()), color=style.colour, marker=style.marker,
                           linestyle=style.line, markersize=4, label=name)  # fmt: skip
             axis.axhline(1.0, color="black", linewidth=1, label="dense")
-            axis.set_xscale("log", base=2)
+            axis.set_xscale("log", base=2, subs=[])
             axis.xaxis.set_major_formatter(lambda rows, _: f"{rows:g}")
             axis.set_xlabel("rows")
         axes[0].set_ylabel("dense over sparse time")
-        figure.suptitle(_where(record), fontsize=9)
-        panels.save(figure, axes, stem.with_suffix(".png"))
-        figure.savefig(stem.with_suffix(".svg"), format="svg", metadata={"Date": None, "Creator": None})
+        layout.heading(figure, _where(record))
+        layout.save(figure, axes, stem.with_suffix(".png"))
     return True
 
 
