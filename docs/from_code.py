@@ -7,7 +7,7 @@ PARTS    name -> function that returns markdown
     matrix-keys, grid-keys                            the JSON schema of nmbench.matrix
     commands                                          what each command says with --help
     methods                                           the entry points in nmbench.methods
-    task-checks, method-checks                        nmbench.testing
+    task-checks, method-checks, backend-checks        nmbench.testing
     tasks                                             what nmbench's own tasks declare
 """
 
@@ -216,6 +216,13 @@ def method_checks() -> str:
     return _checks(METHOD_CHECKS)
 
 
+def backend_checks() -> str:
+    """Checks of a backend of nmbench.kernels, in their order."""
+    from nmbench.testing.backend_checks import BACKEND_CHECKS
+
+    return _checks(BACKEND_CHECKS)
+
+
 def tasks() -> str:
     """Declarations of nmbench's own tasks: metrics, models, scales with every setting."""
     return "\n\n".join(_task(point.load()) for point in _own("nmbench.tasks"))
@@ -265,6 +272,7 @@ PARTS: dict[str, Callable[[], str]] = {
         methods,
         task_checks,
         method_checks,
+        backend_checks,
         tasks,
     )
 }

@@ -1,7 +1,8 @@
-"""`nmbench check NAME`: does a task or a method keep the contract's promises?"""
+"""`nmbench check NAME`: does a task, a method or a kernel backend keep the contract's promises?"""
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +19,10 @@ _MARKS = {"passed": "ran", "skipped": "skipped", "expected failure": "expected f
 
 
 def check(
-    names: Annotated[list[str], typer.Argument(help="Tasks or methods by name; 'all' is every one that can be used.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(help="Tasks, methods or backends by name (backend:dense); 'all' is every one that can be used."),
+    ],
     plugins: Plugins = None,
     data: Annotated[
         Path | None,
@@ -37,7 +41,7 @@ def check(
     chosen = _all(known) if names == ["all"] else [_known(name, known) for name in dict.fromkeys(names)]
     failed = nothing = False
     for kind, name in chosen:
-        battery = _task(name, known, data) if kind == "task" else _method(name)
+        battery = _task(name, known, data) if kind == "task" else _method(name) if kind == "method" else _backend(name)
         typer.echo(f"{kind} {name}: {battery.summary}\n")
         failed |= bool(battery.failed)
         nothing |= battery.ran == 0
@@ -47,13 +51,23 @@ def check(
 
 def _all(known: Catalogue) -> list[tuple[str, str]]:
     tasks = [("task", name) for name, plugin in known.tasks.items() if plugin.status == "ok"]
-    return [("method", name) for name, plugin in known.methods.items() if plugin.status == "ok"] + tasks
+    methods = [("method", name) for name, plugin in known.methods.items() if plugin.status == "ok"]
+    return [*methods, *(("backend", name) for name in _backends()), *tasks]
+
+
+def _backends() -> list[str]:
+    """Of nmbench.kernels; only their names, since importing them takes torch."""
+    return sorted({point.name for point in entry_points(group="nmbench.kernels")})
 
 
 def _known(name: str, known: Catalogue) -> tuple[str, str]:
     found = [(kind, of[name]) for kind, of in (("task", known.tasks), ("method", known.methods)) if name in of]
+    backends = _backends()
+    if not found and name.removeprefix("backend:") in backends:  # "dense" alone is the method
+        return "backend", name.removeprefix("backend:")
     if not found:
-        raise UsageError(f"there is no task or method {name!r}; there are: {', '.join([*known.tasks, *known.methods])}")
+        there = [*known.tasks, *known.methods, *(f"backend:{one}" for one in backends)]
+        raise UsageError(f"there is no task, method or backend {name!r}; there are: {', '.join(there)}")
     kind, plugin = found[0]
     if plugin.status != "ok":
         raise UsageError(f"{kind} {name} cannot be checked: {plugin.status}: {plugin.reason}")
@@ -79,3 +93,14 @@ def _method(name: str) -> Battery:
 
     typer.echo(f"method {name}")
     return check_method(methods.load(name), _told)
+
+
+def _backend(name: str) -> Battery:
+    from nmbench.kernels import registry
+    from nmbench.testing import check_backend
+
+    typer.echo(f"backend {name}")
+    try:
+        return check_backend(registry.load(name), _told)
+    except ValueError as error:
+        raise UsageError(str(error)) from error

@@ -20,6 +20,7 @@ from nmbench.kernels.backend import Backend
 from nmbench.kernels.choices import Choices, machine
 from nmbench.kernels.choose import Decision, Layer, decide, sparse_layer
 from nmbench.kernels.packed import PackedWeight
+from nmbench.kernels.problems import linear_problem
 from nmbench.kernels.report import Report, Row
 from nmbench.kernels.survey import Surveyed, survey
 from nmbench.kernels.swap import swap
@@ -95,7 +96,7 @@ def convert(
     finally:
         choices.write()
     notes += [choices.note] if choices.note else []
-    if device.type == "cpu" and not replaced:
+    if device.type == "cpu" and not _any_on_cpu(chosen):
         notes.append("no sparse backend applies on this CPU: every layer stays dense, and results are identical")
     return swap(model, replaced), Report(tuple(rows), tuple(notes), machine(device), launch)
 
@@ -136,6 +137,17 @@ def _backends(asked: Sequence[str | Backend] | None) -> tuple[list[Backend], lis
     found = registry.backends().values()
     notes = [f"backend {one.name!r} cannot be used: {one.reason}" for one in found if one.backend is None]
     return [one.backend for one in found if one.backend is not None and one.name != "dense"], notes
+
+
+def _any_on_cpu(backends: list[Backend]) -> bool:
+    """Would any of them take a plain layer here?"""
+    kinds = [torch.float32, torch.bfloat16, torch.float16]
+    cpu, pattern = torch.device("cpu"), NMPattern(2, 4)
+    plain = [linear_problem((128, 128), (64, 128), pattern, dtype, cpu) for dtype in kinds]
+    try:
+        return any(backend.refusal(problem) is None for backend in backends for problem in plain)
+    except Exception:
+        return True  # a broken one, of which the rows tell
 
 
 def _refuse(found: list[Surveyed], pattern: NMPattern | None) -> None:
