@@ -79,7 +79,7 @@ def convert(
     if launch not in ("eager", "graph"):
         raise ValueError(f"launch {launch!r}: use 'eager' or 'graph'")
     chosen, notes = _backends(backends)
-    model = model if inplace else copy.deepcopy(model)
+    model = model if inplace else _copied(model)
     found = survey(model, parsed, layers)
     if not any(one.pattern for one in found):
         _refuse(found, parsed)
@@ -109,7 +109,7 @@ def apply_choices(model: nn.Module, choices: Mapping[str, Mapping[str, Any]], *,
     from nmbench.kernels.rebuild import layer_from
 
     _checked(model, None)
-    model = model if inplace else copy.deepcopy(model)
+    model = model if inplace else _copied(model)
     modules = dict(model.named_modules())
     made: dict[int, PackedWeight] = {}
     replaced: dict[nn.Module, nn.Module] = {}
@@ -119,6 +119,11 @@ def apply_choices(model: nn.Module, choices: Mapping[str, Mapping[str, Any]], *,
             raise ValueError(f"choices: the model has no linear or convolution layer {name!r}")
         replaced[module] = layer_from(module, name, told, module.weight.detach(), made)
     return swap(model, replaced)
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    with torch.inference_mode(False):
+        return copy.deepcopy(model)
 
 
 # -- before -------------------------------------------------------------------------------------------------------
@@ -208,7 +213,7 @@ def _decided(
     if reason:
         return Row(**about, reason=reason), {}  # type: ignore[arg-type]
     layer = Layer(one.modules, one.pattern, calls)  # type: ignore[arg-type]
-    with torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad():
         decision = decide(layer, backends, choices, launch, budget_s, versions)
     made = {m: sparse_layer(decision.packed, m) for m in layer.modules} if decision.packed else {}
     return Row(**about, **_outcome(layer, decision)), dict(made)  # type: ignore[arg-type]

@@ -23,9 +23,11 @@ class CuSparseLt(SemiStructured):
     name = "cusparselt"
 
     def sizes(self, dtype: torch.dtype) -> Sizes | None:
-        """torch's own constants."""
+        """torch's own constants; float32 would be rounded to TF32."""
         found = SparseSemiStructuredTensorCUSPARSELT._DTYPE_SHAPE_CONSTRAINTS.get(dtype)
-        return None if found is None else Sizes(found.sparse_min_rows, found.sparse_min_cols, found.dense_min_cols)
+        if found is None or dtype == torch.float32:
+            return None
+        return Sizes(found.sparse_min_rows, found.sparse_min_cols, found.dense_min_cols)
 
     def missing(self, problem: Problem) -> str | None:
         """torch built without it, or a GPU or dtype that it refuses."""

@@ -45,6 +45,10 @@ def from_parts(parts: list[Tensor], shape: tuple[int, ...]) -> NMTensor:
     return NMTensor(values, positions, keeps, tuple(shape))
 
 
+def _usable(tensor: Tensor) -> Tensor:
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
 class PackedWeight(nn.Module):
     """A weight of `problem.weight`, packed for `backend`.
 
@@ -65,7 +69,8 @@ class PackedWeight(nn.Module):
         problem = on(self.problem, weight.device, weight.dtype)
         refusal = self.backend.refusal(problem) or ""
         running = Dense() if refusal else self.backend
-        packed = running.pack(weight, problem)
+        with torch.inference_mode(False), torch.no_grad():  # tensors made in inference mode could not be used outside
+            packed = {key: _usable(tensor) for key, tensor in running.pack(weight, problem).items()}
         for key in list(self._buffers):
             delattr(self, key)
         for key, tensor in packed.items():
@@ -82,7 +87,7 @@ class PackedWeight(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The dense weight, made anew by the backend at each access."""
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():
             return self.running.unpack(self.tensors(), self.problem)
 
     @property

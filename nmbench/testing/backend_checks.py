@@ -97,7 +97,8 @@ class BackendBench:
         """What the backend gives."""
         packed = self.backend.pack(case.weight, case.problem) if packed is None else packed
         run = self.backend.linear if case.problem.kind == "linear" else self.backend.conv2d
-        return run(case.x if x is None else x, packed, case.bias, case.problem)
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            return run(case.x if x is None else x, packed, case.bias, case.problem)
 
 
 def _problems(device: torch.device) -> Iterator[Problem]:

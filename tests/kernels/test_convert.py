@@ -259,6 +259,18 @@ def test_it_compiles_into_one_graph():
         torch.testing.assert_close(compiled(torch.randn(7, 24)).shape, torch.Size([7, 20]))
 
 
+def test_what_is_converted_in_inference_mode_works_outside():
+    model, x = finalised(mlp()), torch.randn(5, 24)
+    with torch.inference_mode():
+        fast, _ = converted(model, x)
+        fast[0].packed.to(torch.bfloat16)
+    assert not any(tensor.is_inference() for tensor in (*fast.parameters(), *fast.buffers()))
+    fast.to(torch.bfloat16)
+    compiled = torch.compile(fast, fullgraph=True, backend="aot_eager")
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x.bfloat16()).float(), model(x), rtol=5e-2, atol=5e-2)
+
+
 def test_the_libraries_compile_into_one_graph():
     model = finalised(
         nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.Flatten(), nn.Linear(1024, 64)), dtype=torch.bfloat16

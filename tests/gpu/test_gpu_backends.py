@@ -1,0 +1,157 @@
+"""Every backend on a real GPU, against float64; each says in words what it does not take there.
+
+python -m pytest tests/gpu
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from gpu import CUDA, NEEDS_GPU, baked, data
+
+from nmbench.kernels import pack, registry
+from nmbench.kernels.accuracy import allowed, reference, worst
+from nmbench.kernels.backend import result_dtype
+from nmbench.kernels.problems import conv2d_problem, linear_problem
+from nmbench.sparsity import NMPattern
+from nmbench.testing import check_backend
+
+pytestmark = NEEDS_GPU
+
+BACKENDS = ["cusparselt", "cutlass", "triton", "dense"]
+DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.int8, torch.float8_e4m3fn]
+PATTERNS = ["2:4", "1:4", "2:8", "1:16", "4:8"]
+
+
+def assert_right(y, right, weight):
+    sums = torch.finfo(torch.float32).eps * weight[0].numel() ** 0.5 * float(right.abs().max())
+    exact = not y.dtype.is_floating_point
+    assert worst(y, right) <= (0.0 if exact else allowed(right, 0.0, y.dtype) + sums)
+
+
+def taken_or_skipped(backend, problem, weight):
+    """The packed weight; skips with the backend's own words."""
+    reason = backend.refusal(problem)
+    if reason is not None:
+        pytest.skip(f"{backend.name}: {reason}")
+    try:
+        return backend.pack(weight, problem)
+    except ValueError as error:
+        pytest.skip(f"{backend.name}: {error}")
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_the_battery(name):
+    check_backend(registry.load(name)).raise_for_failures()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda d: str(d).removeprefix("torch."))
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("name", BACKENDS)
+def test_linear_at_many_rows(name, pattern, dtype):
+    backend = registry.load(name)
+    for (outs, depth), rows in itertools.product([(256, 512), (1000, 1016), (4096, 4096)], [1, 16, 33, 128, 1000]):
+        weight, x = baked((outs, depth), pattern, dtype), data((rows, depth), dtype)
+        bias = data((outs,), result_dtype(dtype), 2)
+        problem = linear_problem((outs, depth), (rows, depth), NMPattern.parse(pattern), dtype, CUDA)
+        packed = taken_or_skipped(backend, problem, weight)
+        y = backend.linear(x, packed, bias, problem)
+        assert y.is_contiguous()
+        assert_right(y, reference(x, weight, bias, problem), weight)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=lambda d: str(d).removeprefix("torch."))
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "x", "options"),
+    [
+        ((64, 64, 1, 1), (4, 64, 28, 28), {}),
+        ((256, 64, 1, 1), (2, 64, 29, 27), {"stride": (2, 2)}),
+        ((64, 64, 3, 3), (4, 64, 14, 14), {"padding": (1, 1)}),
+        ((128, 96, 3, 3), (2, 96, 15, 14), {"padding": (1, 1), "stride": (2, 2)}),
+        ((96, 242, 1, 5), (2, 242, 16, 16), {"padding": (0, 2)}),
+        ((128, 64, 3, 3), (2, 128, 9, 9), {"padding": (2, 2), "dilation": (2, 2), "groups": 2}),
+    ],
+)
+@pytest.mark.parametrize("name", BACKENDS)
+def test_convolutions(name, shape, x, options, last, dtype):
+    backend, weight, image = registry.load(name), baked(shape, "2:4", dtype), data(x, dtype)
+    image = image.to(memory_format=torch.channels_last) if last else image
+    problem = conv2d_problem(shape, x, NMPattern(2, 4), dtype, CUDA, **options)
+    packed = taken_or_skipped(backend, problem, weight)
+    bias = data((shape[0],), dtype, 2)
+    assert_right(backend.conv2d(image, packed, bias, problem), reference(image, weight, bias, problem), weight)
+
+
+@pytest.mark.parametrize("name", ["cusparselt", "cutlass", "triton"])
+def test_some_backend_takes_bfloat16_or_says_why(name):
+    problem = linear_problem((4096, 4096), (64, 4096), NMPattern(2, 4), torch.bfloat16, CUDA)
+    reason = registry.load(name).refusal(problem)
+    assert reason is None or reason.strip()
+    if name == "triton" and torch.cuda.get_device_capability() >= (8, 0):
+        assert reason is None
+
+
+def test_the_search_of_cusparselt_gives_settings_that_are_right():
+    backend = registry.load("cusparselt")
+    for rows in (16, 1024):
+        weight, x = baked((1024, 2048), "2:4", torch.bfloat16), data((rows, 2048), torch.bfloat16)
+        problem = linear_problem((1024, 2048), (rows, 2048), NMPattern(2, 4), torch.bfloat16, CUDA)
+        packed = taken_or_skipped(backend, problem, weight)
+        for settings in backend.variants(x, packed, None, problem):
+            tuned = type(problem)(**{**vars(problem), "settings": settings})
+            assert_right(backend.linear(x, packed, None, tuned), reference(x, weight, None, problem), weight)
+
+
+@pytest.mark.parametrize("rows", [8, 256])
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_cuda_graph_captures_it(name, rows):
+    weight, x = baked((512, 1024), "2:4", torch.bfloat16), data((rows, 1024), torch.bfloat16)
+    problem = linear_problem((512, 1024), (rows, 1024), NMPattern(2, 4), torch.bfloat16, CUDA)
+    backend, bias = registry.load(name), data((512,), torch.bfloat16, 2)
+    packed = taken_or_skipped(backend, problem, weight)
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            backend.linear(x, packed, bias, problem)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        y = backend.linear(x, packed, bias, problem)
+    x.copy_(data((rows, 1024), torch.bfloat16, 9))
+    graph.replay()
+    torch.cuda.synchronize()
+    assert_right(y, reference(x, weight, bias, problem), weight)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_nothing_is_synchronised(name):
+    weight, x = baked((512, 1024), "2:4", torch.bfloat16), data((40, 1024), torch.bfloat16)
+    problem = linear_problem((512, 1024), (40, 1024), NMPattern(2, 4), torch.bfloat16, CUDA)
+    backend = registry.load(name)
+    packed = taken_or_skipped(backend, problem, weight)
+    backend.linear(x, packed, None, problem)  # may tune
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        backend.linear(x, packed, None, problem)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_packed_weight_moves_between_gpu_and_cpu():
+    weight = baked((256, 512), "2:4", torch.bfloat16)
+    for name in BACKENDS:
+        try:
+            packed = pack(weight, (64, 512), pattern="2:4", backend=name)
+        except ValueError:
+            continue
+        assert torch.equal(packed.weight, weight)
+        packed.to("cpu")
+        assert packed.running.name == "dense"
+        assert torch.equal(packed.weight, weight.cpu())
+        packed.to("cuda")
+        assert packed.running.name == name
+        assert torch.equal(packed.weight, weight)
