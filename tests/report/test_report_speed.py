@@ -9,6 +9,7 @@ import pytest
 from nmbench.report.claims.cost import faster
 from nmbench.report.compare import compare
 from nmbench.report.frame import load
+from nmbench.report.speed import speed_table
 
 
 def speed(*rows: tuple[int, float, float | None], device: str = "Example GPU", **more: Any) -> dict[str, Any]:
@@ -81,3 +82,46 @@ def test_other_patterns_are_not_what_c8_is_about(results: Any) -> None:
     for seed in range(3):
         results.add("1:4", seed=seed, speed=speed((1, 3.0, 2.0)))
     assert verdicts(results) == []
+
+
+def table(results: Any) -> Any:
+    loaded = load(results.folder)
+    return speed_table(compare(loaded.frame), loaded.records)
+
+
+def shown(results: Any) -> list[dict[str, str]]:
+    found = table(results)
+    keys = [column.key for column in found.columns]
+    return [dict(zip(keys, (cell.text for cell in row), strict=True)) for row in found.rows]
+
+
+def test_no_speed_no_table(results: Any) -> None:
+    results.twin()
+    results.add()
+    assert table(results) is None
+
+
+def test_the_table_has_each_batch_with_its_sparse_layers(results: Any) -> None:
+    layers = [{"batch": 64, "winner": name} for name in ("triton", "dense", "cusparselt")]
+    for seed, by in enumerate((1.0, 4.0)):
+        results.add(seed=seed, speed=speed((1, 2.0, 4.0), (64, 8.0 * by, 4.0), layers=layers, type="cuda"))
+    one, large = shown(results)
+    assert (one["batch"], one["dense"], one["converted"], one["ratio"]) == ("1", "2", "4", "0.500 (2 seeds)")
+    # the geometric mean of 2 and 8
+    assert (large["batch"], large["ratio"], large["layers"]) == ("64", "4.000 (2 seeds)", "2 of 3")
+    assert float(large["throughput"]) == 16000
+    assert any("CUDA graphs" in note for note in table(results).notes)
+
+
+def test_a_cpu_has_no_converted_column(results: Any) -> None:
+    results.add(speed=speed((1, 2.0, None), device="Example | CPU", how="wall", type="cpu"))
+    (row,) = shown(results)
+    assert "converted" not in row
+    assert "ratio" not in row
+    assert any("no sparse kernel applies" in note for note in table(results).notes)
+
+
+def test_devices_are_rows_of_their_own(results: Any) -> None:
+    for seed, device in enumerate(("one", "two")):
+        results.add(seed=seed, speed=speed((1, 2.0, 1.0), device=device))
+    assert [row["device"] for row in shown(results)] == ["one", "two"]
