@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from nmbench.sparsity import Handle
 
-__all__ = ["SHADOW_PATTERN", "execute", "execute_rank", "prepare"]
+__all__ = ["SHADOW_PATTERN", "execute", "execute_rank", "prepare", "spec_of"]
 
 #: what a dense run is observed with, so that its SAD can stand beside that of the sparse runs
 SHADOW_PATTERN = "2:4"
@@ -77,7 +77,8 @@ class _Clock:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
-def _spec(cell: Cell, task: Task, device: str) -> Spec:
+def spec_of(cell: Cell, task: Task, device: str) -> Spec:
+    """What the task is told of the cell: the scale's settings with the cell's own on top."""
     settings = {**task.scales[cell.scale], **cell.train}
     return Spec(cell.task, cell.model, cell.scale, cell.seed, settings, device)
 
@@ -171,7 +172,7 @@ def _train_cell(job: dict[str, Any], cell: Cell, record: Record, clock: _Clock, 
     _set_up_torch(int(job["threads"]))
     task = clock.stage("import", lambda: load_task(job["reference"]))
     record["metric_info"] = [vars(metric) for metric in task.metrics]
-    spec = _spec(cell, task, _device(job["device"], ranks))
+    spec = spec_of(cell, task, _device(job["device"], ranks))
     data = clock.stage("prepare", lambda: task.prepare(spec, Path(job["data_dir"])))
     record["data"] = {"fingerprint": data.fingerprint, "counts": dict(data.counts)}
     record["notes"] = list(data.notes)
@@ -330,7 +331,7 @@ def prepare(job: dict[str, Any]) -> dict[str, Any]:
     cell = Cell.from_dict(job["cell"])
     try:
         task = load_task(job["reference"])
-        data = task.prepare(_spec(cell, task, "cpu"), Path(job["data_dir"]))
+        data = task.prepare(spec_of(cell, task, "cpu"), Path(job["data_dir"]))
     except Exception as error:
         return {"status": kind(error), "message": first_lines(error)}
     return {"status": "ok", "message": "", "fingerprint": data.fingerprint, "counts": dict(data.counts)}

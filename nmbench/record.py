@@ -27,11 +27,12 @@ Keys (schema version 1). Those marked * are absent when the attempt did not get 
                       training_passes}    MACs for one example; bytes of all parameters
     timings *        {prepare_s, build_s, train_s, evaluate_s, total_s, steps, step_ms_median, resumed, alone}
                      alone: no other cell ran on the machine meanwhile, so that times may be compared
-    speed *          {device, dtype, how,              with `--speed`: one forward pass of the evaluated model
-                      rows: [{batch, dense_ms, converted_ms, dense_per_s, converted_per_s, ratio}],   ratio: dense_ms /
-                                                       converted_ms; those of a conversion are null where there is none
-                      layers: [{..}], notes: [text]}   what ran where (nmbench.kernels.convert); device: the GPU's or
-                                                       processor's name; how: as in nmbench.kernels.timing
+    speed *          {type: "cuda"|"cpu", device, dtype, how, threads,         one forward pass of the evaluated model,
+                      rows: [{batch, dense_ms, converted_ms, dense_per_s,      with `nmbench run --speed`; added when
+                              converted_per_s, ratio, dense_quartiles_ms,      all cells of the run had ended
+                              converted_quartiles_ms}],
+                      layers: [{batch, ..}], notes: [text]}   what ran where (nmbench.kernels.report); device: its name;
+                     how: as in nmbench.kernels.timing; ratio: dense_ms / converted_ms; null where nothing was converted
     memory *         {peak_rss_bytes, peak_gpu_bytes}: the most that the process took until training ended; the GPU's
                      is null on a CPU
     reused *         {phase, cell_id, attempt}: the training pass that was taken from another cell, its dense twin

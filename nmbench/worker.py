@@ -4,6 +4,7 @@ python -m nmbench.worker --describe REFERENCE     declarations of a task, as JSO
 python -m nmbench.worker --describe-methods       declarations of all methods
 python -m nmbench.worker --prepare JOB            make or verify a task's data, and print its DataInfo
 python -m nmbench.worker --job JOB                run one cell and write its record
+python -m nmbench.worker --speed JSON             time the model that a finished cell left (nmbench.speed_job)
 python -m nmbench.worker --rank JOB PARENT        train it as another rank of that worker (nmbench.ranks)
 """
 
@@ -50,6 +51,13 @@ def main(arguments: list[str]) -> int:
         from nmbench.plugins import describe_methods
 
         _answer({"methods": describe_methods()})
+        return 0
+    if verb == "--speed":
+        from nmbench.speed_job import answer
+
+        speed_job = json.loads(rest[0])
+        _die_with_parent(int(speed_job["parent"]))
+        _answer(answer(speed_job))
         return 0
     job = json.loads(Path(rest[0]).read_text())
     _die_with_parent(int(rest[1]) if verb == "--rank" else int(job.get("parent", 0)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,6 +67,25 @@ def _short(path: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else path.name if path.is_absolute() else str(path)
 
 
+def _measure_speed(chosen: Selection, device: str, data: Path, budget_s: float, say: Callable[[str], None]) -> None:
+    """Time the models of all done cells that have no speed yet, one after the other, with the machine to themselves."""
+    from nmbench.speed_job import Settings, ask, wanted
+
+    kind = "cuda" if device == "cuda" or (device == "auto" and gpus()) else "cpu"
+    states, lost = wanted([chosen.store.state(cell) for cell in chosen.cells], kind)
+    for number, state in enumerate(states, 1):
+        plugin = chosen.catalogue.tasks[state.cell.task]
+        if plugin.status != "ok":
+            say(f"speed {number}/{len(states)} {state.cell.label}: {plugin.reason}")
+            continue
+        done = ask(state, plugin.reference, Settings(kind, data, budget_s))
+        say(f"speed {number}/{len(states)} {state.cell.label}: {done}")
+    if lost:
+        say(f"speed: {lost} done cells left no weights here (weights.safetensors), so they cannot be timed")
+    if not states and not lost:
+        say("speed: every done cell has been timed")
+
+
 def run(
     matrix: MatrixName,
     results: Results = Path("results"),
@@ -83,6 +103,15 @@ def run(
     trace: Annotated[bool, typer.Option("--trace-batches", help="Keep a checksum of each training batch.")] = False,
     sink: SinkNames = None,
     sinks: SinkFolder = None,
+    speed: Annotated[
+        bool,
+        typer.Option(
+            "--speed",
+            help="Then time a forward pass of each done cell's model, dense and converted. Done cells are not trained "
+            "again: those that have no speed yet and still have their weights are timed.",
+        ),
+    ] = False,
+    speed_budget: Annotated[float, typer.Option(min=0.1, help="Seconds of timing a cell, for --speed.")] = 30.0,
 ) -> None:
     """Run every cell of a matrix that is not done; again does only what is left.
 
@@ -105,8 +134,14 @@ def run(
     with chosen.store.lock():
         cells = _wanted(chosen, rerun, data)
         done = len(chosen.cells) - len(cells)
+
+        def say(text: str) -> None:
+            console.print(text, highlight=False, markup=False, soft_wrap=True)
+
         if not cells:
-            console.print(f"{chosen.matrix.name}: nothing to do, {done} cells are done", highlight=False)
+            say(f"{chosen.matrix.name}: nothing to do, {done} cells are done")
+            if speed:
+                _measure_speed(chosen, device, data, speed_budget, say)
             return
         options = Options(
             workers,
@@ -124,6 +159,8 @@ def run(
         scheduler = Scheduler(chosen.store, chosen.catalogue.tasks, options, watching)
         try:
             records = scheduler.run(cells)
+            if speed:
+                _measure_speed(chosen, device, data, speed_budget, say)
         except KeyboardInterrupt:
             console.print(f"{chosen.matrix.name}: interrupted; run the same command again to go on", highlight=False)
             raise typer.Exit(130) from None
