@@ -74,10 +74,10 @@ class SparseLinear(SparseLayer):
         super().__init__(packed, layer)
         self.in_features, self.out_features = layer.in_features, layer.out_features
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x (..., in) -> (..., out)."""
-        self._like(x)
-        return self.packed.linear(x, self.bias)
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., in) -> (..., out)."""
+        self._like(input)
+        return self.packed.linear(input, self.bias)
 
     def extra_repr(self) -> str:
         """As torch.nn.Linear says."""
@@ -98,8 +98,9 @@ class SparseConv2d(SparseLayer):
             layer.weight.is_contiguous()
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x (N, in, H, W) or (in, H, W) -> (N, out, H', W') or (out, H', W')."""
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, in, H, W) or (in, H, W) -> (N, out, H', W') or (out, H', W')."""
+        x = input
         self._like(x)
         if x.dim() == 3:
             return self.forward(x.unsqueeze(0)).squeeze(0)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from nmbench.kernels.infer import inferred
 from nmbench.kernels.nmtensor import compress
@@ -45,7 +46,7 @@ def survey(model: nn.Module, pattern: NMPattern | None, layers: Layers) -> list[
     names = {id(module): name for name, module in model.named_modules()}
     found = []
     for weight in weights:
-        if weight.grouping is None and "tied to" not in weight.reason:
+        if weight.grouping is None and "tied to" not in weight.reason and not _computed(weight):
             continue  # an embedding, a norm
         modules = tuple(dict.fromkeys(module for module, _ in weight.uses))
         told = tuple(names[id(m)] or _own_name(m) for m in modules)
@@ -56,6 +57,11 @@ def survey(model: nn.Module, pattern: NMPattern | None, layers: Layers) -> list[
         found.append(one)
     quantised = [(name, m) for name, m in model.named_modules() if _is_quantised(m)]
     return found + [Surveyed((name,), (m,), torch.empty(0), None, "a quantised layer") for name, m in quantised]
+
+
+def _computed(weight: Weight) -> bool:
+    """Is it what a layer's weight is computed from, by torch.nn.utils.parametrize or weight_norm?"""
+    return any(isinstance(module, (ParametrizationList, nn.Linear, nn.Conv2d)) for module, _ in weight.uses)
 
 
 def _own_name(module: nn.Module) -> str:
@@ -84,7 +90,7 @@ def _refused(weight: Weight) -> str:
     """Why not, from what the weight and its modules are."""
     parameter = weight.parameter
     if weight.grouping is None:
-        return weight.reason
+        return "its weight is computed from others (a parametrisation)" if _computed(weight) else weight.reason
     for module, key in weight.uses:
         kind = next((cls for cls in _FORWARDS if isinstance(module, cls)), None)
         if isinstance(module, nn.MultiheadAttention):

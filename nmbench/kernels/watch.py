@@ -61,13 +61,14 @@ def watching(layers: Iterable[nn.Module]) -> Iterator[dict[int, Seen]]:
 def _watched(cls: type[nn.Module]) -> type[nn.Module]:
     """A subclass that tells."""
 
-    def forward(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         seen: Seen = self.__dict__[_SLOT]
+        x = args[0] if args else kwargs.get("input")
         if isinstance(x, Tensor):
             seen.calls[_call(x)] += 1
         seen.inside += 1
         try:
-            return cls.forward(self, x, *args, **kwargs)
+            return cls.forward(self, *args, **kwargs)
         finally:
             seen.inside -= 1
 

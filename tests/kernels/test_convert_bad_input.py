@@ -179,6 +179,30 @@ def test_other_kinds_of_layers_are_named():
     assert report.rows[1].winner == "compressed"
 
 
+@pytest.mark.parametrize("wrap", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.orthogonal])
+def test_a_parametrised_layer_is_named(wrap):
+    model = two(wrap(nn.Linear(24, 24)))
+    _, report = converted(model)
+    assert "its weight is computed from others (a parametrisation)" in [row.reason for row in report.rows]
+    assert report.rows[0].winner == "dense"
+
+
+class Keyword(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(24, 24)
+
+    def forward(self, x):
+        return self.inner(input=x)
+
+
+def test_a_layer_that_is_called_by_keyword():
+    model = finalised(Keyword())
+    fast, report = converted(model)
+    assert report.rows[0].rows == {5: 1}
+    torch.testing.assert_close(fast(X), model(X))
+
+
 def test_a_broken_backend_is_a_note(monkeypatch):
     known = {**registry.backends(), "other": registry.Found("other", None, "ImportError: no", "x 1")}
     monkeypatch.setattr(registry, "backends", lambda: known)
