@@ -2,12 +2,13 @@
 
 Choice     which backend won, with what settings, and the times
 Choices    key -> Choice, read from a file and written back whole or not at all
-machine    what a file is for: GPU and library versions
+machine    what a file is for: GPU and library versions; fingerprint is the same in a few letters
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -21,7 +22,7 @@ import nmbench
 from nmbench.cache import cache_dir
 from nmbench.kernels.backend import Settings
 
-__all__ = ["Choice", "Choices", "machine"]
+__all__ = ["Choice", "Choices", "fingerprint", "machine"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,12 @@ def machine(device: torch.device) -> dict[str, Any]:
     }
 
 
+@functools.cache
+def fingerprint(device: torch.device) -> str:
+    """Of `machine(device)`: settings that were found on one machine mean nothing on another."""
+    return hashlib.sha256(json.dumps(machine(device), sort_keys=True).encode()).hexdigest()[:16]
+
+
 def _version(distribution: str) -> str | None:
     from importlib.metadata import PackageNotFoundError, version
 
@@ -66,8 +73,7 @@ class Choices:
     def __init__(self, device: torch.device, keep: bool = True) -> None:
         """keep: read and write the file; else nothing is remembered."""
         self.machine = machine(device)
-        digest = hashlib.sha256(json.dumps(self.machine, sort_keys=True).encode()).hexdigest()[:16]
-        self.path: Path | None = cache_dir() / "kernels" / f"choices-{digest}.json" if keep else None
+        self.path: Path | None = cache_dir() / "kernels" / f"choices-{fingerprint(device)}.json" if keep else None
         self.note = ""
         self._known: dict[str, Choice] = {}
         self._new = False

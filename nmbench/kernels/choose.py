@@ -118,7 +118,7 @@ def decide(
         decision.reason = f"slower: {chosen.best} would take {chosen.times[chosen.best] / chosen.times['dense']:.2f} of"
         decision.reason += " the dense time"
     else:
-        decision.packed = able[chosen.winner].with_settings(chosen.settings)
+        decision.packed = able[chosen.winner].tuned(chosen.settings)
     return decision
 
 
@@ -161,7 +161,8 @@ def _first_line(what: str, error: Exception) -> str:
 # -- right? -------------------------------------------------------------------------------------------------------
 def _input(layer: Layer, call: Call) -> Tensor:
     weight = layer.modules[0].weight
-    x = torch.randn(call.shape, device=weight.device, dtype=torch.float32).to(weight.dtype)
+    draw = torch.Generator(weight.device).manual_seed(0)  # and nothing from the user's own generators
+    x = torch.randn(call.shape, device=weight.device, generator=draw).to(weight.dtype)
     return x.to(memory_format=torch.channels_last) if call.channels_last else x
 
 
@@ -202,7 +203,7 @@ def _float64(module: nn.Linear | nn.Conv2d, x: Tensor, problem: Problem) -> Tens
 
 
 def _kept_is_right(layer: Layer, able: dict[str, PackedWeight], kept: Choice) -> bool:
-    return kept.winner in able and not _wrong(layer, able[kept.winner].with_settings(kept.settings))
+    return kept.winner in able and not _wrong(layer, able[kept.winner].tuned(kept.settings))
 
 
 # -- fast? --------------------------------------------------------------------------------------------------------
@@ -213,7 +214,7 @@ def _timed(
     tuned: dict[str, PackedWeight] = {}
     for name, packed in able.items():
         for settings in _variants(layer, packed):
-            candidate = packed.clone().with_settings(settings)
+            candidate = packed.clone().tuned(settings)
             if wrong := _wrong(layer, candidate):
                 decision.candidates.setdefault(name, wrong)
             else:

@@ -42,9 +42,14 @@ class SparseLayer(nn.Module):
         """Name of the backend that was chosen."""
         return self.packed.backend.name
 
-    def _like(self, x: Tensor) -> None:
-        if x.dtype != self.packed.problem.dtype:
-            raise RuntimeError(f"a layer converted for {self.packed.problem.dtype} got an input of {x.dtype}")
+    def _cast(self, x: Tensor) -> Tensor:
+        """x, in the weight's dtype under autocast, as a dense layer would have it."""
+        dtype = self.packed.problem.dtype
+        if x.dtype == dtype:
+            return x
+        if torch.is_autocast_enabled(x.device.type) and torch.get_autocast_dtype(x.device.type) == dtype:
+            return x.to(dtype)
+        raise RuntimeError(f"a layer converted for {dtype} got an input of {x.dtype}")
 
     def _load_from_state_dict(  # type: ignore[no-untyped-def]
         self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
@@ -76,8 +81,7 @@ class SparseLinear(SparseLayer):
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
-        self._like(input)
-        return self.packed.linear(input, self.bias)
+        return self.packed.linear(self._cast(input), self.bias)
 
     def extra_repr(self) -> str:
         """As torch.nn.Linear says."""
@@ -100,8 +104,7 @@ class SparseConv2d(SparseLayer):
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, in, H, W) or (in, H, W) -> (N, out, H', W') or (out, H', W')."""
-        x = input
-        self._like(x)
+        x = self._cast(input)
         if x.dim() == 3:
             return self.forward(x.unsqueeze(0)).squeeze(0)
         stays = self.channels_last or x.is_contiguous(memory_format=torch.channels_last)

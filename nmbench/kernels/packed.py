@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nmbench.kernels.backend import Backend, Problem
+from nmbench.kernels.backend import Backend, Problem, Settings
+from nmbench.kernels.choices import fingerprint
 from nmbench.kernels.dense import Dense
 from nmbench.kernels.nmtensor import NMTensor, compress, decompress
 from nmbench.kernels.problems import on
@@ -56,6 +57,8 @@ class PackedWeight(nn.Module):
         problem: what it was packed for; its input's leading sizes may differ from call to call.
         backend: the one that was chosen. running: the one that runs now: `backend`, or dense where it cannot.
         refusal: why `backend` does not run now, or "".
+        settings, tuned_on: what the backend was tuned to, and the machine (see nmbench.kernels.choices) of which that
+            holds; on another one the backend's default runs.
     """
 
     def __init__(self, weight: Tensor, problem: Problem, backend: Backend) -> None:
@@ -63,10 +66,13 @@ class PackedWeight(nn.Module):
         super().__init__()
         self.problem = problem
         self.backend = backend
+        self.settings: Settings = problem.settings
+        self.tuned_on = fingerprint(weight.device)
         self._hold(weight.detach())
 
     def _hold(self, weight: Tensor) -> None:
         problem = on(self.problem, weight.device, weight.dtype)
+        problem = replace(problem, settings=self.settings if self.tuned_on == fingerprint(weight.device) else ())
         refusal = self.backend.refusal(problem) or ""
         running = Dense() if refusal else self.backend
         with torch.inference_mode(False), torch.no_grad():  # tensors made in inference mode could not be used outside
@@ -144,16 +150,20 @@ class PackedWeight(nn.Module):
         if missing:
             missing_keys.extend(missing if strict else [])
             return
+        before = self.problem
         try:
-            stored = from_parts([state_dict[prefix + part] for part in PARTS], self.problem.weight)
-            problem, self.problem = self.problem, replace(self.problem, pattern=stored.pattern)
-            self._hold(decompress(stored.to(self.device)).to(problem.dtype))
+            stored = from_parts([state_dict[prefix + part] for part in PARTS], before.weight)
+            self.problem = replace(before, pattern=stored.pattern)
+            self._hold(decompress(stored.to(self.device)).to(before.dtype))
         except ValueError as error:
+            self.problem = before
             error_msgs.append(f"{prefix[:-1]}: {error}")
 
-    def with_settings(self, settings: tuple[tuple[str, int], ...]) -> PackedWeight:
-        """Itself, tuned to `settings` of its backend."""
-        self.problem = replace(self.problem, settings=settings)
+    def tuned(self, settings: Settings, machine: str = "") -> PackedWeight:
+        """Itself, tuned to `settings` of its backend, which hold on `machine` (by default the one that it is on)."""
+        here = fingerprint(self.device)
+        self.settings, self.tuned_on = settings, machine or here
+        self.problem = replace(self.problem, settings=settings if self.tuned_on == here else ())
         return self
 
     def clone(self) -> PackedWeight:

@@ -40,7 +40,8 @@ def save_converted(path: Path | str, model: nn.Module) -> None:
             layers[name] = {
                 "backend": packed.backend.name,
                 "pattern": str(packed.problem.pattern),
-                "settings": dict(packed.problem.settings),
+                "settings": dict(packed.settings),
+                "tuned_on": packed.tuned_on,
                 "input": list(packed.problem.input),
             }
     target = Path(path)
@@ -108,7 +109,8 @@ def layer_from(
         call = Call(tuple(shape), weight.dtype)
         problem = Layer((module,), pattern, {}).problem(call)  # type: ignore[arg-type]
         packed = PackedWeight(weight, problem, registry.load(told["backend"]))
-        made[id(module.weight)] = packed.with_settings(tuple(dict(told.get("settings", {})).items()))
+        settings = tuple((str(key), int(value)) for key, value in dict(told.get("settings", {})).items())
+        made[id(module.weight)] = packed.tuned(settings, str(told.get("tuned_on", "")))
     return sparse_layer(made[id(module.weight)], module)
 
 

@@ -26,7 +26,7 @@ class Row:
         dense_us, sparse_us: microseconds in one pass over the example inputs, of the dense layer and of the fastest
             sparse candidate; None where nothing was timed. ratio: dense / sparse.
         candidates: backend -> its microseconds, or why it was none.
-        reason: why it stays dense, or "". cached: the times are of an earlier conversion.
+        reason: why it stays dense, or "". cached: the times are of an equal layer, or of an earlier conversion.
     """
 
     layers: tuple[str, ...]
@@ -71,12 +71,14 @@ class Row:
 class Report:
     """rows: every linear and convolution weight in the model's order. notes: what else is to be said.
 
-    machine: GPU and versions that the times are of. launch: "eager" or "graph", how they were taken.
+    machine: GPU and versions that the times are of; fingerprint: the same in a few letters. launch: "eager" or "graph",
+    how they were taken.
     """
 
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
     machine: dict[str, Any]
+    fingerprint: str
     launch: str
 
     @property
@@ -93,9 +95,14 @@ class Report:
 
     @property
     def choices(self) -> dict[str, dict[str, Any]]:
-        """Module name -> backend, pattern and settings of each sparse layer: what `apply_choices` takes."""
+        """Module name -> backend, pattern and settings of each sparse layer, as `apply_choices` takes it (JSON)."""
         return {
-            name: {"backend": row.winner, "pattern": row.pattern, "settings": dict(row.settings)}
+            name: {
+                "backend": row.winner,
+                "pattern": row.pattern,
+                "settings": dict(row.settings),
+                "tuned_on": self.fingerprint,
+            }
             for row in self.sparse
             for name in row.layers
         }

@@ -9,7 +9,7 @@ import pickle
 import pytest
 import torch
 from convert_toys import Compressed, convnet, finalised, mlp, priced
-from fake_libraries import FakeCuSparseLt, FakeCutlass, fakes
+from fake_libraries import FakeCuSparseLt, FakeCutlass, calls, fakes
 from torch import nn
 
 from nmbench.kernels import SparseConv2d, SparseLinear, convert
@@ -236,6 +236,40 @@ def test_it_moves_to_another_dtype():
     torch.testing.assert_close(fast(x.bfloat16()).float(), model(x), rtol=5e-2, atol=5e-2)
     with pytest.raises(RuntimeError, match=r"converted for torch\.bfloat16 got an input of torch\.float32"):
         fast(x)
+
+
+def test_under_autocast_of_its_own_dtype_the_input_is_cast():
+    model, x = finalised(mlp(), dtype=torch.bfloat16), torch.randn(5, 24)
+    fast, _ = converted(model, x.bfloat16())
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(fast(x), model(x))
+    with torch.autocast("cpu", torch.float16), pytest.raises(RuntimeError, match="converted for"):
+        fast(x)
+
+
+def test_the_generators_are_left_alone():
+    model = finalised(Twice())
+    torch.manual_seed(5)
+    first = torch.rand(3)
+    torch.manual_seed(5)
+    converted(model, torch.ones(6, 8))
+    assert torch.equal(torch.rand(3), first)
+
+
+def test_settings_of_another_machine_are_not_used(monkeypatch):
+    model, x = finalised(nn.Sequential(nn.Linear(128, 64)), dtype=torch.bfloat16), torch.randn(8, 128).bfloat16()
+    searched = "cusparselt {'alg_id': 3, 'split_k': 1, 'split_k_mode': -1}"
+    with fakes(), priced(**{searched: 12.0}):
+        fast, _ = convert(model, x, backends=[FakeCuSparseLt()])
+        fast(x)
+        assert calls[-1][4] == (3, 1, -1)
+        monkeypatch.setattr("nmbench.kernels.packed.fingerprint", lambda device: "another")
+        elsewhere = pickle.loads(pickle.dumps(fast))
+        elsewhere(x)
+        assert calls[-1][4] == ()
+        monkeypatch.undo()
+        pickle.loads(pickle.dumps(elsewhere))(x)
+        assert calls[-1][4] == (3, 1, -1)
 
 
 def test_where_the_backend_cannot_run_the_layer_runs_dense():
