@@ -4,6 +4,8 @@
 # make wheel   build the wheel, compare it with git, try it in a clean environment
 # make docs    build the documentation site into site/
 # make bench   the speed benchmarks (their figures are in the README)
+# make gpu     on a machine with a GPU: its tests and benchmarks, within nine minutes, into results/kernels/<gpu>/;
+#              without an installation: PYTHON=python3 make gpu
 # make clean   remove the environment and what was built (never results/, reports/ or data/)
 
 PYTHON ?= python3
@@ -12,7 +14,7 @@ BIN := $(VENV)/bin
 # What a run sees is what the scheduler gives it; this is for the tests and the benchmarks.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: quick test lint check-all docs wheel bench clean
+.PHONY: quick test lint check-all docs wheel bench gpu clean
 
 # fairseq's own pins are refused by current pip, so it comes without them; setup.cfg lists what it needs. It is built from
 # source (45 s, needs g++ and Python's headers): where that fails, everything but the translation task still works.
@@ -62,6 +64,12 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/training_overhead.py --model resnet18 --steps 60
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/flow_overhead.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/detection_overhead.py
+
+# Where the environment is not set up, $(PYTHON) has to have torch and triton: nothing is installed here.
+gpu:
+	@if test -x $(BIN)/python && test -z "$(filter command line environment,$(origin PYTHON))"; \
+	then exec $(BIN)/python benchmarks/gpu.py $(GPU_OPTIONS); \
+	else exec $(PYTHON) benchmarks/gpu.py $(GPU_OPTIONS); fi
 
 clean:
 	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,157 @@
+"""benchmarks/gpu.py where there is no GPU: how it runs its steps, and what it says."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "benchmarks" / "gpu.py"
+
+
+@pytest.fixture(scope="module")
+def gpu() -> Any:
+    spec = importlib.util.spec_from_file_location("run_on_gpu", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["run_on_gpu"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(gpu: Any, out: Path, code: str, limit: float = 60.0, left: float = 100.0, **more: Any) -> Any:
+    step = gpu.Step("step", ["-c", code], limit, **more)
+    return gpu.run(step, out, left, Path("/nowhere"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is visible here, so it would run")
+def test_without_a_gpu_it_says_so_on_one_line() -> None:
+    done = subprocess.run([sys.executable, str(SCRIPT)], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr == "make gpu: no GPU is visible; nothing ran\n"
+
+
+def test_a_step_hands_back_its_json_and_leaves_a_log(gpu: Any, tmp_path: Path) -> None:
+    told = run(gpu, tmp_path, "print('warning'); print('{\"ms\": 2}')")
+    assert (told["status"], told["result"]) == ("ok", {"ms": 2})
+    assert "warning" in (tmp_path / "step.log").read_text()
+
+
+def test_a_step_that_fails_has_its_last_line(gpu: Any, tmp_path: Path) -> None:
+    told = run(gpu, tmp_path, "raise SystemExit('no such kernel')")
+    assert (told["status"], told["reason"]) == ("failed", "exit status 1: no such kernel")
+
+
+def test_a_step_that_hangs_ends_with_all_that_it_started(gpu: Any, tmp_path: Path) -> None:
+    code = (
+        "import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(99)']);"
+        "print('{\"child\": %d}' % child.pid, flush=True); time.sleep(99)"
+    )
+    told = run(gpu, tmp_path, code, limit=3.0)
+    assert (told["status"], told["reason"]) == ("timeout", "it took more than 3 s")
+    pid = told["result"]["child"]  # what it printed before counts
+    for _ in range(100):
+        state = Path(f"/proc/{pid}/stat")
+        if not state.exists() or state.read_text().split()[2] == "Z":
+            return
+        time.sleep(0.05)
+    os.kill(pid, 9)
+    pytest.fail("a process of the step lived on")
+
+
+@pytest.mark.parametrize(
+    ("more", "left", "said"),
+    [
+        ({"needs": ("no_such_module",)}, 100.0, "no_such_module is not installed"),
+        ({"file": Path("benchmarks/none.py")}, 100.0, "there is no benchmarks/none.py"),
+        ({}, 3.0, "no time was left"),
+    ],
+)
+def test_what_cannot_run_is_skipped_in_words(gpu: Any, tmp_path: Path, more: Any, left: float, said: str) -> None:
+    told = run(gpu, tmp_path, "print(1)", left=left, **more)
+    assert (told["status"], told["reason"]) == ("skipped", said)
+
+
+def test_the_last_json_of_an_output(gpu: Any) -> None:
+    assert gpu.last_json('{"a": 1}\ntext {"b": 2}\n{\n "c": {"d": 3}\n}\nbye\n[broken\n') == {"c": {"d": 3}}
+    assert gpu.last_json('[\n{"a": 1}\n]') == [{"a": 1}]
+    assert gpu.last_json("nothing") is None
+
+
+def test_a_checkout_is_found_without_an_installation(gpu: Any) -> None:
+    with gpu.importable() as folder:
+        (found,) = importlib.metadata.distributions(path=[str(folder)])
+        groups = {point.group: set() for point in found.entry_points}
+        for point in found.entry_points:
+            groups[point.group].add(point.name)
+        assert {"cusparselt", "cutlass", "triton", "dense"} <= groups["nmbench.kernels"]
+        assert "sr-ste" in groups["nmbench.methods"]
+        assert (folder / "nmbench_tasks" / "classification" / "task.py").is_file()
+        code = "import nmbench_tasks.classification, sys; print(nmbench_tasks.__file__)"
+        done = subprocess.run(
+            [sys.executable, "-S", "-c", code],
+            env={"PYTHONPATH": str(folder)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.startswith(str(folder))
+    assert not folder.exists()
+
+
+def test_options_of_its_kernel_steps_exist(gpu: Any, tmp_path: Path) -> None:
+    from nmbench.kernels.bench.options import Options
+
+    told = [step for step in gpu.steps(tmp_path) if step.result == "record"]
+    assert len(told) == 3
+    for step in told:
+        options = Options.from_dict(json.loads(step.arguments[2]))
+        assert options.budget_s is not None
+        assert options.budget_s < step.limit, "it ends by itself, and so writes its page"
+
+
+def test_all_steps_in_one_summary(gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"batch": 1, "dense_ms": 2.0, "converted_ms": None, "ratio": None}
+    speed = {"rows": [row], "dtype": "bfloat16", "how": "cuda-events"}
+    steps = [
+        gpu.Step("convert-toy", ["-c", f"import json; print(json.dumps({speed!r}))"], 60),
+        gpu.Step("bad", ["-c", "raise SystemExit('a | b')"], 60),
+        gpu.Step("absent", [], 60, ("no_such_module",)),
+    ]
+    monkeypatch.setattr(gpu, "steps", lambda out: steps)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Example GPU 1")
+    assert gpu.everything(5.0, tmp_path, None) == 1
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert [step["status"] for step in summary["steps"]] == ["ok", "failed", "skipped"]
+    text = (tmp_path / "README.md").read_text()
+    assert "# GPU run on Example GPU 1" in text
+    assert "| toy | bfloat16 | 1 | 2 | - | - | cuda-events |" in text
+    assert "exit status 1: a / b" in text
+    assert gpu.everything(5.0, tmp_path, ["absent"]) == 0
+
+
+def test_a_model_end_to_end(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nmbench import speed
+
+    monkeypatch.setattr(speed, "_MOST", {"cpu": 1})
+    monkeypatch.setattr(
+        gpu, "_model", lambda name: (nn.Sequential(nn.Linear(64, 64)).eval(), (torch.ones(1, 64),), None)
+    )
+    found = gpu.convert("toy", "cpu")
+    assert found["model"] == "toy"
+    (line,) = found["layers"]
+    assert line["pattern"] == "2:4", "it was pruned and finalised"
+    assert SimpleNamespace(**found["rows"][0]).dense_ms > 0
