@@ -74,7 +74,7 @@ def record(pattern: str, method: str, setting: int, seed: int, draw: np.random.G
             **{"pattern": "2:4", "weights": weights, "total": int(flips.sum()), "step": list(range(1, steps + 1))},
             "flips": flips.tolist(),
             "per_layer": dict.fromkeys(layers[:8], int(flips.sum()) // 8),
-            "layers": {"step": list(range(16, 513, 16)), "flips": dict.fromkeys(layers[:8], flips[:31].tolist())},
+            "layers": {"step": list(range(16, 513, 16)), "flips": dict.fromkeys(layers[:8], flips[:32].tolist())},
             "snapshots": {"steps": list(range(12)), "consecutive": flips[:11].tolist(), "first_last": 90_000},
         },
         "curve": {

@@ -18,7 +18,7 @@ from nmbench.report.scale import edge, spread
 
 __all__ = ["cost", "front"]
 
-_MOST_SETTINGS = 3
+_MOST_SETTINGS = 2
 _MOST_ROWS = 40
 _MOST_NAMES = 6  # rows of the front that are named in one panel
 
@@ -140,29 +140,28 @@ def _panel(axis: Axes, rows: Sequence[Row], kind: _Cost, look: Mapping[str, Styl
         drawstyle="steps-post",
         zorder=1,
     )
-    outside = False
-    for place, row in enumerate(known):
-        y, beyond = edge(quality[row], limits)
-        outside |= bool(beyond)
-        style = look[row_label(row)]
+    drawn = [edge(quality[row], limits) for row in known]
+    for label in dict.fromkeys(map(row_label, known)):
+        here = [place for place, row in enumerate(known) if row_label(row) == label]
+        style = look[label]
         axis.plot(
-            [places[place]],
-            [y],
+            [places[place] for place in here],
+            [drawn[place][0] for place in here],
             linestyle="",
             marker=style.marker,
             color=style.colour,
             markerfacecolor=style.face,
-            markersize=7 if row.pattern == "dense" else 5,
+            markersize=7 if label == "dense" else 5,
             clip_on=False,
-            label=row_label(row),
+            label=label,
         )
     _limits(axis, kind, [x for x, _ in points])
     _names(
         axis,
-        [(places[place], edge(points[place][1], limits)[0], full_label(known[place])) for place in best],
+        [(places[place], drawn[place][0], full_label(known[place])) for place in best],
         metric.higher_is_better,
     )
-    return outside
+    return any(beyond for _, beyond in drawn)
 
 
 def _limits(axis: Axes, kind: _Cost, values: Sequence[float]) -> None:

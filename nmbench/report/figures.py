@@ -6,7 +6,9 @@ draw_overall   those over all tasks
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from nmbench.record import Record
@@ -29,7 +31,7 @@ def draw(stem: str, rows: Sequence[Row], records: Sequence[Record], folder: Path
     caption says what it leaves out.
     """
     look = styles(rows)
-    with style_sheet():
+    with _records_set_aside(), style_sheet():
         return [
             quality(rows, look, folder / f"{stem}-quality.png"),
             forest(rows, folder / f"{stem}-forest.png"),
@@ -45,3 +47,13 @@ def draw_overall(rows: Sequence[Row], folder: Path) -> list[Drawn]:
     """Write the figures over all tasks into `folder`: `overall-patterns.png` and `.svg`."""
     with style_sheet():
         return [patterns_by_tasks(rows, folder / "overall-patterns.png")]
+
+
+@contextmanager
+def _records_set_aside() -> Iterator[None]:
+    """Figures leave much garbage; without this, each collection of it would walk through all records again."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

@@ -31,7 +31,7 @@ VERDICTS = {
 }
 _ONE_SEED = ("#555555", "x", True)
 _MOST_LINES = 30
-_MOST_SETTINGS = 4
+_MOST_SETTINGS = 3
 _LINE = 0.19  # inches
 
 
@@ -85,7 +85,7 @@ def _panel(axis: Axes, rows: Sequence[Row]) -> bool:
     if worse:
         axis.axvspan(min(0.0, worse), max(0.0, worse), color="black", alpha=0.1, linewidth=0)
         axis.axvline(worse, color="black", linewidth=0.9, linestyle=(0, (4, 2)))
-    outside = [_line(axis, -place, one, limits) for place, one in enumerate(found)]
+    outside = _lines(axis, found, limits)
     for place in range(1, len(rows)):
         if rows[place].pattern != rows[place - 1].pattern:
             axis.axhline(0.5 - place, color="black", alpha=0.25, linewidth=0.6)
@@ -97,7 +97,7 @@ def _panel(axis: Axes, rows: Sequence[Row]) -> bool:
     unit = f" ({metric.unit})" if metric.unit else ""
     better = "right" if metric.higher_is_better else "left"
     axis.set_xlabel(f"difference in {metric.name}{unit}, {better} is better")
-    return any(outside)
+    return outside
 
 
 def _limits(found: Sequence[Comparison], worse: float) -> tuple[float, float]:
@@ -111,21 +111,44 @@ def _limits(found: Sequence[Comparison], worse: float) -> tuple[float, float]:
     return max(least - pad, low - 0.6 * reach), min(most + pad, high + 0.6 * reach)
 
 
-def _line(axis: Axes, y: float, one: Comparison, limits: tuple[float, float]) -> bool:
-    colour, marker, filled = VERDICTS.get(one.verdict.split(" (")[0], _ONE_SEED) if one.n > 1 else _ONE_SEED
-    x, beyond = edge(one.difference, limits)
-    if one.interval is not None and not beyond:
-        (low, cut_low), (high, cut_high) = (edge(end, limits) for end in one.interval)
-        axis.plot([low, high], [y, y], color=colour, linewidth=1.6, solid_capstyle="butt")
-        for end, cut, arrow in ((low, cut_low, "<"), (high, cut_high, ">")):
-            axis.plot([end], [y], marker=arrow if cut else "|", color=colour, markersize=5 if cut else 6, clip_on=False)
-    face = colour if filled else "white"
-    axis.plot([x], [y], marker=marker, color=colour, markerfacecolor=face, markersize=6, clip_on=False, zorder=3)
-    if beyond:
-        text = f"{'← ' if beyond < 0 else ''}{one.difference:+.4g}{' →' if beyond > 0 else ''}"
+def _look(one: Comparison) -> tuple[str, str, bool]:
+    return VERDICTS.get(one.verdict.split(" (")[0], _ONE_SEED) if one.n > 1 else _ONE_SEED
+
+
+def _lines(axis: Axes, found: Sequence[Comparison], limits: tuple[float, float]) -> bool:
+    """Draw all of them, those that look alike at once; whether a mean lies beyond the edge."""
+    alike: dict[tuple[str, str, bool], list[tuple[int, Comparison]]] = {}
+    for place, one in enumerate(found):
+        alike.setdefault(_look(one), []).append((-place, one))
+    for (colour, marker, filled), group in alike.items():
+        _intervals(axis, group, colour, limits)
+        x, y = [edge(one.difference, limits)[0] for _, one in group], [y for y, _ in group]
+        axis.plot(x, y, marker, color=colour, mfc=colour if filled else "white", markersize=6, clip_on=False, zorder=3)
+    wild = [(place, one.difference) for place, one in enumerate(found) if edge(one.difference, limits)[1]]
+    for place, value in wild:
+        x_, beyond = edge(value, limits)
+        text = f"{'← ' if beyond < 0 else ''}{value:+.4g}{' →' if beyond > 0 else ''}"
         side = "left" if beyond < 0 else "right"
-        axis.annotate(text, (x, y), (-7 * beyond, 0), textcoords="offset points", fontsize=7, ha=side, va="center")
-    return bool(beyond)
+        axis.annotate(
+            text, (x_, -place), (-7 * beyond, 0), textcoords="offset points", fontsize=7, ha=side, va="center"
+        )
+    return bool(wild)
+
+
+def _intervals(axis: Axes, group: Sequence[tuple[int, Comparison]], colour: str, limits: tuple[float, float]) -> None:
+    """Lines with a bar at each end, or an arrow where the end is beyond the edge."""
+    known = [(y, one.interval) for y, one in group if one.interval is not None and not edge(one.difference, limits)[1]]
+    if not known:
+        return
+    ends = [(y, edge(low, limits), edge(high, limits)) for y, (low, high) in known]
+    axis.hlines(
+        [y for y, _, _ in ends], [low for _, (low, _), _ in ends], [high for *_, (high, _) in ends], colour, lw=1.6
+    )
+    both = [(y, x, cut) for y, low, high in ends for x, cut in (low, high)]
+    for cut, marker in ((0, "|"), (-1, "<"), (1, ">")):
+        x, y = [x for _, x, side in both if side == cut], [y for y, _, side in both if side == cut]
+        if x:
+            axis.plot(x, y, marker, color=colour, markersize=5 if cut else 6, clip_on=False)
 
 
 def _legend(axis: Axes, rows: Sequence[Row]) -> None:

@@ -144,6 +144,7 @@ def _strip(axis: Axes, flips: LayerFlips, count: int, norm: LogNorm, title: str)
     axis.pcolormesh(flips.edges, np.arange(count + 1) - 0.5, rate, norm=norm, cmap=_MAP, rasterized=True)
     axis.set_ylim(count - 0.5, -0.5)
     axis.set_yticks([])
+    axis.set_xticks([0, flips.edges[-1] / 2, flips.edges[-1]], ["0", "", f"{flips.edges[-1]:g}"])
     axis.set_xlabel("optimizer step")
     name(axis, title)
 

@@ -24,7 +24,7 @@ from nmbench.report.panels import shorten
 __all__ = ["MOST_PANELS", "grid", "heading", "inches", "label_y", "name", "panels", "save"]
 
 #: panels in one figure
-MOST_PANELS = 9
+MOST_PANELS = 6
 _DPI = 150
 _LEGEND_LINE = 0.19  # inches
 
@@ -60,6 +60,7 @@ def grid(
             axis = figure.add_axes(place, sharey=share)
             if column and shared_y:
                 axis.tick_params(labelleft=False)
+            axis.locator_params(nbins=5)
             axis.xaxis.set_label_coords(0.5, -(bottom - 0.25) / height)
             axis.yaxis.set_label_coords(-(left - 0.2) / each, 0.5)
             line.append(axis)
