@@ -7,13 +7,18 @@ from typing import Any
 import pytest
 import torch
 from bench_toys import TOYS
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nmbench.kernels.bench import cell, roofline
+from nmbench.kernels.bench.candidates import stored_bytes
 from nmbench.kernels.bench.cell import measure
 from nmbench.kernels.bench.options import Options
 from nmbench.kernels.bench.roofline import Roofline
 from nmbench.kernels.bench.suites import Case
+from nmbench.kernels.nmtensor import compress
 from nmbench.kernels.timing import Timing
+from nmbench.sparsity import NMPattern
 
 CPU = torch.device("cpu")
 LINEAR = Case("tiny", "linear", (32, 64), (4, 64), 4)
@@ -37,6 +42,13 @@ def test_what_is_right_is_timed_against_the_dense_product(case: Case) -> None:
     assert dense["way"] == "eager fp32"
     assert found["ratio"] == pytest.approx(dense["us"] / found["us"], rel=1e-2)
     assert found["how"] == dense["how"] == "wall"
+
+
+@given(st.sampled_from(["2:4", "1:4", "3:5", "1:16"]), st.integers(1, 40), st.sampled_from([(), (3, 2)]))
+def test_stored_bytes_are_those_of_the_storage(text: str, deep: int, kernel: tuple[int, ...]) -> None:
+    pattern, shape = NMPattern.parse(text), (3, deep, *kernel)
+    for dtype in (torch.bfloat16, torch.int8):
+        assert stored_bytes(shape, pattern, dtype) == compress(torch.zeros(shape, dtype=dtype), pattern).nbytes
 
 
 def test_what_is_wrong_or_broken_has_a_reason_and_no_time() -> None:

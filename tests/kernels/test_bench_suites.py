@@ -76,6 +76,7 @@ def test_suites_take_turns() -> None:
         ({"suites": ["lm"]}, "there is no suite 'lm'; did you mean 'llm'"),
         ({"dtypes": ["bf61"]}, "did you mean 'bf16'"),
         ({"patterns": ["4:2"]}, "--patterns"),
+        ({"patterns": ["2:4@kernel"]}, "groups along a kernel"),
         ({"rows": [0]}, "positive"),
         ({"row": [1]}, "no option 'row'"),
     ],

@@ -2,6 +2,7 @@
 
 Bench        what the candidates of a case share: inputs, source of weights, number of copies
 Candidate    one way to do the product
+stored_bytes     of a compressed weight
 dense_ways, sparse_ways    what can be timed; what cannot is told with its reason
 
 Each is checked against the product in higher precision first: a wrong one is never timed.
@@ -22,11 +23,10 @@ from nmbench.kernels.bench import dense
 from nmbench.kernels.bench.operands import TOLERANCE, Source, reference, relative
 from nmbench.kernels.bench.options import DTYPES, Options
 from nmbench.kernels.bench.suites import Case
-from nmbench.kernels.nmtensor import compress
 from nmbench.kernels.timing import copies
 from nmbench.sparsity import NMPattern
 
-__all__ = ["Bench", "Candidate", "dense_ways", "first_line", "sparse_ways"]
+__all__ = ["Bench", "Candidate", "dense_ways", "first_line", "sparse_ways", "stored_bytes"]
 
 Told = list[dict[str, Any]]
 
@@ -105,7 +105,7 @@ def sparse_ways(bench: Bench, pattern: NMPattern, backends: Mapping[str, Backend
     """The same of the backends, with their own tunings, for one pattern."""
     case, dtype, problem = bench.case, DTYPES[bench.dtype], bench.problem(pattern)
     weight = bench.source.sparse(case, pattern, dtype)
-    size = compress(weight, pattern).nbytes
+    size = stored_bytes(case.weight, pattern, dtype)
     right = reference(case, bench.inputs(dtype, 1)[0], weight)
     found: dict[str, Candidate] = {}
     for name, backend in backends.items():
@@ -129,6 +129,12 @@ def sparse_ways(bench: Bench, pattern: NMPattern, backends: Mapping[str, Backend
         except Exception as reason:  # a backend of anyone's: its failure is a fact about it
             told.append(facts | {"refused": f"failed: {first_line(reason)}"})
     return found
+
+
+def stored_bytes(shape: tuple[int, ...], pattern: NMPattern, dtype: torch.dtype) -> int:
+    """Bytes of a weight as nmbench.kernels.nmtensor stores it, axis "input", without storing it."""
+    groups = torch.Size(shape).numel() // shape[1] * -(-shape[1] // pattern.m)
+    return groups * pattern.n * dtype.itemsize + -(-groups * pattern.n * pattern.index_bits // 8)
 
 
 def _candidate(

@@ -1,6 +1,7 @@
 """Random operands: data that are all zero, or all alike, would flatter every kernel (and save power).
 
 Source        draws weights and inputs on one device
+reference     the right output, in higher precision
 relative      how far an output is from the right one
 TOLERANCE     what may be lost by dtype
 """
@@ -52,8 +53,8 @@ class Source:
 
 
 def reference(case: Case, x: Tensor, weight: Tensor) -> Tensor:
-    """The product of the first rows (the first image) in float64 on a CPU, float32 on a GPU."""
-    kind = torch.float64 if x.device.type == "cpu" else torch.float32
+    """The product of the first rows (the first image): in float64 on a CPU and of integers, else in float32."""
+    kind = torch.float64 if x.device.type == "cpu" or x.dtype == torch.int8 else torch.float32
     precise = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     try:

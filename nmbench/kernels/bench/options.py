@@ -59,7 +59,8 @@ class Options:
                     raise UsageError(f"there is no {what} {name!r}{nearest(name, known)}")
         for text in self.patterns:
             try:
-                NMPattern.parse(text)
+                if NMPattern.parse(text).axis != "input":
+                    raise ValueError(f"{text!r}: groups along a kernel are no groups of a product's reduction")
             except ValueError as error:
                 raise UsageError(f"--patterns: {error}") from error
         if bad := [n for n in (*self.rows, *self.batches) if n < 1]:

@@ -53,7 +53,7 @@ def write(record: dict[str, Any], to: Path) -> list[str]:
 
         drawn = draw(plain, to / "break-even")
     except ImportError as error:
-        notes.append(f"no figure: {error.name} is not installed (pip install 'nmbench[report]')")
+        notes.append(f"no figure: {error.name or error} is not installed (pip install 'nmbench[report]')")
     temporary = to / ".README.md.tmp"
     temporary.write_text(page(plain, drawn), encoding="utf-8", newline="\n")
     temporary.replace(to / "README.md")
