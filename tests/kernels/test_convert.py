@@ -61,6 +61,17 @@ def test_convolutions_in_both_memory_formats():
         assert fast[0](x).stride() == model[0](x).stride()
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_the_output_has_the_memory_format_of_the_dense_layer(last):
+    form = torch.channels_last if last else torch.contiguous_format
+    model = finalised(nn.Sequential(nn.Conv2d(64, 64, 3, padding=1)), dtype=torch.bfloat16)
+    x = torch.randn(2, 64, 5, 5).bfloat16().to(memory_format=form)
+    with fakes(), priced(cusparselt=1.0):
+        fast, _ = convert(model, x, backends=[FakeCuSparseLt()])
+        assert type(fast[0]) is SparseConv2d
+        assert fast(x).stride() == model(x).stride()
+
+
 @pytest.mark.parametrize("us", [48.6, 50.0, 90.0])
 def test_dense_wins_unless_sparse_is_clearly_faster(us):
     model, x = finalised(mlp()), torch.randn(5, 24)

@@ -1,0 +1,124 @@
+"""`convert` on whole models: torch's encoders, whose fused path reads weights by name, and those of the tasks."""
+
+from __future__ import annotations
+
+import importlib.util
+from importlib.metadata import entry_points
+
+import pytest
+import torch
+from convert_toys import Compressed, finalised, priced
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from nmbench.kernels import SparseLinear, convert
+from nmbench.kernels.layers import SparseLayer
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def without_fused_path():
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    yield
+    torch.backends.mha.set_fastpath_enabled(before)
+
+
+def converted(model, inputs):
+    with priced(compressed=1.0):
+        return convert(model, inputs, backends=[Compressed()])
+
+
+def outputs(model, *args, **kwargs) -> list[Tensor]:
+    torch.manual_seed(1)
+    with torch.no_grad():
+        return [t for t in pytree.tree_leaves(model(*args, **kwargs)) if isinstance(t, Tensor)]
+
+
+def assert_same(model, fast, *args, **kwargs):
+    for a, b in zip(outputs(model, *args, **kwargs), outputs(fast, *args, **kwargs), strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-4)
+
+
+def encoder(**options) -> nn.Module:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True, **options)
+    return finalised(nn.TransformerEncoder(layer, 2, enable_nested_tensor=not options))
+
+
+def test_a_fused_encoder_keeps_its_layers_and_says_why():
+    model, x = encoder(), torch.randn(2, 5, 32)
+    fast, report = converted(model, x)
+    assert not any(isinstance(m, SparseLayer) for m in fast.modules())
+    reasons = {row.layers[0]: row.reason for row in report.rows}
+    assert "read by name" in reasons["layers.0.linear1"]
+    assert "fused encoder" in reasons["layers.1.linear2"]
+    assert reasons["layers.0.self_attn"] == "read by name inside MultiheadAttention"
+    assert_same(model, fast, x)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_converted_encoder_never_takes_the_fused_path(without_fused_path):
+    model, x = encoder(), torch.randn(2, 5, 32)
+    fast, _ = converted(model, x)
+    assert isinstance(fast.layers[0].linear1, SparseLinear)
+    torch.backends.mha.set_fastpath_enabled(True)
+    calls = []
+
+    class Counting(Compressed):
+        def linear(self, *args):
+            calls.append(1)
+            return super().linear(*args)
+
+    for layer in fast.layers:
+        layer.linear1.packed.running = Counting()
+    assert_same(model, fast, x)
+    assert len(calls) == 2
+    mask = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+    got = outputs(fast, x, src_key_padding_mask=mask)[0]
+    torch.backends.mha.set_fastpath_enabled(False)
+    torch.testing.assert_close(got[~mask], outputs(model, x, src_key_padding_mask=mask)[0][~mask], rtol=1e-4, atol=1e-4)
+
+
+def test_an_encoder_without_a_fused_path_is_converted():
+    model = encoder(norm_first=True, activation=nn.SiLU())
+    x = torch.randn(2, 5, 32)
+    fast, report = converted(model, x)
+    assert [row.layers[0] for row in report.sparse] == [f"layers.{i}.linear{j}" for i in (0, 1) for j in (1, 2)]
+    assert_same(model, fast, x)
+
+
+def test_an_optical_flow_network():
+    torchvision = pytest.importorskip("torchvision")
+    torch.manual_seed(0)
+    model = finalised(torchvision.models.optical_flow.raft_small())
+    images = torch.rand(2, 1, 3, 128, 128).mul(2).sub(1).unbind()
+    fast, report = converted(model, (*images, 2))
+    assert len(report.sparse) == 50
+    recurrent = next(row for row in report.rows if row.layers[0].startswith("update_block.recurrent_block"))
+    assert list(recurrent.rows.values()) == [2]  # once an update
+    assert_same(model, fast, *images, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "needs", "sparse"),
+    [("classification", "torchvision", 9), ("translation", "fairseq", 16), ("detection", "mmdet", 27)],
+)
+def test_the_tasks_models(name, needs, sparse):
+    from nmbench.task import Spec
+
+    if importlib.util.find_spec(needs) is None:  # not imported here: the task knows how
+        pytest.skip(f"needs {needs}")
+    task = next(point for point in entry_points(group="nmbench.tasks") if point.name == name).load()()
+    model_name = task.default_models.get("smoke", task.models[0])
+    spec = Spec(name, model_name, "smoke", 0, dict(task.scales["smoke"]))
+    model = finalised(task.build(spec))
+    fast, report = converted(model, task.example_inputs(spec))
+    assert len(report.sparse) == sparse
+    assert all(row.reason for row in report.rows if not row.sparse)
+    assert_same(model, fast, *task.example_inputs(spec))
