@@ -19,9 +19,14 @@ class Dense(Backend):
     name = "dense"
 
     def refusal(self, problem: Problem) -> str | None:
-        """Convolutions of 8-bit operands, which torch does not have."""
+        """Convolutions of 8-bit operands, which torch does not have, and 8-bit floats on older GPUs."""
+        name = str(problem.dtype).removeprefix("torch.")
         if problem.kind == "conv2d" and problem.dtype.itemsize == 1:
-            return f"torch has no convolution of {str(problem.dtype).removeprefix('torch.')}"
+            return f"torch has no convolution of {name}"
+        if name.startswith("float8") and problem.device == "cuda":
+            if problem.dtype != torch.float8_e4m3fn:
+                return f"torch has no product of two matrices of {name}"
+            return "float8 needs compute capability 8.9 or newer" if problem.capability < (8, 9) else None
         return None
 
     def pack(self, weight: Tensor, problem: Problem) -> dict[str, Tensor]:
@@ -55,8 +60,8 @@ def _int8(x: Tensor, weight: Tensor) -> Tensor:
     if x.device.type != "cuda":
         return x.int() @ weight.int().t()
     rows, outs, deep = x.shape[0], weight.shape[0], -x.shape[1] % 8
-    x = F.pad(x, (0, deep, 0, max(24 - rows, -rows % 8)))
-    weight = F.pad(weight, (0, deep, 0, -outs % 8))
+    x = F.pad(x, (0, deep, 0, max(24 - rows, -rows % 8))).contiguous()
+    weight = F.pad(weight, (0, deep, 0, -outs % 8)).contiguous()
     return torch._int_mm(x, weight.t())[:rows, :outs].contiguous()
 
 
@@ -64,7 +69,7 @@ def _float8(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     if x.device.type != "cuda":
         return (x.float() @ weight.float().t()).to(result_dtype(x.dtype))
     rows, outs, deep = x.shape[0], weight.shape[0], -x.shape[1] % 16
-    x = F.pad(x, (0, deep, 0, -rows % 16))
-    weight = F.pad(weight, (0, deep, 0, -outs % 16))
+    x = F.pad(x, (0, deep, 0, -rows % 16 if rows else 16)).contiguous()
+    weight = F.pad(weight, (0, deep, 0, -outs % 16)).contiguous()
     y = torch._scaled_mm(x, weight.t(), scale, scale, out_dtype=result_dtype(x.dtype))
     return y[:rows, :outs].contiguous()

@@ -38,7 +38,14 @@ class Sizes:
 
 def keeps_two_of_four(matrix: Tensor) -> Tensor:
     """matrix: (out, depth), depth a multiple of 4 -> bool 0-d."""
-    return ((matrix != 0).view(-1, 4).sum(1) <= 2).all()
+    return (_in_fours(matrix) <= 2).all()
+
+
+def _in_fours(matrix: Tensor) -> Tensor:
+    """Non-zeros of each aligned four. Of 8-bit floats by their bits, for which every device has the operators."""
+    tiny = matrix.dtype.is_floating_point and matrix.dtype.itemsize == 1
+    nonzero = (matrix.view(torch.uint8) & 0x7F if tiny else matrix) != 0
+    return nonzero.view(-1, 4).sum(1)
 
 
 class SemiStructured(Backend):
@@ -89,6 +96,8 @@ class SemiStructured(Backend):
             if not bool(keeps_two_of_four(full)):
                 raise ValueError(f"violates the pattern: more than two non-zeros in four {_where(full, problem)}")
             parts.append(self.compress(full))
+        if len(parts) == 1:
+            return {key: value.unsqueeze(0) for key, value in parts[0].items()}
         return {key: torch.stack([part[key] for part in parts]) for key in parts[0]}
 
     # -- products -----------------------------------------------------------------------------------------------
@@ -171,6 +180,6 @@ def _shape_refusal(problem: Problem, sizes: Sizes) -> str | None:
 
 
 def _where(full: Tensor, problem: Problem) -> str:
-    wrong = int(((full != 0).view(-1, 4).sum(1) > 2).nonzero()[0])
+    wrong = int((_in_fours(full) > 2).nonzero()[0])
     row, column = divmod(4 * wrong, full.shape[1])
     return f"(output {row}, columns {column} to {column + 3} of its {full.shape[1]})"
