@@ -146,7 +146,7 @@ def _cell(axis: Axes, x: int, y: int, row: Row | None) -> float:
         ha="center",
         va="center",
         fontsize=7,
-        color="white" if abs(place) > 0.75 else "black",
+        color="white" if abs(place) > 0.82 else "black",
         linespacing=1.1,
     )
     return place

@@ -63,7 +63,9 @@ def layers(rows: Sequence[Row], records: Sequence[Record], look: Mapping[str, St
     heights = [max(1.1, 0.145 * line.count) for line in lines]
     left = 0.2 + 0.058 * max(len(label) for line in lines for label in _labels(line))
     right = 0.8 if columns > 1 else 0.15
-    figure, axes = grid(heights, columns, left + 2.2 * columns + right, left=left, right=right, gap=0.12)
+    figure, axes = grid(
+        heights, columns, left + (2.2 * columns if columns > 1 else 3.4) + right, left=left, right=right, gap=0.12
+    )
     norm = _norm(lines)
     for line, places in zip(lines, axes, strict=True):
         _dots(places[0], line, look)
@@ -145,6 +147,9 @@ def _strip(axis: Axes, flips: LayerFlips, count: int, norm: LogNorm, title: str)
     axis.set_ylim(count - 0.5, -0.5)
     axis.set_yticks([])
     axis.set_xticks([0, flips.edges[-1] / 2, flips.edges[-1]], ["0", "", f"{flips.edges[-1]:g}"])
+    # or the numbers of neighbours would meet
+    axis.get_xticklabels()[0].set_ha("left")
+    axis.get_xticklabels()[-1].set_ha("right")
     axis.set_xlabel("optimizer step")
     name(axis, title)
 
