@@ -148,8 +148,8 @@ def _strip(axis: Axes, flips: LayerFlips, count: int, norm: LogNorm, title: str)
     axis.set_yticks([])
     axis.set_xticks([0, flips.edges[-1] / 2, flips.edges[-1]], ["0", "", f"{flips.edges[-1]:g}"])
     # or the numbers of neighbours would meet
-    axis.get_xticklabels()[0].set_ha("left")
-    axis.get_xticklabels()[-1].set_ha("right")
+    axis.get_xticklabels()[0].set_horizontalalignment("left")
+    axis.get_xticklabels()[-1].set_horizontalalignment("right")
     axis.set_xlabel("optimizer step")
     name(axis, title)
 
