@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from nmbench import speed, speed_job
 from nmbench.cell import Cell
+from nmbench.kernels.timing import Timing
 from nmbench.speed import NotBatched, batched, measure
 from nmbench.speed_job import wanted
 from nmbench.store import CellState
@@ -150,6 +151,92 @@ def test_the_model_and_torchs_settings_are_as_they_were(convert: SimpleNamespace
         torch.use_deterministic_algorithms(False)
     assert model.training
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+# -- a GPU, as far as one can be stood in for ------------------------------------------------------------------------
+GPU: Any = SimpleNamespace(type="cuda")
+
+
+def timed(monkeypatch: pytest.MonkeyPatch, *answers: dict[str, tuple[float, str]]) -> list[bool]:
+    """`compare` gives these (microseconds, how) one after the other; what it was told of graphs is in the list."""
+    left, graphs = list(answers), []
+
+    def fake(calls: Any, device: Any, *, budget_s: float, graph: bool = True) -> dict[str, Timing]:
+        graphs.append(graph)
+        assert set(left[0]) == set(calls)
+        return {name: Timing(us, us, us, 1, how) for name, (us, how) in left.pop(0).items()}
+
+    monkeypatch.setattr(speed, "compare", fake)
+    return graphs
+
+
+def row(sparse_notes: list[str] | None = None) -> tuple[dict[str, Any], str]:
+    notes: list[str] = [] if sparse_notes is None else sparse_notes
+    found, _, how = speed._row(net(), (torch.zeros(1, 16),), 4, GPU, 1.0, True, notes)
+    return found, how
+
+
+def test_a_graph_is_not_compared_with_plain_calls(convert: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    probe = {"dense": (50.0, "cuda-graph")}
+    mixed = {"dense": (50.0, "cuda-graph"), "converted": (200.0, "cuda-events")}
+    plain = {"dense": (220.0, "cuda-events"), "converted": (200.0, "cuda-events")}
+    graphs = timed(monkeypatch, probe, mixed, plain)
+    found, how = row()
+    assert (found["ratio"], how) == (1.1, "cuda-events")
+    assert graphs == [True, True, False]
+    assert convert.calls[0][1]["launch"] == "graph"
+
+
+def test_layers_are_chosen_by_how_the_model_is_launched(
+    convert: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = {"dense": (220.0, "cuda-events"), "converted": (200.0, "cuda-events")}
+    timed(monkeypatch, {"dense": (220.0, "cuda-events")}, plain)
+    row()
+    assert convert.calls[0][1]["launch"] == "eager"
+
+
+def test_where_nothing_is_faster_a_gpu_has_the_ratio_one(
+    convert: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    convert.sparse, notes = False, []
+    timed(monkeypatch, *[{"dense": (50.0, "cuda-graph")}] * 2)
+    found, _ = row(notes)
+    assert (found["ratio"], found["converted_ms"]) == (1.0, found["dense_ms"])
+    assert "batch 4: no layer runs sparse, so that the converted model is the dense one" in notes
+
+
+class Picky(nn.Module):
+    """Runs in some dtypes only."""
+
+    def __init__(self, *refused: torch.dtype) -> None:
+        super().__init__()
+        self.layer, self.refused = nn.Linear(4, 4), refused
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype in self.refused:
+            raise RuntimeError(f"not implemented for {x.dtype}")
+        return self.layer(x)
+
+
+@pytest.mark.parametrize(
+    ("refused", "kept"),
+    [
+        ((), torch.bfloat16),
+        ((torch.bfloat16,), torch.float16),
+        ((torch.bfloat16, torch.float16), torch.float32),
+    ],
+)
+def test_a_gpu_runs_16_bits_where_the_model_does(
+    monkeypatch: pytest.MonkeyPatch, refused: tuple[torch.dtype, ...], kept: torch.dtype
+) -> None:
+    monkeypatch.setattr(speed, "_moved", lambda inputs, device, dtype: tuple(x.to(dtype or x.dtype) for x in inputs))
+    model, notes = Picky(*refused), []
+    ready, given, dtype = speed._ready(model, (torch.zeros(1, 4),), GPU, notes)
+    assert dtype == kept
+    assert ready.layer.weight.dtype == given[0].dtype == kept
+    assert model.layer.weight.dtype == torch.float32
+    assert len(notes) == len(refused)
 
 
 # -- which cells ----------------------------------------------------------------------------------------------------

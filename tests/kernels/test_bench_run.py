@@ -134,6 +134,7 @@ def test_targets_are_figures_or_not_measured() -> None:
     assert (kept["figure"], kept["met"]) == (1.0, True)
     assert targets([cell(4096, 1.2)])[0]["met"] is False
     assert targets([cell(4096, 1.2, pattern="1:4")])[0]["met"] is None
+    assert targets([cell(4096, 1.2, dtype="int8")])[0]["met"] is None, "int8 has no target"
 
 
 def test_a_page_of_targets_says_what_was_not_measured(record: dict[str, Any]) -> None:

@@ -1,0 +1,77 @@
+"""The timing harness and the benchmark on a real GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from gpu import CUDA, NEEDS_GPU
+from torch import nn
+
+from nmbench.kernels.bench.options import Options
+from nmbench.kernels.bench.record import write
+from nmbench.kernels.bench.run import available, run
+from nmbench.kernels.timing import bandwidth, compare, copies, launch_floor
+from nmbench.sparsity import sparsify
+from nmbench.speed import measure
+
+pytestmark = NEEDS_GPU
+
+
+def test_what_can_be_captured_is_replayed() -> None:
+    x = torch.randn(512, 512, device=CUDA)
+    found = compare({"product": [lambda: x @ x], "sum": [x.sum]}, CUDA, budget_s=0.02)
+    assert {one.how for one in found.values()} == {"cuda-graph"}
+    assert all(0 < one.low <= one.us <= one.high for one in found.values())
+
+
+def test_what_synchronises_is_timed_with_events_and_leaves_torch_usable() -> None:
+    x = torch.randn(64, device=CUDA)
+    torch.manual_seed(5)
+    torch.randn(3, device=CUDA)
+    state = torch.cuda.get_rng_state()
+    found = compare({"item": [lambda: x.sum().item()]}, CUDA, budget_s=0.02)
+    assert found["item"].how == "cuda-events"
+    assert torch.equal(torch.cuda.get_rng_state(), state)
+    assert torch.randn(8, device=CUDA).isfinite().all(), "a failed capture leaves the generator waiting for its end"
+    assert compare({"sum": [x.sum]}, CUDA, budget_s=0.02)["sum"].how == "cuda-graph", "and captures work again"
+
+
+def test_a_larger_product_takes_longer_than_an_empty_kernel() -> None:
+    x = torch.randn(4096, 4096, device=CUDA)
+    assert compare({"product": [lambda: x @ x]}, CUDA, budget_s=0.05)["product"].us > launch_floor(CUDA)
+
+
+def test_copies_exceed_the_cache() -> None:
+    cache = torch.cuda.get_device_properties(CUDA).L2_cache_size
+    assert copies(2**20, CUDA) * 2**20 > min(2 * cache, 2**26 - 1)
+    assert bandwidth(CUDA, size=2**28, budget_s=0.05).best > 0
+
+
+def test_a_small_run_with_every_backend(tmp_path: Path) -> None:
+    options = Options(
+        suites=("tiny",), patterns=("2:4", "1:16"), dtypes=("bf16", "int8"), rows=(1, 64), cell_s=0.02, compiled=False
+    )
+    usable, refused = available()
+    record = run(options, CUDA, usable, refused)
+    write(record, tmp_path)
+    timed = [one for cell in record["cells"] for one in cell["sparse"] if "us" in one]
+    assert {"triton"} <= {one["backend"] for one in timed}
+    wrong = [one for cell in record["cells"] for one in cell["sparse"] if "wrong" in one.get("refused", "")]
+    assert wrong == []
+    assert record["roofline"]["flops"]["bf16"] > 0
+
+
+def test_the_compiled_dense_product_is_among_the_ways() -> None:
+    options = Options(suites=("tiny",), patterns=("2:4",), dtypes=("bf16",), rows=(64,), cell_s=0.02)
+    ways = [one for cell in run(options, CUDA, {})["cells"] for one in cell["dense"]]
+    assert any(one["way"].startswith("compiled") and "us" in one for one in ways), ways
+
+
+def test_a_model_end_to_end() -> None:
+    model = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 256)).cuda()
+    sparsify(model, "2:4", method="one-shot").finalize()
+    found = measure(model, (torch.randn(1, 256),), CUDA, budget_s=1.0)
+    assert found["dtype"] == "bfloat16"
+    assert found["rows"][0]["batch"] == 1
+    assert all(row["converted_ms"] for row in found["rows"])
