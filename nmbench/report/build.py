@@ -13,12 +13,12 @@ from nmbench.report.evidence import LEAST
 from nmbench.report.figures import draw_overall
 from nmbench.report.frame import Loaded, newest
 from nmbench.report.glossary import GLOSSARY
-from nmbench.report.model import Block, Bullets, Picture, Prose, Report, Section, Shell
+from nmbench.report.model import Block, Bullets, Picture, Prose, Report, Section, Shell, distinct
 from nmbench.report.overview_tables import patterns_by_tasks
 from nmbench.report.provenance import fingerprint, provenance
 from nmbench.report.published import beside, published_table
 from nmbench.report.summary import overview
-from nmbench.report.task_section import task_section
+from nmbench.report.task_section import slugs, task_section
 from nmbench.report.words import plural, text
 
 __all__ = ["build"]
@@ -38,14 +38,14 @@ def build(loaded: Loaded, title: str, folder: str, figures: Path) -> Report:
         *_overview(rows, figures),
         *_claims(judge(loaded, rows)),
         *_published(rows, loaded),
-        *(task_section(task, rows, loaded, figures) for task in tasks),
+        *(task_section(task, stem, rows, loaded, figures) for task, stem in slugs(tasks).items()),
         Section("Failures", (lists.failures(failed) or Prose("No cell failed."),)),
         *_unreadable(loaded),
         Section("Provenance", _provenance(loaded, counting)),
         Section("How to reproduce", _reproduce(matrices)),
         Section("How to read this report", (Bullets(GLOSSARY),)),
     ]
-    return Report(title, tuple(content))
+    return distinct(Report(title, tuple(content)))
 
 
 def _bullets(items: tuple[str, ...]) -> list[Block]:

@@ -3,6 +3,7 @@
 Report, Section                             the whole, and a part of it under a heading
 Prose, Bullets, Banner, Shell, Picture      what stands in a section beside tables
 tables, pictures                            all of them, in their order
+distinct                                    the same report with a name of its own for every table
 
 The texts are inline markdown: `words.text` and `words.code` make it of a stranger's text.
 """
@@ -10,11 +11,24 @@ The texts are inline markdown: `words.text` and `words.code` make it of a strang
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from nmbench.report.table import Table
 
-__all__ = ["Banner", "Block", "Bullets", "Picture", "Prose", "Report", "Section", "Shell", "pictures", "tables"]
+__all__ = [
+    "Banner",
+    "Block",
+    "Bullets",
+    "Picture",
+    "Prose",
+    "Report",
+    "Section",
+    "Shell",
+    "distinct",
+    "pictures",
+    "tables",
+]
 
 
 @dataclass(frozen=True)
@@ -94,3 +108,28 @@ def _blocks(part: Report | Section) -> Iterator[Block]:
             yield from _blocks(block)
         else:
             yield block
+
+
+_Part = TypeVar("_Part", Report, Section)
+
+
+def distinct(report: Report) -> Report:
+    """`report` with names of tables made different, where two are the same: each is the name of a file."""
+    return _distinct(report, set())
+
+
+def _distinct(part: _Part, taken: set[str]) -> _Part:
+    content: list[Block | Section] = []
+    for block in part.content:
+        if isinstance(block, Section):
+            content.append(_distinct(block, taken))
+        elif isinstance(block, Table):
+            count, name = 1, block.name
+            while name in taken:
+                count += 1
+                name = f"{block.name}-{count}"
+            taken.add(name)
+            content.append(replace(block, name=name))
+        else:
+            content.append(block)
+    return replace(part, content=tuple(content))

@@ -43,8 +43,8 @@ def patterns_by_tasks(rows: Sequence[Row]) -> Table | None:
     shown = any(mean is not None for mean in means.values())
     columns = [Column("pattern", "Pattern"), Column("method", "Method")]
     columns += [
-        Column(f"difference_{place}", _titled(names[setting], next(row for row in sparse if row.setting == setting)))
-        for place, setting in enumerate(settings, start=1)
+        Column(names[setting], _titled(names[setting], next(row for row in sparse if row.setting == setting)))
+        for setting in settings
     ]
     columns += [Column("mean_in_margins", "Mean, in margins", "r")] if shown else []
     body = []
@@ -86,7 +86,7 @@ def _difference(row: Row | None) -> Cell:
     found = row.comparison
     if found is None or not found.n:
         return Cell(row.verdict, parts=(("verdict", row.verdict),))
-    shown = f"{signed(found.difference, decimals(row.metric))}{NBSP}{found.in_words.replace(' ', NBSP)}"
+    shown = f"{signed(found.difference, decimals(row.metric))} {found.in_words.replace(' ', NBSP)}"
     return Cell(shown, found.difference, row.verdict in ("better", "worse"), parts=(("verdict", row.verdict),))
 
 

@@ -1,9 +1,13 @@
-"""The section of one task in a report: its settings with their tables, then figures and the layers left dense."""
+"""The section of one task in a report: its settings with their tables, then figures and the layers left dense.
+
+task_section
+slugs           names as the beginnings of file names
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from nmbench.report import lists, remarks, tables
@@ -20,19 +24,18 @@ from nmbench.report.summary import described, verdicts
 from nmbench.report.table import Table, named
 from nmbench.report.words import text
 
-__all__ = ["task_section"]
+__all__ = ["slugs", "task_section"]
 
 _NO_COST = "No cell of this setting ended well, so there is no cost to show."
 _ALL_SPARSE = "No candidate layer was left dense, or no record of a sparse cell that ended well says so."
 
 
-def task_section(task: str, rows: Sequence[Row], loaded: Loaded, figures: Path) -> Section:
-    """Everything about `task`; the figures are drawn into `figures`."""
+def task_section(task: str, stem: str, rows: Sequence[Row], loaded: Loaded, figures: Path) -> Section:
+    """Everything about `task`; the figures are drawn into `figures`, under names that begin with `stem`."""
     own = [row for row in rows if row.setting.task == task]
-    stem = _slug(task)
     settings = list(dict.fromkeys(row.setting for row in own))
     parts = [
-        _setting(setting, own, loaded, figures / f"{stem}-examples{f'-{place}' if place else ''}.png", place)
+        _setting(setting, stem, own, loaded, figures / f"{stem}-examples{f'-{place}' if place else ''}.png")
         for place, setting in enumerate(settings)
     ]
     left = lists.layers_left_dense(loaded.records[index] for row in own for index in row.records)
@@ -41,11 +44,11 @@ def task_section(task: str, rows: Sequence[Row], loaded: Loaded, figures: Path) 
     return Section(f"Task: {task}", (*parts, Section("Figures", tuple(drawn)), Section("Layers left dense", (layers,))))
 
 
-def _setting(setting: Setting, rows: Sequence[Row], loaded: Loaded, picture: Path, place: int) -> Section:
-    """One setting of a task; `place` tells its tables from those of settings with the same model and scale."""
+def _setting(setting: Setting, stem: str, rows: Sequence[Row], loaded: Loaded, picture: Path) -> Section:
+    """One setting of a task; its examples are drawn to `picture`."""
     own, records = [row for row in rows if row.setting == setting], loaded.records
     title = described(setting)
-    prefix = _slug("-".join([setting.task, setting.model, setting.scale, *([str(place)] if place else [])]))
+    prefix = _slug(f"{stem}-{setting.model}-{setting.scale}")
     about = f"{setting.task}, {title}"
 
     def table(shown: Table | None) -> list[Block]:
@@ -83,5 +86,17 @@ def _bullets(items: tuple[str, ...]) -> list[Block]:
     return [Bullets(items)] if items else []
 
 
+def slugs(names: Iterable[str]) -> dict[str, str]:
+    """Each name as the beginning of a file name, no two alike."""
+    found: dict[str, str] = {}
+    for name in names:
+        slug, count = _slug(name), 1
+        while slug in found.values():
+            count += 1
+            slug = f"{_slug(name)}-{count}"
+        found[name] = slug
+    return found
+
+
 def _slug(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", name)
+    return re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII)

@@ -156,3 +156,21 @@ def results(tmp_path: Path) -> Results:
 def factory():
     """(Results, make_record), for tests that build more than one folder."""
     return Results, make_record
+
+
+@pytest.fixture
+def small(results):
+    """Three seeds of two methods, one seed of another model, two failures, a broken record and a killed attempt."""
+    gaps = {"sr-ste": (-0.3, -0.2, -0.4), "ste": (-3.1, -2.8, -3.5)}
+    for seed in range(3):
+        results.twin(seed, value=83.0 + seed)
+        for method, gap in gaps.items():
+            results.add("2:4", method, seed, value=round(83.0 + seed + gap[seed], 2))
+    results.add("1:16", "asp", 0, value=74.5)
+    results.add("2:4", "ste", 0, value=88.0, cell={"model": "vit_tiny"})
+    results.fail("oom", "out of memory | 2 GiB\nmore", "1:16", "ste")
+    results.fail("import", "No module named 'x'", cell={"task": "detection", "model": "frcnn"})
+    file = results.add("1:4", "ste", 0)
+    file.write_text(file.read_text()[:200])
+    results.add("1:4", "ste", 1).unlink()
+    return results

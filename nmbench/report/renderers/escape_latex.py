@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from nmbench.report.renderers.inline import walk
@@ -18,8 +19,7 @@ _SPECIAL = {
         '"': r"\textquotedbl{}",
         "`": r"\textasciigrave{}",
     },
-    # T1 would make one character of two of these
-    **{"-": "{-}", "'": r"\textquotesingle{}", ",": "{,}"},
+    "'": r"\textquotesingle{}",
     **{"\N{NO-BREAK SPACE}": "~", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "→": r"$\rightarrow$"},
     **{"±": r"$\pm$", "×": r"$\times$", "≤": r"$\leq$", "≥": r"$\geq$", "\N{MINUS SIGN}": r"$-$", "·": r"$\cdot$"},
     **{"…": r"\dots{}", "–": "--", "—": "---", "µ": r"\textmu{}", "λ": r"$\lambda$"},
@@ -29,7 +29,9 @@ _OPEN = {"strong_open": r"\textbf{", "em_open": r"\emph{"}
 
 def plain(text: str) -> str:
     """Plain text. What the fonts of pdflatex have no sign for is written as its code point."""
-    return "".join(map(_sign, text))
+    # two hyphens or commas would become one sign; a hyphen before a number is a minus
+    escaped = re.sub(r"([-,])(?=\1)", r"\1{}", "".join(map(_sign, text)))
+    return re.sub(r"(?<![\w-])-(?=\d)", "$-$", escaped)
 
 
 def inline(text: str) -> str:

@@ -23,7 +23,7 @@ def to_html(text: str) -> str:
 
 def to_plain(text: str) -> str:
     """Inline markdown without its marks."""
-    return "".join(token.content for token in walk(text))
+    return "".join(" " if token.type.endswith("break") else token.content for token in walk(text))
 
 
 def walk(text: str) -> Iterator[Token]:

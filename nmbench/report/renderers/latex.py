@@ -147,6 +147,6 @@ def _cell(cell: Cell) -> str:
     shown = plain(cell.text)
     if cell.code and shown:
         # a path or a command has few places where a line may end
-        shown = re.sub(r"(/|\{-\})", r"\1\\allowbreak{}", shown)
+        shown = re.sub(r"([/-])(?!\{\})", r"\1\\allowbreak{}", shown)
         shown = rf"\texttt{{{shown}}}"
     return rf"\textbf{{{shown}}}" if cell.strong and shown else shown
