@@ -20,6 +20,7 @@ from nmbench.report.model import Banner, Block, Bullets, Picture, Prose, Section
 from nmbench.report.overview_tables import examples_table, methods_by_patterns, precision_table
 from nmbench.report.panels import Drawn
 from nmbench.report.provenance import mixed
+from nmbench.report.speed import speed_table
 from nmbench.report.summary import described, verdicts
 from nmbench.report.table import Table, named
 from nmbench.report.words import text
@@ -69,6 +70,7 @@ def _setting(setting: Setting, stem: str, rows: Sequence[Row], loaded: Loaded, p
         *table(tables.others(own, records)),
         *(table(size(own)) or [Prose(_NO_COST)]),
         *table(effort(own)),
+        *table(speed_table(own, records)),
         *table(examples.texts),
         *([_figure(examples.figure, setting.task)] if examples.figure else []),
         *_bullets(examples.remarks),
