@@ -98,9 +98,7 @@ def decide(
     decision = Decision()
     able = _able(layer, backends, decision)
     if not able:
-        said = {str(reason) for reason in decision.candidates.values()}
-        every = "; ".join(f"{name}: {reason}" for name, reason in decision.candidates.items())
-        decision.reason = said.pop() if len(said) == 1 else every
+        decision.reason = _every_reason(decision)
         return decision
     key = _key(layer, able, launch, versions)
     kept = choices.get(key)
@@ -109,7 +107,7 @@ def decide(
     else:
         decision.choice = _timed(layer, able, launch, budget_s, decision)
         if decision.choice is None:
-            decision.reason = "; ".join(f"{name}: {reason}" for name, reason in decision.candidates.items())
+            decision.reason = _every_reason(decision)
             return decision
         choices.put(key, decision.choice)
     chosen = decision.choice
@@ -151,6 +149,16 @@ def _key(layer: Layer, able: dict[str, PackedWeight], launch: str, versions: dic
         backends={name: versions.get(name, "") for name in sorted(able)},
         launch=launch,
     )
+
+
+def _every_reason(decision: Decision) -> str:
+    """ "cusparselt, cutlass: unsupported dtype float32; triton: ...", or the one reason that all have."""
+    by: dict[str, list[str]] = defaultdict(list)
+    for name, said in decision.candidates.items():
+        by["needs a GPU" if "needs a GPU" in str(said) else str(said)].append(name)
+    if len(by) == 1:
+        return next(iter(by))
+    return "; ".join(f"{', '.join(names)}: {said}" for said, names in by.items())
 
 
 def _first_line(what: str, error: Exception) -> str:

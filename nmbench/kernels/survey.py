@@ -42,7 +42,7 @@ def survey(model: nn.Module, pattern: NMPattern | None, layers: Layers) -> list[
     Raises ValueError if a name in `layers` fits nothing.
     """
     weights = find_weights(model)
-    lines = {line.name: line for line in choose(weights, NMPattern(1, 1), layers)}
+    lines = {line.name: line for line in choose(weights, pattern or NMPattern(1, 1), layers)}
     names = {id(module): name for name, module in model.named_modules()}
     found = []
     for weight in weights:
@@ -75,6 +75,9 @@ def _is_quantised(module: nn.Module) -> bool:
 def _keep(one: Surveyed, pattern: NMPattern | None) -> None:
     """Which pattern the weight keeps to, or the reason why none."""
     weight = one.weight.detach()
+    if weight.shape[1] == 1:
+        one.reason = "depthwise: no reduction over channels"
+        return
     if pattern is None:
         one.pattern = inferred(weight)
         one.reason = "" if one.pattern else "violates the pattern: the weight keeps to no N:M"

@@ -46,6 +46,16 @@ def test_a_dense_model():
     raises(r"keeps to 1:4.*\n?.*0: violates the pattern: the group of inputs 0 to 3", finalised(mlp()), pattern="1:4")
 
 
+def test_a_group_of_one_input_is_no_sign_of_a_pattern():
+    depthwise = nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 8, 1))
+    for pattern in (None, "2:4"):
+        raises("was its handle finalised", depthwise, torch.randn(1, 8, 5, 5), pattern=pattern)
+    _, report = converted(finalised(depthwise), torch.randn(1, 8, 5, 5))
+    assert [row.reason for row in report.rows] == ["depthwise: no reduction over channels", ""]
+    _, report = converted(finalised(depthwise), torch.randn(1, 8, 5, 5), pattern="2:4")
+    assert report.rows[0].reason == "its grouped dimension is 1, below M = 4"
+
+
 def test_a_model_without_layers_and_a_compiled_one():
     raises("no linear or convolution layer to convert", nn.ReLU())
     raises("compiled", torch.compile(finalised(mlp()), backend="eager"))
