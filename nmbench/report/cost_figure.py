@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from nmbench.report.compare import Row
 from nmbench.report.layout import grid, name, save
-from nmbench.report.panels import Drawn, Style, few, full_label, row_label, setting_title, shorten
+from nmbench.report.panels import Drawn, Style, few, few_labels, full_label, row_label, setting_title, shorten
 from nmbench.report.quality_figure import axis_label, finite, seeds_in_words
 from nmbench.report.scale import edge, spread
 
@@ -55,6 +55,7 @@ def cost(rows: Sequence[Row], look: Mapping[str, Style], path: Path) -> Drawn:
     """One line a setting. x: training, MACs, bytes, each relative to the dense twin; y: the primary metric."""
     title = "Cost against quality"
     groups: list[tuple[str, list[Row]]] = []
+    rows, too_many = few_labels(rows)
     for setting in dict.fromkeys(row.setting for row in rows):
         shown = [row for row in rows if row.setting == setting and finite(row)]
         if any(row.pattern != "dense" for row in shown) and any(kind.read(row) for row in shown for kind in _kinds([])):
@@ -90,7 +91,7 @@ def cost(rows: Sequence[Row], look: Mapping[str, Style], path: Path) -> Drawn:
         f"at most {_MOST_NAMES} of them with their names; equal costs are drawn side by side."
     )
     caption += " A value far from all others is a marker at the edge." if outside else ""
-    return Drawn(path.name, title, caption + left_out)
+    return Drawn(path.name, title, caption + left_out + too_many)
 
 
 def front(points: Sequence[tuple[float, float]], higher_is_better: bool) -> list[int]:

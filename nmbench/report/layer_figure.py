@@ -16,7 +16,7 @@ from nmbench.record import Record
 from nmbench.report.compare import Row, Setting
 from nmbench.report.layer_series import LayerFlips, layer_flips
 from nmbench.report.layout import grid, inches, name, save
-from nmbench.report.panels import Drawn, Style, few, row_label, setting_title, shorten
+from nmbench.report.panels import Drawn, Style, few, few_labels, row_label, setting_title, shorten
 from nmbench.report.words import plural, si
 
 __all__ = ["layers"]
@@ -55,6 +55,7 @@ class _Line:
 def layers(rows: Sequence[Row], records: Sequence[Record], look: Mapping[str, Style], path: Path) -> Drawn:
     """One line a (setting, pattern): dots for the totals by layer, then the strips."""
     title = "SAD by layer"
+    rows, too_many = few_labels(rows)
     groups, left_out = few(_groups(rows), _MOST_LINES, "settings and patterns")
     lines = [one for one in (_line(group, rows, records) for group in groups) if one.moving]
     if not lines:
@@ -76,7 +77,7 @@ def layers(rows: Sequence[Row], records: Sequence[Record], look: Mapping[str, St
     if columns > 1:
         _scale(figure, axes[0][-1] if len(lines[0].strips) == columns - 1 else axes[0][0], norm)
     save(figure, [places[0] for places in axes], path)
-    return Drawn(path.name, title, _caption(lines, columns > 1) + left_out)
+    return Drawn(path.name, title, _caption(lines, columns > 1) + left_out + too_many)
 
 
 def _groups(rows: Sequence[Row]) -> list[tuple[Setting, str, list[Row]]]:

@@ -83,7 +83,8 @@ def _timed(layers: dict[str, Any], names: Sequence[str]) -> tuple[Array, Array]:
     """(edges, flips per step), both empty where they are not known for every layer."""
     flips = layers.get("flips") or {}
     steps = continued(array(layers.get("step")))
-    if not len(steps) or any(len(flips.get(name) or ()) != len(steps) for name in names):
-        return array([]), np.zeros((len(names), 0))
     edges = np.concatenate([[0.0], steps])
+    known = len(steps) and bool(np.all(np.diff(edges) > 0))
+    if not known or any(len(flips.get(name) or ()) != len(steps) for name in names):
+        return array([]), np.zeros((len(names), 0))
     return edges, np.array([array(flips[name]) for name in names]) / np.diff(edges)

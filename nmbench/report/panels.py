@@ -6,7 +6,7 @@ styles      the style of each row of a task, the same in all its figures
 plain_styles    the same for things that are no methods
 style_sheet matplotlib's own defaults and this report's, whatever the reader's matplotlibrc says
 row_label, full_label, setting_title    names of rows and settings in figures
-few         a list that is not too long to draw, and words about what was left out
+few, few_labels     a list that is not too long to draw, and words about what was left out
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ __all__ = [
         "styles",
     ),
 ]
+
+#: methods with their settings in one legend, the dense twin among them
+MOST_LABELS = 16
 
 T = TypeVar("T")
 
@@ -177,3 +180,9 @@ def few(things: Sequence[T], most: int, noun: str) -> tuple[list[T], str]:
     if len(things) <= most:
         return list(things), ""
     return list(things[:most]), f" Drawn are the first {most} of {len(things)} {noun}."
+
+
+def few_labels(rows: Sequence[Row]) -> tuple[list[Row], str]:
+    """The rows of the first `MOST_LABELS` methods and settings, and a sentence where that is not all."""
+    names, left_out = few(list(dict.fromkeys(map(row_label, rows))), MOST_LABELS, "methods and settings")
+    return [row for row in rows if row_label(row) in names], left_out

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from nmbench.report.compare import Row, density_of
 from nmbench.report.layout import MOST_PANELS, label_y, panels, save
-from nmbench.report.panels import Drawn, Style, few, row_label, setting_title
+from nmbench.report.panels import Drawn, Style, few, few_labels, row_label, setting_title
 from nmbench.report.scale import edge, spread
 from nmbench.report.words import plural
 from nmbench.task import Metric
@@ -26,6 +26,7 @@ def quality(rows: Sequence[Row], look: Mapping[str, Style], path: Path) -> Drawn
     """One panel a setting. x: density in powers of two; y: the primary metric with its unit."""
     title = "Quality against density"
     groups: list[tuple[str, list[Row]]] = []
+    rows, too_many = few_labels(rows)
     for setting in dict.fromkeys(row.setting for row in rows):
         shown = [row for row in rows if row.setting == setting and finite(row)]
         if any(row.pattern != "dense" and math.isfinite(density_of(row.pattern)) for row in shown):
@@ -46,7 +47,7 @@ def quality(rows: Sequence[Row], look: Mapping[str, Style], path: Path) -> Drawn
         "deviation (none for one seed). Patterns of one density stand side by side, and so do methods at one pattern."
     )
     caption += " A value far from all others is a marker at the edge, with its number." if outside else ""
-    return Drawn(path.name, title, caption + left_out)
+    return Drawn(path.name, title, caption + left_out + too_many)
 
 
 def axis_label(metric: Metric) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -173,6 +174,19 @@ def test_failed_cells_are_sent_too_and_sinks_lie_beside_the_results(project, odd
     project.run("run", "--sink", "notes", expect=1)
     lines = (project.folder / "sinks" / "notes" / "notes.txt").read_text().splitlines()
     assert [line.split()[0] for line in lines] == ["data", "data", "closed"]
+
+
+def test_ctrl_c_still_sends_the_cells_that_it_ended(project, odd):
+    project.matrix(train="{ pause = 0.3, steps = 400 }")
+    process = project.start("run", "--workers", "1", "--sink", "notes")
+    end = time.monotonic() + 60
+    while not list(project.folder.glob("work/toys/*/heartbeat.json")) and time.monotonic() < end:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, out
+    lines = (project.folder / "sinks" / "notes" / "notes.txt").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["interrupted", "closed"]
 
 
 def test_export_sends_what_is_there_and_tells_of_failure(project, odd):

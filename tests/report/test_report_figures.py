@@ -130,7 +130,7 @@ def test_what_is_too_much_is_left_out_in_words(results, tmp_path):
         results.add("2:4", "sr-ste", cell={"hyper": {"a_setting_with_a_long_name": place}})
     found = drawn(results, tmp_path / "a")
     assert "the first 30 of 40 rows" in found["forest"][0].caption
-    assert "the first 40 of 41 rows" in found["cost"][0].caption
+    assert all("the first 16 of 41 methods and settings" in found[name][0].caption for name in ("quality", "cost"))
     assert "the first 12 of up to 41 lines" in found["curves"][0].caption
 
 
@@ -178,6 +178,16 @@ def test_records_without_steps_by_layer_still_have_totals(results, tmp_path):
     one, _, svg = drawn(results, tmp_path / "a")["layers"]
     assert "Right:" not in one.caption
     assert "body (73.7 k)" in [text.replace("\N{NO-BREAK SPACE}", " ") for text in words(svg)]
+
+
+@pytest.mark.parametrize("step", [[0, 10, 20, 30], [10, 20, None, 30]])
+def test_steps_that_do_not_rise_are_no_series(results, step):
+    sad = by_layer()
+    sad["layers"]["step"] = step
+    results.add(sad=sad)
+    loaded = load(results.folder)
+    (found,) = (layer_flips(row, loaded.records) for row in compare(loaded.frame))
+    assert (found.edges.size, found.rate.shape, found.seeds) == (0, (2, 0), 1)
 
 
 def test_strips_put_ste_beside_sr_ste(study, tmp_path):
