@@ -26,6 +26,8 @@ def check_nested(record: Record) -> None:
     _check_metrics(record)
     _check_remarks(record)
     speed_rows(record)
+    for key in ("plugin", "reused", "environment", "error", "facts"):
+        section(record, key)
     for key in section(record, "timings"):
         if key.endswith(("_s", "_ms_median")):
             number(section(record, "timings"), key)
@@ -89,6 +91,5 @@ def _check_metrics(record: Record) -> None:
 def _check_remarks(record: Record) -> None:
     if not all(isinstance(values, dict) for values in section(record, "baselines").values()):
         raise UnreadableRecord("a baseline is not an object")
-    section(record, "facts")
     if not isinstance(record.get("notes") or [], list):
         raise UnreadableRecord("notes is not a list")

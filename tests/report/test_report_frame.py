@@ -96,6 +96,7 @@ def test_an_unreadable_record_is_named_with_its_reason(results, text, reason):
         ({"timings": {"train_s": "long"}}, "'train_s' is not a number"),
         ({"data": {"counts": {"train": "all"}}}, "'train' is not a number"),
         ({"baselines": {"zero": 1.0}}, "a baseline is not an object"),
+        ({"plugin": 1}, "'plugin' is not an object"),
         ({"notes": "one"}, "notes is not a list"),
         ({"cell_id": ""}, "no cell_id"),
         ({"cell": {"seed": None}}, "the cell has no seed"),
