@@ -20,17 +20,33 @@ def compare(
 ) -> None:
     """Say what is better, worse, undecided or missing in B, against A.
 
+    The exit status is 1 if something that A has is worse, failed or missing in B, else 0.
+
     Example: nmbench compare results-before/quick results/quick --out changes.md
     """
-    from nmbench.report.two_sets import page
+    from nmbench.report.two_sets import between, lost, nothing_common, page
 
-    written = page(_load(first), _load(second), (first.name or str(first), second.name or str(second)))
+    mine, theirs = _load(first), _load(second)
+    if first.resolve() == second.resolve():
+        raise UsageError(f"{str(first)!r} and {str(second)!r} are the same folder: there is nothing to compare")
+    if out is not None and out.is_dir():
+        raise UsageError(f"--out {str(out)!r} is a folder: name a file, as changes.md")
+    found = between(mine, theirs)
+    if len(mine.frame) and len(theirs.frame) and nothing_common(found):
+        raise UsageError(
+            f"{str(first)!r} and {str(second)!r} have no cell in common: the same task, model, settings, pattern and "
+            "method; `nmbench status` says what each holds"
+        )
+    names = (first.name or str(first), second.name or str(second))
+    written = page(mine, theirs, names if names[0] != names[1] else (str(first), str(second)), found)
     if out is None:
         typer.echo(written, nl=False)
-        return
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(written, encoding="utf-8", newline="\n")
-    typer.echo(f"compare: {out}")
+    else:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(written, encoding="utf-8", newline="\n")
+        typer.echo(f"compare: {out}")
+    if lost(found):
+        raise typer.Exit(1)
 
 
 def _load(folder: Path) -> Loaded:

@@ -3,6 +3,7 @@
 between      Loaded A, Loaded B -> one Change for every row that either has
 Change       what became of it
 surroundings where the two differ in versions, hardware or data
+nothing_common, lost    what the command's exit status says
 page         everything as markdown
 
 Cells are matched by their id, which is a hash of everything that should decide their result: a cell of B is compared
@@ -25,9 +26,11 @@ from nmbench.report.summary import describe
 from nmbench.report.table import Cell, Column, Table
 from nmbench.report.words import label, plural, table, text
 
-__all__ = ["Change", "between", "changes", "page", "surroundings"]
+__all__ = ["Change", "between", "changes", "lost", "nothing_common", "page", "surroundings"]
 
 Key = tuple[Setting, str, str, str]
+#: rows that a note names
+_NAMED = 6
 #: verdicts in the order in which they are counted
 _ORDER = (
     "worse",
@@ -89,6 +92,8 @@ def _change(mine: Row | None, theirs: Row | None, first: Loaded, second: Loaded)
     found = against(pairs, metric_of(theirs), metric.higher_is_better, min(metric.margin, mine.metric.margin))
     notes = [f"seed {_list(pairs.other_data)}: the two saw different data"] if pairs.other_data else []
     notes += [f"seed {_list(seeds)}: not there in {side}, or failed" for side, seeds in _gaps(mine, theirs) if seeds]
+    if not pairs.seeds and not pairs.other_data and set(mine.seeds) & set(theirs.seeds):
+        notes.append("no cell of A has the id of one of B: they were not written by the same id scheme")
     if mine.metric.name != metric.name:
         notes.append(f"the primary metric is {metric.name} in B and {mine.metric.name} in A")
     return Change(mine, theirs, found if found.n else None, _verdict(found, pairs, metric_of(theirs)), tuple(notes))
@@ -107,6 +112,22 @@ def _gaps(mine: Row, theirs: Row) -> list[tuple[str, list[int]]]:
         ("A", [seed for seed in theirs.seeds if seed not in mine.seeds]),
         ("B", [seed for seed in mine.seeds if seed not in theirs.seeds]),
     ]
+
+
+def nothing_common(found: Sequence[Change]) -> bool:
+    """Is there no row that both sets have?"""
+    return not any(change.first and change.second for change in found)
+
+
+def lost(found: Sequence[Change]) -> bool:
+    """Is anything that A has worse, failed or missing in B?"""
+    return any(
+        change.verdict == "worse"
+        or (
+            change.first is not None and bool(change.first.seeds) and (change.second is None or not change.second.seeds)
+        )
+        for change in found
+    )
 
 
 def _list(seeds: Sequence[int]) -> str:
@@ -161,9 +182,12 @@ def _cells(change: Change) -> tuple[Cell, ...]:
     )
 
 
-def page(first: Loaded, second: Loaded, names: tuple[str, str]) -> str:
-    """Markdown: how the two sets differ as a whole, then every setting with its rows. Ends with a line feed."""
-    found = between(first, second)
+def page(first: Loaded, second: Loaded, names: tuple[str, str], found: Sequence[Change] | None = None) -> str:
+    """Markdown: how the two sets differ as a whole, then every setting with its rows. Ends with a line feed.
+
+    `found` is what `between` gave, if it was asked already.
+    """
+    found = between(first, second) if found is None else found
     parts = [
         f"# {text(names[0])} (A) and {text(names[1])} (B)",
         _counted(found),
@@ -214,7 +238,16 @@ def _markdown(shown: Table) -> str:
 
 
 def _remarks(found: Sequence[Change]) -> str:
-    """The notes of the rows of one setting."""
-    said = [(change, note) for change in found for note in change.notes]
-    rows = ((change.row, note) for change, note in said)
-    return "\n".join(f"- {text(row.pattern)} {text(label(row.method, row.hyper))}: {text(note)}." for row, note in rows)
+    """The notes of the rows of one setting, each once, with the rows that it is about."""
+    rows: dict[str, list[str]] = {}
+    for change in found:
+        for note in change.notes:
+            rows.setdefault(note, []).append(f"{change.row.pattern} {label(change.row.method, change.row.hyper)}")
+    return "\n".join(f"- {text(_some(names, len(found)))}: {text(note)}." for note, names in rows.items())
+
+
+def _some(names: Sequence[str], total: int) -> str:
+    if len(names) == total > 1:
+        return "all rows"
+    more = len(names) - _NAMED
+    return f"{', '.join(names[:_NAMED])} and {more} more" if more > 1 else ", ".join(names)
