@@ -7,9 +7,9 @@ from pathlib import Path
 
 from nmbench.report import lists
 from nmbench.report.cautions import cautions
-from nmbench.report.claims import Verdict, claims_table, judge, prose
+from nmbench.report.claims import judge
+from nmbench.report.claims_section import claims_sections
 from nmbench.report.compare import Row, compare
-from nmbench.report.evidence import LEAST
 from nmbench.report.figures import draw_overall
 from nmbench.report.frame import Loaded, newest
 from nmbench.report.glossary import GLOSSARY
@@ -19,7 +19,7 @@ from nmbench.report.provenance import fingerprint, provenance
 from nmbench.report.published import beside, published_table
 from nmbench.report.summary import overview
 from nmbench.report.task_section import slugs, task_section
-from nmbench.report.words import plural, text
+from nmbench.report.words import plural
 
 __all__ = ["build"]
 
@@ -32,13 +32,15 @@ def build(loaded: Loaded, title: str, folder: str, figures: Path) -> Report:
     counting = [loaded.records[index] for index in cells.index]
     tasks = list(dict.fromkeys(row.setting.task for row in rows))
     matrices = sorted({str(record["matrix"]) for record in counting if record.get("matrix")}) or [folder]
+    claims, claims_in_full = claims_sections(judge(loaded, rows))
     content = [
         Prose(f"{overview(loaded, rows)} [How to read this report](#how-to-read-this-report) is at its end."),
         *_bullets(cautions(loaded, rows)),
         *_overview(rows, figures),
-        *_claims(judge(loaded, rows)),
+        *claims,
         *_published(rows, loaded),
         *(task_section(task, stem, rows, loaded, figures) for task, stem in slugs(tasks).items()),
+        *claims_in_full,
         Section("Failures", (lists.failures(failed) or Prose("No cell failed."),)),
         *_unreadable(loaded),
         Section("Provenance", _provenance(loaded, counting)),
@@ -60,23 +62,6 @@ def _overview(rows: list[Row], figures: Path) -> list[Section]:
         if one.file is not None
     ]
     return [Section("Overview", (table, *drawn))] if table else []
-
-
-def _claims(verdicts: list[Verdict]) -> list[Section]:
-    """What the records say of the seed paper's claims; those that they cannot decide take one line."""
-    judged = [verdict for verdict in verdicts if verdict.outcome != "no records"]
-    if not judged:
-        return []
-    enough = {verdict.claim for verdict in judged if verdict.seeds >= LEAST}
-    few = sorted({verdict.claim for verdict in judged} - enough)
-    silent = sorted({verdict.claim for verdict in verdicts} - {verdict.claim for verdict in judged})
-    content: list[Block] = []
-    if enough:
-        content.append(Bullets(tuple(text(line) for line in prose(verdicts) if line.split(".")[0] in enough)))
-        content.append(claims_table([verdict for verdict in judged if verdict.claim in enough]))
-    said = [f"Too few seeds to judge {', '.join(few)}: it takes {LEAST} at least."] if few else []
-    said += [f"No record here is about {', '.join(silent)}."] if silent else []
-    return [Section("The seed paper's claims", (*content, *([Prose(" ".join(said))] if said else [])))]
 
 
 def _published(rows: list[Row], loaded: Loaded) -> list[Section]:

@@ -17,6 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nmbench.report.claims import Verdict
+from nmbench.report.claims_section import claims_sections
 from nmbench.report.frame import load
 from nmbench.report.model import Report, Section, distinct, tables
 from nmbench.report.render import FORMATS, write_report
@@ -176,6 +178,26 @@ def test_tasks_of_one_slug_have_figures_of_their_own():
 def test_words_among_numbers_are_empty_in_csv():
     table = Table("t", "T", COLUMNS, ((Cell("a"), Cell("1.50", 1.5)), (Cell("b"), Cell("failed", parts=(("v", "x"),)))))
     assert csv_text(table) == "name,value (%),value_v (%)\na,1.5,\nb,,x\n"
+
+
+def test_a_page_cuts_a_very_long_table_in_words():
+    long = table_of(*(f"row {place}" for place in range(201)))
+    page = to_markdown(long)
+    assert "| row 199 " in page
+    assert "row 200" not in page
+    assert page.endswith("These are 200 of 201 rows; report.html, CSV and LaTeX have all.")
+    assert "row 200" in csv_text(long)
+    assert "row 200" in latex_table(long)
+
+
+def test_a_long_table_of_claims_stands_behind_the_tasks():
+    verdicts = [Verdict("C3", "Flips fall.", "pass", "1 to 0", f"cell {place}", 3) for place in range(41)]
+    front, behind = claims_sections(verdicts[:40])
+    assert (len(list(tables(front[0]))), behind) == (1, [])
+    front, behind = claims_sections(verdicts)
+    assert list(tables(front[0])) == []
+    assert len(next(tables(behind[0])).rows) == 41
+    assert "#claims-by-comparison" in front[0].content[1].text
 
 
 def test_sections_become_headings_at_their_depth(report):

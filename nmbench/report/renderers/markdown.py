@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import singledispatch
 
 from nmbench.report.model import Banner, Block, Bullets, Picture, Prose, Report, Section, Shell
@@ -14,6 +15,8 @@ __all__ = ["WIDTH", "markdown", "table"]
 
 #: characters of a table that a page of GitHub shows without a scroll bar
 WIDTH = 110
+#: rows of a table that a page of GitHub still shows; it shows nothing of a page of more than about half a megabyte
+MOST_ROWS = 200
 
 
 def markdown(report: Report) -> str:
@@ -22,8 +25,15 @@ def markdown(report: Report) -> str:
 
 
 def table(shown: Table) -> str:
-    """A GitHub table, or several below each other where it is too wide; then its notes."""
-    return "\n\n".join([*map(_grid, fit(shown, WIDTH)), *_notes(shown.notes)])
+    """A GitHub table, or several below each other where it is too wide; then its notes.
+
+    Of a table with more than `MOST_ROWS` rows only these are there, and a sentence says so.
+    """
+    total = len(shown.rows)
+    cut = replace(shown, rows=shown.rows[:MOST_ROWS])
+    left = f"These are {MOST_ROWS} of {total} rows; report.html, CSV and LaTeX have all."
+    notes = (*([left] if total > MOST_ROWS else []), *shown.notes)
+    return "\n\n".join([*map(_grid, fit(cut, WIDTH)), *_notes(notes)])
 
 
 def _content(part: Report | Section, level: int) -> list[str]:

@@ -1,0 +1,39 @@
+"""What a report says of the seed paper's claims: `claims_sections`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nmbench.report.claims import Verdict, claims_table, prose
+from nmbench.report.evidence import LEAST
+from nmbench.report.model import Block, Bullets, Prose, Section
+from nmbench.report.words import text
+
+__all__ = ["claims_sections"]
+
+#: a longer table stands behind the tasks, where it keeps nobody from them
+_MOST_ROWS = 40
+
+
+def claims_sections(verdicts: Sequence[Verdict]) -> tuple[list[Section], list[Section]]:
+    """(in front of the tasks, behind them). Claims that the records cannot decide take one line.
+
+    Nothing where no record is about any claim.
+    """
+    judged = [verdict for verdict in verdicts if verdict.outcome != "no records"]
+    if not judged:
+        return [], []
+    enough = {verdict.claim for verdict in judged if verdict.seeds >= LEAST}
+    few = sorted({verdict.claim for verdict in judged} - enough)
+    silent = sorted({verdict.claim for verdict in verdicts} - {verdict.claim for verdict in judged})
+    table = claims_table([verdict for verdict in judged if verdict.claim in enough])
+    long = len(table.rows) > _MOST_ROWS
+    content: list[Block] = []
+    if enough:
+        content.append(Bullets(tuple(text(line) for line in prose(verdicts) if line.split(".")[0] in enough)))
+        content.append(Prose("[Every comparison](#claims-by-comparison) stands behind the tasks.") if long else table)
+    said = [f"Too few seeds to judge {', '.join(few)}: it takes {LEAST} at least."] if few else []
+    said += [f"No record here is about {', '.join(silent)}."] if silent else []
+    content += [Prose(" ".join(said))] if said else []
+    behind = [Section("Claims by comparison", (table,))] if long else []
+    return [Section("The seed paper's claims", tuple(content))], behind
