@@ -12,7 +12,7 @@ from nmbench.report.words import text
 __all__ = ["claims_sections"]
 
 #: a longer table stands behind the tasks, where it keeps nobody from them
-_MOST_ROWS = 40
+_MOST_ROWS = 100
 
 
 def claims_sections(verdicts: Sequence[Verdict]) -> tuple[list[Section], list[Section]]:

@@ -191,12 +191,12 @@ def test_a_page_cuts_a_very_long_table_in_words():
 
 
 def test_a_long_table_of_claims_stands_behind_the_tasks():
-    verdicts = [Verdict("C3", "Flips fall.", "pass", "1 to 0", f"cell {place}", 3) for place in range(41)]
-    front, behind = claims_sections(verdicts[:40])
+    verdicts = [Verdict("C3", "Flips fall.", "pass", "1 to 0", f"cell {place}", 3) for place in range(101)]
+    front, behind = claims_sections(verdicts[:100])
     assert (len(list(tables(front[0]))), behind) == (1, [])
     front, behind = claims_sections(verdicts)
     assert list(tables(front[0])) == []
-    assert len(next(tables(behind[0])).rows) == 41
+    assert len(next(tables(behind[0])).rows) == 101
     assert "#claims-by-comparison" in front[0].content[1].text
 
 

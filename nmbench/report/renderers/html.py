@@ -83,7 +83,8 @@ class _Page:
     def _(self, block: Picture) -> str:
         name = escape(f"{block.title}: {block.about}")
         image = f'<img src="{_data(self.figures / block.file)}" alt="{name}">'
-        return f"<figure>\n{image}\n<figcaption>{escape(block.caption)}</figcaption>\n</figure>"
+        caption = f"<strong>{escape(block.title)}.</strong> {escape(block.caption)}"
+        return f"<figure>\n{image}\n<figcaption>{caption}</figcaption>\n</figure>"
 
     def _anchor(self, title: str) -> str:
         """The anchor that GitHub gives a heading of the markdown page."""
