@@ -1,7 +1,7 @@
 """Published figures beside ours, only where the two may be compared at all.
 
 published       the figures that ship with the package, each with its source
-beside          those that agree with a row of ours in task, data set, model, pattern, axis, method and metric
+beside          those that agree with a row of ours in task, data set, model, pattern, axis, method, metric and unit
 published_table the same as a table of the report
 Figure, Beside
 
@@ -12,6 +12,7 @@ itself about it, which is said wherever it is shown.
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -81,7 +82,7 @@ def beside(rows: Sequence[Row], records: Sequence[Record]) -> list[Beside]:
     return [
         Beside(figure, row, _remarks(figure, row))
         for row in rows
-        if row.seeds and row.setting.scale.split("-")[0] == "paper" and row.hyper == "{}"
+        if any(map(math.isfinite, row.values)) and row.setting.scale.split("-")[0] == "paper" and row.hyper == "{}"
         for figure in published()
         if _agrees(figure, row, [records[place] for place in row.records])
     ]
@@ -90,8 +91,8 @@ def beside(rows: Sequence[Row], records: Sequence[Record]) -> list[Beside]:
 def _agrees(figure: Figure, row: Row, records: Sequence[Record]) -> bool:
     pattern, _, axis = row.pattern.partition("@")
     model = _MODELS.get(row.setting.model, row.setting.model)
-    ours = (row.setting.task, model, pattern, row.method, row.metric.name)
-    theirs = (figure.task, figure.model, figure.pattern, figure.method, figure.metric)
+    ours = (row.setting.task, model, pattern, row.method, row.metric.name, row.metric.unit)
+    theirs = (figure.task, figure.model, figure.pattern, figure.method, figure.metric, figure.unit)
     same_axis = pattern == _DENSE or not figure.axis or figure.axis == (axis or "input")
     return ours == theirs and same_axis and all(_data_set(record) == figure.dataset for record in records)
 
@@ -108,6 +109,8 @@ def _remarks(figure: Figure, row: Row) -> tuple[str, ...]:
     found = [f"the published axis is not settled, ours is {axis}"] if figure.unsettled else []
     if row.setting.train != "{}":
         found.append(f"ours with {label('', row.setting.train).strip(' ()')}")
+    if row.setting.init:
+        found.append(f"ours from the initial weights {row.setting.init}")
     return (*found, *((figure.note,) if figure.note else ()))
 
 
@@ -130,7 +133,8 @@ def published_table(shown: Sequence[Beside]) -> Table:
 
 def _cells(one: Beside) -> tuple[Cell, ...]:
     figure, row = one.figure, one.row
-    mean = sum(row.values) / len(row.values)
+    values = [value for value in row.values if math.isfinite(value)]
+    mean = sum(values) / len(values)
     return (
         Cell(row.setting.model),
         Cell(row.pattern),
@@ -138,7 +142,7 @@ def _cells(one: Beside) -> tuple[Cell, ...]:
         Cell(f"{figure.metric} ({figure.unit})"),
         Cell(number(figure.value, 2), figure.value),
         Cell(number(mean, 2), mean),
-        Cell(str(len(row.seeds)), len(row.seeds)),
+        Cell(str(len(values)), len(values)),
         Cell(figure.source),
         Cell("; ".join(one.remarks)),
     )
