@@ -8,10 +8,11 @@ p_text             a p-value for people
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 from nmbench.report.compare import Row, Setting
 from nmbench.report.evidence import decimals
-from nmbench.report.examples import Difference, over_examples
+from nmbench.report.examples import Difference, Read, over_examples, per_example
 from nmbench.report.frame import Loaded
 from nmbench.report.table import Cell, Column, Table
 from nmbench.report.titles import titles
@@ -81,11 +82,12 @@ def p_text(value: float) -> str:
 def examples_table(rows: Sequence[Row], loaded: Loaded) -> Table | None:
     """One row a value that a sparse row and its dense twin stored for every example; None where none did."""
     twins = {row.setting: row for row in rows if row.pattern == "dense"}
+    readers = {setting: _reading(twin, loaded) for setting, twin in twins.items()}
     found = [
         (row, difference)
         for row in rows
         if row.pattern != "dense" and row.setting in twins
-        for difference in over_examples(row, twins[row.setting], loaded)
+        for difference in over_examples(row, twins[row.setting], loaded, readers[row.setting])
     ]
     if not found:
         return None
@@ -106,7 +108,19 @@ def examples_table(rows: Sequence[Row], loaded: Loaded) -> Table | None:
         for row, one in found
         if one.left_out
     ]
+    notes += [
+        f"{text(f'{row.pattern} {label(row.method, row.hyper)}: {one.name}')} is missing, broken or of another length "
+        f"in seed {', '.join(map(str, one.without))}, which {'is' if len(one.without) == 1 else 'are'} left out."
+        for row, one in found
+        if one.without
+    ]
     return Table("examples", "Over evaluation examples", columns, body, tuple(notes), keys=3 + (len(names) > 1))
+
+
+def _reading(twin: Row, loaded: Loaded) -> Read:
+    """Reads stored values; those of the dense twin, which every row asks for, once only."""
+    kept, cached = {loaded.folders[place] for place in twin.records}, cache(per_example)
+    return lambda folder: cached(folder) if folder in kept else per_example(folder)
 
 
 def _over(row: Row, found: Difference) -> tuple[Cell, ...]:
