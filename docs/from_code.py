@@ -4,6 +4,7 @@ PARTS    name -> function that returns markdown
 
     task-attributes                                   the declarations in nmbench.task.Task
     record-keys, record-statuses, record-example      nmbench.record, and a committed record
+    frame-columns                                     nmbench.report.columns
     matrix-keys, grid-keys                            the JSON schema of nmbench.matrix
     commands                                          what each command says with --help
     methods                                           the entry points in nmbench.methods
@@ -113,6 +114,13 @@ def record_example() -> str:
     assert paths, "there is no committed record below results/reference"
     shown = json.dumps(_shortened(json.loads(paths[0].read_text(encoding="utf-8"))), indent=2)
     return f"`{paths[0].relative_to(_ROOT)}`, long lists shortened:\n\n```json\n{shown}\n```"
+
+
+def frame_columns() -> str:
+    """The fixed columns of the results frame, in their order."""
+    from nmbench.report.columns import ABOUT, COLUMNS
+
+    return _table(["Column", "Type", "What"], ([_code(name), _code(COLUMNS[name]), ABOUT[name]] for name in COLUMNS))
 
 
 # -- matrices -----------------------------------------------------------------------------------------------------
@@ -266,6 +274,7 @@ PARTS: dict[str, Callable[[], str]] = {
         record_keys,
         record_statuses,
         record_example,
+        frame_columns,
         matrix_keys,
         grid_keys,
         commands,

@@ -6,10 +6,14 @@ A rate of p in n simulations spreads by sqrt(p (1 - p) / n); every bound here is
 """
 
 import math
+from itertools import combinations, permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from nmbench.report.compare import compare
+from nmbench.report.frame import frame
 from nmbench.report.statistics import POWER, paired, smallest_seen
 
 TIMES = 1500
@@ -44,6 +48,23 @@ def test_dense_against_dense_does_not_cry_wolf(seeds, margin, values):
     verdicts = [paired(a, b, margin=margin).verdict for a, b in zip(first, second, strict=True)]
     assert set(verdicts) <= {"better", "worse", "not worse", "undecided", "undecided (no spread)"}
     assert sum(verdict in ("better", "worse") for verdict in verdicts) / TIMES <= at_most(0.05)
+
+
+CLAIMS = Path(__file__).parents[2] / "results" / "reference" / "claims"
+
+
+@pytest.mark.skipif(not CLAIMS.is_dir(), reason="needs the committed records")
+def test_halves_of_real_dense_seeds_do_not_differ():
+    """Every way to pair one half of the committed dense seeds with the other: the same models, so no verdict."""
+    (dense,) = (row for row in compare(frame(CLAIMS)) if row.pattern == "dense")
+    seeds = range(len(dense.values))
+    verdicts = [
+        paired([dense.values[one] for one in half], [dense.values[one] for one in other], margin=0.0).verdict
+        for half in combinations(seeds, len(seeds) // 2)
+        for other in permutations([one for one in seeds if one not in half])
+    ]
+    assert len(verdicts) >= 100
+    assert sum(verdict in ("better", "worse") for verdict in verdicts) <= 0.05 * len(verdicts)
 
 
 def test_a_model_that_is_worse_by_the_margin_is_seldom_called_not_worse():
