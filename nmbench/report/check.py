@@ -17,7 +17,7 @@ from nmbench.report.render import DEFAULT, FORMATS, render
 __all__ = ["differences", "formats_of"]
 
 _DATA = re.compile(r'src="data:[^"]*"')
-_FIGURE = re.compile(r"!\[[^\]]*\]\(([^)]+)\)|\\includegraphics\[[^\]]*\]\{([^}]+)\}")
+_FIGURE = re.compile(r"!\[[^\]]*\]\(([^)]+)\)|\\fitted\{([^}#]+)\}")
 
 
 def formats_of(out: Path) -> list[str]:

@@ -23,6 +23,7 @@ _SPECIAL = {
     **{"\N{NO-BREAK SPACE}": "~", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "→": r"$\rightarrow$"},
     **{"±": r"$\pm$", "×": r"$\times$", "≤": r"$\leq$", "≥": r"$\geq$", "\N{MINUS SIGN}": r"$-$", "·": r"$\cdot$"},
     **{"…": r"\dots{}", "–": "--", "—": "---", "µ": r"\textmu{}", "λ": r"$\lambda$"},
+    **{"▲": r"$\bigtriangleup$", "▼": r"$\bigtriangledown$", "●": r"$\bullet$", "◇": r"$\diamond$"},
 }
 _OPEN = {"strong_open": r"\textbf{", "em_open": r"\emph{"}
 

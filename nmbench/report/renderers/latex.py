@@ -16,7 +16,7 @@ from nmbench.report.table import Cell, Table
 __all__ = ["WIDTH", "latex_files", "latex_table"]
 
 #: characters of a table at footnote size that fit a line
-WIDTH = 100
+WIDTH = 112
 #: a longer table must be allowed to break over pages
 _MOST_ROWS = 40
 #: a column of longer texts is wrapped
@@ -31,8 +31,13 @@ _PREAMBLE = r"""\documentclass[10pt]{article}
 \usepackage{booktabs}
 \usepackage{longtable}
 \usepackage{graphicx}
+\IfFileExists{float.sty}{\usepackage{float}\floatplacement{table}{H}\floatplacement{figure}{H}}{}
 \setcounter{secnumdepth}{0}
 \setlength{\tabcolsep}{4pt}
+% a figure at its own size, smaller where it would not fit
+\newcommand{\fitted}[1]{\setbox0=\hbox{\includegraphics{#1}}%
+  \ifdim\wd0>\linewidth\def\toolarge{1}\else\ifdim\ht0>0.8\textheight\def\toolarge{1}\else\def\toolarge{0}\fi\fi
+  \if1\toolarge\includegraphics[width=\linewidth,height=0.8\textheight,keepaspectratio]{#1}\else\box0\fi}
 \sloppy
 """
 
@@ -98,11 +103,7 @@ def _(block: Shell) -> str:
 @_block.register
 def _(block: Picture) -> str:
     caption = plain(f"{block.title}: {block.about}. {block.caption}")
-    return (
-        "\\begin{figure}[htbp]\n\\centering\n"
-        f"\\includegraphics[width=\\linewidth,height=0.8\\textheight,keepaspectratio]{{figures/{block.file}}}\n"
-        f"\\caption{{{caption}}}\n\\end{{figure}}"
-    )
+    return f"\\begin{{figure}}\n\\centering\n\\fitted{{figures/{block.file}}}\n\\caption{{{caption}}}\n\\end{{figure}}"
 
 
 def _part(part: Table, whole: Table, place: int, parts: int) -> str:
@@ -121,26 +122,27 @@ def _part(part: Table, whole: Table, place: int, parts: int) -> str:
         )
     notes = notes and f"\n\\begin{{minipage}}{{\\linewidth}}{notes}\n\\end{{minipage}}"
     return (
-        f"\\begin{{table}}[htbp]\n\\centering\\footnotesize\n\\caption{{{caption}}}{label}\n"
+        f"\\begin{{table}}\n\\centering\\footnotesize\n\\caption{{{caption}}}{label}\n"
         f"\\begin{{tabular}}{{{spec}}}\n\\toprule\n{head}\n\\midrule\n{rows}\n\\bottomrule\n\\end{{tabular}}{notes}\n"
         "\\end{table}\n"
     )
 
 
 def _spec(table: Table, place: int) -> str:
+    """The column's letter; those with long texts share the width that the others leave."""
     if table.columns[place].align == "r":
         return "r"
-    wide = [column for column in range(len(table.columns)) if _longest(table, column) > _MOST_TEXT]
-    if place not in wide:
+    if _longest(table, place) <= _MOST_TEXT:
         return "l"
-    share = min(0.5, 0.78 / (len(wide) + 0.35 * (len(table.columns) - len(wide))))
+    everywhere = range(len(table.columns))
+    wide = [other for other in everywhere if table.columns[other].align == "l" and _longest(table, other) > _MOST_TEXT]
+    taken = sum(_longest(table, other) + 2 for other in everywhere if other not in wide)
+    share = max(0.12, (0.96 - taken / WIDTH) / len(wide) - 0.02)
     return f">{{\\raggedright\\arraybackslash}}p{{{share:.2f}\\linewidth}}"
 
 
 def _longest(table: Table, place: int) -> int:
-    if table.columns[place].align == "r":
-        return 0
-    return max((len(row[place].text) for row in table.rows), default=0)
+    return max(len(text) for text in [heading(table.columns[place]), *(row[place].text for row in table.rows)])
 
 
 def _cell(cell: Cell) -> str:
