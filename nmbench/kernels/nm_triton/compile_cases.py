@@ -71,11 +71,16 @@ def _product(kernel: Any, pattern: NMPattern, dtype: str, config: Any) -> Case:
 
     constants = {"HAS_BIAS": True, "ACC": tl.int32 if dtype == "i8" else tl.float32, "KH": 3, "KW": 3}
     constants |= {"x_col": 1, "WIDEN": False, "N": pattern.n, "M": pattern.m, "BITS": pattern.index_bits}
-    constants |= {"MP": 1 << pattern.index_bits, **config.kwargs}
+    code = pattern.n * pattern.index_bits
+    constants |= {"MP": 1 << pattern.index_bits, "WORD": 32 if code and 32 % code == 0 else 0, **config.kwargs}
     given = {name: value for name, value in constants.items() if name in kernel.arg_names}
     kinds = {name: "constexpr" if name in given else _kind(name, dtype) for name in kernel.arg_names}
     pointers = tuple(name for name, kind in kinds.items() if kind.startswith("*"))
-    whole = tuple(name for name in ("groups", "x_row", "depth", "channels") if kinds.get(name) == "i32")
+    whole = tuple(
+        name
+        for name in ("groups", "groups_a_part", "x_row", "depth", "channels", "outs", "x_image", "x_line", "x_pixel")
+        if kinds.get(name) == "i32"
+    )
     tile = "x".join(str(config.kwargs[key]) for key in ("BLOCK_OUT", "BLOCK_ROWS", "BLOCK_K"))
     tile += f" {config.num_warps}w {config.num_stages}s"
     about = (str(pattern), dtype, kinds, given, pointers + whole, tile, config.num_warps, config.num_stages)

@@ -27,6 +27,7 @@ PATTERNS = ("2:4", "1:4", "1:16", "4:8", "3:5", "1:1")
 TARGETS = (80, 90)
 _TENSOR_CORE = re.compile(r"\b(?:mma\.sync|wgmma\.mma_async)\S*\.(f16|bf16|s8|e4m3)\b")
 _GLOBAL = re.compile(r"\b(ld|st)\.global\S*?(?:\.v(\d))?\.b(\d+)")
+_ASYNC = re.compile(r"\bcp\.async\.\S*\s+\[[^]]*\],\s*\[[^]]*\],\s*(0x[0-9a-f]+|\d+)")
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,8 @@ def compiled(case: Case, target: int) -> Compiled:
     widths = {"ld": 0, "st": 0}
     for which, vector, width in _GLOBAL.findall(made.asm["ptx"]):
         widths[which] = max(widths[which], int(vector or 1) * int(width))
+    for size in _ASYNC.findall(made.asm["ptx"]):
+        widths["ld"] = max(widths["ld"], 8 * int(size, 0))
     use = _resources(made.asm["cubin"])
     return Compiled(case, target, found[0] if found else "", *use, widths["ld"], widths["st"], made.metadata.shared)
 

@@ -12,7 +12,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from nmbench.kernels.nm_triton.expand import accumulator, block_of, configs, product, weight_tile, widened
+from nmbench.kernels.nm_triton.expand import (
+    accumulator,
+    block_of,
+    columns_of,
+    configs,
+    product,
+    weight_tile,
+    widened,
+    word_bits,
+)
 from nmbench.kernels.nm_triton.matmul import matmul
 from nmbench.sparsity import NMPattern
 
@@ -56,6 +65,7 @@ def conv_kernel(
     M: tl.constexpr,
     BITS: tl.constexpr,
     MP: tl.constexpr,
+    WORD: tl.constexpr,
     BLOCK_OUT: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -72,7 +82,6 @@ def conv_kernel(
     left = row % out_width * stride_w - pad_w
     top = row // out_width % out_height * stride_h - pad_h
     image = x + (row // (out_height * out_width)).to(tl.int64) * x_image + part * channels
-    slot = tl.arange(0, BLOCK_K)
     total = tl.zeros([BLOCK_OUT, BLOCK_ROWS], dtype=ACC)
     for tap in range(KH * KW):
         line = top + tap // KW * dilation_h
@@ -80,23 +89,24 @@ def conv_kernel(
         inside = (row < rows) & (line >= 0) & (line < height) & (pixel >= 0) & (pixel < width)
         x_at = image + line * x_line + pixel * x_pixel
         for start in range(0, groups, BLOCK_G):
-            group = start + tl.arange(0, BLOCK_G)
             w = weight_tile(
                 values,
                 positions,
                 out,
                 local < outs,
                 KH * KW * groups * N,
-                tap * groups + group,
-                group < groups,
+                tap * groups,
+                start,
+                groups,
                 N,
                 BITS,
                 MP,
+                WORD,
                 BLOCK_OUT,
                 BLOCK_G,
             )
-            channel = (start + slot // MP) * M + slot % MP
-            real = (channel < channels) & (slot % MP < M)
+            channel, real = columns_of(start, M, MP, BLOCK_K)
+            real &= channel < channels
             piece = tl.load(x_at[None, :] + channel[:, None], mask=real[:, None] & inside[None, :], other=0)
             total = product(w, piece, total, ACC, WIDEN)
     if HAS_BIAS:
@@ -137,6 +147,7 @@ def conv2d(
     def grid(meta: dict[str, int]) -> tuple[int, int, int]:
         return triton.cdiv(outs // groups, meta["BLOCK_OUT"]), triton.cdiv(rows, meta["BLOCK_ROWS"]), groups
 
+    along = triton.cdiv(channels // groups, pattern.m)
     if y.numel():
         conv_kernel[grid](
             x,
@@ -147,7 +158,7 @@ def conv2d(
             rows,
             outs // groups,
             channels // groups,
-            triton.cdiv(channels // groups, pattern.m),
+            along,
             height,
             width,
             out_height,
@@ -168,5 +179,6 @@ def conv2d(
             M=pattern.m,
             BITS=pattern.index_bits,
             MP=block_of(pattern.m),
+            WORD=word_bits(pattern.n, pattern.m, along, positions),
         )
     return y.permute(0, 3, 1, 2)

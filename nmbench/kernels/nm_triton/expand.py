@@ -1,6 +1,9 @@
 """What all kernels here share: the dense tile of a compressed weight, made in registers, and the tuning lists.
 
 weight_tile   compressed values and packed positions -> a dense tile
+columns_of    which inputs the columns of a tile meet
+word_bits     how wide packed positions may be loaded
+split_columns, join_columns   a tile of groups as M separate columns, and back
 block_of      the power of two that a group takes in a tile
 configs       what the autotuner tries; one small configuration under the interpreter
 interpreted   whether kernels run on the CPU, under TRITON_INTERPRET=1
@@ -20,8 +23,21 @@ from typing import Any
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
-__all__ = ["accumulator", "block_of", "configs", "interpreted", "product", "weight_tile", "widened"]
+__all__ = [
+    "accumulator",
+    "block_of",
+    "columns_of",
+    "configs",
+    "interpreted",
+    "join_columns",
+    "product",
+    "split_columns",
+    "weight_tile",
+    "widened",
+    "word_bits",
+]
 
 
 def interpreted() -> bool:
@@ -55,44 +71,148 @@ def configs(tiles: list[tuple[int, int, int, int, int]]) -> list[triton.Config]:
 
 
 @triton.jit
+def split_columns(tile, M: tl.constexpr, GROUPS: tl.constexpr):
+    """(GROUPS, M) -> M columns (GROUPS,), in order; M is a power of two."""
+    if M == 1:
+        return (tl.reshape(tile, [GROUPS]),)
+    else:  # what follows a return would be compiled too
+        even, odd = tl.split(tl.reshape(tile, [GROUPS, M // 2, 2]))
+        evens = split_columns(even, M // 2, GROUPS)
+        odds = split_columns(odd, M // 2, GROUPS)
+        columns = ()
+        for j in tl.static_range(M // 2):
+            columns = columns + (evens[j], odds[j])  # noqa: RUF005 - triton knows no unpacking in a tuple
+        return columns
+
+
+@triton.jit
+def join_columns(columns, M: tl.constexpr, GROUPS: tl.constexpr):
+    """The way back."""
+    if M == 1:
+        return tl.reshape(columns[0], [GROUPS, 1])
+    else:
+        even = join_columns(columns[0::2], M // 2, GROUPS)
+        odd = join_columns(columns[1::2], M // 2, GROUPS)
+        return tl.reshape(tl.join(even, odd), [GROUPS, M])
+
+
+def word_bits(n: int, m: int, groups: int, positions: Tensor) -> int:
+    """How many bits of packed positions a kernel may load at once, 0 if it has to go group by group or entry by entry.
+
+    groups: of a row (of a kernel position, in a convolution). A row has to begin on a word, and a group's code has to
+    divide one.
+    """
+    code = n * (m - 1).bit_length()
+    if code == 0 or 32 % code or positions.data_ptr() % 4:
+        return 0
+    return next((bits for bits in (32, 16, 8) if bits % code == 0 and groups * code % bits == 0), 0)
+
+
+@triton.jit
+def codes_by_word(
+    positions,
+    row,
+    row_ok,
+    row_entries,
+    base,
+    start,
+    end,
+    CODE: tl.constexpr,
+    BITS: tl.constexpr,
+    WORD: tl.constexpr,
+    BLOCK_OUT: tl.constexpr,
+    BLOCK_G: tl.constexpr,
+):
+    """(BLOCK_OUT, BLOCK_G): the packed positions of each group, several groups a load; arguments as `weight_tile`."""
+    IN_WORD: tl.constexpr = WORD // CODE
+    number = tl.arange(0, BLOCK_G // IN_WORD)
+    at = row.to(tl.int64)[:, None] * (row_entries * BITS // WORD) + ((base + start) // IN_WORD + number)[None, :]
+    ok = row_ok[:, None] & (start + number * IN_WORD < end)[None, :]
+    if WORD == 32:
+        word = tl.load(positions.to(tl.pointer_type(tl.int32), bitcast=True) + at, mask=ok, other=0)
+    elif WORD == 16:
+        word = tl.load(positions.to(tl.pointer_type(tl.int16), bitcast=True) + at, mask=ok, other=0).to(tl.int32)
+    else:
+        word = tl.load(positions + at, mask=ok, other=0).to(tl.int32)
+    code = word[:, :, None] >> (tl.arange(0, IN_WORD) * CODE)[None, None, :]
+    return tl.reshape(code, [BLOCK_OUT, BLOCK_G])
+
+
+@triton.jit
+def codes_by_byte(positions, first, ok, CODE: tl.constexpr):
+    """first: number of the first bit of each code, of up to 25 bits. Only bytes that the code reaches are read."""
+    shift = (first & 7).to(tl.int32)
+    code = tl.load(positions + (first >> 3), mask=ok, other=0).to(tl.int32)
+    for k in tl.static_range(1, (CODE + 6) // 8 + 1):
+        more = tl.load(positions + (first >> 3) + k, mask=ok & (shift + CODE > 8 * k), other=0)
+        code |= more.to(tl.int32) << (8 * k)
+    return code >> shift
+
+
+@triton.jit
 def weight_tile(
     values,
     positions,
     row,
     row_ok,
     row_entries,
-    group,
-    group_ok,
+    base,
+    start,
+    end,
     N: tl.constexpr,
     BITS: tl.constexpr,
     MP: tl.constexpr,
+    WORD: tl.constexpr,
     BLOCK_OUT: tl.constexpr,
     BLOCK_G: tl.constexpr,
 ):
     """The dense (BLOCK_OUT, BLOCK_G * MP) tile: column g * MP + p is position p of the tile's group g.
 
-    row, group: which rows and which groups inside a row, of shapes (BLOCK_OUT,) and (BLOCK_G,); the masks say which
-    exist. row_entries: values that a row holds. Positions m <= p < MP of a group are never hit and stay zero.
+    row: (BLOCK_OUT,), which rows; row_ok says which exist. row_entries: values that a row holds. The tile's groups are
+    base + start and those after it; `end` is the first that is not there, counted like start. Positions m <= p < MP of
+    a group are never hit and stay zero. WORD: of `word_bits`; then base and start fall on words.
     """
-    ok = row_ok[:, None] & group_ok[None, :]
-    first = row.to(tl.int64)[:, None] * row_entries + group[None, :] * N
+    CODE: tl.constexpr = N * BITS
+    FIT: tl.constexpr = WORD if BLOCK_G * CODE >= WORD else BLOCK_G * CODE
+    group = start + tl.arange(0, BLOCK_G)
+    ok = row_ok[:, None] & (group < end)[None, :]
+    first = row.to(tl.int64)[:, None] * row_entries + (base + group)[None, :] * N
+    if N & (N - 1) == 0:  # values side by side, 16 bytes at a time where a row's length allows it
+        along = tl.arange(0, BLOCK_G * N)[None, :]
+        entry = row.to(tl.int64)[:, None] * row_entries + (base + start) * N + along
+        there = row_ok[:, None] & (start * N + along < end * N)
+        value = split_columns(tl.load(values + entry, mask=there, other=0), N, BLOCK_OUT * BLOCK_G)
+    if FIT >= 8:
+        code = codes_by_word(positions, row, row_ok, row_entries, base, start, end, CODE, BITS, FIT, BLOCK_OUT, BLOCK_G)
+    elif CODE > 0 and CODE <= 25:
+        code = codes_by_byte(positions, first * BITS, ok, CODE)
     slot = tl.arange(0, MP)[None, None, :]
     tile = tl.zeros([BLOCK_OUT, BLOCK_G, MP], dtype=values.dtype.element_ty)
     for j in tl.static_range(N):
-        value = tl.load(values + first + j, mask=ok, other=0)
-        if BITS == 0:
-            tile = value[:, :, None] + tl.zeros_like(tile)
+        if N & (N - 1) == 0:
+            chosen = tl.reshape(value[j], [BLOCK_OUT, BLOCK_G])
         else:
-            bit = (first + j) * BITS
-            code = tl.load(positions + (bit >> 3), mask=ok, other=0).to(tl.int32)
-            shift = (bit & 7).to(tl.int32)
-            if 8 % BITS != 0:  # a code may run on into the next byte; only then is there surely one to read
-                runs_on = ok & (shift + BITS > 8)
-                code |= tl.load(positions + (bit >> 3) + 1, mask=runs_on, other=0).to(tl.int32) << 8
-            position = (code >> shift) & ((1 << BITS) - 1)
+            chosen = tl.load(values + first + j, mask=ok, other=0)
+        if BITS == 0:
+            tile = chosen[:, :, None] + tl.zeros_like(tile)
+        else:
+            if FIT >= 8 or CODE <= 25:
+                position = (code >> (j * BITS)) & ((1 << BITS) - 1)
+            else:
+                position = codes_by_byte(positions, (first + j) * BITS, ok, BITS) & ((1 << BITS) - 1)
             # positions of a group are distinct, so a choice does what a sum would, without arithmetic
-            tile = tl.where(position[:, :, None] == slot, value[:, :, None], tile)
+            tile = tl.where(position[:, :, None] == slot, chosen[:, :, None], tile)
     return tl.reshape(tile, (BLOCK_OUT, BLOCK_G * MP))
+
+
+@triton.jit
+def columns_of(start, M: tl.constexpr, MP: tl.constexpr, BLOCK_K: tl.constexpr):
+    """Which input each column of the tile from group `start` on meets, and whether there is one inside the group."""
+    slot = tl.arange(0, BLOCK_K)
+    if M == MP:  # in a form that shows that they lie side by side, or they would be loaded one by one
+        return start * M + slot, slot >= 0
+    else:
+        return (start + slot // MP) * M + slot % MP, slot % MP < M
 
 
 @triton.jit

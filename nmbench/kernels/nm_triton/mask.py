@@ -23,6 +23,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from nmbench.kernels.nm_triton.expand import join_columns, split_columns
 from nmbench.kernels.nm_triton.tables import Table
 
 __all__ = ["COLUMNS", "LOOP", "VECTOR", "Renewal", "groups_of_a_tile", "mode_of", "update_kernel"]
@@ -31,32 +32,6 @@ VECTOR, COLUMNS, LOOP = "vector", "columns", "loop"
 _INTEGERS = {16: torch.int16, 32: torch.int32, 64: torch.int64}
 #: elements of a tile (VECTOR) and groups of a tile (the others)
 _TILE, _GROUPS = 2048, 256
-
-
-@triton.jit
-def split_columns(tile, M: tl.constexpr, GROUPS: tl.constexpr):
-    """(GROUPS, M) -> M columns (GROUPS,), in order."""
-    if M == 1:
-        return (tl.reshape(tile, [GROUPS]),)
-    else:  # what follows a return would be compiled too
-        even, odd = tl.split(tl.reshape(tile, [GROUPS, M // 2, 2]))
-        evens = split_columns(even, M // 2, GROUPS)
-        odds = split_columns(odd, M // 2, GROUPS)
-        columns = ()
-        for j in tl.static_range(M // 2):
-            columns = columns + (evens[j], odds[j])  # noqa: RUF005 - triton knows no unpacking in a tuple
-        return columns
-
-
-@triton.jit
-def join_columns(columns, M: tl.constexpr, GROUPS: tl.constexpr):
-    """The way back."""
-    if M == 1:
-        return tl.reshape(columns[0], [GROUPS, 1])
-    else:
-        even = join_columns(columns[0::2], M // 2, GROUPS)
-        odd = join_columns(columns[1::2], M // 2, GROUPS)
-        return tl.reshape(tl.join(even, odd), [GROUPS, M])
 
 
 @triton.jit

@@ -15,7 +15,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from nmbench.kernels.nm_triton.expand import accumulator, block_of, configs, product, weight_tile, widened
+from nmbench.kernels.nm_triton.expand import (
+    accumulator,
+    block_of,
+    columns_of,
+    configs,
+    product,
+    weight_tile,
+    widened,
+    word_bits,
+)
 from nmbench.sparsity import NMPattern
 
 __all__ = ["matmul", "matmul_kernel"]
@@ -51,6 +60,7 @@ def matmul_kernel(
     M: tl.constexpr,
     BITS: tl.constexpr,
     MP: tl.constexpr,
+    WORD: tl.constexpr,
     BLOCK_OUT: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -59,16 +69,14 @@ def matmul_kernel(
     BLOCK_G: tl.constexpr = BLOCK_K // MP
     out = tl.program_id(0) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
     row = tl.program_id(1) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
-    slot = tl.arange(0, BLOCK_K)
     x_at = x + row.to(tl.int64)[None, :] * x_row
     total = tl.zeros([BLOCK_OUT, BLOCK_ROWS], dtype=ACC)
     for start in range(0, groups, BLOCK_G):
-        group = start + tl.arange(0, BLOCK_G)
         w = weight_tile(
-            values, positions, out, out < outs, groups * N, group, group < groups, N, BITS, MP, BLOCK_OUT, BLOCK_G
+            values, positions, out, out < outs, groups * N, 0, start, groups, N, BITS, MP, WORD, BLOCK_OUT, BLOCK_G
         )
-        column = (start + slot // MP) * M + slot % MP
-        real = (column < depth) & (slot % MP < M)
+        column, real = columns_of(start, M, MP, BLOCK_K)
+        real &= column < depth
         part = tl.load(x_at + column[:, None] * x_col, mask=real[:, None] & (row < rows)[None, :], other=0)
         total = product(w, part, total, ACC, WIDEN)
     if HAS_BIAS:
@@ -88,6 +96,7 @@ def matmul(x: Tensor, values: Tensor, positions: Tensor, bias: Tensor | None, ou
     def grid(meta: dict[str, int]) -> tuple[int, int]:
         return triton.cdiv(outs, meta["BLOCK_OUT"]), triton.cdiv(rows, meta["BLOCK_ROWS"])
 
+    groups = triton.cdiv(depth, pattern.m)
     if y.numel():
         matmul_kernel[grid](
             x,
@@ -98,7 +107,7 @@ def matmul(x: Tensor, values: Tensor, positions: Tensor, bias: Tensor | None, ou
             rows,
             outs,
             depth,
-            triton.cdiv(depth, pattern.m),
+            groups,
             x.stride(0),
             x.stride(1),
             HAS_BIAS=bias is not None,
@@ -108,5 +117,6 @@ def matmul(x: Tensor, values: Tensor, positions: Tensor, bias: Tensor | None, ou
             M=pattern.m,
             BITS=pattern.index_bits,
             MP=block_of(pattern.m),
+            WORD=word_bits(pattern.n, pattern.m, groups, positions),
         )
     return y

@@ -17,12 +17,23 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from nmbench.kernels.nm_triton.expand import accumulator, block_of, configs, product, weight_tile, widened
+from nmbench.kernels.nm_triton.expand import (
+    accumulator,
+    block_of,
+    columns_of,
+    configs,
+    product,
+    weight_tile,
+    widened,
+    word_bits,
+)
 from nmbench.sparsity import NMPattern
 
 __all__ = ["reduce_kernel", "split_k", "split_k_kernel", "splits_for"]
 
 _TILES = [(16, 16, 128, 4, 3), (32, 16, 128, 4, 3), (64, 16, 64, 4, 3), (64, 32, 64, 4, 3), (64, 16, 128, 4, 4)]
+#: of a tile, in columns of the weight
+_LARGEST_K = 128
 
 
 @triton.autotune(configs=configs(_TILES), key=["rows", "outs", "depth", "N", "M"])
@@ -45,6 +56,7 @@ def split_k_kernel(
     M: tl.constexpr,
     BITS: tl.constexpr,
     MP: tl.constexpr,
+    WORD: tl.constexpr,
     BLOCK_OUT: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -55,16 +67,14 @@ def split_k_kernel(
     row = tl.program_id(1) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     part = tl.program_id(2)
     end = tl.minimum((part + 1) * groups_a_part, groups)
-    slot = tl.arange(0, BLOCK_K)
     x_at = x + row.to(tl.int64)[None, :] * x_row
     total = tl.zeros([BLOCK_OUT, BLOCK_ROWS], dtype=ACC)
     for start in range(part * groups_a_part, end, BLOCK_G):
-        group = start + tl.arange(0, BLOCK_G)
         w = weight_tile(
-            values, positions, out, out < outs, groups * N, group, group < end, N, BITS, MP, BLOCK_OUT, BLOCK_G
+            values, positions, out, out < outs, groups * N, 0, start, end, N, BITS, MP, WORD, BLOCK_OUT, BLOCK_G
         )
-        column = (start + slot // MP) * M + slot % MP
-        real = (column < depth) & (slot % MP < M) & (start + slot // MP < end)
+        column, real = columns_of(start, M, MP, BLOCK_K)
+        real &= (column < depth) & (column < end * M)
         piece = tl.load(x_at + column[:, None] * x_col, mask=real[:, None] & (row < rows)[None, :], other=0)
         total = product(w, piece, total, ACC, WIDEN)
     at = parts + (part.to(tl.int64) * rows + row[None, :]) * outs + out[:, None]
@@ -90,6 +100,12 @@ def splits_for(outs: int, groups: int, m: int, device: torch.device) -> int:
     processors = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
     wanted = triton.cdiv(4 * processors, triton.cdiv(outs, 64))
     return max(1, min(int(wanted), groups * block_of(m) // 128, 64))
+
+
+def part_of(groups: int, splits: int, m: int) -> int:
+    """Groups of a part: whole tiles of any configuration, so that each part begins on a word of packed positions."""
+    tile = max(1, _LARGEST_K // block_of(m))
+    return int(triton.cdiv(triton.cdiv(groups, splits), tile)) * tile
 
 
 def split_k(
@@ -122,7 +138,7 @@ def split_k(
         outs,
         depth,
         groups,
-        triton.cdiv(groups, splits),
+        part_of(groups, splits, pattern.m),
         x.stride(0),
         x.stride(1),
         ACC=accumulator(x.dtype),
@@ -131,6 +147,7 @@ def split_k(
         M=pattern.m,
         BITS=pattern.index_bits,
         MP=block_of(pattern.m),
+        WORD=word_bits(pattern.n, pattern.m, groups, positions),
     )
     reduce_kernel[(triton.cdiv(y.numel(), 256),)](
         parts,
