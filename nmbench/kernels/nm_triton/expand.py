@@ -13,7 +13,7 @@ widened       whether `product` has to widen its operands first, for the interpr
 
 This module imports triton: nothing but the kernels' modules may import it.
 """
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, misc"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, misc, assignment"
 
 from __future__ import annotations
 
