@@ -225,12 +225,17 @@ def _means(cells: list[Cell]) -> dict[str, float]:
 def _time_ratio(pairs: list[tuple[Cell, Cell]]) -> float | None:
     """Mean of sparse / dense training time. Both ran alone, in one go and on the same hardware, or do not count."""
     ratios = [
-        cell["train_s"] / twin["train_s"]
+        _trained(cell) / _trained(twin)
         for cell, twin in pairs
-        if all(one["alone"] and not one["resumed"] and one["train_s"] for one in (cell, twin))
+        if all(one["alone"] and not one["resumed"] and _trained(one) > 0 for one in (cell, twin))
         and (cell["cpu"], cell["gpu"]) == (twin["cpu"], twin["gpu"])
     ]
     return sum(ratios) / len(ratios) if ratios else None
+
+
+def _trained(cell: Cell) -> float:
+    """Seconds of training, with those of a pass that was taken over from the dense twin; 0 where they are not known."""
+    return float((cell["train_total_s"] if cell["reused"] else cell["train_s"]) or 0.0)
 
 
 def density_of(pattern: str) -> float:

@@ -96,6 +96,37 @@ def test_times_that_may_not_be_compared_are_not(results, rows, changes):
     assert rows()["2:4", "sr-ste"].time_ratio is None
 
 
+def test_a_pass_that_was_taken_over_counts_in_the_time(results, rows):
+    results.twin(timings={"train_s": 100.0, "alone": True})
+    results.add(
+        *("2:4", "asp"),
+        timings={"train_s": 101.0, "train_total_s": 201.0, "alone": True},
+        reused={"phase": 0, "cell_id": "x", "attempt": 1},
+    )
+    assert rows()["2:4", "asp"].time_ratio == pytest.approx(2.01)
+
+
+def test_two_records_of_one_cell_with_different_data_are_told(results, rows):
+    results.twin()
+    results.add(attempt=1, data={"fingerprint": "old"})
+    results.add(attempt=2)
+    row = rows()["2:4", "sr-ste"]
+    assert (row.comparison.n, row.cells) == (1, 1)
+    assert row.notes == (
+        "seed 0: its attempts saw different data (the fingerprints differ); the newest one that ended well counts",
+    )
+
+
+def test_only_failures_leave_rows_without_a_verdict_to_read(results, rows):
+    results.fail("nan")
+    results.fail("oom", pattern="dense", method="dense")
+    assert [row.verdict for row in rows().values()] == ["failed", "failed"]
+
+
+def test_nothing_gives_no_rows(results, rows):
+    assert rows() == {}
+
+
 def test_rows_are_ordered_by_falling_density_then_method(results):
     for pattern, method in [("1:16", "ste"), ("2:4", "ste"), ("4:8@kernel", "asp"), ("2:4", "asp")]:
         results.add(pattern, method)
