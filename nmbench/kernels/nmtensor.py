@@ -115,7 +115,7 @@ def load(path: Path | str, device: str = "cpu") -> dict[str, NMTensor]:
     try:
         with safe_open(path, "pt", device=device) as file:
             about = json.loads(file.metadata()["nmbench.nmtensor"])
-            return {
+            found = {
                 name: NMTensor(
                     file.get_tensor(f"{name}.values"),
                     file.get_tensor(f"{name}.positions"),
@@ -124,8 +124,27 @@ def load(path: Path | str, device: str = "cpu") -> dict[str, NMTensor]:
                 )
                 for name, one in about.items()
             }
+            for name, one in found.items():
+                _check_lengths(name, one)
+            return found
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} holds no N:M tensors that can be read ({type(error).__name__}: {error})") from error
+
+
+def _check_lengths(name: str, stored: NMTensor) -> None:
+    """A kernel trusts these numbers. Raises ValueError where they do not fit pattern and shape."""
+    pattern, shape = stored.pattern, stored.shape
+    if len(shape) < (2 if pattern.axis == "input" else 1) or not all(isinstance(i, int) and i >= 0 for i in shape):
+        raise ValueError(f"{name}: {shape} is no shape of a weight")
+    rows, width, _ = _layout(shape, pattern)
+    entries = rows * -(-width // pattern.m) * pattern.n
+    expected = {"values": entries, "positions": -(-entries * pattern.index_bits // 8)}
+    for key, length in expected.items():
+        part = getattr(stored, key)
+        if part.dim() != 1 or len(part) != length:
+            raise ValueError(f"{name}: {key} of shape {tuple(part.shape)}, not ({length},) as {pattern} of {shape} has")
+    if stored.positions.dtype != torch.uint8:
+        raise ValueError(f"{name}: positions of {stored.positions.dtype}, not torch.uint8")
 
 
 def _layout(shape: tuple[int, ...], pattern: NMPattern) -> tuple[int, int, tuple[int, ...]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -95,4 +97,21 @@ def test_save_and_load(tmp_path):
 def test_a_broken_file_is_told(tmp_path):
     (tmp_path / "w.safetensors").write_bytes(b"torn")
     with pytest.raises(ValueError, match="holds no N:M tensors"):
+        load(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"shape": (4, 16)}, r"values of shape \(24,\), not \(32,\)"),
+        ({"values": torch.zeros(3)}, r"a: values of shape \(3,\)"),
+        ({"positions": torch.zeros(5, dtype=torch.uint8)}, "a: positions of shape"),
+        ({"positions": torch.zeros(6, dtype=torch.int8)}, "not torch.uint8"),
+        ({"shape": (-4, -9)}, "no shape of a weight"),
+    ],
+)
+def test_lengths_that_do_not_fit_are_told(tmp_path, change, words):
+    stored = compress(baked((4, 12), NMPattern.parse("2:4")), "2:4")
+    save(tmp_path / "w.safetensors", {"a": replace(stored, **change)})
+    with pytest.raises(ValueError, match=words):
         load(tmp_path / "w.safetensors")
