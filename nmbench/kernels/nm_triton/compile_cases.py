@@ -14,10 +14,10 @@ from nmbench.sparsity import NMPattern
 
 __all__ = ["DTYPES", "Case", "cases"]
 
-DTYPES = ("fp16", "bf16", "fp32", "i8", "fp8")
-_OUT = {"fp16": "fp16", "bf16": "bf16", "fp32": "fp32", "i8": "i32", "fp8": "bf16"}
-_IN = {"fp8": "fp8e4nv"}
-_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4, "fp64": 8, "i8": 1, "fp8": 1}
+DTYPES = ("fp16", "bf16", "fp32", "i8")
+_OUT = {"fp16": "fp16", "bf16": "bf16", "fp32": "fp32", "i8": "i32"}
+
+_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4, "fp64": 8, "i8": 1}
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _product(kernel: Any, pattern: NMPattern, dtype: str, config: Any) -> Case:
 
 
 def _kind(name: str, dtype: str) -> str:
-    kinds = {"x": _IN.get(dtype, dtype), "values": _IN.get(dtype, dtype), "bias": _OUT[dtype], "y": _OUT[dtype]}
+    kinds = {"x": dtype, "values": dtype, "bias": _OUT[dtype], "y": _OUT[dtype]}
     kinds |= {"positions": "u8", "parts": "i32" if dtype == "i8" else "fp32"}
     return f"*{kinds[name]}" if name in kinds else "i32"
 
