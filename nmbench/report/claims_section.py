@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nmbench.report.claims import Verdict, claims_table, prose
+from nmbench.report.claims import Verdict, claims_tables, summary_table
 from nmbench.report.evidence import LEAST
-from nmbench.report.model import Block, Bullets, Prose, Section
-from nmbench.report.words import text
+from nmbench.report.model import Block, Prose, Section
 
 __all__ = ["claims_sections"]
 
-#: a longer table stands behind the tasks, where it keeps nobody from them
-_MOST_ROWS = 100
+#: more comparisons stand behind the tasks, where they keep nobody from them
+_MOST_ROWS = 12
 
 
 def claims_sections(verdicts: Sequence[Verdict]) -> tuple[list[Section], list[Section]]:
@@ -26,14 +25,15 @@ def claims_sections(verdicts: Sequence[Verdict]) -> tuple[list[Section], list[Se
     enough = {verdict.claim for verdict in judged if verdict.seeds >= LEAST}
     few = sorted({verdict.claim for verdict in judged} - enough)
     silent = sorted({verdict.claim for verdict in verdicts} - {verdict.claim for verdict in judged})
-    table = claims_table([verdict for verdict in judged if verdict.claim in enough])
-    long = len(table.rows) > _MOST_ROWS
+    shown = [verdict for verdict in judged if verdict.claim in enough]
+    long = len(shown) > _MOST_ROWS
     content: list[Block] = []
-    if enough:
-        content.append(Bullets(tuple(text(line) for line in prose(verdicts) if line.split(".")[0] in enough)))
-        content.append(Prose("[Every comparison](#claims-by-comparison) stands behind the tasks.") if long else table)
+    if shown:
+        content.append(summary_table(shown))
+        words = Prose("[Every comparison](#claims-by-comparison) stands behind the tasks.")
+        content += [words] if long else claims_tables(shown)
     said = [f"Too few seeds to judge {', '.join(few)}: it takes {LEAST} at least."] if few else []
     said += [f"No record here is about {', '.join(silent)}."] if silent else []
     content += [Prose(" ".join(said))] if said else []
-    behind = [Section("Claims by comparison", (table,))] if long else []
+    behind = [Section("Claims by comparison", tuple(claims_tables(shown)))] if long else []
     return [Section("The seed paper's claims", tuple(content))], behind

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from nmbench.report.claims import CLAIMS, claims_table, judge, prose
+from nmbench.report.claims import CLAIMS, Verdict, claims_tables, judge, prose, summary_table
 from nmbench.report.compare import compare
 from nmbench.report.frame import load
 from nmbench.report.statistics import paired
@@ -170,7 +170,7 @@ def test_lambda_w_is_shown_beside_the_sum_of_the_learning_rates(results, verdict
     (found,) = verdicts("C4")
     # 10 steps at 0.1 and 10 at 0.3
     assert found.figures.endswith("lambda_w x sum of learning rates: 0.5 x 4 = 2")
-    notes = claims_table([found]).notes
+    notes = summary_table([found]).notes
     assert "acts through the sum of the learning rates" in notes[-1]
     assert "that sum is 30030, and 0.0002 times it is 6" in notes[-1]
 
@@ -346,7 +346,26 @@ def test_without_records_every_claim_says_what_it_takes(results):
     assert [(one.claim, one.outcome) for one in found] == [(claim, "no records") for claim in CLAIMS]
     assert all(one.figures.startswith("it takes ") for one in found)
     assert all("No records: it takes" in line for line in prose(found))
-    assert len(claims_table(found).rows) == 9
+    assert not summary_table(found).rows
+    assert not claims_tables(found)
+
+
+def test_every_statement_has_a_table_without_what_all_scopes_share():
+    told = [("C1", "Fewer.", "2:4 sr-ste"), ("C1", "Fewer.", "4:8 sr-ste"), ("C2", "Better.", "2:4 sr-ste (x=1)")]
+    found = [Verdict(claim, text, "pass", "1", f"task/model study, {where}", 3) for claim, text, where in told]
+    first, second = claims_tables(found)
+    assert (first.title, first.about) == ("C1. Fewer.", "task/model study")
+    assert [row[0].text for row in first.rows] == ["2:4 sr-ste", "4:8 sr-ste"]
+    assert [row[0].text for row in second.rows] == ["2:4 sr-ste (x=1)"]
+    other = Verdict("C2", "Better.", "fail", "1", "other/model study, 2:4 sr-ste", 3)
+    assert claims_tables([*found, other])[0].rows[0][0].text == "task/model study, 2:4 sr-ste"
+
+
+def test_the_summary_counts_by_outcome():
+    ends = ("pass", "fail", "pass", "undecided")
+    (row,) = summary_table([Verdict("C3", "Flips fall.", end, "1", "here", 3) for end in ends]).rows
+    assert [cell.text for cell in row] == ["C3", CLAIMS["C3"], "2", "1", "1"]
+    assert summary_table([Verdict("C3", "", "no records", "")]).rows == ()
 
 
 def test_the_prose_counts_the_outcomes(results, verdicts):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nmbench.report.claims import claims_table, judge, prose
+from nmbench.report.claims import claims_tables, judge, prose, summary_table
 from nmbench.report.compare import compare
 from nmbench.report.frame import load
 from nmbench.report.overview_tables import examples_table, methods_by_patterns, patterns_by_tasks, precision_table
@@ -63,7 +63,8 @@ def everything(folder):
     rows = compare(loaded.frame)
     verdicts = judge(loaded, rows)
     found = [
-        claims_table(verdicts),
+        claims_tables(verdicts),
+        summary_table(verdicts),
         prose(verdicts),
         patterns_by_tasks(rows),
         methods_by_patterns(rows),

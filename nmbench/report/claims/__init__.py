@@ -1,7 +1,8 @@
 """The seed paper's claims, judged from records.
 
 judge           records and rows -> verdicts, every claim at least once
-claims_table    the verdicts as a table of the report
+summary_table   how often each claim passed, failed, was not decided
+claims_tables   the verdicts, a table for each statement that was judged
 prose           one sentence a claim
 CLAIMS, Verdict
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from os.path import commonprefix
 
 from nmbench.report.claims.cost import faster, negligible
 from nmbench.report.claims.decay import decay
@@ -26,7 +28,7 @@ from nmbench.report.frame import Loaded
 from nmbench.report.table import Cell, Column, Table
 from nmbench.report.words import plural
 
-__all__ = ["CLAIMS", "Verdict", "claims_table", "judge", "prose"]
+__all__ = ["CLAIMS", "Verdict", "claims_tables", "judge", "prose", "summary_table"]
 
 _JUDGES = (less_divergence, decay, settling, two_four, larger_m, one_pass, faster, negligible)
 _NEEDED = {
@@ -41,12 +43,17 @@ _NEEDED = {
     "C9": "dense or STE and SR-STE, each with the machine to itself",
 }
 _COLUMNS = (
-    Column("claim", "Claim"),
-    Column("text", "Statement"),
     Column("scope", "Where"),
     Column("outcome", "Outcome"),
     Column("seeds", "Seeds", "r"),
     Column("figures", "Figures"),
+)
+_ENDS: tuple[Outcome, ...] = ("pass", "fail", "undecided")
+_HOW = (
+    "A difference is that of the two means, paired by seed, with its 95 % interval; the outcome is read off the "
+    f"interval. Fewer than {LEAST} seeds decide nothing. No correction is made for the number of rows.",
+    'After "seen from": the true difference that so many seeds with this spread would have shown in four of five '
+    "repetitions.",
 )
 
 
@@ -65,16 +72,42 @@ def judge(loaded: Loaded, rows: Sequence[Row]) -> list[Verdict]:
     return sorted(found, key=lambda verdict: verdict.claim)
 
 
-def claims_table(verdicts: Sequence[Verdict]) -> Table:
-    """One row a verdict; pass and fail are strong."""
-    notes = (
-        "A difference is that of the two means, paired by seed, with its 95 % interval; the outcome is read off the "
-        f"interval. Fewer than {LEAST} seeds decide nothing. No correction is made for the number of rows.",
-        'After "seen from": the true difference that so many seeds with this spread would have shown in four of five '
-        "repetitions.",
-        *([NOTE] if any(SUM in verdict.figures for verdict in verdicts) else []),
+def summary_table(verdicts: Sequence[Verdict]) -> Table:
+    """One row a claim that was judged: comparisons by outcome. The notes say how all verdicts here are to be read."""
+    columns = (
+        Column("claim", "Claim"),
+        Column("text", "What the paper says"),
+        *(Column(end, end.capitalize(), "r") for end in _ENDS),
     )
-    return Table("claims", "The claims of the seed paper", _COLUMNS, tuple(_cells(one) for one in verdicts), notes)
+    rows = []
+    for claim, counts in _counted(verdicts).items():
+        ends = (Cell(str(counts[end]) if counts[end] else "-", counts[end]) for end in _ENDS)
+        rows.append((Cell(claim), Cell(CLAIMS[claim]), *ends))
+    notes = (*_HOW, *([NOTE] if any(SUM in verdict.figures for verdict in verdicts) else []))
+    return Table("claims", "Comparisons by outcome", columns, tuple(rows), notes, keys=2)
+
+
+def claims_tables(verdicts: Sequence[Verdict]) -> list[Table]:
+    """A table for each statement, by claim: one row a verdict; pass and fail are strong.
+
+    What the beginnings of all scopes share (the setting, where there is one) is said with the title.
+    """
+    judged = [verdict for verdict in verdicts if verdict.outcome != "no records"]
+    shared = commonprefix([verdict.scope for verdict in judged])
+    shared = shared[: shared.rfind(", ") + 2] if ", " in shared else ""
+    statements: dict[tuple[str, str], list[Verdict]] = {}
+    for verdict in judged:
+        statements.setdefault((verdict.claim, verdict.text), []).append(verdict)
+    return [
+        Table(
+            f"claim-{claim.lower()}-{place}",
+            f"{claim}. {statement}",
+            _COLUMNS,
+            tuple(_cells(verdict, verdict.scope.removeprefix(shared)) for verdict in own),
+            about=shared.removesuffix(", "),
+        )
+        for place, ((claim, statement), own) in enumerate(statements.items())
+    ]
 
 
 def prose(verdicts: Sequence[Verdict]) -> list[str]:
@@ -82,23 +115,27 @@ def prose(verdicts: Sequence[Verdict]) -> list[str]:
     return [f"{claim}. {text} {_summed(claim, verdicts)}" for claim, text in CLAIMS.items()]
 
 
-def _cells(verdict: Verdict) -> tuple[Cell, ...]:
-    decided = verdict.outcome in ("pass", "fail")
+def _cells(verdict: Verdict, where: str) -> tuple[Cell, ...]:
     return (
-        Cell(verdict.claim),
-        Cell(verdict.text),
-        Cell(verdict.scope or "-"),
-        Cell(verdict.outcome, strong=decided),
+        Cell(where or "-"),
+        Cell(verdict.outcome, strong=verdict.outcome in ("pass", "fail")),
         Cell(str(verdict.seeds) if verdict.seeds else "-", verdict.seeds),
         Cell(verdict.figures),
     )
 
 
+def _counted(verdicts: Sequence[Verdict]) -> dict[str, Counter[Outcome]]:
+    """Claim -> verdicts by outcome, of the claims that any record is about."""
+    found: dict[str, Counter[Outcome]] = {}
+    for verdict in verdicts:
+        if verdict.outcome != "no records":
+            found.setdefault(verdict.claim, Counter())[verdict.outcome] += 1
+    return found
+
+
 def _summed(claim: str, verdicts: Sequence[Verdict]) -> str:
-    own = [verdict for verdict in verdicts if verdict.claim == claim]
-    counts = Counter[Outcome](verdict.outcome for verdict in own)
-    if not own or counts["no records"]:
+    counts = _counted(verdicts).get(claim)
+    if counts is None:
         return f"No records: it takes {_NEEDED[claim]}."
-    order: tuple[Outcome, ...] = ("pass", "fail", "undecided")
-    said = ", ".join(f"{name} in {counts[name]}" for name in order if counts[name])
-    return f"{said[0].upper()}{said[1:]} of {plural(len(own), 'comparison')}."
+    said = ", ".join(f"{name} in {counts[name]}" for name in _ENDS if counts[name])
+    return f"{said[0].upper()}{said[1:]} of {plural(counts.total(), 'comparison')}."
