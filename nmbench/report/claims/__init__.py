@@ -12,9 +12,9 @@ other way round. No row is picked by its result; every lambda_w of a sweep is ju
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
-from os.path import commonprefix
 
 from nmbench.report.claims.cost import faster, negligible
 from nmbench.report.claims.decay import decay
@@ -48,6 +48,8 @@ _COLUMNS = (
     Column("seeds", "Seeds", "r"),
     Column("figures", "Figures"),
 )
+#: what stands before the pattern in a scope
+_SETTING = re.compile(r".*, (?=\d+:\d+)")
 _ENDS: tuple[Outcome, ...] = ("pass", "fail", "undecided")
 _HOW = (
     "A difference is that of the two means, paired by seed, with its 95 % interval; the outcome is read off the "
@@ -90,11 +92,11 @@ def summary_table(verdicts: Sequence[Verdict]) -> Table:
 def claims_tables(verdicts: Sequence[Verdict]) -> list[Table]:
     """A table for each statement, by claim: one row a verdict; pass and fail are strong.
 
-    What the beginnings of all scopes share (the setting, where there is one) is said with the title.
+    Where all scopes are of one setting, it is said with the title.
     """
     judged = [verdict for verdict in verdicts if verdict.outcome != "no records"]
-    shared = commonprefix([verdict.scope for verdict in judged])
-    shared = shared[: shared.rfind(", ") + 2] if ", " in shared else ""
+    settings = {found[0] if (found := _SETTING.match(verdict.scope)) else "" for verdict in judged}
+    shared = settings.pop() if len(settings) == 1 else ""
     statements: dict[tuple[str, str], list[Verdict]] = {}
     for verdict in judged:
         statements.setdefault((verdict.claim, verdict.text), []).append(verdict)
