@@ -27,9 +27,8 @@ def sh(*command: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = None
 def expected_files() -> set[str]:
     """What git has below nmbench/ and tasks/, as it must stand in the wheel."""
     tracked = sh("git", "ls-files", "nmbench", "tasks").split()
-    shipped = {
-        f for f in tracked if Path(f).suffix in {".py", ".c", ".toml", ".j2", ".csv", ".txt"} or f.endswith("py.typed")
-    }
+    endings = {".py", ".c", ".toml", ".j2", ".css", ".js", ".csv", ".json", ".txt"}
+    shipped = {f for f in tracked if Path(f).suffix in endings or f.endswith("py.typed")}
     return {f.replace("tasks/", "nmbench_tasks/", 1) if f.startswith("tasks/") else f for f in shipped}
 
 
