@@ -37,7 +37,7 @@ class Step:
     """limit: seconds at most; of what is left a step may take `limit`, so that the first ones come first.
 
     needs: modules without which it is skipped. file: what it runs. result: "json" is the last JSON in its output,
-    "record" the record.json in its folder.
+    "record" the record.json in its folder, "file" <name>.json.
     """
 
     name: str
@@ -58,8 +58,8 @@ def steps(out: Path) -> list[Step]:
     return [
         Step("tests", pytest, 120, ("pytest",), Path("tests/gpu"), "text"),
         _kernels("kernels-llm", few, 130, out),
-        _script("cuda_bandwidth", 45),
-        _script("cuda_training_overhead", 75),
+        _script("cuda_bandwidth", 45, out),
+        _script("cuda_training_overhead", 75, out),
         _convert("resnet50", 40, ("torchvision",)),
         _convert("feed-forward", 30),
         _convert("vit_b_16", 40, ("torchvision",)),
@@ -76,9 +76,9 @@ def _kernels(name: str, options: dict[str, Any], seconds: float, out: Path) -> S
     return Step(name, ["-m", "nmbench.kernels.bench", told, str(out / name)], seconds, result="record")
 
 
-def _script(name: str, seconds: float) -> Step:
+def _script(name: str, seconds: float, out: Path) -> Step:
     file = HERE / f"{name}.py"
-    return Step(name, [str(file), "--json"], seconds, file=file)
+    return Step(name, [str(file), "--json", str(out / f"{name}.json")], seconds, file=file, result="file")
 
 
 def _convert(model: str, seconds: float, needs: tuple[str, ...] = ()) -> Step:
@@ -153,6 +153,11 @@ def _result(step: Step, out: Path, text: str) -> Any:
             return None
         keys = ("device", "environment", "roofline", "planned", "notes", "summary", "targets")
         return {key: record[key] for key in keys} | {"cells": len(record["cells"])}
+    if step.result == "file":
+        try:
+            return json.loads((out / f"{step.name}.json").read_text())
+        except (OSError, ValueError):
+            return None
     if step.result == "text":
         return (text.strip().splitlines() or [""])[-1]
     return last_json(text)

@@ -155,3 +155,12 @@ def test_a_model_end_to_end(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     (line,) = found["layers"]
     assert line["pattern"] == "2:4", "it was pruned and finalised"
     assert SimpleNamespace(**found["rows"][0]).dense_ms > 0
+
+
+@pytest.mark.parametrize("name", ["cuda_bandwidth", "cuda_training_overhead"])
+def test_a_script_is_given_the_file_that_is_read_as_its_result(name, gpu, tmp_path):
+    step = next(one for one in gpu.steps(tmp_path) if one.name == name)
+    assert step.arguments[-2:] == ["--json", str(tmp_path / f"{name}.json")]
+    assert gpu._result(step, tmp_path, "") is None
+    (tmp_path / f"{name}.json").write_text('{"rows": [1]}')
+    assert gpu._result(step, tmp_path, "words") == {"rows": [1]}
