@@ -15,10 +15,16 @@ def _name(matrix: str, results: Path) -> str:
     """The matrix' name: of a shipped one, a file, or simply a folder of results."""
     from nmbench.matrix import load, shipped
 
+    named = Path(matrix)
+    if not matrix.endswith(".toml") and (named.is_absolute() or not named.name or {".", ".."} & set(named.parts)):
+        # it would name the folder of the report too, and what stands there would be replaced
+        raise UsageError(f"{matrix!r} is no name below {results}; give its folder with --results, and its name alone")
     if (results / matrix).is_dir() and not matrix.endswith(".toml"):
         return matrix
-    if matrix in shipped() or matrix.endswith(".toml") or Path(matrix).is_file():
-        return load(matrix).name
+    if matrix in shipped() or matrix.endswith(".toml") or named.is_file():
+        name = load(matrix).name
+        if (results / name).is_dir():
+            return name
     raise UsageError(f"no results of {matrix!r} in {results}; `nmbench run {matrix}` makes them")
 
 

@@ -12,6 +12,7 @@ with the same cell of A, seed by seed. A difference between them is then one of 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -92,6 +93,9 @@ def _change(mine: Row | None, theirs: Row | None, first: Loaded, second: Loaded)
     found = against(pairs, metric_of(theirs), metric.higher_is_better, min(metric.margin, mine.metric.margin))
     notes = [f"seed {_list(pairs.other_data)}: the two saw different data"] if pairs.other_data else []
     notes += [f"seed {_list(seeds)}: not there in {side}, or failed" for side, seeds in _gaps(mine, theirs) if seeds]
+    for side, row in (("A", mine), ("B", theirs)):
+        if without := [seed for seed in row.seeds if seed not in _finite(row)]:
+            notes.append(f"seed {_list(without)}: no finite {row.metric.name} in {side}")
     if not pairs.seeds and not pairs.other_data and set(mine.seeds) & set(theirs.seeds):
         notes.append("no cell of A has the id of one of B: they were not written by the same id scheme")
     if mine.metric.name != metric.name:
@@ -120,14 +124,15 @@ def nothing_common(found: Sequence[Change]) -> bool:
 
 
 def lost(found: Sequence[Change]) -> bool:
-    """Is anything that A has worse, failed or missing in B?"""
-    return any(
-        change.verdict == "worse"
-        or (
-            change.first is not None and bool(change.first.seeds) and (change.second is None or not change.second.seeds)
-        )
-        for change in found
-    )
+    """Is anything that A has worse, failed or missing in B, be it one seed, or without a finite value there?"""
+    return any(change.verdict == "worse" or bool(_finite(change.first) - _finite(change.second)) for change in found)
+
+
+def _finite(row: Row | None) -> set[int]:
+    """The seeds that ended well with a finite primary value."""
+    if row is None:
+        return set()
+    return {seed for seed, value in zip(row.seeds, row.values, strict=True) if math.isfinite(value)}
 
 
 def _list(seeds: Sequence[int]) -> str:

@@ -68,6 +68,21 @@ def test_it_says_what_is_better_worse_undecided_or_missing(compare, tmp_path, af
     assert re.search(rf"B against A: .*\d {verdict}", done.output)
 
 
+@pytest.mark.parametrize(
+    ("after", "note"),
+    [
+        (seeds(80.0, 81.0, float("nan")), "seed 2: no finite top1 in B"),
+        (seeds(*[float("nan")] * 3), "seed 0, 1, 2: no finite top1 in B"),
+        ([*seeds(80.0, 81.0), record(2, status="oom")], "seed 2: not there in B, or failed"),
+        (seeds(80.0, 81.0), "seed 2: not there in B, or failed"),
+    ],
+)
+def test_a_seed_that_b_lost_is_a_loss(compare, tmp_path, after, note):
+    done = compare(write(tmp_path / "a", *seeds(80.0, 81.0, 82.0)), write(tmp_path / "b", *after))
+    assert done.exit_code == 1, done.output
+    assert note in done.output
+
+
 def test_what_only_b_has_is_named_and_is_no_loss(compare, tmp_path):
     done = compare(write(tmp_path / "a", *seeds(80.0)), write(tmp_path / "b", *seeds(80.0), record(0, "1:4")))
     assert done.exit_code == 0

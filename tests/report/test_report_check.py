@@ -4,6 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from nmbench.cli import app
+from nmbench.errors import UsageError
 from nmbench.report.check import differences, formats_of
 from nmbench.report.render import FORMATS, write_report
 
@@ -100,3 +101,29 @@ def test_a_format_that_does_not_exist_is_refused_and_the_others_are_named(small,
     done = run(small, "--out", tmp_path / "out", "--format", "md,pdf")
     assert "no 'pdf'; there are md, html, csv, tex" in str(done.exception)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/../..", ""])
+def test_a_name_that_leads_elsewhere_is_refused_and_writes_nothing(small, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "README.md").write_text("mine")
+    done = CliRunner().invoke(app, ["report", name, "--results", str(small.folder.parent)])
+    assert isinstance(done.exception, UsageError)
+    assert [path.name for path in tmp_path.iterdir() if path.name != small.folder.parent.name] == ["README.md"]
+    assert (tmp_path / "README.md").read_text() == "mine"
+
+
+def test_an_absolute_name_is_refused(small):
+    before = sorted(small.folder.rglob("*"))
+    done = CliRunner().invoke(app, ["report", str(small.folder), "--results", str(small.folder.parent)])
+    assert "give its folder with --results" in str(done.exception)
+    assert sorted(small.folder.rglob("*")) == before
+
+
+def test_results_that_are_not_there_leave_the_report_alone(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reports" / "quick").mkdir(parents=True)
+    (tmp_path / "reports" / "quick" / "README.md").write_text("good")
+    done = CliRunner().invoke(app, ["report", "quick", "--results", "resluts"])
+    assert "no results of 'quick' in resluts" in str(done.exception)
+    assert (tmp_path / "reports" / "quick" / "README.md").read_text() == "good"
