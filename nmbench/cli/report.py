@@ -35,13 +35,11 @@ def _formats(text: str | None) -> list[str] | None:
     if text is None:
         return None
     asked = {name.strip() for name in text.lower().split(",")}
-    if asked == {"all"}:
-        return list(FORMATS)
-    if unknown := sorted(asked - set(FORMATS)):
+    if unknown := sorted(asked - {*FORMATS, "all"}):
         raise UsageError(
             f"--format {text!r}: no {unknown[0]!r}; there are {', '.join(FORMATS)}, all (md,html if not given)"
         )
-    return [name for name in FORMATS if name in asked]
+    return [name for name in FORMATS if {name, "all"} & asked]
 
 
 def report(

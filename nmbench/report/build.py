@@ -13,9 +13,9 @@ from nmbench.report.compare import Row, compare
 from nmbench.report.figures import draw_overall
 from nmbench.report.frame import Loaded, newest
 from nmbench.report.glossary import GLOSSARY
-from nmbench.report.model import Block, Bullets, Picture, Prose, Report, Section, Shell, distinct
+from nmbench.report.model import Banner, Block, Bullets, Picture, Prose, Report, Section, Shell, distinct
 from nmbench.report.overview_tables import patterns_by_tasks
-from nmbench.report.provenance import fingerprint, provenance
+from nmbench.report.provenance import fingerprint, mixed, provenance
 from nmbench.report.published import beside, published_table
 from nmbench.report.summary import overview
 from nmbench.report.task_section import slugs, task_section
@@ -36,6 +36,7 @@ def build(loaded: Loaded, title: str, folder: str, figures: Path) -> Report:
     content = [
         Prose(f"{overview(loaded, rows)} [How to read this report](#how-to-read-this-report) is at its end."),
         *_bullets(cautions(loaded, rows)),
+        *_mixed(rows, loaded),
         *_overview(rows, figures),
         *claims,
         *_published(rows, loaded),
@@ -52,6 +53,14 @@ def build(loaded: Loaded, title: str, folder: str, figures: Path) -> Report:
 
 def _bullets(items: tuple[str, ...]) -> list[Block]:
     return [Bullets(items)] if items else []
+
+
+def _mixed(rows: list[Row], loaded: Loaded) -> list[Block]:
+    """Above the tables that put settings and tasks together; those of one setting have a banner of their own."""
+    found = mixed(
+        (loaded.records[place] for row in rows for place in row.records), "that stand together in this report"
+    )
+    return [Banner(found)] if found else []
 
 
 def _overview(rows: list[Row], figures: Path) -> list[Section]:

@@ -27,10 +27,17 @@ def cautions(loaded: Loaded, rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def _twins(rows: Sequence[Row]) -> str:
-    settings = dict.fromkeys(row.setting for row in rows if row.verdict == "no dense twin")
-    if not settings:
-        return ""
-    return f"**No dense twin** to compare with, for some or all rows of {_some(map(_name, settings))}."
+    """Rows that have nothing to be compared with, by the reason."""
+    said = {
+        "no dense twin": "**No dense twin** to compare with",
+        "twin saw other data": "**The dense twin saw other data** (the fingerprints differ), so nothing is compared",
+    }
+    settings = {why: dict.fromkeys(row.setting for row in rows if row.verdict == why) for why in said}
+    return " ".join(
+        f"{words}, for some or all rows of {_some(map(_name, settings[why]))}."
+        for why, words in said.items()
+        if settings[why]
+    )
 
 
 def _one_seed(rows: Sequence[Row]) -> str:

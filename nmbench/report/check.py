@@ -12,6 +12,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.image import imread
+
 from nmbench.report.render import DEFAULT, FORMATS, render
 
 __all__ = ["differences", "formats_of"]
@@ -33,12 +35,24 @@ def differences(results: Path, out: Path, title: str, formats: Sequence[str]) ->
     figures = sorted(
         {figure for text in wanted.values() for pair in _FIGURE.findall(text) for figure in pair if figure}
     )
-    said += [f"{name}: missing" for name in figures if not (out / name).is_file()]
+    said += [line for name in figures if (line := _picture(out / name, name))]
     kinds = {f".{name}" for name in formats}
     here = sorted(file for file in out.glob("tables/*") if file.suffix in kinds)
     return said + [
         f"tables/{file.name}: no part of this report" for file in here if f"tables/{file.name}" not in wanted
     ]
+
+
+def _picture(file: Path, name: str) -> str:
+    """Its bytes depend on matplotlib's version, so they are not compared; but it has to be a picture."""
+    if not file.is_file():
+        return f"{name}: missing"
+    if file.suffix == ".png":
+        try:
+            imread(file)
+        except Exception as error:  # whatever a decoder makes of broken bytes
+            return f"{name}: is no picture that can be read ({type(error).__name__})"
+    return ""
 
 
 def _difference(file: Path, name: str, text: str) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -140,6 +140,8 @@ def _row(
     comparison = None
     if good and not dense:
         comparison = paired(*_values(pairs, metric), metric.higher_is_better, metric.margin)
+        if not comparison.n:
+            comparison = replace(comparison, verdict=_why_nothing(good, pairs, twins))
         if comparison.dropped:
             notes.append(f"{comparison.dropped} of {len(pairs)} pairs without a finite {metric.name}")
     return Row(
@@ -205,6 +207,13 @@ def _data_notes(ended: list[Cell], good: list[Cell], metric: Metric) -> list[str
     if len({cell["data_fingerprint"] for cell in good}) > 1:
         notes.append("its seeds saw different data (the fingerprints differ)")
     return notes
+
+
+def _why_nothing(cells: list[Cell], pairs: list[tuple[Cell, Cell]], twins: Mapping[Any, Cell]) -> str:
+    """The verdict of a row without a pair that can be compared."""
+    if pairs:
+        return "no finite pair"
+    return "twin saw other data" if any(cell["seed"] in twins for cell in cells) else "no dense twin"
 
 
 def _values(pairs: list[tuple[Cell, Cell]], metric: Metric) -> tuple[list[float], list[float]]:

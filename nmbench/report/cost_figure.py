@@ -186,8 +186,16 @@ def _names(axis: Axes, points: Sequence[tuple[float, float, str]], higher: bool)
     taken: list[tuple[float, float]] = []
     for x, y, text in [point for point in points if point[2] != "dense"][::-1][:_MOST_NAMES]:
         place, height = (x - left) / (right - left) - 0.02, (y - bottom) / (top - bottom) + step
-        while any(abs(place - other) < 0.35 and abs(height - at) < 0.055 for other, at in taken):
-            height += step
+        free = [height + sign * count * step for sign in (1, -1) for count in range(20)]
+        height = next(
+            (
+                one
+                for one in free
+                if 0.02 <= one <= 0.98
+                and not any(abs(place - other) < 0.35 and abs(one - at) < 0.055 for other, at in taken)
+            ),
+            height,
+        )
         taken.append((place, height))
         axis.annotate(
             shorten(text, 22),

@@ -42,8 +42,8 @@ def effort(rows: Sequence[Row]) -> Table | None:
     good = [row for row in rows if row.seeds]
     columns = (
         *NAMES,
-        Column("sad", "SAD", "r"),
-        Column("sad_per_weight", "SAD per weight", "r"),
+        Column("sad", "Flips", "r"),
+        Column("sad_per_weight", "Flips per weight", "r"),
         Column("passes", "Passes", "r"),
         Column("time", "Time", "r"),
         Column("memory", "Memory", "r"),

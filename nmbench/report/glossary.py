@@ -25,7 +25,8 @@ GLOSSARY = (
     "not timed: what hardware gains depends on its kernels.",
     "**Bytes**: all parameters, dense → with the sparse layers stored as values and indices. **Parameters**: all, "
     "dense → those that are not zero.",
-    "**SAD** (sparse architecture divergence): weights that entered or left the masks, summed over all optimizer "
-    "steps and layers, as a mean over seeds; per weight, divided by the weights of the sparse layers. 0 means that "
-    "the mask never changed.",
+    "**Flips**: weights that entered or left the masks, summed over all optimizer steps and layers, as a mean over "
+    "seeds; per weight, divided by the weights of the sparse layers. 0 means that the mask never changed. **SAD** "
+    "(sparse architecture divergence) of two steps is the distance of their two masks alone: a weight that left and "
+    "came back between them does not count.",
 )

@@ -54,7 +54,7 @@ class _Line:
 
 def layers(rows: Sequence[Row], records: Sequence[Record], look: Mapping[str, Style], path: Path) -> Drawn:
     """One line a (setting, pattern): dots for the totals by layer, then the strips."""
-    title = "SAD by layer"
+    title = "Mask flips by layer"
     rows, too_many = few_labels(rows)
     groups, left_out = few(_groups(rows), _MOST_LINES, "settings and patterns")
     lines = [one for one in (_line(group, rows, records) for group in groups) if one.moving]

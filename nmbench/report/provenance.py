@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from nmbench import samples
 from nmbench.record import Record
 from nmbench.report.fields import canonical, flat_environment
 from nmbench.report.frame import Loaded
@@ -36,14 +37,14 @@ def origins(records: Iterable[Record]) -> dict[str, Counter[str]]:
     return found
 
 
-def mixed(records: Iterable[Record]) -> str:
+def mixed(records: Iterable[Record], where: str = "of this table") -> str:
     """A banner that names what the cells of one table do not share; "" if they share everything."""
     differing = {key: values for key, values in origins(records).items() if len(values) > 1}
     if not differing:
         return ""
     what = "; ".join(f"{text(key)}: {_values(values)}" for key, values in differing.items())
     return (
-        f"**Mixed origins.** The cells of this table differ in more than pattern and method. {what}. "
+        f"**Mixed origins.** The cells {where} differ in more than pattern and method. {what}. "
         "Differences between rows may come from this."
     )
 
@@ -60,10 +61,12 @@ def provenance(records: Iterable[Record]) -> Table | None:
 
 
 def fingerprint(loaded: Loaded) -> str:
-    """16 hexadecimal digits over the bytes of all readable record files, in the order of their paths."""
+    """16 hexadecimal digits over the bytes of all readable records and of what tables and examples read beside them."""
     whole = hashlib.sha256()
     for folder in loaded.folders:
-        whole.update(hashlib.sha256((folder / "record.json").read_bytes()).digest())
+        for name in ("record.json", "per_example.json", samples.FILE):
+            file = folder / name
+            whole.update(hashlib.sha256(file.read_bytes()).digest() if file.is_file() else b"-")
     return whole.hexdigest()[:16]
 
 

@@ -16,6 +16,7 @@ from nmbench.report.words import label, number_word, plural, text
 
 __all__ = ["describe", "described", "overview", "verdicts"]
 
+_NOTHING = ("no dense twin", "twin saw other data", "no finite pair")
 _ORDER = ("better", "not worse", "worse", "undecided", "undecided (no spread)", "undecided (1 seed)")
 
 
@@ -87,7 +88,7 @@ def _verdict_count(rows: Sequence[Row]) -> str:
     if not counted:
         return "No sparse cell ended well, so nothing can be said about sparsity." if rows else ""
     total = sum(counted.values())
-    said = ", ".join(f"{counted[name]} {name}" for name in [*_ORDER, "no dense twin"] if counted[name])
+    said = ", ".join(f"{counted[name]} {name}" for name in [*_ORDER, *_NOTHING] if counted[name])
     return f"Against the dense twin, over {_count(total, 'combination').lower()} of pattern and method: {said}."
 
 

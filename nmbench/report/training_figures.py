@@ -27,10 +27,10 @@ Groups = list[tuple[str, list[Row]]]
 
 def sad(rows: Sequence[Row], records: Sequence[Record], look: Mapping[str, Style], path: Path) -> Drawn:
     """x: optimizer steps over all training passes; y: flips per weight per step, log scale."""
-    title = "SAD through training"
+    title = "Mask flips through training"
     groups, left_out = _by_pattern(rows, records, has_flips, shadow=True)
     if not groups:
-        return Drawn(None, title, "No record of a cell that ended well holds mask flips, so there is no SAD to draw.")
+        return Drawn(None, title, "No record of a cell that ended well holds mask flips, so there is nothing to draw.")
     figure, axes = panels([name for name, _ in groups])
     for axis, (_, shown) in zip(axes, groups, strict=True):
         drawn = {row: _series(row, records, flip_rate) for row in shown}

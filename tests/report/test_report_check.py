@@ -1,6 +1,7 @@
 """`nmbench report --check`: is a report what its records give? `pytest tests/report/test_report_check.py`"""
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from nmbench.cli import app
@@ -50,8 +51,15 @@ def test_a_changed_line_a_missing_file_and_a_left_over_one_are_named(small, repo
 def test_other_bytes_of_a_figure_are_no_difference(small, report):
     page = report / "report.html"
     page.write_text(page.read_text().replace(";base64,", ";base64,AAAA"))
-    (report / "figures" / "classification-sad.png").write_bytes(b"drawn by another matplotlib")
+    other = Image.new("RGB", (40, 30))
+    other.save(report / "figures" / "classification-sad.png")
     assert differences(small.folder, report, "quick", list(FORMATS)) == []
+
+
+def test_a_figure_that_is_cut_off_is_named(small, report):
+    (report / "figures" / "classification-sad.png").write_bytes(b"")
+    (line,) = differences(small.folder, report, "quick", list(FORMATS))
+    assert line.startswith("figures/classification-sad.png: is no picture that can be read")
 
 
 def test_a_record_that_changes_no_table_is_noticed_all_the_same(small, report):
@@ -127,3 +135,9 @@ def test_results_that_are_not_there_leave_the_report_alone(small, tmp_path, monk
     done = CliRunner().invoke(app, ["report", "quick", "--results", "resluts"])
     assert "no results of 'quick' in resluts" in str(done.exception)
     assert (tmp_path / "reports" / "quick" / "README.md").read_text() == "good"
+
+
+def test_examples_that_change_are_noticed(small, report):
+    attempt = next(small.folder.rglob("record.json")).parent
+    (attempt / "samples.json").write_text("[]")
+    assert any(line.startswith("README.md: differs") for line in differences(small.folder, report, "quick", ["md"]))

@@ -54,7 +54,7 @@ def test_other_data_are_not_paired_and_the_row_says_so(results, rows):
     results.twin(data={"fingerprint": "old"})
     results.add()
     row = rows()["2:4", "sr-ste"]
-    assert row.verdict == "no dense twin"
+    assert row.verdict == "twin saw other data"
     assert "saw other data" in row.notes[0]
 
 
@@ -141,3 +141,9 @@ def test_rows_are_ordered_by_falling_density_then_method(results):
         ("4:8@kernel", "asp", "{}"),
         ("1:16", "ste", "{}"),
     ]
+
+
+def test_twins_without_a_finite_pair_are_not_called_missing(results, rows):
+    results.twin()
+    results.add(value=float("nan"))
+    assert rows()["2:4", "sr-ste"].verdict == "no finite pair"
