@@ -54,8 +54,8 @@ _ENDS: tuple[Outcome, ...] = ("pass", "fail", "undecided")
 _HOW = (
     "A difference is that of the two means, paired by seed, with its 95 % interval; the outcome is read off the "
     f"interval. Fewer than {LEAST} seeds decide nothing. No correction is made for the number of rows.",
-    'A claim of "not worse" fails only where the whole interval lies beyond the margin: a row that is called worse in the '
-    "tables, because its interval lies below 0 and reaches the margin, may be undecided here.",
+    'A claim of "not worse" fails only where the whole interval lies beyond the margin: a row that is called worse in '
+    "the tables, because its interval lies below 0 and reaches the margin, may be undecided here.",
     'After "seen from": the true difference that so many seeds with this spread would have shown in four of five '
     "repetitions.",
 )
