@@ -169,3 +169,34 @@ def test_graphs_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     found = compare({"x": [cuda.work]}, torch.device("cuda", 0), budget_s=0.0, graph=False)["x"]
     assert found.how == "cuda-events"
     assert cuda.replays == 0
+
+
+class _Queue:
+    """A GPU with one queue: a call takes `cpu` to launch and `gpu` to run after what was queued before it."""
+
+    def __init__(self) -> None:
+        self.now = self.busy_until = 0.0
+
+    def candidate(self, cpu: float, gpu: float) -> SimpleNamespace:
+        def run():
+            start = max(self.now, self.busy_until)
+            for _ in range(8):
+                self.now += cpu
+                self.busy_until = max(self.now, self.busy_until) + gpu
+            end = self.busy_until
+
+            def wait():
+                self.now = max(self.now, end)
+                return end - start
+
+            return wait
+
+        return SimpleNamespace(run=run, calls=range(8), how="cuda-events")
+
+
+def test_launches_do_not_hide_behind_another_candidates_work():
+    queue = _Queue()
+    both = timing._measure({"dense": queue.candidate(12e-6, 60e-6), "sparse": queue.candidate(70e-6, 40e-6)}, 0.05)
+    alone = timing._measure({"sparse": _Queue().candidate(70e-6, 40e-6)}, 0.05)
+    assert both["sparse"].us == pytest.approx(alone["sparse"].us, rel=0.01)
+    assert both["sparse"].us > both["dense"].us
