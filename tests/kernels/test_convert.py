@@ -304,6 +304,16 @@ def test_it_compiles_into_one_graph():
         torch.testing.assert_close(compiled(torch.randn(7, 24)).shape, torch.Size([7, 20]))
 
 
+def test_it_compiles_with_gradients_on_too():
+    model, x = finalised(nn.Sequential(nn.LayerNorm(24), mlp())), torch.randn(5, 24)
+    fast, _ = converted(model, x)
+    assert not any(parameter.requires_grad for parameter in fast.parameters())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    compiled = torch.compile(fast, fullgraph=True, backend="aot_eager")
+    assert torch.is_grad_enabled()
+    torch.testing.assert_close(compiled(x), model(x))
+
+
 def test_what_is_converted_in_inference_mode_works_outside():
     model, x = finalised(mlp()), torch.randn(5, 24)
     with torch.inference_mode():
