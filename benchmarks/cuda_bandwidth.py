@@ -90,7 +90,7 @@ def main() -> None:
             for name, (moved, run) in cases(weight, NMPattern.parse(text)).items():
                 seconds = clock(args.device, run, args.times)
                 rate = moved / seconds / 1e9
-                fused = _fused.takes(weight)
+                fused = _fused.available(weight.device)
                 row = {"what": name, "pattern": text, "dtype": dtype, "bytes": moved, "seconds": seconds}
                 rows.append({**row, "GB/s": rate, "share_of_copy": rate / copied, "fused": fused})
                 print(f"{name:>12} {text:>5} {dtype:>9} {rate:9.1f} GB/s  {rate / copied:6.1%} of a copy", flush=True)

@@ -8,6 +8,9 @@ save, load    several by name, in one safetensors file
 Entries are in the row-major order of a two-dimensional view of the weight: (out, in) of a linear layer; (out, kh * kw *
 in) of a convolution, the input channels of a kernel position side by side, as a matrix product reads them; with
 axis="kernel" the flattened weight as one row. A short last group is stored like a whole one.
+
+On a GPU both ways are one pass of a Triton kernel, where nmbench.sparsity._fused has them available; torch code of
+equal results is behind it.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nmbench.sparsity import NMPattern
+from nmbench.sparsity import NMPattern, _fused
 from nmbench.sparsity.pattern import PatternLike
 
 __all__ = ["NMTensor", "compress", "decompress", "load", "save"]
@@ -71,6 +74,8 @@ def compress(weight: Tensor, pattern: PatternLike, name: str = "weight") -> NMTe
     parsed = NMPattern.parse(pattern)
     if weight.layout != torch.strided or weight.is_quantized or weight.dim() < (2 if parsed.axis == "input" else 1):
         raise ValueError(f"{name}: a plain dense weight of two or more dimensions is needed, not {_what(weight)}")
+    if (made := _in_one_pass(weight, parsed)) is not None:
+        return made
     groups = _groups(weight.detach(), parsed)
     nonzero = _grouped(_view(weight.detach(), parsed) != 0, parsed)
     if bool((wrong := nonzero.sum(1) > parsed.n).any()):
@@ -88,11 +93,16 @@ def compress(weight: Tensor, pattern: PatternLike, name: str = "weight") -> NMTe
 def decompress(stored: NMTensor) -> Tensor:
     """The weight, contiguous, of the shape and dtype that `compress` was given."""
     pattern, values = stored.pattern, stored.values
+    if _has_a_kernel(values, stored.shape, pattern):
+        from nmbench.kernels.nm_triton.decompress import decompress as fused
+
+        with _fused.on(values.device):
+            return fused(values, stored.positions, pattern, stored.shape)
     bits = values.view(_BITS[values.element_size()]).reshape(-1, pattern.n)
     where = _unpack(stored.positions, values.numel(), pattern.index_bits).reshape(-1, pattern.n)
     groups = bits.new_zeros((len(bits), pattern.m)).scatter_(1, where, bits)
     rows, width, back = _layout(stored.shape, pattern)
-    dense = groups.reshape(rows, -1)[:, :width].contiguous().view(values.dtype)
+    dense = groups.reshape(rows, -(-width // pattern.m) * pattern.m)[:, :width].contiguous().view(values.dtype)
     return dense.reshape(back).movedim(-1, 1).contiguous() if len(back) > 2 else dense.reshape(stored.shape)
 
 
@@ -145,6 +155,27 @@ def _check_lengths(name: str, stored: NMTensor) -> None:
             raise ValueError(f"{name}: {key} of shape {tuple(part.shape)}, not ({length},) as {pattern} of {shape} has")
     if stored.positions.dtype != torch.uint8:
         raise ValueError(f"{name}: positions of {stored.positions.dtype}, not torch.uint8")
+
+
+def _has_a_kernel(tensor: Tensor, shape: tuple[int, ...], pattern: NMPattern) -> bool:
+    if not _fused.available(tensor.device):
+        return False
+    from nmbench.kernels.nm_triton.compress import takes
+
+    return takes(tensor.dtype, shape, pattern)
+
+
+def _in_one_pass(weight: Tensor, pattern: NMPattern) -> NMTensor | None:
+    """By the kernel; None where there is none, or where the weight breaks the pattern, which torch code then words."""
+    if not _has_a_kernel(weight, tuple(weight.shape), pattern):
+        return None
+    from nmbench.kernels.nm_triton.compress import CLEAN
+    from nmbench.kernels.nm_triton.compress import compress as fused
+
+    with _fused.on(weight.device):
+        values, positions, wrong = fused(weight, pattern)
+        kept = int(wrong) == CLEAN
+    return NMTensor(values, positions, pattern, tuple(weight.shape)) if kept else None
 
 
 def _layout(shape: tuple[int, ...], pattern: NMPattern) -> tuple[int, int, tuple[int, ...]]:

@@ -1,8 +1,9 @@
 """Fused passes over the weights of a whole model on a GPU, by Triton: one launch, however many layers.
 
-takes    whether a weight is for them
-Fleet    masks, masked weights and flips of many weights
-decay    the gradient term of SR-STE for many weights
+available  whether Triton passes run on a device
+takes      whether a weight is for them
+Fleet      masks, masked weights and flips of many weights
+decay      the gradient term of SR-STE for many weights
 
 Triton is imported when the first weight on a GPU is seen. Where it is missing, or NMBENCH_NATIVE=0 is set, the torch
 operations with equal results run. On a CPU the passes run only under TRITON_INTERPRET=1 with NMBENCH_NATIVE=0, which is
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from nmbench.sparsity import _native
 
-__all__ = ["Fleet", "decay", "takes"]
+__all__ = ["Fleet", "available", "decay", "on", "takes"]
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 #: (outer, size, inner) of a weight's memory, see mask.physical_layout
@@ -40,14 +41,18 @@ def _gpu_is_new_enough(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def takes(weight: Tensor) -> bool:
-    """Whether the passes take `weight`: on a GPU of compute capability 8.0 or newer, floating, below 2^31 elements."""
-    if weight.dtype not in _DTYPES or not 0 < weight.numel() < 2**31 or _switched_off():
+def available(device: torch.device) -> bool:
+    """Whether Triton passes run there: a GPU of compute capability 8.0 or newer, and NMBENCH_NATIVE is not 0."""
+    if _switched_off():
         return False
-    if weight.device.type == "cuda":
-        return os.environ.get("NMBENCH_NATIVE") != "0" and _gpu_is_new_enough(weight.device)
-    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-    return weight.device.type == "cpu" and interpreted and _native.library() is None
+    if device.type == "cuda":
+        return os.environ.get("NMBENCH_NATIVE") != "0" and _gpu_is_new_enough(device)
+    return device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1" and _native.library() is None
+
+
+def takes(weight: Tensor) -> bool:
+    """Whether the passes take `weight`: where they are available, floating, below 2^31 elements."""
+    return weight.dtype in _DTYPES and 0 < weight.numel() < 2**31 and available(weight.device)
 
 
 class Fleet:
@@ -80,7 +85,7 @@ class Fleet:
         for chosen in _alike(weights):
             some = [weights[i] for i in chosen], [masks[i] for i in chosen], [layouts[i] for i in chosen]
             device = some[0][0].device
-            with _on(device), torch.inference_mode(False), torch.no_grad():
+            with on(device), torch.inference_mode(False), torch.no_grad():
                 pass_ = self._pass(*some, pattern)
                 counts = torch.zeros(len(chosen), dtype=torch.int64, device=device)
                 memory = pass_.memory() if masked else None
@@ -141,7 +146,7 @@ def _decay(grads: list[Tensor], weights: list[Tensor], masks: list[Tensor], lamb
         (g.data_ptr(), w.data_ptr(), m.data_ptr(), w.numel()) for g, w, m in zip(grads, weights, masks, strict=True)
     ]
     about = (lambda_w, weights[0].dtype, where)
-    with _on(weights[0].device), torch.no_grad():
+    with on(weights[0].device), torch.no_grad():
         known = _decays.get(key)
         if known is None or known[0] != about:
             if len(_decays) > 512:
@@ -158,5 +163,6 @@ def _alike(tensors: Sequence[Tensor]) -> list[list[int]]:
     return list(found.values())
 
 
-def _on(device: torch.device) -> Any:
+def on(device: torch.device) -> Any:
+    """A context in which launches go to `device`."""
     return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()

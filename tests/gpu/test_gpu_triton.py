@@ -1,4 +1,4 @@
-"""The Triton products on a real GPU against float64: patterns, remainders, dtypes, few and many rows."""
+"""The Triton products on a real GPU against float64, and its storage against the CPU's, bit for bit."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nmbench.kernels.nmtensor import compress
+from nmbench.kernels.nmtensor import compress, decompress
 from nmbench.sparsity import NMPattern, nm_mask
 
 pytest.importorskip("triton")
@@ -49,3 +49,26 @@ def test_convolution(text: str, channels: int, kernel: int) -> None:
     sizes = ([40, kernel, kernel], pattern.n, pattern.m, [1, 1], [pad, pad], [1, 1], 1)
     got = ops.conv2d(x, stored.values, stored.positions, None, *sizes)
     near(got, F.conv2d(x.double(), weight.double(), padding=pad))
+
+
+@pytest.mark.parametrize("dtype", [*TOLERANCE, torch.int8, torch.float8_e4m3fn], ids=str)
+@pytest.mark.parametrize("shape", [(300, 512), (72, 242), (40, 64, 3, 3), (40, 18, 3, 3)], ids=str)
+@pytest.mark.parametrize("text", ["2:4", "1:4", "2:8", "4:8", "1:16", "3:5", "1:1", "7:64", "2:4@kernel"])
+def test_storage(text: str, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    pattern = NMPattern.parse(text)
+    weight = torch.randn(shape)
+    weight = (weight * nm_mask(weight, pattern) * 20).clamp(-127, 127).to(dtype)
+    expected = compress(weight, pattern)
+    formats = [torch.contiguous_format, *([torch.channels_last] if len(shape) == 4 else [])]
+    for memory_format in formats:
+        stored = compress(weight.cuda().to(memory_format=memory_format), pattern)
+        assert torch.equal(stored.values.cpu().view(torch.uint8), expected.values.view(torch.uint8))
+        assert torch.equal(stored.positions.cpu(), expected.positions)
+        assert torch.equal(decompress(stored).cpu().view(torch.uint8), decompress(expected).view(torch.uint8))
+
+
+def test_storage_finds_a_group_with_too_many() -> None:
+    weight = torch.zeros(512, 4096, device="cuda", dtype=torch.bfloat16)
+    weight[300, 40:43] = 1.0
+    with pytest.raises(ValueError, match=r"fc: the group of inputs 40 to 43 of output \(300\) has 3"):
+        compress(weight, "2:4", "fc")

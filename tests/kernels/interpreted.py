@@ -135,3 +135,38 @@ def decay(grads: list[Tensor], weights: list[Tensor], masks: list[Tensor], lambd
 
     Decay(grads, weights, masks, lambda_w).run()
     return grads
+
+
+def stored(weight: Tensor, pattern: NMPattern) -> tuple[str, Tensor, Tensor, int, Tensor]:
+    """(mode, values, positions, first wrong group, the weight again) by the kernels of storage."""
+    from nmbench.kernels.nm_triton.compress import compress, compress_kernel
+    from nmbench.kernels.nm_triton.decompress import decompress
+
+    modes = []
+
+    class Watched:
+        def __getitem__(self, grid: Any) -> Any:
+            return lambda *args, **kwargs: (modes.append(kwargs["MODE"]), compress_kernel[grid](*args, **kwargs))
+
+    with mock.patch("nmbench.kernels.nm_triton.compress.compress_kernel", Watched()):
+        values, positions, wrong = compress(weight, pattern)
+    back = decompress(values, positions, pattern, tuple(weight.shape))
+    return modes[0] if modes else "", values, positions.clone(), int(wrong), back
+
+
+def nmtensor_by_kernels(weight: Tensor, pattern: NMPattern, name: str) -> tuple[list[str], Any, Tensor]:
+    """(kernels launched, NMTensor, the weight again) through nmbench.kernels.nmtensor, as on a GPU."""
+    from nmbench.kernels import nmtensor
+    from nmbench.kernels.nm_triton import compress, decompress
+    from nmbench.sparsity import _fused
+
+    launched: list[str] = []
+
+    def watched(module: Any, what: str) -> Any:
+        function = getattr(module, what)
+        return mock.patch.object(module, what, lambda *args: (launched.append(what), function(*args))[1])
+
+    on_gpu = mock.patch.object(_fused, "available", return_value=True)
+    with on_gpu, watched(compress, "compress"), watched(decompress, "decompress"):
+        made = nmtensor.compress(weight, pattern, name)
+        return launched, made, nmtensor.decompress(made)

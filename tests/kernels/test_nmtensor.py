@@ -115,3 +115,11 @@ def test_lengths_that_do_not_fit_are_told(tmp_path, change, words):
     save(tmp_path / "w.safetensors", {"a": replace(stored, **change)})
     with pytest.raises(ValueError, match=words):
         load(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("pattern", ["2:4", "3:5", "2:4@kernel"])
+@pytest.mark.parametrize("shape", [(0, 8), (4, 0), (0, 8, 3, 3)], ids=str)
+def test_an_empty_weight_comes_back(shape, pattern):
+    stored = compress(torch.zeros(shape), pattern)
+    assert stored.nbytes == 0
+    assert decompress(stored).shape == shape

@@ -44,11 +44,12 @@ class Case:
 
 
 def cases(patterns: Sequence[str], dtypes: Sequence[str], *, every: bool) -> Iterator[Case]:
-    """Kernels of inference for each pattern and dtype, those of training and storage for the floating ones."""
+    """Kernels of inference and storage for each pattern and dtype, those of training for the floating ones."""
     for dtype in dtypes:
         yield _reduce(dtype)
         for text in patterns:
             yield from _products(NMPattern.parse(text), dtype, every)
+            yield from _storage(NMPattern.parse(text), dtype)
     for dtype in dtypes:
         if dtype in ("fp16", "bf16", "fp32"):
             yield from _decay(dtype)
@@ -91,6 +92,38 @@ def _kind(name: str, dtype: str) -> str:
     kinds = {"x": dtype, "values": dtype, "bias": _OUT[dtype], "y": _OUT[dtype]}
     kinds |= {"positions": "u8", "parts": "i32" if dtype == "i8" else "fp32"}
     return f"*{kinds[name]}" if name in kinds else "i32"
+
+
+def _storage(pattern: NMPattern, dtype: str) -> Iterator[Case]:
+    from nmbench.kernels.nm_triton import compress, decompress
+    from nmbench.kernels.nm_triton.expand import block_of
+
+    n, m, bits = pattern.n, pattern.m, pattern.index_bits
+    word, same = f"*i{8 * _BYTES[dtype]}", {"N": n, "M": m, "BITS": bits}
+    pointers = {"weight": word, "values": word, "positions": "*u8", "first_wrong": "*i32"}
+    modes = [compress.LOOP]
+    if m <= 16 and n <= 8:
+        modes += [compress.COLUMNS, *([compress.VECTOR] if m & (m - 1) == 0 else [])]
+    magnitude = -1 if dtype == "i8" else (1 << (8 * _BYTES[dtype] - 1)) - 1
+    for mode in modes:
+        groups, each = compress.tile_of(mode, pattern)
+        constants = {**same, "MAGNITUDE": magnitude, "MODE": mode, "GROUPS": groups, "EACH": each}
+        constants |= {"CLEAN": compress.CLEAN}
+        kernel = compress.compress_kernel
+        kinds = {name: "constexpr" if name in constants else pointers.get(name, "i32") for name in kernel.arg_names}
+        yield Case(kernel, str(pattern), dtype, kinds, constants, (*pointers, "elements", "groups"), mode)
+    code = n * bits
+    for rows in (1, 2):  # one row, as of axis="kernel", and several
+        block_rows, block_k = decompress.tile_of(rows)
+        constants = {**same, "MP": block_of(m), "WORD": 32 if code and 32 % code == 0 else 0}
+        constants |= {"BLOCK_ROWS": block_rows, "BLOCK_K": block_k}
+        kernel = decompress.decompress_kernel
+        given = {name: kind for name, kind in pointers.items() if name in kernel.arg_names}
+        kinds = {name: "constexpr" if name in constants else given.get(name, "i32") for name in kernel.arg_names}
+        # a taps of 1 is a constant to the launcher, and the columns then lie side by side
+        kinds, constants = {**kinds, "taps": "constexpr"}, {**constants, "taps": 1}
+        whole = ("width", "out_step", "groups")
+        yield Case(kernel, str(pattern), dtype, kinds, constants, (*given, *whole), f"{block_rows}x{block_k}")
 
 
 def _reduce(dtype: str) -> Case:
