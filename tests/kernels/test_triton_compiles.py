@@ -28,7 +28,7 @@ def compiled(patterns: list[str], dtypes: list[str]) -> list[list[str]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("patterns", "dtypes"), [(["2:4"], ["fp16", "bf16", "fp32", "i8"]), (["1:16", "4:8", "3:5"], ["bf16"])]
+    ("patterns", "dtypes"), [(["2:4"], ["fp16", "bf16", "fp32", "i8", "fp8"]), (["1:16", "4:8", "3:5"], ["bf16"])]
 )
 def test_kernels_compile_without_a_gpu(patterns: list[str], dtypes: list[str]) -> None:
     rows = compiled(patterns, dtypes)

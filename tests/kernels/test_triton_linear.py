@@ -10,6 +10,7 @@ from torch.nn.functional import linear
 
 from nmbench.kernels.backend import Problem
 from nmbench.kernels.nm_triton.backend import Triton
+from nmbench.kernels.nmtensor import compress
 from nmbench.sparsity import NMPattern
 
 pytest.importorskip("triton")
@@ -34,6 +35,27 @@ def test_dtypes(dtype: torch.dtype, kernel) -> None:
     weight, x = weight_of((17, 70), pattern, dtype), data((18, 70), dtype)
     got = interpreted.run(kernel, x, *packed(weight, pattern), None, 17, pattern)
     assert got.dtype == (torch.int32 if dtype == torch.int8 else dtype)
+    assert_near(got, linear(x.double(), weight.double()))
+
+
+@pytest.mark.parametrize("kernel", [interpreted.matmul, interpreted.split_k])
+@pytest.mark.parametrize("text", ["2:4", "1:16", "4:8", "3:5", "1:1", "7:64"])
+def test_float8_comes_back_in_bfloat16(text: str, kernel) -> None:
+    pattern, dtype = NMPattern.parse(text), torch.float8_e4m3fn
+    weight, x = weight_of((17, 83), pattern, torch.float32), data((18, 83), torch.float32)
+    weight, x, bias = weight.to(dtype), x.to(dtype), torch.randn(17).bfloat16()
+    stored = compress(weight, pattern)
+    got = interpreted.run(kernel, x, stored.values, stored.positions, bias, 17, pattern)
+    assert got.dtype == torch.bfloat16
+    assert_near(got, linear(x.double(), weight.double(), bias.double()))
+
+
+@pytest.mark.parametrize("rows", [3, 40])
+def test_float8_through_the_backend(rows: int) -> None:
+    dtype, pattern = torch.float8_e4m3fn, NMPattern(2, 4)
+    weight, x = weight_of((8, 24), pattern, torch.float32).to(dtype), data((2, rows, 24), torch.float32).to(dtype)
+    case = problem(weight=(8, 24), input=(2, rows, 24), rows=2 * rows, dtype=dtype, device="cpu")
+    got = interpreted.run(interpreted.backend, x, weight, torch.zeros(8).bfloat16(), case)
     assert_near(got, linear(x.double(), weight.double()))
 
 
@@ -75,6 +97,7 @@ def problem(**over) -> Problem:
 
 def test_takes_what_it_can() -> None:
     assert Triton().refusal(problem()) is None
+    assert Triton().refusal(problem(dtype=torch.float8_e4m3fn)) is None
 
 
 @pytest.mark.parametrize(
@@ -85,6 +108,9 @@ def test_takes_what_it_can() -> None:
         ({"dtype": torch.float64}, "float64"),
         ({"pattern": NMPattern(2, 4, "kernel")}, "axis"),
         ({"kind": "conv2d", "weight": (8, 1, 3, 3), "groups": 8}, "depthwise"),
+        ({"dtype": torch.float8_e4m3fn, "capability": (8, 6)}, "8.9"),
+        ({"dtype": torch.float8_e4m3fn, "kind": "conv2d", "weight": (8, 12, 3, 3)}, "no convolution of float8"),
+        ({"dtype": torch.float8_e5m2}, "no kernel for float8_e5m2"),
     ],
 )
 def test_refuses_in_words(over, words: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,11 +17,11 @@ from nmbench.kernels.nm_triton import ops
 
 __all__ = ["Triton"]
 
-_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.int8)
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.int8, torch.float8_e4m3fn)
 
 
 class Triton(Backend):
-    """Compressed weights, expanded in registers and multiplied on the tensor cores. int8 gives int32 sums."""
+    """Compressed weights, expanded in registers and multiplied on the tensor cores; results are of `result_dtype`."""
 
     name = "triton"
 
@@ -33,7 +33,7 @@ class Triton(Backend):
             return "axis 'kernel': groups do not run along the reduction"
         if problem.dtype not in _DTYPES:
             return f"no kernel for {str(problem.dtype).removeprefix('torch.')}"
-        return _device_refusal(problem) or _shape_refusal(problem)
+        return _device_refusal(problem) or _float8_refusal(problem) or _shape_refusal(problem)
 
     def pack(self, weight: Tensor, problem: Problem) -> dict[str, Tensor]:
         """{"values", "positions"} of the compressed weight. ValueError if it breaks `problem.pattern`."""
@@ -73,6 +73,16 @@ def _device_refusal(problem: Problem) -> str | None:
     if problem.device != "cuda":
         return f"triton needs a GPU, not {problem.device}"
     return "needs compute capability 8.0 or newer" if problem.capability < (8, 0) else None
+
+
+def _float8_refusal(problem: Problem) -> str | None:
+    if problem.dtype != torch.float8_e4m3fn:
+        return None
+    if problem.kind == "conv2d":
+        return "no convolution of float8_e4m3fn"
+    if problem.device == "cuda" and problem.capability < (8, 9):
+        return "float8 needs compute capability 8.9 or newer"
+    return None
 
 
 def _shape_refusal(problem: Problem) -> str | None:

@@ -14,10 +14,11 @@ from nmbench.sparsity import NMPattern
 
 __all__ = ["DTYPES", "Case", "cases"]
 
-DTYPES = ("fp16", "bf16", "fp32", "i8")
-_OUT = {"fp16": "fp16", "bf16": "bf16", "fp32": "fp32", "i8": "i32"}
+DTYPES = ("fp16", "bf16", "fp32", "i8", "fp8")
+_IN = {"fp8": "i8"}
+_OUT = {"fp16": "fp16", "bf16": "bf16", "fp32": "fp32", "i8": "i32", "fp8": "bf16"}
 
-_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4, "fp64": 8, "i8": 1}
+_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4, "fp64": 8, "i8": 1, "fp8": 1}
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def _products(pattern: NMPattern, dtype: str, every: bool) -> Iterator[Case]:
     from nmbench.kernels.nm_triton.matmul import matmul_kernel
     from nmbench.kernels.nm_triton.split_k import split_k_kernel
 
-    for tuned in (matmul_kernel, split_k_kernel, conv_kernel):
+    for tuned in (matmul_kernel, split_k_kernel, *([] if dtype == "fp8" else [conv_kernel])):
         for config in tuned.configs if every else tuned.configs[:1]:
             yield _product(tuned.fn, pattern, dtype, config)
 
@@ -89,7 +90,7 @@ def _product(kernel: Any, pattern: NMPattern, dtype: str, config: Any) -> Case:
 
 
 def _kind(name: str, dtype: str) -> str:
-    kinds = {"x": dtype, "values": dtype, "bias": _OUT[dtype], "y": _OUT[dtype]}
+    kinds = {"x": _IN.get(dtype, dtype), "values": _IN.get(dtype, dtype), "bias": _OUT[dtype], "y": _OUT[dtype]}
     kinds |= {"positions": "u8", "parts": "i32" if dtype == "i8" else "fp32"}
     return f"*{kinds[name]}" if name in kinds else "i32"
 

@@ -7,6 +7,7 @@ split_columns, join_columns   a tile of groups as M separate columns, and back
 block_of      the power of two that a group takes in a tile
 configs       what the autotuner tries; one small configuration under the interpreter
 interpreted   whether kernels run on the CPU, under TRITON_INTERPRET=1
+operand       a tensor as a kernel takes it: float8 by its bits
 accumulator   the type that products of a dtype are summed in
 product       a step of the sum, on the tensor cores
 widened       whether `product` has to widen its operands first, for the interpreter's sake
@@ -32,6 +33,7 @@ __all__ = [
     "configs",
     "interpreted",
     "join_columns",
+    "operand",
     "product",
     "split_columns",
     "weight_tile",
@@ -53,6 +55,11 @@ def block_of(m: int) -> int:
 def accumulator(dtype: torch.dtype) -> Any:
     """tl.int32 for int8, tl.float32 for every floating dtype."""
     return tl.int32 if dtype == torch.int8 else tl.float32
+
+
+def operand(tensor: Tensor) -> Tensor:
+    """As a kernel takes it: float8 as int8 of the same bits, since Triton neither fills nor selects tiles of float8."""
+    return tensor.view(torch.int8) if tensor.dtype == torch.float8_e4m3fn else tensor
 
 
 def widened(dtype: torch.dtype) -> bool:
@@ -217,8 +224,17 @@ def columns_of(start, M: tl.constexpr, MP: tl.constexpr, BLOCK_K: tl.constexpr):
 
 @triton.jit
 def product(w, x, total, ACC: tl.constexpr, WIDEN: tl.constexpr):
-    """total + w x; float32 is not rounded to TF32. Widening changes no bit: float32 holds every product of bfloat16."""
-    if WIDEN:
-        w = w.to(tl.float32)
-        x = x.to(tl.float32)
-    return tl.dot(w, x, total, input_precision="ieee", out_dtype=ACC)
+    """total + w x; float32 is not rounded to TF32. Widening changes no bit: float32 holds every product of bfloat16.
+
+    8-bit integers with sums in float32 are the bits of float8 e4m3. Each tile's sum is added in full float32, as tensor
+    cores of sm_90 keep fewer bits than that while they sum float8 products.
+    """
+    if tl.float32 == ACC and w.dtype == tl.int8:
+        w = w.to(tl.float8e4nv, bitcast=True)
+        x = x.to(tl.float8e4nv, bitcast=True)
+        return tl.dot(w, x, total, max_num_imprecise_acc=w.shape[1], out_dtype=ACC)
+    else:
+        if WIDEN:
+            w = w.to(tl.float32)
+            x = x.to(tl.float32)
+        return tl.dot(w, x, total, input_precision="ieee", out_dtype=ACC)

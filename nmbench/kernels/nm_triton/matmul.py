@@ -10,16 +10,17 @@ registers, and x is the right one, which they take from shared memory, where its
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from nmbench.kernels.backend import result_dtype
 from nmbench.kernels.nm_triton.expand import (
     accumulator,
     block_of,
     columns_of,
     configs,
+    operand,
     product,
     weight_tile,
     widened,
@@ -86,12 +87,12 @@ def matmul_kernel(
 
 
 def matmul(x: Tensor, values: Tensor, positions: Tensor, bias: Tensor | None, outs: int, pattern: NMPattern) -> Tensor:
-    """x: (rows, in), any strides -> (rows, outs), contiguous; of x's dtype, int32 for int8.
+    """x: (rows, in), any strides -> (rows, outs), contiguous, of `result_dtype`.
 
     values, positions: of a compressed (outs, in) weight. bias: (outs,) or None.
     """
     rows, depth = x.shape
-    y = x.new_empty((rows, outs), dtype=torch.int32 if x.dtype == torch.int8 else x.dtype)
+    y = x.new_empty((rows, outs), dtype=result_dtype(x.dtype))
 
     def grid(meta: dict[str, int]) -> tuple[int, int]:
         return triton.cdiv(outs, meta["BLOCK_OUT"]), triton.cdiv(rows, meta["BLOCK_ROWS"])
@@ -99,8 +100,8 @@ def matmul(x: Tensor, values: Tensor, positions: Tensor, bias: Tensor | None, ou
     groups = triton.cdiv(depth, pattern.m)
     if y.numel():
         matmul_kernel[grid](
-            x,
-            values,
+            operand(x),
+            operand(values),
             positions,
             y if bias is None else bias,  # not read without HAS_BIAS
             y,

@@ -12,15 +12,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nmbench.kernels.backend import result_dtype
 from nmbench.sparsity import NMPattern
 
 __all__ = ["SPLIT_K_ROWS", "conv2d", "linear"]
 
 SPLIT_K_ROWS = 32
-
-
-def _out_dtype(x: Tensor) -> torch.dtype:
-    return torch.int32 if x.dtype == torch.int8 else x.dtype
 
 
 @torch.library.custom_op(
@@ -29,7 +26,7 @@ def _out_dtype(x: Tensor) -> torch.dtype:
     schema="(Tensor x, Tensor values, Tensor positions, Tensor? bias, int outs, int n, int m) -> Tensor",
 )
 def linear(x: Tensor, values: Tensor, positions: Tensor, bias: Tensor | None, outs: int, n: int, m: int) -> Tensor:
-    """x (..., in) -> (..., outs), of x's dtype (int32 for int8); up to 32 rows take the split-K kernel."""
+    """x (..., in) -> (..., outs), of `result_dtype`; up to 32 rows take the split-K kernel."""
     from nmbench.kernels.nm_triton.matmul import matmul
     from nmbench.kernels.nm_triton.split_k import split_k
 
@@ -40,7 +37,7 @@ def linear(x: Tensor, values: Tensor, positions: Tensor, bias: Tensor | None, ou
 
 @linear.register_fake
 def _(x: Tensor, values: Tensor, positions: Tensor, bias: Tensor | None, outs: int, n: int, m: int) -> Tensor:
-    return x.new_empty((*x.shape[:-1], outs), dtype=_out_dtype(x))
+    return x.new_empty((*x.shape[:-1], outs), dtype=result_dtype(x.dtype))
 
 
 @torch.library.custom_op(
@@ -87,4 +84,4 @@ def _(
     sizes = [
         (x.shape[2 + i] + 2 * padding[i] - dilation[i] * (kernel[1 + i] - 1) - 1) // stride[i] + 1 for i in range(2)
     ]
-    return x.new_empty((x.shape[0], *sizes, kernel[0]), dtype=_out_dtype(x)).permute(0, 3, 1, 2)
+    return x.new_empty((x.shape[0], *sizes, kernel[0]), dtype=result_dtype(x.dtype)).permute(0, 3, 1, 2)

@@ -17,11 +17,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from nmbench.kernels.backend import result_dtype
 from nmbench.kernels.nm_triton.expand import (
     accumulator,
     block_of,
     columns_of,
     configs,
+    operand,
     product,
     weight_tile,
     widened,
@@ -121,7 +123,7 @@ def split_k(
     rows, depth = x.shape
     groups = triton.cdiv(depth, pattern.m)
     splits = splits or splits_for(outs, groups, pattern.m, x.device)
-    y = x.new_empty((rows, outs), dtype=torch.int32 if x.dtype == torch.int8 else x.dtype)
+    y = x.new_empty((rows, outs), dtype=result_dtype(x.dtype))
     parts = x.new_empty((splits, rows, outs), dtype=torch.int32 if x.dtype == torch.int8 else torch.float32)
 
     def grid(meta: dict[str, int]) -> tuple[int, int, int]:
@@ -130,8 +132,8 @@ def split_k(
     if not y.numel():
         return y
     split_k_kernel[grid](
-        x,
-        values,
+        operand(x),
+        operand(values),
         positions,
         parts,
         rows,
