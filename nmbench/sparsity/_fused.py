@@ -42,8 +42,11 @@ def _gpu_is_new_enough(device: torch.device) -> bool:
 
 
 def available(device: torch.device) -> bool:
-    """Whether Triton passes run there: a GPU of compute capability 8.0 or newer, and NMBENCH_NATIVE is not 0."""
-    if _switched_off():
+    """Whether Triton passes run there: a GPU of compute capability 8.0 or newer, and NMBENCH_NATIVE is not 0.
+
+    Not while torch.compile traces: the launches cannot be traced, and torch code of equal results can.
+    """
+    if torch.compiler.is_compiling() or _switched_off():
         return False
     if device.type == "cuda":
         return os.environ.get("NMBENCH_NATIVE") != "0" and _gpu_is_new_enough(device)

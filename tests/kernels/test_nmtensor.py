@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nmbench.kernels.nmtensor import compress, decompress, load, save
-from nmbench.sparsity import NMPattern, nm_mask
+from nmbench.sparsity import NMPattern, _fused, nm_mask
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.int8, torch.float8_e4m3fn, torch.float8_e5m2]
 PATTERNS = ["2:4", "1:4", "4:8", "1:16", "3:5", "1:1", "7:64", "2:4@kernel", "3:7@kernel"]
@@ -123,3 +123,16 @@ def test_an_empty_weight_comes_back(shape, pattern):
     stored = compress(torch.zeros(shape), pattern)
     assert stored.nbytes == 0
     assert decompress(stored).shape == shape
+
+
+def test_decompress_compiles_into_one_graph_without_asking_for_kernels(monkeypatch):
+    dense = torch.randn(8, 16)
+    dense *= nm_mask(dense, "2:4")
+    stored, x = compress(dense, "2:4"), torch.randn(3, 16)
+
+    def untraceable() -> bool:
+        raise AssertionError("asked while tracing")
+
+    monkeypatch.setattr(_fused, "_switched_off", untraceable)
+    compiled = torch.compile(lambda x: x @ decompress(stored).t(), fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(x), x @ dense.t())

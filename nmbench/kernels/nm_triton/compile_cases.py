@@ -62,9 +62,12 @@ def _products(pattern: NMPattern, dtype: str, every: bool) -> Iterator[Case]:
     from nmbench.kernels.nm_triton.conv import conv_kernel
     from nmbench.kernels.nm_triton.matmul import matmul_kernel
     from nmbench.kernels.nm_triton.split_k import split_k_kernel
+    from nmbench.kernels.nm_triton.tuning import fits
 
     for tuned in (matmul_kernel, split_k_kernel, *([] if dtype == "fp8" else [conv_kernel])):
-        for config in tuned.configs if every else tuned.configs[:1]:
+        wide, convolution = _BYTES[dtype], tuned is conv_kernel
+        kept = [one for one in tuned.configs if fits(one, pattern.n, pattern.m, wide, convolution=convolution)]
+        for config in kept if every else kept[:1]:
             yield _product(tuned.fn, pattern, dtype, config)
 
 

@@ -16,22 +16,22 @@ from nmbench.kernels.nm_triton.expand import (
     accumulator,
     block_of,
     columns_of,
-    configs,
     product,
     weight_tile,
     widened,
     word_bits,
 )
 from nmbench.kernels.nm_triton.matmul import matmul
+from nmbench.kernels.nm_triton.tuning import bucket, tuned
 from nmbench.sparsity import NMPattern
 
 __all__ = ["conv2d", "conv_kernel"]
 
-_TILES = [(64, 64, 64, 4, 3), (128, 64, 64, 4, 3), (64, 128, 64, 4, 3), (128, 128, 64, 8, 3)]
+_TILES = [(64, 64, 64, 4, 3), (128, 64, 64, 4, 3), (64, 128, 64, 4, 3), (64, 64, 64, 8, 3), (32, 32, 64, 4, 3)]
 
 
-@triton.autotune(configs=configs(_TILES), key=["rows", "outs", "channels", "KH", "KW", "N", "M"])
-@triton.jit
+@tuned(_TILES, key=["bucket", "outs", "channels", "KH", "KW", "N", "M"])
+@triton.jit(do_not_specialize=["bucket"])
 def conv_kernel(
     x,
     values,
@@ -39,6 +39,7 @@ def conv_kernel(
     bias,
     y,
     rows,
+    bucket,
     outs,
     channels,
     groups,
@@ -156,6 +157,7 @@ def conv2d(
             y if bias is None else bias,
             y,
             rows,
+            bucket(rows),
             outs // groups,
             channels // groups,
             along,

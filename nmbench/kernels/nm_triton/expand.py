@@ -30,7 +30,6 @@ __all__ = [
     "accumulator",
     "block_of",
     "columns_of",
-    "configs",
     "interpreted",
     "join_columns",
     "operand",
@@ -65,16 +64,6 @@ def operand(tensor: Tensor) -> Tensor:
 def widened(dtype: torch.dtype) -> bool:
     """True for bfloat16 under the interpreter, whose tl.dot multiplies the bit patterns of bfloat16 as integers."""
     return interpreted() and dtype == torch.bfloat16
-
-
-def configs(tiles: list[tuple[int, int, int, int, int]]) -> list[triton.Config]:
-    """tiles: (BLOCK_OUT, BLOCK_ROWS, BLOCK_K, warps, stages). BLOCK_K is 64 or more, as M may be 64."""
-    if interpreted():
-        tiles = [(16, 16, 64, 1, 1)]
-    return [
-        triton.Config({"BLOCK_OUT": out, "BLOCK_ROWS": rows, "BLOCK_K": k}, num_warps=warps, num_stages=stages)
-        for out, rows, k, warps, stages in tiles
-    ]
 
 
 @triton.jit

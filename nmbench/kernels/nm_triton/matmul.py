@@ -19,13 +19,13 @@ from nmbench.kernels.nm_triton.expand import (
     accumulator,
     block_of,
     columns_of,
-    configs,
     operand,
     product,
     weight_tile,
     widened,
     word_bits,
 )
+from nmbench.kernels.nm_triton.tuning import bucket, tuned
 from nmbench.sparsity import NMPattern
 
 __all__ = ["matmul", "matmul_kernel"]
@@ -37,11 +37,13 @@ _TILES = [
     (128, 128, 64, 8, 3),
     (128, 256, 64, 8, 3),
     (128, 128, 128, 8, 2),
+    (64, 64, 64, 8, 3),
+    (32, 32, 64, 4, 3),
 ]
 
 
-@triton.autotune(configs=configs(_TILES), key=["rows", "outs", "depth", "N", "M"])
-@triton.jit
+@tuned(_TILES, key=["bucket", "outs", "depth", "N", "M"])
+@triton.jit(do_not_specialize=["bucket"])
 def matmul_kernel(
     x,
     values,
@@ -49,6 +51,7 @@ def matmul_kernel(
     bias,
     y,
     rows,
+    bucket,
     outs,
     depth,
     groups,
@@ -106,6 +109,7 @@ def matmul(x: Tensor, values: Tensor, positions: Tensor, bias: Tensor | None, ou
             y if bias is None else bias,  # not read without HAS_BIAS
             y,
             rows,
+            bucket(rows),
             outs,
             depth,
             groups,

@@ -22,13 +22,13 @@ from nmbench.kernels.nm_triton.expand import (
     accumulator,
     block_of,
     columns_of,
-    configs,
     operand,
     product,
     weight_tile,
     widened,
     word_bits,
 )
+from nmbench.kernels.nm_triton.tuning import bucket, tuned
 from nmbench.sparsity import NMPattern
 
 __all__ = ["reduce_kernel", "split_k", "split_k_kernel", "splits_for"]
@@ -38,14 +38,15 @@ _TILES = [(16, 16, 128, 4, 3), (32, 16, 128, 4, 3), (64, 16, 64, 4, 3), (64, 32,
 _LARGEST_K = 128
 
 
-@triton.autotune(configs=configs(_TILES), key=["rows", "outs", "depth", "N", "M"])
-@triton.jit
+@tuned(_TILES, key=["bucket", "outs", "depth", "N", "M"])
+@triton.jit(do_not_specialize=["bucket"])
 def split_k_kernel(
     x,
     values,
     positions,
     parts,
     rows,
+    bucket,
     outs,
     depth,
     groups,
@@ -137,6 +138,7 @@ def split_k(
         positions,
         parts,
         rows,
+        bucket(rows),
         outs,
         depth,
         groups,

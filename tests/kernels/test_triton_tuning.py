@@ -1,0 +1,85 @@
+"""What the autotuner is offered: tiles that fit, at least one, and one choice for a range of rows."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+import torch
+
+from nmbench.sparsity import NMPattern
+
+pytest.importorskip("triton")
+
+
+def kernel_of(name: str):
+    return getattr(importlib.import_module(f"nmbench.kernels.nm_triton.{name}"), f"{name}_kernel")
+
+
+def offered(kernel, n: int, m: int, dtype: torch.dtype) -> set[tuple[int, int, int]]:
+    from nmbench.kernels.nm_triton.tuning import prune
+
+    taps = {"KH": 3, "KW": 3} if "KH" in kernel.fn.arg_names else {}
+    left = prune(kernel.configs, {"x": torch.zeros(1, dtype=dtype)}, N=n, M=m, **taps)
+    return {tuple(one.kwargs[f"BLOCK_{name}"] for name in ("OUT", "ROWS", "K")) for one in left}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8], ids=str)
+@pytest.mark.parametrize("pattern", [(2, 4), (4, 8), (1, 16), (3, 5), (32, 64)])
+@pytest.mark.parametrize("name", ["matmul", "split_k", "conv"])
+def test_something_is_always_left(name: str, pattern: tuple[int, int], dtype: torch.dtype) -> None:
+    assert offered(kernel_of(name), *pattern, dtype)
+
+
+def test_where_none_fits_the_first_is_left() -> None:
+    from nmbench.kernels.nm_triton.tuning import configs, prune
+
+    large = configs([(128, 256, 64, 8, 3), (128, 128, 128, 8, 2)])
+    assert prune(large, {"x": torch.zeros(1)}, N=4, M=8) == large[:1]
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "dtype", "tile"),
+    [
+        ("matmul", (1, 16), torch.bfloat16, (128, 256, 64)),
+        ("matmul", (4, 8), torch.int8, (128, 128, 128)),
+        ("matmul", (2, 4), torch.float32, (128, 128, 64)),
+        ("split_k", (4, 8), torch.bfloat16, (64, 16, 128)),
+        ("conv", (1, 16), torch.bfloat16, (128, 64, 64)),
+        ("conv", (1, 16), torch.bfloat16, (64, 128, 64)),
+        ("conv", (3, 5), torch.float16, (64, 128, 64)),
+    ],
+)
+def test_tiles_that_spill_are_not_offered(name: str, pattern: tuple[int, int], dtype: torch.dtype, tile) -> None:
+    kernel = kernel_of(name)
+    assert tile not in offered(kernel, *pattern, dtype)
+    assert tile in offered(kernel, 2, 4, torch.bfloat16)
+
+
+def test_the_key_has_a_bucket_of_rows() -> None:
+    from nmbench.kernels.nm_triton.tuning import bucket
+
+    assert [bucket(rows) for rows in (0, 1, 2, 3, 4, 5, 33, 64, 65)] == [1, 1, 2, 4, 4, 8, 64, 64, 128]
+    for name in ("matmul", "split_k", "conv"):
+        assert "bucket" in kernel_of(name).keys
+        assert "rows" not in kernel_of(name).keys
+
+
+@pytest.mark.parametrize("name", ["matmul", "split_k"])
+def test_another_number_of_rows_is_not_tuned_anew(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The autotuner and the launcher as they are; only timing and launching are not done."""
+    kernel, timed = kernel_of(name), []
+    module = importlib.import_module(f"nmbench.kernels.nm_triton.{name}")
+    monkeypatch.setattr(kernel, "cache", {})
+    monkeypatch.setattr(kernel, "_bench", lambda *a, config, **k: timed.append(config) or [1.0, 1.0, 1.0])
+    monkeypatch.setattr(kernel.fn, "run", lambda *a, **k: None)
+    if name == "split_k":
+        reduce = type("Reduce", (), {"__getitem__": lambda self, grid: lambda *a, **k: None})
+        monkeypatch.setattr(module, "reduce_kernel", reduce())
+    counts = []
+    for rows in (17, 20, 32, 9):
+        arguments = (torch.zeros(64), torch.zeros(32, dtype=torch.uint8), None, 8, NMPattern(2, 4))
+        getattr(module, name)(torch.zeros(rows, 16), *arguments)
+        counts.append(len(timed))
+    assert counts[0] == counts[1] == counts[2] > 1
+    assert counts[3] == 2 * counts[0]
