@@ -95,12 +95,13 @@ class Backend(ABC):
     def unpack(self, packed: Mapping[str, Tensor], problem: Problem) -> Tensor:
         """The weight that was packed, of shape `problem.weight`: by default, the product with unit vectors."""
         device = next(iter(packed.values())).device
+        problem = replace(problem, settings=())  # those were found for another number of rows
         if problem.kind == "linear":
             eye = torch.eye(problem.weight[1], device=device).to(problem.dtype)
             return self.linear(eye, packed, None, problem).t().contiguous().to(problem.dtype)
         _, depth, kh, kw = problem.weight
         # image (i, r, s) is one at pixel (r, s) of channel i of every group, so that it meets one weight of each filter
         unit = torch.eye(depth * kh * kw, device=device).to(problem.dtype).view(-1, depth, kh, kw)
-        plain = replace(problem, stride=(1, 1), padding=(0, 0), dilation=(1, 1), settings=())
+        plain = replace(problem, stride=(1, 1), padding=(0, 0), dilation=(1, 1))
         found = self.conv2d(unit.repeat(1, problem.groups, 1, 1), packed, None, plain)
         return found.flatten(1).t().reshape(problem.weight).contiguous().to(problem.dtype)

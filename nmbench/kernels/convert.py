@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from nmbench.devices import on
 from nmbench.kernels import registry
 from nmbench.kernels.backend import Backend
 from nmbench.kernels.choices import Choices, fingerprint, machine
@@ -214,7 +215,7 @@ def _decided(
     if reason:
         return Row(**about, reason=reason), {}  # type: ignore[arg-type]
     layer = Layer(one.modules, one.pattern, calls)  # type: ignore[arg-type]
-    with torch.inference_mode(False), torch.no_grad():
+    with on(one.weight.device), torch.inference_mode(False), torch.no_grad():
         decision = decide(layer, backends, choices, launch, budget_s, versions)
     made = {m: sparse_layer(decision.packed, m) for m in layer.modules} if decision.packed else {}
     return Row(**about, **_outcome(layer, decision)), dict(made)  # type: ignore[arg-type]

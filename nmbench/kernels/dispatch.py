@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from nmbench.devices import on
 from nmbench.kernels import registry
 from nmbench.kernels.backend import Backend, Problem
 from nmbench.kernels.infer import inferred
@@ -128,7 +129,8 @@ def packed_for(weight: Tensor, problem: Problem, backend: str | Backend | None) 
         known = [registry.load(backend) if isinstance(backend, str) else backend]
     reasons = []
     for one in known:
-        reason = one.refusal(problem)
+        with on(weight.device):
+            reason = one.refusal(problem)
         if reason is None:
             try:
                 return PackedWeight(weight, problem, one)

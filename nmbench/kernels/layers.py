@@ -43,13 +43,18 @@ class SparseLayer(nn.Module):
         return self.packed.backend.name
 
     def _cast(self, x: Tensor) -> Tensor:
-        """x, in the weight's dtype under autocast, as a dense layer would have it."""
+        """x in the weight's dtype. Raises RuntimeError if it is not of it, outside autocast."""
         dtype = self.packed.problem.dtype
         if x.dtype == dtype:
             return x
-        if torch.is_autocast_enabled(x.device.type) and torch.get_autocast_dtype(x.device.type) == dtype:
+        if x.dtype.is_floating_point and torch.is_autocast_enabled(x.device.type):
             return x.to(dtype)
         raise RuntimeError(f"a layer converted for {dtype} got an input of {x.dtype}")
+
+    def _result(self, y: Tensor) -> Tensor:
+        """y; under autocast in its dtype, which is what a dense layer gives there. The sums are the weight's own."""
+        kind = y.device.type
+        return y.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else y
 
     def _load_from_state_dict(  # type: ignore[no-untyped-def]
         self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
@@ -81,7 +86,7 @@ class SparseLinear(SparseLayer):
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
-        return self.packed.linear(self._cast(input), self.bias)
+        return self._result(self.packed.linear(self._cast(input), self.bias))
 
     def extra_repr(self) -> str:
         """As torch.nn.Linear says."""
@@ -110,7 +115,7 @@ class SparseConv2d(SparseLayer):
         stays = self.channels_last or x.is_contiguous(memory_format=torch.channels_last)
         if self.around is not None:
             x = F.pad(x, self.around, mode="constant" if self.padding_mode == "zeros" else self.padding_mode)
-        y = self.packed.conv2d(x, self.bias)
+        y = self._result(self.packed.conv2d(x, self.bias))
         return y if stays else y.contiguous()
 
     def extra_repr(self) -> str:

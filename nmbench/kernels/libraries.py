@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.sparse import _semi_structured_conversions as conversions
 
+from nmbench.devices import on
 from nmbench.kernels.backend import result_dtype
 
 __all__ = ["LIBRARIES", "Library", "compressed", "fastest", "product", "usable"]
@@ -49,7 +50,8 @@ def product(
     if x.data_ptr() % 16:  # the libraries load 16 bytes at a time
         x = x.clone()
     wide = x.dtype.itemsize > 1
-    y = LIBRARIES[library].mm(x, packed, bias if wide else None, settings)
+    with on(x.device):
+        y = LIBRARIES[library].mm(x, packed, bias if wide else None, settings)
     return y if wide or bias is None else y.add_(bias.to(y.dtype))
 
 
@@ -60,24 +62,41 @@ def _(x: Tensor, packed: list[Tensor], bias: Tensor | None, outs: int, library: 
 
 def compressed(library: str, matrix: Tensor) -> list[Tensor]:
     """matrix: (outs, depth), 2 of 4, contiguous."""
-    return LIBRARIES[library].compress(matrix)
+    with on(matrix.device):
+        return LIBRARIES[library].compress(matrix)
 
 
 def fastest(library: str, x: Tensor, packed: list[Tensor], bias: Tensor | None) -> list[int]:
     """[alg_id, split_k, split_k_mode] that the library's search finds; [] where it has none."""
     search = LIBRARIES[library].search
-    return [] if search is None else search(x, packed, bias if x.dtype.itemsize > 1 else None)
+    if search is None:
+        return []
+    with on(x.device):
+        return search(x, packed, bias if x.dtype.itemsize > 1 else None)
+
+
+def usable(library: str, dtype: torch.dtype) -> str | None:
+    """None, or what the library says when it is asked for a small product of this dtype on the current GPU.
+
+    It is asked once for each GPU; not having had the memory for the question is not remembered.
+    """
+    index = torch.cuda.current_device() if torch.cuda.is_available() else 0
+    try:
+        return _asked(library, dtype, torch.device("cuda", index))
+    except torch.OutOfMemoryError:
+        return f"no memory left to try {library}"
 
 
 @functools.cache
-def usable(library: str, dtype: torch.dtype) -> str | None:
-    """None, or what the library says when it is asked for a small product of this dtype on the current GPU."""
+def _asked(library: str, dtype: torch.dtype, device: torch.device) -> str | None:
     try:
-        matrix = torch.zeros(128, 128, device="cuda")
+        matrix = torch.zeros(128, 128, device=device)
         matrix[:, ::2] = 1
         packed = compressed(library, matrix.to(dtype))
-        y = product(torch.ones(32, 128, device="cuda").to(dtype), packed, None, 128, library, [])
+        y = product(torch.ones(32, 128, device=device).to(dtype), packed, None, 128, library, [])
         right = bool((y == 64).all())
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # whatever it is, the other backends are there
         lines = str(error).strip().splitlines() or [type(error).__name__]
         return f"{library} says: {lines[0]}"
@@ -85,10 +104,24 @@ def usable(library: str, dtype: torch.dtype) -> str | None:
 
 
 # -- cuSPARSELt ---------------------------------------------------------------------------------------------------
+#: problems for which it does not take the algorithm that it found for other sizes: its default runs those
+_REJECTED: set[tuple[object, ...]] = set()
+
+
 def _cusparselt_mm(x: Tensor, packed: list[Tensor], bias: Tensor | None, settings: list[int]) -> Tensor:
     out = None if x.dtype.itemsize > 1 else result_dtype(x.dtype)
+    about = (tuple(x.shape), tuple(packed[0].shape), x.dtype, tuple(settings))
     chosen: Any = dict(zip(("alg_id", "split_k", "split_k_mode"), settings, strict=False))
-    return torch._cslt_sparse_mm(packed[0], x.t(), bias=bias, out_dtype=out, transpose_result=True, **chosen)
+    if about not in _REJECTED:
+        try:
+            return torch._cslt_sparse_mm(packed[0], x.t(), bias=bias, out_dtype=out, transpose_result=True, **chosen)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError:
+            if not chosen:
+                raise
+            _REJECTED.add(about)
+    return torch._cslt_sparse_mm(packed[0], x.t(), bias=bias, out_dtype=out, transpose_result=True)
 
 
 def _cusparselt_search(x: Tensor, packed: list[Tensor], bias: Tensor | None) -> list[int]:

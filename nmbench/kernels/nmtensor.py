@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nmbench.devices import on
 from nmbench.sparsity import NMPattern, _fused
 from nmbench.sparsity.pattern import PatternLike
 
@@ -96,7 +97,7 @@ def decompress(stored: NMTensor) -> Tensor:
     if _has_a_kernel(values, stored.shape, pattern):
         from nmbench.kernels.nm_triton.decompress import decompress as fused
 
-        with _fused.on(values.device):
+        with on(values.device):
             return fused(values, stored.positions, pattern, stored.shape)
     bits = values.view(_BITS[values.element_size()]).reshape(-1, pattern.n)
     where = _unpack(stored.positions, values.numel(), pattern.index_bits).reshape(-1, pattern.n)
@@ -172,7 +173,7 @@ def _in_one_pass(weight: Tensor, pattern: NMPattern) -> NMTensor | None:
     from nmbench.kernels.nm_triton.compress import CLEAN
     from nmbench.kernels.nm_triton.compress import compress as fused
 
-    with _fused.on(weight.device):
+    with on(weight.device):
         values, positions, wrong = fused(weight, pattern)
         kept = int(wrong) == CLEAN
     return NMTensor(values, positions, pattern, tuple(weight.shape)) if kept else None

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nmbench.devices import on as on_device
 from nmbench.kernels.backend import Backend, Problem, Settings
 from nmbench.kernels.choices import fingerprint
 from nmbench.kernels.dense import Dense
@@ -71,6 +72,10 @@ class PackedWeight(nn.Module):
         self._hold(weight.detach())
 
     def _hold(self, weight: Tensor) -> None:
+        with on_device(weight.device):  # whether a backend can run is asked of the current GPU
+            self._pack(weight)
+
+    def _pack(self, weight: Tensor) -> None:
         problem = on(self.problem, weight.device, weight.dtype)
         problem = replace(problem, settings=self.settings if self.tuned_on == fingerprint(weight.device) else ())
         refusal = self.backend.refusal(problem) or ""

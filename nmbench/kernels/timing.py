@@ -32,6 +32,7 @@ _MOST_CALLS = 256
 _LEAST_ROUNDS, _MOST_ROUNDS = 5, 500
 #: buffers together this many times the cache
 _CACHES = 3
+_MOST_COPIES = 64
 
 
 @dataclass(frozen=True)
@@ -77,15 +78,15 @@ def compare(
         return _measure({name: _on_gpu(calls, graph) for name, calls in candidates.items()}, budget_s)
 
 
-def copies(bytes_each: int, device: torch.device) -> int:
-    """How many buffers of `bytes_each` together exceed the L2 cache three times; 1 off a GPU, and 1 to 64 on one.
+def copies(bytes_each: int, device: torch.device, most: int = _MOST_COPIES) -> int:
+    """How many buffers of `bytes_each` together exceed the L2 cache three times; 1 off a GPU, and 1 to `most` on one.
 
     At most a quarter of the free memory is taken, and then fewer copies come back.
     """
     if device.type != "cuda":
         return 1
     cache = int(torch.cuda.get_device_properties(device).L2_cache_size)
-    wanted = min(64, max(1, math.ceil(_CACHES * cache / max(1, bytes_each))))
+    wanted = min(most, max(1, math.ceil(_CACHES * cache / max(1, bytes_each))))
     free = torch.cuda.mem_get_info(device)[0] // 4
     return max(1, min(wanted, free // max(1, bytes_each)))
 
@@ -190,10 +191,11 @@ def _on_gpu(calls: Sequence[Call], graph: bool) -> _Events:
     many = list(calls) * passes
     if graph:
         generator = torch.cuda.default_generators[torch.cuda.current_device()]
-        state = generator.get_state()
+        state, stream = generator.get_state(), torch.cuda.current_stream()
         try:
             return _Replay(many)
         except Exception:  # whatever a library raises that cannot be captured: plain calls tell the time as well
+            torch.cuda.set_stream(stream)  # torch 2.11 leaves the capture's own current
             torch.cuda.synchronize()
             # a capture that failed leaves the generator waiting for its end, and torch.randn would fail from then on
             fresh = torch.Generator(generator.device)

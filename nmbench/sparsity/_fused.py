@@ -12,7 +12,6 @@ for tests.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib.util
 import os
@@ -22,9 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nmbench.devices import on
 from nmbench.sparsity import _native
 
-__all__ = ["Fleet", "available", "decay", "on", "takes"]
+__all__ = ["Fleet", "available", "decay", "takes"]
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 #: (outer, size, inner) of a weight's memory, see mask.physical_layout
@@ -100,12 +100,24 @@ class Fleet:
                         made[i] = view
         return flips, made
 
-    def _pass(self, weights: list[Tensor], masks: list[Tensor], layouts: list[Layout], pattern: tuple[int, int]) -> Any:
+    def masked(self, weight: Tensor, layout: Layout, pattern: tuple[int, int]) -> Tensor:
+        """The masked weight alone, of `weight`'s shape and strides; no mask is kept and no flip is counted."""
+        with on(weight.device), torch.inference_mode(False), torch.no_grad():
+            pass_ = self._pass([weight], None, [layout], pattern)
+            memory = pass_.memory()
+            pass_.run(memory, None)
+            made: Tensor = pass_.views(memory)[0]
+        return made
+
+    def _pass(
+        self, weights: list[Tensor], masks: list[Tensor] | None, layouts: list[Layout], pattern: tuple[int, int]
+    ) -> Any:
         from nmbench.kernels.nm_triton.mask import Renewal
 
+        addresses = [0] * len(weights) if masks is None else [m.data_ptr() for m in masks]
         where = [
-            (w.data_ptr(), m.data_ptr(), layout, w.stride())
-            for w, m, layout in zip(weights, masks, layouts, strict=True)
+            (w.data_ptr(), m, layout, w.stride(), pattern)
+            for w, m, layout in zip(weights, addresses, layouts, strict=True)
         ]
         key = (weights[0].device, weights[0].dtype, len(weights) if len(weights) > 1 else weights[0].data_ptr())
         known = self._known.get(key)
@@ -164,8 +176,3 @@ def _alike(tensors: Sequence[Tensor]) -> list[list[int]]:
     for index, one in enumerate(tensors):
         found.setdefault((one.device, one.dtype), []).append(index)
     return list(found.values())
-
-
-def on(device: torch.device) -> Any:
-    """A context in which launches go to `device`."""
-    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nmbench.sparsity import _fused, _native
+from nmbench.sparsity import _fused, _graphs, _native
 from nmbench.sparsity.mask import Grouping, NonFiniteWeightError, physical_layout, torch_mask
 from nmbench.sparsity.pattern import NMPattern
 
@@ -292,7 +292,15 @@ class SparseWeight:
         return masked
 
     def _compiled(self, weight: Tensor) -> Tensor:
-        """In plain torch operations for torch.compile: x + (E x - x) is E x exactly, with the gradient of x."""
+        """For torch.compile: an operator on a GPU, else in plain torch operations.
+
+        x + (E x - x) is E x exactly, with the gradient of x.
+        """
+        if self.rule != HOLD and _graphs.takes(weight):
+            pattern, grouping = self.pattern, self.grouping
+            on_kernel = pattern.axis == "kernel"
+            made: Tensor = _graphs.masked_weight(weight, pattern.n, pattern.m, on_kernel, grouping.dim, grouping.groups)
+            return made
         kept = self.mask if self.rule == HOLD else torch_mask(weight, self.pattern, self.grouping)
         return weight + (torch.where(kept, weight, 0.0) - weight).detach()
 

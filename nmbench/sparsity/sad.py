@@ -22,18 +22,28 @@ def _pack(mask: Tensor) -> Tensor:
 _ONES = torch.tensor([i.bit_count() for i in range(256)], dtype=torch.int64)
 
 
-def _row(flips: list[int | Tensor]) -> Tensor:
-    """int64 (layers,), on the CPU: with one wait for each device, not one for each layer."""
-    devices = {f.device for f in flips if isinstance(f, Tensor)}
-    if len(devices) == 1 and all(isinstance(f, Tensor) for f in flips):
-        return torch.stack([torch.as_tensor(f).reshape(()) for f in flips]).to("cpu", torch.int64)
-    return torch.tensor([int(f) for f in flips], dtype=torch.int64)
+#: counts on a GPU are some hundred bytes each until they are read, and reading waits for it: once in so many steps
+_UNREAD = 256
+
+
+def _read(rows: list[list[int | Tensor]]) -> Tensor:
+    """int64 (steps, layers), on the CPU: with one wait for each device, not one for each count."""
+    flat = [count for row in rows for count in row]
+    found = torch.tensor([0 if isinstance(count, Tensor) else count for count in flat], dtype=torch.int64)
+    by_device: dict[torch.device, list[int]] = {}
+    for index, count in enumerate(flat):
+        if isinstance(count, Tensor):
+            by_device.setdefault(count.device, []).append(index)
+    for indices in by_device.values():
+        found[indices] = torch.stack([torch.as_tensor(flat[i]).reshape(()) for i in indices]).to("cpu", torch.int64)
+    return found.reshape(len(rows), len(rows[0]))
 
 
 class SAD:
     """Flips by step and layer, and snapshots of masks.
 
-    names: of the sparse weights. sizes: their numbers of elements. Counts stay on their device until they are read.
+    names: of the sparse weights. sizes: their numbers of elements. Counts stay on their device until they are read, at
+    most 256 steps long.
     uncounted: steps that were done elsewhere, of which no flips are known.
     """
 
@@ -49,6 +59,8 @@ class SAD:
     def append(self, flips: list[int | Tensor]) -> None:
         """Add one optimizer step: the flips of each layer."""
         self._pending.append(flips)
+        if len(self._pending) >= _UNREAD:
+            _ = self.table
 
     def skip(self, steps: int) -> None:
         """`steps` optimizer steps went by unseen: zeros in the table, and counted in `uncounted`."""
@@ -64,8 +76,7 @@ class SAD:
     def table(self) -> Tensor:
         """int64 (steps, layers): flips of each step and layer."""
         if self._pending:
-            rows = [_row(row) for row in self._pending]
-            self._done = torch.cat([self._done, torch.stack(rows)])
+            self._done = torch.cat([self._done, _read(self._pending)])
             self._pending = []
         return self._done
 

@@ -7,6 +7,7 @@ run(name, *args)   a function of this module in that process
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -118,8 +119,9 @@ def assert_near(got: Tensor, expected: Tensor) -> None:
 
 
 def renew(weights: list[Tensor], masks: list[Tensor], pattern: NMPattern, groupings: list[Any]) -> Any:
-    """(modes, masks, masked weights, flips) after one fused pass over all of the weights."""
+    """(modes, masks, masked weights, flips) after one fused pass over all, and masked weights made without a mask."""
     from nmbench.kernels.nm_triton.mask import Renewal, mode_of
+    from nmbench.sparsity import _fused
     from nmbench.sparsity.mask import physical_layout
 
     layouts = [physical_layout(w, g, pattern.axis) for w, g in zip(weights, groupings, strict=True)]
@@ -127,7 +129,9 @@ def renew(weights: list[Tensor], masks: list[Tensor], pattern: NMPattern, groupi
     renewal = Renewal(weights, masks, layouts, pattern.n, pattern.m)
     memory, flips = renewal.memory(), torch.zeros(len(weights), dtype=torch.int64)
     renewal.run(memory, flips)
-    return modes, masks, [view.clone() for view in renewal.views(memory)], flips
+    fleet, about = _fused.Fleet(), (pattern.n, pattern.m)
+    alone = [fleet.masked(w, at, about).clone() for w, at in zip(weights, layouts, strict=True)]
+    return modes, masks, [view.clone() for view in renewal.views(memory)], flips, alone
 
 
 def decay(grads: list[Tensor], weights: list[Tensor], masks: list[Tensor], lambda_w: float) -> list[Tensor]:
@@ -170,3 +174,16 @@ def nmtensor_by_kernels(weight: Tensor, pattern: NMPattern, name: str) -> tuple[
     with on_gpu, watched(compress, "compress"), watched(decompress, "decompress"):
         made = nmtensor.compress(weight, pattern, name)
         return launched, made, nmtensor.decompress(made)
+
+
+def devices_of_launches(x: Tensor, weight: Tensor, problem: Problem) -> list[torch.device]:
+    """The devices that the operator of a product makes the current one while it launches."""
+    from nmbench.kernels.nm_triton import ops
+    from nmbench.kernels.nm_triton.backend import Triton
+
+    entered: list[torch.device] = []
+    with mock.patch.object(ops, "on", lambda device: (entered.append(device), contextlib.nullcontext())[1]):
+        triton = Triton()
+        run = triton.linear if problem.kind == "linear" else triton.conv2d
+        run(x, triton.pack(weight, problem), None, problem)
+    return entered

@@ -10,7 +10,7 @@ from bench_toys import TOYS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nmbench.kernels.bench import cell, roofline
+from nmbench.kernels.bench import cell, dense, roofline
 from nmbench.kernels.bench.candidates import stored_bytes
 from nmbench.kernels.bench.cell import measure
 from nmbench.kernels.bench.options import Options
@@ -136,3 +136,16 @@ def test_rates_are_measured_here() -> None:
     assert found.flops["fp32"] > 0
     assert found.bytes_us(1000) < found.bound_us(1000)
     assert found.flops_us(10, "bf16") is None
+
+
+def test_a_dense_way_that_is_wrong_is_no_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ways(case: Case, dtype: torch.dtype, compiled: bool) -> Any:
+        yield dense.Way("right", dtype, torch.nn.functional.linear)
+        yield dense.Way("wrong", dtype, lambda x, weight: 1.05 * torch.nn.functional.linear(x, weight))
+
+    monkeypatch.setattr(dense, "variants", ways)
+    found = {one["way"]: one for one in measured()["dense"]}
+    assert found["wrong"]["refused"].startswith("wrong: relative error 0.05")
+    assert "us" not in found["wrong"]
+    assert found["right"]["us"] > 0
+    assert found["right"]["copies"] == 1

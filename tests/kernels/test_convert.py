@@ -249,13 +249,19 @@ def test_it_moves_to_another_dtype():
         fast(x)
 
 
-def test_under_autocast_of_its_own_dtype_the_input_is_cast():
-    model, x = finalised(mlp(), dtype=torch.bfloat16), torch.randn(5, 24)
-    fast, _ = converted(model, x.bfloat16())
-    with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(fast(x), model(x))
-    with torch.autocast("cpu", torch.float16), pytest.raises(RuntimeError, match="converted for"):
-        fast(x)
+@pytest.mark.parametrize("given", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("held", [torch.float32, torch.bfloat16], ids=str)
+def test_under_autocast_a_layer_gives_the_dtype_that_a_dense_one_gives(held, given):
+    model, x = finalised(mlp(), dtype=held), torch.randn(5, 24)
+    fast, _ = converted(model, x.to(held))
+    assert isinstance(fast[0], SparseLinear)
+    for kind in (torch.bfloat16, torch.float16):
+        with torch.autocast("cpu", kind):
+            got, dense = fast[0](x.to(given)), model[0](x.to(given))
+        assert got.dtype == dense.dtype == kind
+        torch.testing.assert_close(got.float(), dense.float(), rtol=5e-2, atol=5e-2)
+    with pytest.raises(RuntimeError, match="converted for"):
+        fast(x.double())
 
 
 def test_the_generators_are_left_alone():

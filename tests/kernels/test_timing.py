@@ -68,6 +68,8 @@ def test_copies_exceed_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     assert copies(32_000_000, gpu) * 32_000_000 > 2 * about.L2_cache_size
     assert copies(10**9, gpu) == 1
     assert copies(1, gpu) == 64
+    assert copies(400_000, gpu, 512) * 400_000 >= 3 * about.L2_cache_size
+    assert copies(1, gpu, 512) == 512
     assert copies(1, CPU) == 1
     fake.mem_get_info = lambda device: (80_000_000, 8e10)
     assert copies(10_000_000, gpu) == 2
@@ -86,6 +88,7 @@ class _Cuda:
 
     def __init__(self, capturable: bool) -> None:
         self.now, self.capturing, self.capturable = 0.0, False, capturable
+        self.on_stream: Any = SimpleNamespace(wait_stream=lambda other: None)
         self.replays = 0
         self.reset: list[Any] = []
         self.default_generators = [self]
@@ -98,7 +101,11 @@ class _Cuda:
     def Stream(self) -> Any:
         return SimpleNamespace(wait_stream=lambda other: None)
 
-    current_stream = Stream
+    def current_stream(self) -> Any:
+        return self.on_stream
+
+    def set_stream(self, stream: Any) -> None:
+        self.on_stream = stream
 
     def stream(self, stream: object) -> Any:
         return contextlib.nullcontext()
@@ -123,9 +130,11 @@ class _Cuda:
 
     @contextlib.contextmanager
     def graph(self, graph: object, capture_error_mode: str) -> Any:
-        self.capturing = True
+        self.capturing, before = True, self.on_stream
+        self.on_stream = self.Stream()
         try:
             yield
+            self.on_stream = before  # as torch 2.11: not after an error
         finally:
             self.capturing = False
 
@@ -151,6 +160,7 @@ def test_a_gpu_replays_what_it_can_capture(
 ) -> None:
     cuda = _Cuda(capturable)
     cuda.default_generators = [generator]
+    stream = cuda.on_stream
     monkeypatch.setattr(timing.torch, "cuda", cuda)
     found = compare({"x": [cuda.work, cuda.work]}, torch.device("cuda", 0), budget_s=0.0)["x"]
     if capturable:
@@ -161,6 +171,7 @@ def test_a_gpu_replays_what_it_can_capture(
     else:
         assert (found.how, found.us) == ("cuda-events", pytest.approx(250.0))
         assert generator.reset == ["fresh"], "torch.randn would fail after this"
+        assert cuda.on_stream is stream
 
 
 def test_graphs_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

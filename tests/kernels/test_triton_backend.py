@@ -39,6 +39,17 @@ def test_a_convolution(kernel):
     assert_near(got, F.conv2d(x.double(), weight.double(), bias.double()))
 
 
+@pytest.mark.parametrize("kernel", [(), (3, 3)])
+def test_launches_go_to_the_device_of_the_input(kernel):
+    """Not to the current one: see tests/gpu/test_gpu_devices.py for two real devices."""
+    pytest.importorskip("triton")
+    p = NMPattern(2, 4)
+    shape = (2, 10, 5, 4) if kernel else (3, 10)
+    weight, x = weight_of((5, 10, *kernel), p, torch.float32), data(shape, torch.float32)
+    problem = Problem("conv2d" if kernel else "linear", (5, 10, *kernel), shape, 3, p, torch.float32, "cpu")
+    assert interpreted.run(interpreted.devices_of_launches, x, weight, problem) == [torch.device("cpu")]
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [

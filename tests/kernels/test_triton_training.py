@@ -34,13 +34,14 @@ def compare(weights: list[torch.Tensor], pattern: NMPattern, groupings: list[Gro
     groupings = groupings or [Grouping()] * len(weights)
     before = [torch.rand(w.shape, generator=torch.Generator().manual_seed(9)) < 0.5 for w in weights]
     masks = [torch.empty_like(w, dtype=torch.bool).copy_(m) for w, m in zip(weights, before, strict=True)]
-    modes, masks, made, flips = interpreted.run(interpreted.renew, weights, masks, pattern, groupings)
+    modes, masks, made, flips, alone = interpreted.run(interpreted.renew, weights, masks, pattern, groupings)
     for i, (w, g) in enumerate(zip(weights, groupings, strict=True)):
         expected = nm_mask(w, pattern, dim=g.dim, groups=g.groups)
         assert torch.equal(expected, torch_mask(w, pattern, g))
         assert torch.equal(masks[i], expected)
         assert torch.equal(bits(made[i]), bits(torch.where(expected, w, w.new_zeros(()))))
-        assert made[i].stride() == w.stride()
+        assert torch.equal(bits(alone[i]), bits(made[i]))
+        assert made[i].stride() == alone[i].stride() == w.stride()
         assert flips[i] == (expected != before[i]).sum()
     return modes
 
@@ -106,7 +107,7 @@ def test_memory_that_is_not_aligned() -> None:
 def test_zeros_of_either_sign_and_infinities_keep_the_lowest_index() -> None:
     line = [-0.0, 0.0, 0.0, -0.0, float("inf"), -float("inf"), float("inf"), 1.0]
     weight, mask = torch.tensor([line * 2]), torch.zeros((1, 16), dtype=torch.bool)
-    _, (mask,), _, _ = interpreted.run(interpreted.renew, [weight], [mask], NMPattern(2, 4), [Grouping()])
+    _, (mask,), *_ = interpreted.run(interpreted.renew, [weight], [mask], NMPattern(2, 4), [Grouping()])
     assert mask.tolist() == [[True, True, False, False] * 4]
 
 

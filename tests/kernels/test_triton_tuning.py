@@ -83,3 +83,95 @@ def test_another_number_of_rows_is_not_tuned_anew(name: str, monkeypatch: pytest
         counts.append(len(timed))
     assert counts[0] == counts[1] == counts[2] > 1
     assert counts[3] == 2 * counts[0]
+
+
+#: two numbers of rows that are known, one that is not, and the known one that is nearer to it
+ROWS = {"matmul": (64, 300, 100, 64), "split_k": (2, 30, 12, 30)}
+
+
+@pytest.fixture(params=["matmul", "split_k"])
+def launching(request, monkeypatch: pytest.MonkeyPatch):
+    """(name, launch(rows), kernel, tiles timed, launches): the autotuner as it is, without timing and launching."""
+    kernel, timed, launched = kernel_of(request.param), [], []
+    module = importlib.import_module(f"nmbench.kernels.nm_triton.{request.param}")
+    monkeypatch.setattr(kernel, "cache", {})
+    monkeypatch.setattr(kernel, "_bench", lambda *a, config, **k: timed.append(config) or [-len(timed), 0.0, 0.0])
+    monkeypatch.setattr(kernel.fn, "run", lambda *a, **k: launched.append(k))
+    if request.param == "split_k":
+        reduce = type("Reduce", (), {"__getitem__": lambda self, grid: lambda *a, **k: None})
+        monkeypatch.setattr(module, "reduce_kernel", reduce())
+
+    def launch(rows: int, outs: int = 8, depth: int = 16) -> None:
+        x = torch.zeros(1, 1).expand(rows, depth)
+        stored = (torch.zeros(outs * depth // 2), torch.zeros(outs * depth // 8, dtype=torch.uint8))
+        getattr(module, request.param)(x, *stored, None, outs, NMPattern(2, 4))
+
+    return request.param, launch, kernel, timed, launched
+
+
+def test_nothing_is_timed_in_a_capture_and_the_nearest_choice_runs(launching, monkeypatch) -> None:
+    from nmbench.kernels.nm_triton import tuning
+
+    name, launch, kernel, timed, launched = launching
+    few, many, between, near = ROWS[name]
+    launch(few)
+    launch(many)
+    # so that the two differ, whatever timing gave
+    others = [one for one in kernel.configs if one in tuning.prune(kernel.configs, {"x": torch.zeros(1)}, N=2, M=4)]
+    kernel.cache.update({key: others[i] for i, key in enumerate(kernel.cache)})
+    choices = {key[0]: config for key, config in kernel.cache.items()}
+    before = len(timed), dict(kernel.cache)
+    monkeypatch.setattr(tuning, "_capturing", lambda x: True)
+    launch(few)
+    launch(between)
+    assert launched[-2]["BLOCK_OUT"] == choices[tuning.bucket(few)].kwargs["BLOCK_OUT"]
+    assert {key: launched[-1][key] for key in ("BLOCK_OUT", "BLOCK_ROWS", "BLOCK_K", "num_warps")} == {
+        **choices[tuning.bucket(near)].kwargs,
+        "num_warps": choices[tuning.bucket(near)].num_warps,
+    }
+    launch(between, outs=16)  # nothing like it is known
+    assert (len(timed), kernel.cache) == before
+    monkeypatch.undo()
+
+
+def test_the_nearest_choice_is_one_for_the_same_weight_and_among_those_that_fit() -> None:
+    from nmbench.kernels.nm_triton.tuning import configs, nearest
+
+    first, second, third = configs([(64, 64, 64, 4, 3), (32, 32, 64, 4, 3), (16, 16, 64, 4, 3)])
+    known = {(64, 8, "w"): second, (128, 9, "w"): third, (256, 8, "v"): third}
+    assert nearest((128, 8, "w"), known, [first, second, third]) is second
+    assert nearest((128, 8, "w"), known, [first, third]) is first
+    assert nearest((128, 7, "w"), known, [first, second, third]) is first
+
+
+def test_our_key_is_that_of_triton(launching, monkeypatch) -> None:
+    from nmbench.kernels.nm_triton import tuning
+
+    _, launch, kernel, timed, _ = launching
+    keys = []
+    of = tuning._key
+    monkeypatch.setattr(tuning, "_key", lambda *a: keys.append(of(*a)) or keys[-1])
+    launch(20)
+    tuned = len(timed)
+    monkeypatch.setattr(tuning, "_capturing", lambda x: True)
+    launch(20)
+    assert keys == list(kernel.cache)
+    assert len(timed) == tuned
+
+
+def test_millions_of_rows_fit_the_grid(launching) -> None:
+    name, launch, kernel, _, launched = launching
+    if name == "split_k":
+        pytest.skip("for 32 rows")
+    launch(9_000_000, outs=1, depth=8)
+    (grid,) = [launched[-1]["grid"](config.kwargs) for config in kernel.configs if config.kwargs["BLOCK_ROWS"] == 32]
+    assert grid == (-(-9_000_000 // 32),)
+
+
+def test_columns_too_far_apart_are_copied_together() -> None:
+    from nmbench.kernels.nm_triton.expand import reachable
+
+    far = torch.empty_strided((2, 3), (1, 2**30), device="meta")
+    assert reachable(far).stride() == (3, 1)
+    near = torch.empty_strided((2, 3), (1, 2**30 - 1), device="meta")
+    assert reachable(near) is near

@@ -239,3 +239,21 @@ def test_a_state_of_other_settings_is_refused():
     state = sparsify(mlp(), "2:4", "sr-ste", lambda_w=1e-3).state_dict()
     with pytest.raises(ValueError, match="of another hyper"):
         sparsify(mlp(), "2:4", "sr-ste").load_state_dict(state)
+
+
+def test_counts_on_a_device_are_read_before_they_are_many():
+    sad = SAD(["a", "b"], [8, 8])
+    rows = [[torch.tensor(step), step % 3] for step in range(600)]  # a layer on a GPU, one on the CPU
+    most = 0
+    for row in rows:
+        sad.append(row)
+        most = max(most, len(sad._pending))
+    assert most == 255
+    assert sad.table.tolist() == [[step, step % 3] for step in range(600)]
+    assert SAD([], []).table.shape == (0, 0)
+
+
+def test_a_model_without_sparse_weights_has_steps_too():
+    sad = SAD([], [])
+    sad.append([])
+    assert sad.history == [0]

@@ -29,6 +29,8 @@ from nmbench.sparsity import NMPattern
 __all__ = ["Bench", "Candidate", "dense_ways", "first_line", "sparse_ways", "stored_bytes"]
 
 Told = list[dict[str, Any]]
+#: of one operand: three times an L2 cache of 50 MB are 512 buffers of 0.3 MB
+_MOST_COPIES = 512
 
 
 @dataclass
@@ -66,7 +68,7 @@ class Bench:
         """Copies of weight and input that together exceed the cache; one where nothing is timed."""
         if self.options.check_only:
             return 1
-        return copies(weight_bytes + torch.Size(self.case.input).numel() * dtype.itemsize, self.device)
+        return copies(weight_bytes + torch.Size(self.case.input).numel() * dtype.itemsize, self.device, _MOST_COPIES)
 
     def problem(self, pattern: NMPattern) -> Problem:
         """What the backends are asked."""
@@ -94,8 +96,11 @@ def dense_ways(bench: Bench, told: Told) -> dict[str, Candidate]:
         except Exception as reason:  # torch's way to say that it has no such product here
             told.append({"way": way.name, "refused": first_line(reason)})
             continue
+        if not error <= TOLERANCE[way.dtype]:
+            told.append({"way": way.name, "error": error, "refused": f"wrong: relative error {error:.3g}"})
+            continue
         calls = [partial(way.run, x, weight) for x, weight in zip(inputs, weights, strict=True)]
-        found[way.name] = Candidate(list(calls), {"way": way.name, "error": error})
+        found[way.name] = Candidate(list(calls), {"way": way.name, "error": error, "copies": count})
     if not found and not told:
         told.append({"way": "-", "refused": f"torch has no dense {case.kind} of {bench.dtype}"})
     return found
@@ -145,7 +150,7 @@ def _candidate(
     parts = [packed, *({key: part.clone() for key, part in packed.items()} for _ in range(count - 1))]
     inputs = bench.inputs(problem.dtype, count)
     calls = [partial(_run, backend, x, part, problem) for x, part in zip(inputs, parts, strict=True)]
-    return Candidate(list(calls), facts | {"bytes": held})
+    return Candidate(list(calls), facts | {"bytes": held, "copies": count})
 
 
 def _settings(backend: Backend, x: Tensor, packed: Mapping[str, Tensor], problem: Problem) -> Sequence[Any]:

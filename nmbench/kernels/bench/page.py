@@ -70,7 +70,8 @@ def _frame(record: Record) -> Iterator[str]:
         f"A ratio is the time of the fastest dense product{compiled} over that of the sparse one, medians of the same "
         "rounds; more than 1 is faster. 16-bit rows are held against the faster of bf16 and fp16, int8 against "
         "`torch._int_mm`, fp8 against `torch._scaled_mm`. Data are random, dense weights have no zeros; buffers take "
-        "turns, so that the cache holds none of them; every output was first compared with one in higher precision. "
+        "turns and are together three times the cache, as far as 512 of them reach (`copies` in the record); every "
+        "output was first compared with one in higher precision. "
         "In brackets after a ratio: the larger of two shares, that of the bytes (compressed weight, input, output) at "
         "the measured bandwidth, and that of the dense product's operations at the measured dense rate."
     )

@@ -4,9 +4,9 @@
                       options, suites, backends, unusable: {name: reason}, planned, seconds, notes,
                       roofline: {copy, read: bytes/s, floor_us, flops: {dtype: 1/s}} or null,
                       cells: [{case: {suite, kind, shape, weight, input, rows, calls, layer, flops}, dtype, dense_us,
-                        dense: [{way, us, low, high, calls, how, error} or {way, refused}],
-                        sparse: [{pattern, backend, settings, us, low, high, calls, how, error, ratio, bytes,
-                                  compressed_bytes, share_bytes, share_flops, share_bound} or {.., refused}],
+                        dense: [{way, us, low, high, calls, how, error, copies} or {way, refused}],
+                        sparse: [{pattern, backend, settings, us, low, high, calls, how, error, copies, ratio,
+                                  bytes, compressed_bytes, share_bytes, share_flops, share_bound} or {.., refused}],
                         chosen: [{pattern, backend, ratio, measured_again}], error *}],
                       summary, targets}
     README.md        the same for people       break-even.png, .svg

@@ -149,13 +149,15 @@ def _update(pattern: NMPattern, dtype: str) -> Iterator[Case]:
     power = pattern.m & (pattern.m - 1) == 0
     modes = [mask.LOOP] if pattern.m > 16 else [mask.COLUMNS, *([mask.VECTOR] if power else [])]
     for mode in modes:
-        constants = {"N": pattern.n, "M": pattern.m, "MODE": mode, "MAGNITUDE": (1 << (bits - 1)) - 1}
-        constants |= {"WORD": {16: tl.int16, 32: tl.int32}[bits], "COUNT": True, "HAS_OUT": True}
-        constants |= {"GROUPS": mask.groups_of_a_tile(mode, pattern.m)}
-        kinds = {"rows": "*i64", "pieces": "*i32", "out": f"*i{bits}", "flips": "*i64"}
-        pointers = tuple(kinds)
-        kinds |= dict.fromkeys(constants, "constexpr")
-        yield Case(mask.update_kernel, str(pattern), dtype, kinds, constants, pointers, mode)
+        for masks in (True, False):  # in a compiled graph there are masked weights alone
+            constants = {"N": pattern.n, "M": pattern.m, "MODE": mode, "MAGNITUDE": (1 << (bits - 1)) - 1}
+            constants |= {"WORD": {16: tl.int16, 32: tl.int32}[bits], "COUNT": masks, "HAS_MASK": masks}
+            constants |= {"HAS_OUT": True, "GROUPS": mask.groups_of_a_tile(mode, pattern.m)}
+            kinds = {"rows": "*i64", "pieces": "*i32", "out": f"*i{bits}", "flips": "*i64"}
+            pointers = tuple(kinds)
+            kinds |= dict.fromkeys(constants, "constexpr")
+            words = mode if masks else f"{mode} no mask"
+            yield Case(mask.update_kernel, str(pattern), dtype, kinds, constants, pointers, words)
 
 
 def _decay(dtype: str) -> Iterator[Case]:

@@ -71,15 +71,17 @@ def conv_kernel(
     BLOCK_ROWS: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """A row is a pixel of the output. outs, channels: of one of the convolution's groups, which is program_id(2).
+    """A row is a pixel of the output. outs, channels: of one of the convolution's groups, which is program_id(1).
 
     groups: N:M groups at one kernel position of one output channel.
     """
     BLOCK_G: tl.constexpr = BLOCK_K // MP
-    part = tl.program_id(2)
-    local = tl.program_id(0) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
+    part = tl.program_id(1)
+    # one axis for both, as the others end at 65535: programs that share pixels are neighbours
+    blocks = tl.cdiv(outs, BLOCK_OUT)
+    local = tl.program_id(0) % blocks * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
     out = part * outs + local
-    row = tl.program_id(1) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
+    row = tl.program_id(0) // blocks * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     left = row % out_width * stride_w - pad_w
     top = row // out_width % out_height * stride_h - pad_h
     image = x + (row // (out_height * out_width)).to(tl.int64) * x_image + part * channels
@@ -145,8 +147,8 @@ def conv2d(
     y = x.new_empty((batch, out_height, out_width, outs), dtype=dtype)
     rows = batch * out_height * out_width
 
-    def grid(meta: dict[str, int]) -> tuple[int, int, int]:
-        return triton.cdiv(outs // groups, meta["BLOCK_OUT"]), triton.cdiv(rows, meta["BLOCK_ROWS"]), groups
+    def grid(meta: dict[str, int]) -> tuple[int, int]:
+        return triton.cdiv(outs // groups, meta["BLOCK_OUT"]) * triton.cdiv(rows, meta["BLOCK_ROWS"]), groups
 
     along = triton.cdiv(channels // groups, pattern.m)
     if y.numel():

@@ -10,6 +10,7 @@ interpreted   whether kernels run on the CPU, under TRITON_INTERPRET=1
 operand       a tensor as a kernel takes it: float8 by its bits
 accumulator   the type that products of a dtype are summed in
 product       a step of the sum, on the tensor cores
+reachable     an input whose columns 32-bit offsets reach
 widened       whether `product` has to widen its operands first, for the interpreter's sake
 
 This module imports triton: nothing but the kernels' modules may import it.
@@ -34,6 +35,7 @@ __all__ = [
     "join_columns",
     "operand",
     "product",
+    "reachable",
     "split_columns",
     "weight_tile",
     "widened",
@@ -54,6 +56,11 @@ def block_of(m: int) -> int:
 def accumulator(dtype: torch.dtype) -> Any:
     """tl.int32 for int8, tl.float32 for every floating dtype."""
     return tl.int32 if dtype == torch.int8 else tl.float32
+
+
+def reachable(x: Tensor) -> Tensor:
+    """x: (rows, columns), copied if its last column lies 2^31 elements or more from its first (a transposed view)."""
+    return x if (x.shape[1] - 1) * x.stride(1) < 2**31 else x.contiguous()
 
 
 def operand(tensor: Tensor) -> Tensor:

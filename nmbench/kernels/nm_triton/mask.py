@@ -47,14 +47,15 @@ def rank(keys, j: tl.constexpr, M: tl.constexpr):
 
 
 @triton.jit
-def write(keep, bits, mask_at, out_at, there, COUNT: tl.constexpr, HAS_OUT: tl.constexpr):
+def write(keep, bits, mask_at, out_at, there, COUNT: tl.constexpr, HAS_MASK: tl.constexpr, HAS_OUT: tl.constexpr):
     """Store mask and masked weight where elements are; the number of flips."""
     fresh = keep.to(tl.int8)
     flips = 0
     if COUNT:
         old = tl.load(mask_at, mask=there, other=0)
         flips = tl.sum(((old != fresh) & there).to(tl.int32))
-    tl.store(mask_at, fresh, mask=there)
+    if HAS_MASK:
+        tl.store(mask_at, fresh, mask=there)
     if HAS_OUT:
         tl.store(out_at, tl.where(keep, bits, 0), mask=there)
     return flips
@@ -72,6 +73,7 @@ def update_kernel(
     WORD: tl.constexpr,
     MAGNITUDE: tl.constexpr,
     COUNT: tl.constexpr,
+    HAS_MASK: tl.constexpr,
     HAS_OUT: tl.constexpr,
     GROUPS: tl.constexpr,
 ):
@@ -96,7 +98,7 @@ def update_kernel(
         keep = tl.reshape(join_columns(ranks, M, GROUPS), [GROUPS * M]) < N
         mask_at = tl.multiple_of(mask + at, 16)
         out_at = tl.multiple_of(out + tl.multiple_of(first, 16) + at, 16)
-        total += write(keep, bits, mask_at, out_at, there, COUNT, HAS_OUT)
+        total += write(keep, bits, mask_at, out_at, there, COUNT, HAS_MASK, HAS_OUT)
     else:
         size = tl.load(row + 3).to(tl.int32)
         inner = tl.load(row + 4).to(tl.int32)
@@ -117,7 +119,7 @@ def update_kernel(
                 there = exists & (start + j < size)
                 here = at + j * inner
                 keep = rank(keys, j, M) < N
-                total += write(keep, words[j], mask + here, out + first + here, there, COUNT, HAS_OUT)
+                total += write(keep, words[j], mask + here, out + first + here, there, COUNT, HAS_MASK, HAS_OUT)
         else:
             for j in range(M):
                 there = exists & (start + j < size)
@@ -129,18 +131,22 @@ def update_kernel(
                     other = exists & (start + k < size)
                     against = tl.load(weight + at + k * inner, mask=other, other=0) & MAGNITUDE
                     before += (other & ((against > key) | ((against == key) & (k < j)))).to(tl.int32)
-                total += write(before < N, bits, mask + here, out + first + here, there, COUNT, HAS_OUT)
+                total += write(before < N, bits, mask + here, out + first + here, there, COUNT, HAS_MASK, HAS_OUT)
     if COUNT:
         tl.atomic_add(flips + tl.load(row + 7), total.to(tl.int64), sem="relaxed")
 
 
-def mode_of(weight: Tensor, mask: Tensor, layout: tuple[int, int, int], m: int) -> str:
+def mode_of(weight: Tensor, mask: Tensor | None, layout: tuple[int, int, int], m: int) -> str:
     """How a tile of `weight` is read; VECTOR takes memory that starts and ends on 16 elements."""
     _, size, inner = layout
     if m > 16:
         return LOOP
-    aligned = weight.data_ptr() % 16 == 0 and mask.data_ptr() % 16 == 0 and weight.numel() % 16 == 0
+    aligned = weight.data_ptr() % 16 == 0 and _address(mask) % 16 == 0 and weight.numel() % 16 == 0
     return VECTOR if aligned and inner == 1 and size % m == 0 and m & (m - 1) == 0 else COLUMNS
+
+
+def _address(mask: Tensor | None) -> int:
+    return 0 if mask is None else mask.data_ptr()
 
 
 def groups_of_a_tile(mode: str, m: int) -> int:
@@ -151,14 +157,15 @@ def groups_of_a_tile(mode: str, m: int) -> int:
 class Renewal:
     """Renews the masks of some weights of one floating dtype on one device, which stay where they are.
 
-    weights, masks (bool): of equal strides, pair by pair. layouts: (outer, size, inner) of each weight's memory.
+    weights, masks (bool): of equal strides, pair by pair; without masks only masked weights are made.
+    layouts: (outer, size, inner) of each weight's memory.
     offsets: first element of each weight in the flat memory of masked weights, `elements` in all.
     """
 
     def __init__(
         self,
         weights: Sequence[Tensor],
-        masks: Sequence[Tensor],
+        masks: Sequence[Tensor] | None,
         layouts: Sequence[tuple[int, int, int]],
         n: int,
         m: int,
@@ -171,10 +178,12 @@ class Renewal:
         self.elements = 0
         rows: dict[str, list[list[int]]] = {}
         tiles: dict[str, list[int]] = {}
-        for index, (weight, mask, (outer, size, inner)) in enumerate(zip(weights, masks, layouts, strict=True)):
+        self._has_masks = masks is not None
+        each = [None] * len(weights) if masks is None else masks
+        for index, (weight, mask, (outer, size, inner)) in enumerate(zip(weights, each, layouts, strict=True)):
             mode = mode_of(weight, mask, (outer, size, inner), m)
             groups = outer * inner * triton.cdiv(size, m)
-            row = [weight.data_ptr(), mask.data_ptr(), self.elements, size, inner, groups, weight.numel(), index]
+            row = [weight.data_ptr(), _address(mask), self.elements, size, inner, groups, weight.numel(), index]
             rows.setdefault(mode, []).append(row)
             tiles.setdefault(mode, []).append(triton.cdiv(groups, groups_of_a_tile(mode, m)))
             self._offsets.append(self.elements)
@@ -195,7 +204,8 @@ class Renewal:
     def run(self, out: Tensor | None, flips: Tensor | None) -> None:
         """Renew the masks; write masked weights to `out` and add flips against the masks before to `flips`, if given.
 
-        out: flat, `elements` long; of a single weight any memory of its strides. flips: int64 (weights,).
+        out: flat, `elements` long; of a single weight any memory of its strides. flips: int64 (weights,), not to be
+        given without masks.
         """
         n, m = self._pattern
         bits = 8 * self._word.itemsize
@@ -211,6 +221,7 @@ class Renewal:
                 WORD={16: tl.int16, 32: tl.int32, 64: tl.int64}[bits],
                 MAGNITUDE=(1 << (bits - 1)) - 1,
                 COUNT=flips is not None,
+                HAS_MASK=self._has_masks,
                 HAS_OUT=out is not None,
                 GROUPS=groups_of_a_tile(mode, m),
             )

@@ -21,6 +21,7 @@ from nmbench.kernels.nm_triton.expand import (
     columns_of,
     operand,
     product,
+    reachable,
     weight_tile,
     widened,
     word_bits,
@@ -71,8 +72,10 @@ def matmul_kernel(
 ):
     """x: (rows, depth), strides x_row and x_col; W: (outs, depth) in `groups` groups a row; y: (rows, outs)."""
     BLOCK_G: tl.constexpr = BLOCK_K // MP
-    out = tl.program_id(0) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
-    row = tl.program_id(1) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
+    # one axis, as the others end at 65535: programs that share rows are neighbours
+    blocks = tl.cdiv(outs, BLOCK_OUT)
+    out = tl.program_id(0) % blocks * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
+    row = tl.program_id(0) // blocks * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     x_at = x + row.to(tl.int64)[None, :] * x_row
     total = tl.zeros([BLOCK_OUT, BLOCK_ROWS], dtype=ACC)
     for start in range(0, groups, BLOCK_G):
@@ -94,11 +97,12 @@ def matmul(x: Tensor, values: Tensor, positions: Tensor, bias: Tensor | None, ou
 
     values, positions: of a compressed (outs, in) weight. bias: (outs,) or None.
     """
+    x = reachable(x)
     rows, depth = x.shape
     y = x.new_empty((rows, outs), dtype=result_dtype(x.dtype))
 
-    def grid(meta: dict[str, int]) -> tuple[int, int]:
-        return triton.cdiv(outs, meta["BLOCK_OUT"]), triton.cdiv(rows, meta["BLOCK_ROWS"])
+    def grid(meta: dict[str, int]) -> tuple[int]:
+        return (triton.cdiv(outs, meta["BLOCK_OUT"]) * triton.cdiv(rows, meta["BLOCK_ROWS"]),)
 
     groups = triton.cdiv(depth, pattern.m)
     if y.numel():

@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nmbench.devices import on
 from nmbench.kernels.backend import result_dtype
 from nmbench.sparsity import NMPattern
 
@@ -32,7 +33,8 @@ def linear(x: Tensor, values: Tensor, positions: Tensor, bias: Tensor | None, ou
 
     flat = x.reshape(-1, x.shape[-1])
     run = split_k if flat.shape[0] <= SPLIT_K_ROWS else matmul
-    return run(flat, values, positions, bias, outs, NMPattern(n, m)).view(*x.shape[:-1], outs)
+    with on(x.device):
+        return run(flat, values, positions, bias, outs, NMPattern(n, m)).view(*x.shape[:-1], outs)
 
 
 @linear.register_fake
@@ -64,7 +66,8 @@ def conv2d(
 
     out, kh, kw = kernel
     s, p, d = ((first, second) for first, second in (stride, padding, dilation))
-    return conv.conv2d(x, values, positions, bias, (out, kh, kw), NMPattern(n, m), s, p, d, groups)
+    with on(x.device):
+        return conv.conv2d(x, values, positions, bias, (out, kh, kw), NMPattern(n, m), s, p, d, groups)
 
 
 @conv2d.register_fake

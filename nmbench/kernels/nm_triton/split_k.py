@@ -24,6 +24,7 @@ from nmbench.kernels.nm_triton.expand import (
     columns_of,
     operand,
     product,
+    reachable,
     weight_tile,
     widened,
     word_bits,
@@ -121,6 +122,7 @@ def split_k(
     splits: int | None = None,
 ) -> Tensor:
     """As `matmul`; splits: parts of the reduction, by default `splits_for`. Equal bits at each run for equal splits."""
+    x = reachable(x)
     rows, depth = x.shape
     groups = triton.cdiv(depth, pattern.m)
     splits = splits or splits_for(outs, groups, pattern.m, x.device)

@@ -5,6 +5,10 @@ configs   tiles as Triton's configurations
 fits      whether a thread can hold its share of a tile in registers
 prune     those of a kernel's configurations that fit, for the call at hand
 bucket    what stands for the number of rows in the autotuner's key
+nearest   the choice for a call that cannot be tuned, from the choices for others
+
+A call inside the capture of a CUDA graph cannot be timed. If its size was not tuned before, it takes the choice of the
+nearest number of rows, or the first tile that fits, and the size is tuned when it is next met outside.
 
 The limits were read off the compile check for sm_80 and sm_90: they keep out what spills registers by hundreds of bytes
 a thread, with few exceptions, and let tens of bytes through, which timing then judges. They were read for M <= 16.
@@ -12,19 +16,61 @@ a thread, with few exceptions, and let tens of bytes through, which timing then 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 import triton
 
 from nmbench.kernels.nm_triton.expand import interpreted
 
-__all__ = ["bucket", "configs", "fits", "prune", "tuned"]
+__all__ = ["bucket", "configs", "fits", "nearest", "prune", "tuned"]
 
 
-def tuned(tiles: list[tuple[int, int, int, int, int]], key: list[str]) -> Any:
-    """A decorator. key: the arguments by whose values a choice is kept, "bucket" among them instead of "rows"."""
-    return triton.autotune(configs=configs(tiles), key=key, prune_configs_by={"early_config_prune": prune})
+def tuned(tiles: list[tuple[int, int, int, int, int]], key: list[str]) -> Callable[[Any], Any]:
+    """A decorator. key: the arguments by whose values a choice is kept, first of them "bucket" instead of "rows"."""
+
+    def decorate(kernel: Any) -> Any:
+        tuner = triton.autotune(configs=configs(tiles), key=key, prune_configs_by={"early_config_prune": prune})(kernel)
+        plain = tuner.run
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            if not _capturing(args[0]) or (about := _key(tuner, args, kwargs)) in tuner.cache:
+                return plain(*args, **kwargs)
+            given = dict(zip(tuner.arg_names, args, strict=False))
+            tuner.cache[about] = nearest(about, tuner.cache, prune(tuner.configs, given, **kwargs))
+            try:
+                return plain(*args, **kwargs)
+            finally:
+                del tuner.cache[about]
+
+        tuner.run = run
+        return tuner
+
+    return decorate
+
+
+def _capturing(x: torch.Tensor) -> bool:
+    return x.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
+def _key(tuner: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Under which triton's autotuner keeps the choice for a call (a test holds it against triton's own)."""
+    given = {name: value for name, value in {**dict(zip(tuner.arg_names, args, strict=False)), **kwargs}.items()
+             if name in tuner.arg_names}  # fmt: skip
+    dtypes = [str(value.dtype) for value in given.values() if hasattr(value, "dtype")]
+    return (*(given[name] for name in tuner.keys if name in given), *dtypes)
+
+
+def nearest(about: tuple[Any, ...], known: Mapping[tuple[Any, ...], Any], offered: list[triton.Config]) -> Any:
+    """The configuration known for a key that differs from `about` in its first part alone, a number of rows.
+
+    The one whose logarithm is nearest; `offered[0]` if there is none.
+    """
+    alike = {key[0]: config for key, config in known.items() if key[1:] == about[1:] and config in offered}
+    if not alike:
+        return offered[0]
+    return alike[min(alike, key=lambda rows: (abs(rows.bit_length() - about[0].bit_length()), rows))]
 
 
 def configs(tiles: list[tuple[int, int, int, int, int]]) -> list[triton.Config]:

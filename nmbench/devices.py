@@ -1,0 +1,18 @@
+"""Which GPU is meant where a tensor does not say it: a launch by Triton and some library calls go to the current one.
+
+on   a context in which a tensor's device is the current one
+"""
+
+from __future__ import annotations
+
+import contextlib
+from contextlib import AbstractContextManager
+
+import torch
+
+__all__ = ["on"]
+
+
+def on(device: torch.device) -> AbstractContextManager[object]:
+    """`device` is the current one, if it is a GPU; other devices have no current one."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
