@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 from nmbench.devices import on
 from nmbench.kernels import registry
 from nmbench.kernels.backend import Backend
+from nmbench.kernels.by_name import called
 from nmbench.kernels.choices import Choices, fingerprint, machine
 from nmbench.kernels.choose import Decision, Layer, decide, sparse_layer
 from nmbench.kernels.packed import PackedWeight
@@ -174,7 +175,7 @@ def _run(model: nn.Module, example_inputs: Inputs, watched: list[nn.Module]) -> 
     inputs = pytree.tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, example_inputs)
     args = () if isinstance(inputs, Mapping) else (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     kwargs = dict(inputs) if isinstance(inputs, Mapping) else {}
-    with evaluating(model), torch.no_grad(), watching(watched) as seen:
+    with evaluating(model), called(model), torch.no_grad(), watching(watched) as seen:
         try:
             model(*args, **kwargs)
         except Exception as error:

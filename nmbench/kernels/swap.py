@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from nmbench.kernels.by_name import settle
+
 __all__ = ["swap"]
 
 
@@ -25,16 +27,5 @@ def swap(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> nn.Mo
             if child is not None and child in replacements:
                 parent._modules[name] = replacements[child]
     for module in model.modules():
-        _leave_fused_path(module)
+        settle(module)
     return model.requires_grad_(False) if replacements else model
-
-
-def _leave_fused_path(module: nn.Module) -> None:
-    """torch's fused encoder reads weights by name, dense; an encoder layer with a replaced one must call it instead."""
-    from nmbench.kernels.layers import SparseLayer
-
-    holds = any(isinstance(inner, SparseLayer) for inner in module.modules())
-    if isinstance(module, nn.TransformerEncoderLayer) and holds:
-        module.activation_relu_or_gelu = 0  # which is how torch itself marks a layer that the fused path cannot take
-    if isinstance(module, nn.TransformerEncoder) and holds:
-        module.use_nested_tensor = False

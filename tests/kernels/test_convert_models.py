@@ -11,7 +11,7 @@ from convert_toys import Compressed, finalised, priced
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from nmbench.kernels import SparseLinear, convert
+from nmbench.kernels import SparseLinear, apply_choices, convert, load_converted, rebuild, save_converted
 from nmbench.kernels.layers import SparseLayer
 
 
@@ -104,10 +104,51 @@ def test_an_optical_flow_network():
     assert_same(model, fast, *images, 2)
 
 
+class Attention(nn.Module):
+    """Chooses as fairseq's does, between a function that gets the weights and calls of the projections."""
+
+    def __init__(self):
+        super().__init__()
+        self.q_proj, self.k_proj = nn.Linear(32, 32), nn.Linear(32, 32)
+        self.skip_embed_dim_check = False
+
+    def forward(self, x):
+        if self.skip_embed_dim_check:
+            return self.q_proj(x) @ self.k_proj(x).mT
+        q, k = (nn.functional.linear(x, layer.weight, layer.bias) for layer in (self.q_proj, self.k_proj))
+        return q @ k.mT
+
+
+def test_an_attention_that_can_be_told_to_calls_its_projections(tmp_path):
+    torch.manual_seed(0)
+    model, x = finalised(nn.Sequential(Attention(), nn.Linear(5, 8))), torch.randn(2, 5, 32)
+    fast, report = converted(model, x)
+    assert [row.layers[0] for row in report.sparse] == ["0.q_proj", "0.k_proj", "1"]
+    assert (model[0].skip_embed_dim_check, fast[0].skip_embed_dim_check) == (False, True)
+    assert_same(model, fast, x)
+    save_converted(tmp_path / "fast.safetensors", fast)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rebuild.registry, "load", lambda name: Compressed())
+        for again in (load_converted(tmp_path / "fast.safetensors", model), apply_choices(model, report.choices)):
+            assert again[0].skip_embed_dim_check
+            assert_same(model, again, x)
+
+
+def test_an_attention_that_stays_dense_goes_on_as_it_did():
+    model, x = finalised(nn.Sequential(Attention())), torch.randn(2, 5, 32)
+    with priced(compressed=90.0):
+        fast, report = convert(model, x, backends=[Compressed()], inplace=True)
+    assert not report.sparse
+    assert not fast[0].skip_embed_dim_check
+    with pytest.raises(ValueError, match="does not take the example inputs"):
+        convert(model, torch.randn(2, 5, 31), backends=[Compressed()], inplace=True)
+    assert not fast[0].skip_embed_dim_check
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "needs", "sparse"),
-    [("classification", "torchvision", 9), ("translation", "fairseq", 16), ("detection", "mmdet", 27)],
+    [("classification", "torchvision", 9), ("translation", "fairseq", 32), ("detection", "mmdet", 27)],
 )
 def test_the_tasks_models(name, needs, sparse):
     from nmbench.task import Spec
