@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from nmbench.sparsity import NMPattern, _fused, nm_mask, sparsify
+from nmbench.sparsity import NMPattern, _fused, _graphs, nm_mask, sparsify
 from nmbench.sparsity.mask import Grouping, torch_mask
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -101,3 +101,31 @@ def test_a_change_through_data_is_seen() -> None:
     dict(model.named_parameters())[name].data.neg_().add_(0.3)
     used = model.get_submodule(name.rpartition(".")[0]).weight
     assert torch.equal((used != 0).cpu(), nm_mask(dict(model.named_parameters())[name].detach().cpu(), "2:4"))
+
+
+@pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
+@pytest.mark.parametrize("text", ["2:4", "1:16"])
+def test_compiled_equals_eager(monkeypatch: pytest.MonkeyPatch, text: str, mode: str) -> None:
+    """In a compiled graph every masked weight is one operator, which runs the fused pass."""
+    torch.compiler.reset()
+    ran, masked = [], _graphs._fleet.masked
+    monkeypatch.setattr(_graphs._fleet, "masked", lambda *about: ran.append(1) or masked(*about))
+    model = network().cuda().to(memory_format=torch.channels_last)
+    twin, x = copy.deepcopy(model), torch.randn(4, 16, 8, 8, device="cuda").to(memory_format=torch.channels_last)
+    for one in (model, twin):
+        sparsify(one, text, "ste")
+    fast = torch.compile(model, mode=mode, fullgraph=True)
+    for _ in range(3):  # a graph is captured at the second call
+        model.zero_grad()
+        twin.zero_grad()
+        got = fast(x)
+        got.square().mean().backward()
+        expected = twin(x)
+        expected.square().mean().backward()
+        torch.testing.assert_close(got, expected, rtol=1e-2, atol=1e-3)
+        for a, b in zip(model.parameters(), twin.parameters(), strict=True):
+            torch.testing.assert_close(a.grad, b.grad, rtol=2e-2, atol=1e-3)
+        with torch.no_grad():
+            for a, b in zip(model.parameters(), twin.parameters(), strict=True):
+                b.copy_(a.sub_(0.1 * a.grad))
+    assert len(ran) >= 4

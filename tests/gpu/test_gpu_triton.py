@@ -72,3 +72,27 @@ def test_storage_finds_a_group_with_too_many() -> None:
     weight[300, 40:43] = 1.0
     with pytest.raises(ValueError, match=r"fc: the group of inputs 40 to 43 of output \(300\) has 3"):
         compress(weight, "2:4", "fc")
+
+
+def test_a_size_that_is_first_met_in_a_capture() -> None:
+    """It takes the nearest choice, whose kernel is loaded, and is tuned when it is met outside."""
+    from nmbench.kernels.nm_triton import ops
+    from nmbench.kernels.nm_triton.matmul import matmul_kernel
+
+    pattern, shape = NMPattern(2, 4), (112, 160)
+    weight = torch.randn(shape)
+    stored = compress((weight * nm_mask(weight, pattern)).to("cuda", torch.float16), pattern)
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        return ops.linear(x, stored.values, stored.positions, None, shape[0], 2, 4)
+
+    run(torch.randn(64, 160, device="cuda", dtype=torch.float16))
+    x = torch.randn(512, 160, device="cuda", dtype=torch.float16)
+    known, graph = dict(matmul_kernel.cache), torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        y = run(x)
+    assert matmul_kernel.cache == known
+    graph.replay()
+    near(y, x.double() @ decompress(stored).double().t())
+    run(x)
+    assert len(matmul_kernel.cache) == len(known) + 1
