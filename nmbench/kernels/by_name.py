@@ -1,46 +1,65 @@
 """Modules that multiply with the weights of their layers by name, past the layers, brought to call them instead.
 
-called    a context in which fairseq's attention calls its projections, so that it is seen with what
-settle    what has a replaced layer inside calls it from now on
+bypassing   those of a model: torch's encoders and attention, fairseq's attention
+called      a context in which they call their layers (torch's attention aside), so that these are seen with what
+settle      what has a replaced layer inside calls it from now on
 
-Both know of a module what it says of itself: nothing is imported for them.
+torch's attention cannot be told: nmbench.kernels.attention stands in place of it. Of fairseq's attention only what it
+says of itself is known: nothing is imported for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import nn
 
-__all__ = ["called", "settle"]
+__all__ = ["bypassing", "called", "settle"]
 
-#: of fairseq's MultiheadAttention: as long as it is False, torch's function gets the weights of the projections
-_FAIRSEQ = "skip_embed_dim_check"
+#: class, attribute, and the value with which it calls its layers. 0 is how torch itself marks a layer that the fused
+#: path cannot take; fairseq's: as long as it is False, torch's function gets the weights of the projections
+_SWITCHES: tuple[tuple[type[nn.Module], str, Any], ...] = (
+    (nn.TransformerEncoderLayer, "activation_relu_or_gelu", 0),
+    (nn.TransformerEncoder, "use_nested_tensor", False),
+    (nn.Module, "skip_embed_dim_check", True),
+)
+
+
+def _switch(module: nn.Module) -> tuple[str, Any] | None:
+    """The attribute that is to be changed, and to what."""
+    for kind, name, value in _SWITCHES:
+        before = getattr(module, name, None)
+        if isinstance(module, kind) and isinstance(before, int) and before != value:
+            return name, value
+    return None
+
+
+def bypassing(model: nn.Module) -> list[nn.Module]:
+    """Those that would go past their layers now, in the model's order; attention of torch's own among them."""
+    return [m for m in model.modules() if type(m) is nn.MultiheadAttention or _switch(m) is not None]
 
 
 @contextmanager
 def called(model: nn.Module) -> Iterator[None]:
     """Each module is as it was afterwards."""
-    told = [module for module in model.modules() if getattr(module, _FAIRSEQ, None) is False]
-    for module in told:
-        setattr(module, _FAIRSEQ, True)
+    before: list[tuple[nn.Module, str, Any]] = []
+    for module in model.modules():
+        if (switch := _switch(module)) is not None:
+            before.append((module, switch[0], getattr(module, switch[0])))
+            setattr(module, *switch)
     try:
         yield
     finally:
-        for module in told:
-            setattr(module, _FAIRSEQ, False)
+        for module, name, value in before:
+            setattr(module, name, value)
 
 
 def settle(module: nn.Module) -> None:
-    """`module` itself, not those inside it. torch's fused encoder and fairseq's attention would read dense weights."""
+    """`module` itself, not those inside it. It would read dense weights else, which are unpacked at each access."""
     from nmbench.kernels.layers import SparseLayer
 
-    if not any(isinstance(inner, SparseLayer) for inner in module.modules()):
-        return
-    if isinstance(module, nn.TransformerEncoderLayer):
-        module.activation_relu_or_gelu = 0  # which is how torch itself marks a layer that the fused path cannot take
-    if isinstance(module, nn.TransformerEncoder):
-        module.use_nested_tensor = False
-    if getattr(module, _FAIRSEQ, None) is False:
-        setattr(module, _FAIRSEQ, True)
+    switch = _switch(module)
+    if switch is not None and any(isinstance(inner, SparseLayer) for inner in module.modules()):
+        setattr(module, *switch)

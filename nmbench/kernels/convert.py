@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -18,7 +19,7 @@ from torch.utils import _pytree as pytree
 from nmbench.devices import on
 from nmbench.kernels import registry
 from nmbench.kernels.backend import Backend
-from nmbench.kernels.by_name import called
+from nmbench.kernels.by_name import bypassing, called
 from nmbench.kernels.choices import Choices, fingerprint, machine
 from nmbench.kernels.choose import Decision, Layer, decide, sparse_layer
 from nmbench.kernels.packed import PackedWeight
@@ -26,7 +27,9 @@ from nmbench.kernels.problems import linear_problem
 from nmbench.kernels.report import Report, Row
 from nmbench.kernels.survey import Surveyed, survey
 from nmbench.kernels.swap import swap
-from nmbench.kernels.watch import Call, Seen, watching
+from nmbench.kernels.unfold import Attentions, named_inside, seen_inside, unfold
+from nmbench.kernels.watch import Call, Seen, Watched, watching
+from nmbench.kernels.whole import judge, units
 from nmbench.modes import evaluating
 from nmbench.sparsity import NMPattern
 from nmbench.sparsity.attach import is_attached
@@ -86,15 +89,14 @@ def convert(
     if not any(one.pattern for one in found):
         _refuse(found, parsed)
     seen = _run(model, example_inputs, [m for one in found if one.pattern for m in one.modules])
+    attentions = seen_inside(model, seen)
+    found = unfold(found, attentions, model)
     device = next((one.weight.device for one in found if one.pattern), torch.device("cpu"))
     choices = Choices(device, cache)
     versions = {name: backend.version for name, backend in registry.backends().items()}
-    rows, replaced = [], {}
     try:
-        for one in found:
-            row, swaps = _decided(one, seen, chosen, choices, launch, budget_s, versions)
-            rows.append(row)
-            replaced.update(swaps)
+        decided = [_decided(one, seen.layers, chosen, choices, launch, budget_s, versions) for one in found]
+        rows, replaced = _judged(model, decided, attentions, seen, choices, launch, budget_s)
     finally:
         choices.write()
     notes += [choices.note] if choices.note else []
@@ -113,7 +115,8 @@ def apply_choices(model: nn.Module, choices: Mapping[str, Mapping[str, Any]], *,
 
     _checked(model, None)
     model = model if inplace else _copied(model)
-    modules = dict(model.named_modules())
+    attentions, projections = named_inside(model, choices)
+    modules = {**dict(model.named_modules()), **projections}
     made: dict[int, PackedWeight] = {}
     replaced: dict[nn.Module, nn.Module] = {}
     for name, told in choices.items():
@@ -121,7 +124,7 @@ def apply_choices(model: nn.Module, choices: Mapping[str, Mapping[str, Any]], *,
         if not isinstance(module, (nn.Linear, nn.Conv2d)):
             raise ValueError(f"choices: the model has no linear or convolution layer {name!r}")
         replaced[module] = layer_from(module, name, told, module.weight.detach(), made)
-    return swap(model, replaced)
+    return swap(model, attentions.replacing(replaced))
 
 
 def _copied(model: nn.Module) -> nn.Module:
@@ -169,20 +172,25 @@ def _refuse(found: list[Surveyed], pattern: NMPattern | None) -> None:
 
 
 # -- the example inputs -------------------------------------------------------------------------------------------
-def _run(model: nn.Module, example_inputs: Inputs, watched: list[nn.Module]) -> dict[int, Seen]:
-    """One pass. Raises ValueError, with what the model said, if it does not take the inputs."""
+def _run(model: nn.Module, example_inputs: Inputs, modules: list[nn.Module]) -> Watched:
+    """One pass. Raises ValueError, with what the model said, if it does not take the inputs.
+
+    modules: with weights to be tried; attention is watched as a whole, as is what goes past its layers.
+    """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     inputs = pytree.tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, example_inputs)
     args = () if isinstance(inputs, Mapping) else (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     kwargs = dict(inputs) if isinstance(inputs, Mapping) else {}
-    with evaluating(model), called(model), torch.no_grad(), watching(watched) as seen:
+    wholes = bypassing(model)
+    layers = [m for m in modules if not isinstance(m, nn.MultiheadAttention)]
+    with evaluating(model), called(model), torch.no_grad(), watching(layers, wholes) as seen:
         try:
             model(*args, **kwargs)
         except Exception as error:
             said = (str(error).strip().splitlines() or ["no message"])[0]
-            told = ", ".join(map(_told, [*args, *kwargs.values()]))
+            given = ", ".join(map(_told, [*args, *kwargs.values()]))
             raise ValueError(
-                f"the model does not take the example inputs ({told}):\n{type(error).__name__}: {said}"
+                f"the model does not take the example inputs ({given}):\n{type(error).__name__}: {said}"
             ) from error
     return seen
 
@@ -191,6 +199,32 @@ def _told(value: Any) -> str:
     if isinstance(value, Tensor):
         return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
     return type(value).__name__
+
+
+# -- modules that went past their layers --------------------------------------------------------------------------
+def _judged(
+    model: nn.Module,
+    decided: list[tuple[Row, dict[nn.Module, nn.Module]]],
+    attentions: Attentions,
+    seen: Watched,
+    choices: Choices,
+    launch: str,
+    budget_s: float,
+) -> tuple[list[Row], dict[nn.Module, nn.Module]]:
+    """The rows, and what is to be replaced, without the layers of modules that are better off as they were."""
+    swaps = attentions.replacing({module: made for _, one in decided for module, made in one.items()})
+    undone: dict[nn.Module, str] = {}
+    for name, unit, whole in units(model, seen.wholes):
+        inner = set(unit.modules())
+        inner |= {part for attention, parts in attentions.items() if attention in inner for part in parts.values()}
+        if inner & swaps.keys() and (why := judge(unit, swaps, whole, choices, launch, budget_s)):
+            undone.update(dict.fromkeys(inner, f"{name}: {why}"))
+    rows, kept = [], {}
+    for row, one in decided:
+        reason = next((undone[module] for module in one if module in undone), "")
+        rows.append(replace(row, winner="dense", settings={}, reason=reason) if reason else row)
+        kept.update({} if reason else one)
+    return rows, attentions.replacing(kept)
 
 
 # -- one weight ---------------------------------------------------------------------------------------------------

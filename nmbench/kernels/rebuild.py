@@ -21,6 +21,7 @@ from nmbench.kernels.layers import SparseLayer
 from nmbench.kernels.nmtensor import compress, decompress
 from nmbench.kernels.packed import PARTS, PackedWeight, from_parts
 from nmbench.kernels.swap import swap
+from nmbench.kernels.unfold import named_inside
 from nmbench.kernels.watch import Call
 from nmbench.sparsity import NMPattern
 
@@ -64,12 +65,14 @@ def load_converted(path: Path | str, model: nn.Module, *, inplace: bool = False)
         with safe_open(path, "pt") as file:
             layers = json.loads((file.metadata() or {})[_KEY])
             stored = {name: [file.get_tensor(_key(name, part)) for part in PARTS] for name in layers}
+            names = {*layers, *(key.rpartition(".")[0] for key in file.keys())}  # noqa: SIM118 - it is no mapping
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} holds no converted model that can be read ({type(error).__name__}: {error})"
         ) from error
     model = model if inplace else copy.deepcopy(model)
-    modules = dict(model.named_modules())
+    attentions, projections = named_inside(model, names)
+    modules = {**dict(model.named_modules()), **projections}
     made: dict[int, PackedWeight] = {}
     replaced: dict[nn.Module, nn.Module] = {}
     for name, told in layers.items():
@@ -82,7 +85,7 @@ def load_converted(path: Path | str, model: nn.Module, *, inplace: bool = False)
             raise ValueError(f"{path} does not fit the model: {name}: {error}") from error
         weight = decompress(whole).to(module.weight.device, module.weight.dtype)
         replaced[module] = layer_from(module, name, told, weight, made)
-    model = swap(model, replaced)
+    model = swap(model, attentions.replacing(replaced))
     try:
         load_model(model, path)
     except RuntimeError as error:

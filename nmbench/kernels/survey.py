@@ -17,22 +17,24 @@ from nmbench.kernels.nmtensor import compress
 from nmbench.sparsity import NMPattern
 from nmbench.sparsity.candidates import Layers, Weight, choose, find_weights
 
-__all__ = ["Surveyed", "survey"]
+__all__ = ["HOOKS", "Surveyed", "survey"]
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 _FORWARDS = {nn.Linear: ("forward",), nn.Conv2d: ("forward", "_conv_forward")}
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+#: attributes of a module; whatever stands in its place would lose them
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 @dataclass
 class Surveyed:
-    """One weight. names, modules: that use it. pattern: None if it is not to be tried, for `reason`."""
+    """One weight. names, modules: that use it, as `key`. pattern: None if it is not to be tried, for `reason`."""
 
     names: tuple[str, ...]
     modules: tuple[nn.Module, ...]
     weight: Tensor
     pattern: NMPattern | None = None
     reason: str = ""
+    key: str = "weight"
 
 
 def survey(model: nn.Module, pattern: NMPattern | None, layers: Layers) -> list[Surveyed]:
@@ -50,7 +52,7 @@ def survey(model: nn.Module, pattern: NMPattern | None, layers: Layers) -> list[
             continue  # an embedding, a norm
         modules = tuple(dict.fromkeys(module for module, _ in weight.uses))
         told = tuple(names[id(m)] or _own_name(m) for m in modules)
-        one = Surveyed(told, modules, weight.parameter)
+        one = Surveyed(told, modules, weight.parameter, key=weight.uses[0][1])
         one.reason = _refused(weight) or ("" if lines[weight.name].sparse else lines[weight.name].reason)
         if not one.reason:
             _keep(one, pattern)
@@ -96,13 +98,15 @@ def _refused(weight: Weight) -> str:
         return "its weight is computed from others (a parametrisation)" if _computed(weight) else weight.reason
     for module, key in weight.uses:
         kind = next((cls for cls in _FORWARDS if isinstance(module, cls)), None)
+        own = f"its class {type(module).__name__} has a forward of its own"
         if isinstance(module, nn.MultiheadAttention):
-            return "read by name inside MultiheadAttention"
-        if kind is None or key != "weight":
+            if type(module) is not nn.MultiheadAttention:
+                return own
+        elif kind is None or key != "weight":
             return f"no sparse kernel for {type(module).__name__}"
-        if any(getattr(type(module), name) is not getattr(kind, name) for name in _FORWARDS[kind]):
-            return f"its class {type(module).__name__} has a forward of its own"
-        if any(getattr(module, name) for name in _HOOKS):
+        elif any(getattr(type(module), name) is not getattr(kind, name) for name in _FORWARDS[kind]):
+            return own
+        if any(getattr(module, name) for name in HOOKS):
             return "it has hooks, which a replaced layer would lose"
     if type(parameter.data) is not Tensor:
         return f"its weight is a {type(parameter.data).__name__}, not a plain tensor"
@@ -118,9 +122,10 @@ def _refused(weight: Weight) -> str:
 def _alike(weight: Weight) -> bool:
     """Can one packed weight serve all modules that use it?"""
 
-    def about(module: nn.Module) -> object:
+    def about(module: nn.Module, key: str) -> object:
         names = ("stride", "padding", "dilation", "groups", "padding_mode")
-        return isinstance(module, nn.Linear), [getattr(module, name, None) for name in names]
+        kinds = isinstance(module, nn.Linear), isinstance(module, nn.MultiheadAttention)
+        return key, kinds, [getattr(module, name, None) for name in names]
 
-    first = about(weight.uses[0][0])
-    return all(about(module) == first for module, _ in weight.uses)
+    first = about(*weight.uses[0])
+    return all(about(module, key) == first for module, key in weight.uses)

@@ -1,13 +1,14 @@
 """What really happens to a model's layers in one forward pass: with which inputs each is called, and who else reads it.
 
-watching   a context in which layers are watched, without hooks (which would switch torch's fused paths off)
+watching   a context in which modules are watched, without hooks (which would switch torch's fused paths off)
 Seen       what was seen of one layer
 Call       one way in which it was called
+Whole      what was seen of one module of another kind; Arguments of a call, Form what they look like
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,8 +16,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
-__all__ = ["Call", "Seen", "watching"]
+__all__ = ["Arguments", "Call", "Form", "Seen", "Watched", "Whole", "watching"]
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+#: of a call: what can be told of each argument, tensors by shape and dtype, and which of them are one and the same
+Form = tuple[object, ...]
 
 _SLOT = "_nm_seen"
 
@@ -30,6 +36,12 @@ class Call:
     channels_last: bool = False
     autocast: bool = False
 
+    @classmethod
+    def of(cls, x: Tensor, shape: tuple[int, ...] | None = None) -> Call:
+        """With x; with an input like it of another shape."""
+        last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+        return cls(shape or tuple(x.shape), x.dtype, last, torch.is_autocast_enabled(x.device.type))
+
 
 @dataclass
 class Seen:
@@ -40,22 +52,71 @@ class Seen:
     inside: int = 0
 
 
+@dataclass
+class Whole:
+    """calls: how often each form of call came. examples: arguments for each; modules of one class share them."""
+
+    calls: Counter[Form] = field(default_factory=Counter)
+    examples: dict[Form, Arguments] = field(default_factory=dict)
+
+
+@dataclass
+class Watched:
+    """By the id of a module: of the layers, and of those that are watched as a whole."""
+
+    layers: dict[int, Seen]
+    wholes: dict[int, Whole]
+
+
 @contextmanager
-def watching(layers: Iterable[nn.Module]) -> Iterator[dict[int, Seen]]:
-    """id of a layer -> what is seen of it while the context lasts. Each layer has its own class again afterwards."""
-    watched = {id(layer): layer for layer in layers}
-    seen = {key: Seen() for key in watched}
-    classes = {key: type(layer) for key, layer in watched.items()}
+def watching(layers: Iterable[nn.Module], wholes: Iterable[nn.Module] = ()) -> Iterator[Watched]:
+    """What is seen of them while the context lasts. Each module has its own class again afterwards."""
+    watched: dict[int, nn.Module] = {id(layer): layer for layer in layers}
+    others = {id(module): module for module in wholes if id(module) not in watched}
+    examples: dict[type, dict[Form, Arguments]] = defaultdict(dict)
+    seen = Watched({key: Seen() for key in watched}, {})
+    for key, module in others.items():
+        seen.wholes[key] = Whole(examples=examples[type(module)])
+    watched.update(others)
+    classes = {key: type(module) for key, module in watched.items()}
     try:
-        made = {cls: _watched(cls) for cls in set(classes.values())}
-        for key, layer in watched.items():
-            layer.__dict__[_SLOT] = seen[key]
-            layer.__class__ = made[classes[key]]
+        made = {cls: _watched(cls) for cls in {classes[key] for key in seen.layers}}
+        told = {cls: _watched_whole(cls) for cls in {classes[key] for key in others}}
+        for key, module in watched.items():
+            module.__dict__[_SLOT] = seen.wholes[key] if key in others else seen.layers[key]
+            module.__class__ = told[classes[key]] if key in others else made[classes[key]]
         yield seen
     finally:
-        for key, layer in watched.items():
-            layer.__class__ = classes[key]
-            layer.__dict__.pop(_SLOT, None)
+        for key, module in watched.items():
+            module.__class__ = classes[key]
+            module.__dict__.pop(_SLOT, None)
+
+
+def _watched_whole(cls: type[nn.Module]) -> type[nn.Module]:
+    """A subclass that tells its calls."""
+
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        whole: Whole = self.__dict__[_SLOT]
+        about = _form(args, kwargs)
+        whole.calls[about] += 1
+        whole.examples.setdefault(about, (args, kwargs))
+        return cls.forward(self, *args, **kwargs)
+
+    return type(cls.__name__, (cls,), {"forward": forward, "__module__": cls.__module__})
+
+
+def _form(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Form:
+    leaves, structure = pytree.tree_flatten((args, kwargs))
+    first: dict[int, int] = {}
+    told: list[object] = [str(structure)]
+    for number, leaf in enumerate(leaves):
+        if isinstance(leaf, Tensor):
+            shape = "nested" if leaf.is_nested else tuple(leaf.shape)
+            autocast = torch.is_autocast_enabled(leaf.device.type)
+            told.append((first.setdefault(id(leaf), number), shape, str(leaf.dtype), autocast))
+        else:
+            told.append(leaf if isinstance(leaf, int | float | str | None) else type(leaf).__name__)
+    return tuple(told)
 
 
 def _watched(cls: type[nn.Module]) -> type[nn.Module]:
@@ -65,7 +126,7 @@ def _watched(cls: type[nn.Module]) -> type[nn.Module]:
         seen: Seen = self.__dict__[_SLOT]
         x = args[0] if args else kwargs.get("input")
         if isinstance(x, Tensor):
-            seen.calls[_call(x)] += 1
+            seen.calls[Call.of(x)] += 1
         seen.inside += 1
         try:
             return cls.forward(self, *args, **kwargs)
@@ -79,8 +140,3 @@ def _watched(cls: type[nn.Module]) -> type[nn.Module]:
 
     members = {"forward": forward, "weight": property(weight), "__module__": cls.__module__}
     return type(cls.__name__, (cls,), members)
-
-
-def _call(x: Tensor) -> Call:
-    last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    return Call(tuple(x.shape), x.dtype, last, torch.is_autocast_enabled(x.device.type))

@@ -1,0 +1,175 @@
+"""Modules that call their layers only since these run sparse, held whole against what they did before.
+
+torch's encoders and attention and fairseq's attention have a fused way past their layers. Sparse layers that each beat
+their dense twins need not beat that: so such a module is compared and timed as one, on what it was called with.
+
+units      the modules that are to be judged, each with the calls that were seen
+judge      why a unit is to stay as it was, or ""
+replica    a module with some of its layers replaced, leaving the module alone
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from nmbench.kernels import timing
+from nmbench.kernels.by_name import bypassing, settle
+from nmbench.kernels.choices import Choice, Choices
+from nmbench.kernels.layers import SparseLayer
+from nmbench.kernels.watch import Arguments, Form, Whole
+from nmbench.modes import evaluating
+
+__all__ = ["judge", "replica", "units"]
+
+#: a unit with sparse layers must take at most this part of its time without
+_NOT_SLOWER = 1.0
+_MOST_FORMS = 4
+#: |difference| / |result| by the itemsize of the result: roundings add up over the layers of a unit
+_AGREE = {2: 3e-2, 4: 1e-3, 8: 1e-6}
+
+
+def units(model: nn.Module, wholes: Mapping[int, Whole]) -> Iterator[tuple[str, nn.Module, Whole]]:
+    """(name, module, calls): the outermost modules that go past their layers now, of those that were called."""
+    inside: set[int] = set()
+    past = {id(module) for module in bypassing(model)}
+    for name, module in model.named_modules():
+        whole = wholes.get(id(module))
+        if id(module) in inside or id(module) not in past or whole is None or not whole.calls:
+            continue
+        if isinstance(module, nn.TransformerEncoder) and not _padded(module, whole):
+            continue  # its layers are units, one by one
+        inside.update(map(id, module.modules()))
+        yield name or type(module).__name__, module, whole
+
+
+def _padded(module: nn.TransformerEncoder, whole: Whole) -> bool:
+    """Would it drop the padding before its first layer? It is a matter of all its layers then."""
+    bind = inspect.signature(type(module).forward).bind
+    calls = (bind(module, *whole.examples[form][0], **whole.examples[form][1]) for form in whole.calls)
+    return any(call.arguments.get("src_key_padding_mask") is not None for call in calls)
+
+
+def replica(module: nn.Module, replaced: Mapping[nn.Module, nn.Module], *, apart: bool = False) -> nn.Module:
+    """`module` with the layers of `replaced` in place, and told to call them; tensors are shared, unless `apart`."""
+    made: dict[nn.Module, nn.Module] = {}
+
+    def copied(one: nn.Module) -> nn.Module:
+        one = replaced.get(one, one)
+        if one not in made:
+            other = one.__class__.__new__(one.__class__)
+            made[one] = other
+            kept = {name: None if child is None else copied(child) for name, child in one._modules.items()}
+            other.__dict__ = {**one.__dict__, "_modules": kept}
+            if apart:
+                other.__dict__["_parameters"] = {name: _own(value) for name, value in one._parameters.items()}
+                other.__dict__["_buffers"] = {n: None if b is None else b.clone() for n, b in one._buffers.items()}
+            settle(other)
+        return made[one]
+
+    return copied(module)
+
+
+def _own(parameter: nn.Parameter | None) -> nn.Parameter | None:
+    return None if parameter is None else nn.Parameter(parameter.detach().clone(), requires_grad=False)
+
+
+def judge(
+    unit: nn.Module,
+    replaced: Mapping[nn.Module, nn.Module],
+    whole: Whole,
+    choices: Choices,
+    launch: str,
+    budget_s: float,
+) -> str:
+    """ "" if `unit` with sparse layers gives what it gave and is not slower; else why it is to stay as it was.
+
+    Equal units are compared and timed once.
+    """
+    sparse = replica(unit, replaced)
+    calls = whole.calls.most_common(_MOST_FORMS)
+    key = _key(unit, sparse, calls, launch)
+    choice = choices.get(key)
+    if choice is None:
+        with evaluating(unit), evaluating(sparse), torch.inference_mode(False), torch.no_grad():
+            try:
+                for form, _ in calls:
+                    if wrong := _differs(unit, sparse, whole.examples[form]):
+                        return wrong
+                choice = _timed(unit, replaced, calls, whole, launch, budget_s)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # whatever it is, the unit worked before
+                lines = str(error).strip().splitlines() or ["no message"]
+                return f"could not be run by itself with sparse layers: {type(error).__name__}: {lines[0]}"
+        choices.put(key, choice)
+    if choice.winner != "dense":
+        return ""
+    return f"slower as a whole: {choice.times['sparse'] / choice.times['dense']:.2f} of the time that it takes now"
+
+
+def _key(unit: nn.Module, sparse: nn.Module, calls: list[tuple[Form, int]], launch: str) -> str:
+    layers = {
+        name: [one.packed.backend.name, str(one.packed.problem.pattern), list(one.packed.settings)]
+        for name, one in sparse.named_modules()
+        if isinstance(one, SparseLayer)
+    }
+    return Choices.key(
+        kind="whole", module=repr(unit), layers=layers, calls=[[repr(form), count] for form, count in calls],
+        launch=launch, fastpath=torch.backends.mha.get_fastpath_enabled(),
+    )  # fmt: skip
+
+
+def _differs(unit: nn.Module, sparse: nn.Module, arguments: Arguments) -> str:
+    """Do the results agree, as far as roundings let them?"""
+    before, after = (_tensors(one(*arguments[0], **arguments[1])) for one in (unit, sparse))
+    for a, b in zip(before, after, strict=True):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return f"gives {tuple(b.shape)} {b.dtype} where it gave {tuple(a.shape)} {a.dtype}"
+        if a.dtype.is_floating_point:
+            right = a.double().nan_to_num()
+            off = float((b.double().nan_to_num() - right).norm() / right.norm().clamp_min(1e-30))
+            if not off <= _AGREE.get(a.dtype.itemsize, 0.0) or not torch.equal(a.isnan(), b.isnan()):
+                return f"its result differs where it calls its layers: by {off:.2g} of it"
+    return ""
+
+
+def _tensors(result: Any) -> list[Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
+
+
+def _timed(
+    unit: nn.Module,
+    replaced: Mapping[nn.Module, nn.Module],
+    calls: list[tuple[Form, int]],
+    whole: Whole,
+    launch: str,
+    budget_s: float,
+) -> Choice:
+    """Microseconds in one pass of the model, without and with sparse layers."""
+    ways: dict[str, Mapping[nn.Module, nn.Module]] = {"dense": {}, "sparse": replaced}
+    times = dict.fromkeys(ways, 0.0)
+    for form, count in calls:
+        args, kwargs = whole.examples[form]
+        device = next((leaf.device for leaf in _tensors((args, kwargs))), torch.device("cpu"))
+        closures = {}
+        for name, layers in ways.items():
+            size = sum(tensor.nbytes for tensor in (*unit.parameters(), *unit.buffers()))
+            many = timing.rotated(functools.partial(_fresh, unit, layers), size, device)
+            closures[name] = [functools.partial(one, *args, **kwargs) for one in many]
+        with torch.inference_mode():
+            found = timing.compare(closures, device, budget_s=budget_s, graph=launch == "graph")
+        for name, one in found.items():
+            times[name] += one.us * count
+    won = times["sparse"] <= _NOT_SLOWER * times["dense"]
+    return Choice("sparse" if won else "dense", "sparse", (), times)
+
+
+def _fresh(unit: nn.Module, replaced: Mapping[nn.Module, nn.Module]) -> nn.Module:
+    return replica(unit, replaced, apart=True).eval()
