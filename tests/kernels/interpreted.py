@@ -105,6 +105,17 @@ def backend(x: Tensor, weight: Tensor, bias: Tensor, problem: Problem) -> Tensor
     return run(x, triton.pack(weight, problem), bias, problem)
 
 
+def backend_parts(x: Tensor, weight: Tensor, problem: Problem) -> tuple[Tensor, int | None]:
+    """Also: into how many parts the product was asked to be split."""
+    from nmbench.kernels.nm_triton import split_k
+    from nmbench.kernels.nm_triton.backend import Triton
+
+    run, asked = split_k.split_k, []
+    with mock.patch.object(split_k, "split_k", lambda *args: (asked.append(args[6]), run(*args))[1]):
+        y = Triton().linear(x, Triton().pack(weight, problem), None, problem)
+    return y, asked[0]
+
+
 def compiled_linear(*args: Any) -> Tensor:
     """Under torch.compile, in one graph."""
     from nmbench.kernels.nm_triton import ops

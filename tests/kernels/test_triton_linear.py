@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import interpreted
 import pytest
 import torch
@@ -60,11 +62,37 @@ def test_float8_through_the_backend(rows: int) -> None:
 
 
 @pytest.mark.parametrize("splits", [1, 2, 3, 7, 40])
-def test_split_k_into_more_parts_than_divide_the_groups(splits: int) -> None:
-    pattern = NMPattern(3, 5)
+@pytest.mark.parametrize("text", ["3:5", "1:16"])
+def test_split_k_into_more_parts_than_divide_the_groups(text: str, splits: int) -> None:
+    pattern = NMPattern.parse(text)
     weight, x, bias = weight_of((9, 161), pattern, torch.float32), data((1, 161), torch.float32), torch.randn(9)
     got = interpreted.run(interpreted.split_k, x, *packed(weight, pattern), bias, 9, pattern, splits)
     assert_near(got, linear(x.double(), weight.double(), bias.double()))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("biased", [True, False])
+def test_split_k_in_one_part_writes_the_result_itself(dtype: torch.dtype, biased: bool) -> None:
+    pattern = NMPattern(2, 4)
+    weight, x = weight_of((17, 70), pattern, dtype), data((18, 70), dtype)
+    bias = data((17,), torch.int32 if dtype == torch.int8 else dtype) if biased else None
+    got = interpreted.run(interpreted.split_k, x, *packed(weight, pattern), bias, 17, pattern, 1)
+    assert got.dtype == (torch.int32 if dtype == torch.int8 else dtype)
+    assert_near(got, linear(x.double(), weight.double(), None if bias is None else bias.double()))
+
+
+def test_few_rows_are_offered_in_one_part_too() -> None:
+    few, many = problem(), problem(input=(40, 12), rows=40)
+    pattern = NMPattern(2, 4)
+    weight, x = weight_of((8, 12), pattern, torch.float32), data((3, 12), torch.float32)
+    offered = Triton().variants(x, {}, None, few)
+    assert offered == [(), (("splits", 1),)]
+    assert Triton().variants(data((40, 12), torch.float32), {}, None, many) == [()]
+    for settings in offered:
+        case = replace(few, settings=settings, dtype=torch.float32, device="cpu")
+        got, parts = interpreted.run(interpreted.backend_parts, x, weight, case)
+        assert parts == dict(settings).get("splits")
+        assert_near(got, linear(x.double(), weight.double()))
 
 
 def test_input_with_strides_of_its_own() -> None:

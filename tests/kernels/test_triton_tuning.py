@@ -71,6 +71,7 @@ def test_another_number_of_rows_is_not_tuned_anew(name: str, monkeypatch: pytest
     kernel, timed = kernel_of(name), []
     module = importlib.import_module(f"nmbench.kernels.nm_triton.{name}")
     monkeypatch.setattr(kernel, "cache", {})
+    monkeypatch.setattr(kernel, "cache_results", False)  # which would ask for a GPU's driver
     monkeypatch.setattr(kernel, "_bench", lambda *a, config, **k: timed.append(config) or [1.0, 1.0, 1.0])
     monkeypatch.setattr(kernel.fn, "run", lambda *a, **k: None)
     if name == "split_k":
@@ -95,6 +96,7 @@ def launching(request, monkeypatch: pytest.MonkeyPatch):
     kernel, timed, launched = kernel_of(request.param), [], []
     module = importlib.import_module(f"nmbench.kernels.nm_triton.{request.param}")
     monkeypatch.setattr(kernel, "cache", {})
+    monkeypatch.setattr(kernel, "cache_results", False)  # which would ask for a GPU's driver
     monkeypatch.setattr(kernel, "_bench", lambda *a, config, **k: timed.append(config) or [-len(timed), 0.0, 0.0])
     monkeypatch.setattr(kernel.fn, "run", lambda *a, **k: launched.append(k))
     if request.param == "split_k":

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from nmbench.kernels.backend import Backend, Problem
+from nmbench.kernels.backend import Backend, Problem, Settings
 from nmbench.kernels.nm_triton import ops
 
 __all__ = ["Triton"]
@@ -45,8 +45,16 @@ class Triton(Backend):
     def linear(self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem) -> Tensor:
         """x (..., in) -> (..., out); the split-K kernel up to 32 rows."""
         n, m = problem.pattern.n, problem.pattern.m
-        y: Tensor = ops.linear(x, packed["values"], packed["positions"], bias, problem.weight[0], n, m)
+        splits = dict(problem.settings).get("splits", 0)
+        y: Tensor = ops.linear(x, packed["values"], packed["positions"], bias, problem.weight[0], n, m, splits)
         return y
+
+    def variants(
+        self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem
+    ) -> list[Settings]:
+        """Up to 32 rows: the reduction in as many parts as seem right, and in one, which needs no second launch."""
+        few = problem.kind == "linear" and x.numel() // max(1, x.shape[-1]) <= ops.SPLIT_K_ROWS
+        return [(), (("splits", 1),)] if few else [()]
 
     def conv2d(self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem) -> Tensor:
         """x (N, in, H, W) -> (N, out, H', W'), channels_last; an x that is not channels_last is copied."""

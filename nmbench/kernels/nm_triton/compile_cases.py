@@ -68,26 +68,29 @@ def _products(pattern: NMPattern, dtype: str, every: bool) -> Iterator[Case]:
         wide, convolution = _BYTES[dtype], tuned is conv_kernel
         kept = [one for one in tuned.configs if fits(one, pattern.n, pattern.m, wide, convolution=convolution)]
         for config in kept if every else kept[:1]:
-            yield _product(tuned.fn, pattern, dtype, config)
+            for direct in (False, True) if tuned is split_k_kernel else (False,):
+                yield _product(tuned.fn, pattern, dtype, config, direct)
 
 
-def _product(kernel: Any, pattern: NMPattern, dtype: str, config: Any) -> Case:
+def _product(kernel: Any, pattern: NMPattern, dtype: str, config: Any, direct: bool) -> Case:
     import triton.language as tl
 
     constants = {"HAS_BIAS": True, "ACC": tl.int32 if dtype == "i8" else tl.float32, "KH": 3, "KW": 3}
-    constants |= {"x_col": 1, "WIDEN": False, "N": pattern.n, "M": pattern.m, "BITS": pattern.index_bits}
+    constants |= {"x_col": 1, "DIRECT": direct, "WIDEN": False}
+    constants |= {"N": pattern.n, "M": pattern.m, "BITS": pattern.index_bits}
     code = pattern.n * pattern.index_bits
     constants |= {"MP": 1 << pattern.index_bits, "WORD": 32 if code and 32 % code == 0 else 0, **config.kwargs}
     given = {name: value for name, value in constants.items() if name in kernel.arg_names}
     kinds = {name: "constexpr" if name in given else _kind(name, dtype) for name in kernel.arg_names}
+    kinds |= {"parts": f"*{_OUT[dtype]}"} if direct else {}
     pointers = tuple(name for name, kind in kinds.items() if kind.startswith("*"))
     whole = tuple(
         name
-        for name in ("groups", "groups_a_part", "x_row", "depth", "channels", "outs", "x_image", "x_line", "x_pixel")
+        for name in ("groups", "groups_a_part", "x_row", "depth", "channels", "outs", "x_pixel", "y_pixel")
         if kinds.get(name) == "i32"
     )
     tile = "x".join(str(config.kwargs[key]) for key in ("BLOCK_OUT", "BLOCK_ROWS", "BLOCK_K"))
-    tile += f" {config.num_warps}w {config.num_stages}s"
+    tile += f" {config.num_warps}w {config.num_stages}s{' direct' if direct else ''}"
     about = (str(pattern), dtype, kinds, given, pointers + whole, tile, config.num_warps, config.num_stages)
     return Case(kernel, *about, multiplies=True)
 
@@ -137,7 +140,7 @@ def _reduce(dtype: str) -> Case:
 
     constants = {"HAS_BIAS": True, "ACC": tl.int32 if dtype == "i8" else tl.float32, "BLOCK": 256}
     kinds = {name: "constexpr" if name in constants else _kind(name, dtype) for name in reduce_kernel.arg_names}
-    return Case(reduce_kernel, "-", dtype, kinds, constants, ("parts", "bias", "y"))
+    return Case(reduce_kernel, "-", dtype, kinds, constants, ("parts", "bias", "y", "outs"))
 
 
 def _update(pattern: NMPattern, dtype: str) -> Iterator[Case]:

@@ -31,7 +31,7 @@ _TILES = [(64, 64, 64, 4, 3), (128, 64, 64, 4, 3), (64, 128, 64, 4, 3), (64, 64,
 
 
 @tuned(_TILES, key=["bucket", "outs", "channels", "KH", "KW", "N", "M"])
-@triton.jit(do_not_specialize=["bucket"])
+@triton.jit(do_not_specialize=["rows", "bucket", "height", "width", "out_height", "out_width"])
 def conv_kernel(
     x,
     values,
@@ -47,8 +47,6 @@ def conv_kernel(
     width,
     out_height,
     out_width,
-    x_image,
-    x_line,
     x_pixel,
     y_pixel,
     stride_h,
@@ -76,6 +74,9 @@ def conv_kernel(
     groups: N:M groups at one kernel position of one output channel.
     """
     BLOCK_G: tl.constexpr = BLOCK_K // MP
+    # from the pixel's, whose divisibility is known, and not of sizes that would compile the kernel anew
+    x_line = width * x_pixel
+    x_image = height.to(tl.int64) * x_line
     part = tl.program_id(1)
     # one axis for both, as the others end at 65535: programs that share pixels are neighbours
     blocks = tl.cdiv(outs, BLOCK_OUT)
@@ -84,7 +85,7 @@ def conv_kernel(
     row = tl.program_id(0) // blocks * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     left = row % out_width * stride_w - pad_w
     top = row // out_width % out_height * stride_h - pad_h
-    image = x + (row // (out_height * out_width)).to(tl.int64) * x_image + part * channels
+    image = x + (row // (out_height * out_width)) * x_image + part * channels
     total = tl.zeros([BLOCK_OUT, BLOCK_ROWS], dtype=ACC)
     for tap in range(KH * KW):
         line = top + tap // KW * dilation_h
@@ -167,9 +168,7 @@ def conv2d(
             width,
             out_height,
             out_width,
-            height * width * channels,  # not x.stride(), which says nothing of a dimension of size 1
-            width * channels,
-            channels,
+            channels,  # not x.stride(), which says nothing of a dimension of size 1
             outs,
             *stride,
             *padding,

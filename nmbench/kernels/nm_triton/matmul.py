@@ -44,7 +44,7 @@ _TILES = [
 
 
 @tuned(_TILES, key=["bucket", "outs", "depth", "N", "M"])
-@triton.jit(do_not_specialize=["bucket"])
+@triton.jit(do_not_specialize=["rows", "bucket"])
 def matmul_kernel(
     x,
     values,

@@ -24,21 +24,26 @@ SPLIT_K_ROWS = 32
 @torch.library.custom_op(
     "nmbench::nm_linear",
     mutates_args=(),
-    schema="(Tensor x, Tensor values, Tensor positions, Tensor? bias, int outs, int n, int m) -> Tensor",
+    schema="(Tensor x, Tensor values, Tensor positions, Tensor? bias, int outs, int n, int m, int splits=0) -> Tensor",
 )
-def linear(x: Tensor, values: Tensor, positions: Tensor, bias: Tensor | None, outs: int, n: int, m: int) -> Tensor:
-    """x (..., in) -> (..., outs), of `result_dtype`; up to 32 rows take the split-K kernel."""
+def linear(
+    x: Tensor, values: Tensor, positions: Tensor, bias: Tensor | None, outs: int, n: int, m: int, splits: int = 0
+) -> Tensor:
+    """x (..., in) -> (..., outs), of `result_dtype`; up to 32 rows take the split-K kernel, of so many `splits`."""
     from nmbench.kernels.nm_triton.matmul import matmul
     from nmbench.kernels.nm_triton.split_k import split_k
 
     flat = x.reshape(-1, x.shape[-1])
-    run = split_k if flat.shape[0] <= SPLIT_K_ROWS else matmul
+    about = (flat, values, positions, bias, outs, NMPattern(n, m))
     with on(x.device):
-        return run(flat, values, positions, bias, outs, NMPattern(n, m)).view(*x.shape[:-1], outs)
+        y = split_k(*about, splits or None) if flat.shape[0] <= SPLIT_K_ROWS else matmul(*about)
+    return y.view(*x.shape[:-1], outs)
 
 
 @linear.register_fake
-def _(x: Tensor, values: Tensor, positions: Tensor, bias: Tensor | None, outs: int, n: int, m: int) -> Tensor:
+def _(
+    x: Tensor, values: Tensor, positions: Tensor, bias: Tensor | None, outs: int, n: int, m: int, splits: int = 0
+) -> Tensor:
     return x.new_empty((*x.shape[:-1], outs), dtype=result_dtype(x.dtype))
 
 

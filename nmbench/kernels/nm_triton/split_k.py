@@ -2,11 +2,12 @@
 
 split_k          the launcher
 splits_for       into how many parts
-split_k_kernel   each program writes its own part of the sums to a workspace
+split_k_kernel   each program writes its own part of the sums to a workspace, or the result if there is one part
 reduce_kernel    adds the parts in a fixed order, adds the bias, rounds once
 
 Two steps rather than atomics: float addition in the order of arrival gives other bits at each run, and atomics would
-need a zeroed float32 output and a second pass for bias and rounding all the same.
+need a zeroed float32 output and a second pass for bias and rounding all the same. One part saves the second launch and
+the workspace; which is faster is for a caller to time.
 """
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, misc"
 
@@ -29,22 +30,29 @@ from nmbench.kernels.nm_triton.expand import (
     widened,
     word_bits,
 )
-from nmbench.kernels.nm_triton.tuning import bucket, tuned
+from nmbench.kernels.nm_triton.tuning import bucket, largest_k, tuned
 from nmbench.sparsity import NMPattern
 
 __all__ = ["reduce_kernel", "split_k", "split_k_kernel", "splits_for"]
 
-_TILES = [(16, 16, 128, 4, 3), (32, 16, 128, 4, 3), (64, 16, 64, 4, 3), (64, 32, 64, 4, 3), (64, 16, 128, 4, 4)]
-#: of a tile, in columns of the weight
-_LARGEST_K = 128
+_TILES = [
+    (16, 16, 128, 4, 3),
+    (32, 16, 128, 4, 3),
+    (64, 16, 64, 4, 3),
+    (64, 32, 64, 4, 3),
+    (64, 16, 128, 4, 4),
+    (32, 16, 256, 4, 3),
+    (16, 16, 512, 4, 3),
+]
 
 
-@tuned(_TILES, key=["bucket", "outs", "depth", "N", "M"])
-@triton.jit(do_not_specialize=["bucket"])
+@tuned(_TILES, key=["bucket", "outs", "depth", "N", "M", "DIRECT"])
+@triton.jit(do_not_specialize=["rows", "bucket"])
 def split_k_kernel(
     x,
     values,
     positions,
+    bias,
     parts,
     rows,
     bucket,
@@ -54,6 +62,8 @@ def split_k_kernel(
     groups_a_part,
     x_row,
     x_col,
+    DIRECT: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
     ACC: tl.constexpr,
     WIDEN: tl.constexpr,
     N: tl.constexpr,
@@ -65,7 +75,10 @@ def split_k_kernel(
     BLOCK_ROWS: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """As matmul_kernel, over the groups of part program_id(2) alone. parts: (splits, rows, outs) of type ACC."""
+    """As matmul_kernel, over the groups of part program_id(2) alone. parts: (splits, rows, outs) of type ACC.
+
+    DIRECT: there is one part, and `parts` is the result: (rows, outs), with the bias added.
+    """
     BLOCK_G: tl.constexpr = BLOCK_K // MP
     out = tl.program_id(0) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
     row = tl.program_id(1) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
@@ -81,13 +94,16 @@ def split_k_kernel(
         real &= (column < depth) & (column < end * M)
         piece = tl.load(x_at + column[:, None] * x_col, mask=real[:, None] & (row < rows)[None, :], other=0)
         total = product(w, piece, total, ACC, WIDEN)
+    if DIRECT and HAS_BIAS:
+        total += tl.load(bias + out, mask=out < outs, other=0).to(ACC)[:, None]
     at = parts + (part.to(tl.int64) * rows + row[None, :]) * outs + out[:, None]
-    tl.store(at, total, mask=(out < outs)[:, None] & (row < rows)[None, :])
+    tl.store(at, total.to(parts.dtype.element_ty), mask=(out < outs)[:, None] & (row < rows)[None, :])
 
 
-@triton.jit
-def reduce_kernel(parts, bias, y, outs, total, splits, HAS_BIAS: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr):
-    """parts: (splits, total) -> y: (total,); total is rows * outs."""
+@triton.jit(do_not_specialize=["rows", "splits"])
+def reduce_kernel(parts, bias, y, rows, outs, splits, HAS_BIAS: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr):
+    """parts: (splits, rows, outs) -> y: (rows, outs)."""
+    total = rows * outs
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     acc = tl.zeros([BLOCK], dtype=ACC)
     from_part = parts + at
@@ -100,15 +116,15 @@ def reduce_kernel(parts, bias, y, outs, total, splits, HAS_BIAS: tl.constexpr, A
 
 
 def splits_for(outs: int, groups: int, m: int, device: torch.device) -> int:
-    """So many parts that about four programs wait for each multiprocessor, none shorter than 128 columns."""
+    """So many parts that about four programs wait for each multiprocessor, none shorter than the largest tile."""
     processors = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
     wanted = triton.cdiv(4 * processors, triton.cdiv(outs, 64))
-    return max(1, min(int(wanted), groups * block_of(m) // 128, 64))
+    return max(1, min(int(wanted), groups * block_of(m) // largest_k(m), 64))
 
 
 def part_of(groups: int, splits: int, m: int) -> int:
     """Groups of a part: whole tiles of any configuration, so that each part begins on a word of packed positions."""
-    tile = max(1, _LARGEST_K // block_of(m))
+    tile = max(1, largest_k(m) // block_of(m))
     return int(triton.cdiv(triton.cdiv(groups, splits), tile)) * tile
 
 
@@ -127,7 +143,9 @@ def split_k(
     groups = triton.cdiv(depth, pattern.m)
     splits = splits or splits_for(outs, groups, pattern.m, x.device)
     y = x.new_empty((rows, outs), dtype=result_dtype(x.dtype))
-    parts = x.new_empty((splits, rows, outs), dtype=torch.int32 if x.dtype == torch.int8 else torch.float32)
+    parts = y
+    if splits > 1:
+        parts = x.new_empty((splits, rows, outs), dtype=torch.int32 if x.dtype == torch.int8 else torch.float32)
 
     def grid(meta: dict[str, int]) -> tuple[int, int, int]:
         return triton.cdiv(outs, meta["BLOCK_OUT"]), triton.cdiv(rows, meta["BLOCK_ROWS"]), splits
@@ -138,6 +156,7 @@ def split_k(
         operand(x),
         operand(values),
         positions,
+        y if bias is None else bias,  # not read without HAS_BIAS
         parts,
         rows,
         bucket(rows),
@@ -147,6 +166,8 @@ def split_k(
         part_of(groups, splits, pattern.m),
         x.stride(0),
         x.stride(1),
+        DIRECT=splits == 1,
+        HAS_BIAS=bias is not None,
         ACC=accumulator(x.dtype),
         WIDEN=widened(x.dtype),
         N=pattern.n,
@@ -155,12 +176,14 @@ def split_k(
         MP=block_of(pattern.m),
         WORD=word_bits(pattern.n, pattern.m, groups, positions),
     )
+    if splits == 1:
+        return y
     reduce_kernel[(triton.cdiv(y.numel(), 256),)](
         parts,
         y if bias is None else bias,
         y,
+        rows,
         outs,
-        y.numel(),
         splits,
         HAS_BIAS=bias is not None,
         ACC=accumulator(x.dtype),

@@ -5,10 +5,15 @@ configs   tiles as Triton's configurations
 fits      whether a thread can hold its share of a tile in registers
 prune     those of a kernel's configurations that fit, for the call at hand
 bucket    what stands for the number of rows in the autotuner's key
+largest_k  how many columns a tile may have
 nearest   the choice for a call that cannot be tuned, from the choices for others
 
 A call inside the capture of a CUDA graph cannot be timed. If its size was not tuned before, it takes the choice of the
-nearest number of rows, or the first tile that fits, and the size is tuned when it is next met outside.
+nearest number of rows, and the size is tuned when it is next met outside. That choice's kernel is loaded already, since
+no kernel here is compiled anew for another number of rows. Of a weight that has not run yet nothing is loaded, and a
+capture may refuse to load it; the error then says what to do.
+
+Choices are kept on disk with Triton's own cache, by kernel, target and key.
 
 The limits were read off the compile check for sm_80 and sm_90: they keep out what spills registers by hundreds of bytes
 a thread, with few exceptions, and let tens of bytes through, which timing then judges. They were read for M <= 16.
@@ -24,14 +29,20 @@ import triton
 
 from nmbench.kernels.nm_triton.expand import interpreted
 
-__all__ = ["bucket", "configs", "fits", "nearest", "prune", "tuned"]
+__all__ = ["bucket", "configs", "fits", "largest_k", "nearest", "prune", "tuned"]
 
 
 def tuned(tiles: list[tuple[int, int, int, int, int]], key: list[str]) -> Callable[[Any], Any]:
     """A decorator. key: the arguments by whose values a choice is kept, first of them "bucket" instead of "rows"."""
 
     def decorate(kernel: Any) -> Any:
-        tuner = triton.autotune(configs=configs(tiles), key=key, prune_configs_by={"early_config_prune": prune})(kernel)
+        tuner = triton.autotune(
+            configs=configs(tiles),
+            key=key,
+            prune_configs_by={"early_config_prune": prune},
+            do_bench=_short_bench,
+            cache_results=True,
+        )(kernel)
         plain = tuner.run
 
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -41,6 +52,11 @@ def tuned(tiles: list[tuple[int, int, int, int, int]], key: list[str]) -> Callab
             tuner.cache[about] = nearest(about, tuner.cache, prune(tuner.configs, given, **kwargs))
             try:
                 return plain(*args, **kwargs)
+            except Exception as error:
+                raise RuntimeError(
+                    f"{tuner.base_fn.__name__} could not be started in the capture of a CUDA graph: run the model once "
+                    "outside of it before, so that its kernels are compiled, loaded and tuned"
+                ) from error
             finally:
                 del tuner.cache[about]
 
@@ -48,6 +64,11 @@ def tuned(tiles: list[tuple[int, int, int, int, int]], key: list[str]) -> Callab
         return tuner
 
     return decorate
+
+
+def _short_bench(call: Callable[[], Any], quantiles: Any) -> Any:
+    """Milliseconds of warm-up and of timing a tile: at the default of 125 a layer would wait a second for its tiles."""
+    return triton.testing.do_bench(call, warmup=3, rep=15, quantiles=quantiles)
 
 
 def _capturing(x: torch.Tensor) -> bool:
@@ -84,12 +105,19 @@ def configs(tiles: list[tuple[int, int, int, int, int]]) -> list[triton.Config]:
 
 
 def fits(config: triton.Config, n: int, m: int, itemsize: int, *, convolution: bool) -> bool:
-    """Whether sums and expanded weights, so many elements a thread, keep below the limit for N:M."""
+    """Whether a tile's sums and expanded weights, so many elements a thread, and its columns are within the limits."""
     tile = config.kwargs
+    if tile["BLOCK_K"] > largest_k(m):
+        return False
     threads = 32 * config.num_warps
     weights = tile["BLOCK_OUT"] * tile["BLOCK_K"] // threads
     sums = tile["BLOCK_OUT"] * tile["BLOCK_ROWS"] // threads
     return weights + sums <= _limit(n, m, itemsize, convolution) and (n <= 2 or weights < 64)
+
+
+def largest_k(m: int) -> int:
+    """Of a tile, in columns of the weight. The larger M, the fewer bytes a column has, and the fewer a row's load."""
+    return 512 if m >= 8 else 128
 
 
 def _limit(n: int, m: int, itemsize: int, convolution: bool) -> int:
