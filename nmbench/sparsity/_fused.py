@@ -3,6 +3,7 @@
 available  whether Triton passes run on a device
 takes      whether a weight is for them
 Fleet      masks, masked weights and flips of many weights
+masked     the masked weight of one
 decay      the gradient term of SR-STE for many weights
 
 Triton is imported when the first weight on a GPU is seen. Where it is missing, or NMBENCH_NATIVE=0 is set, the torch
@@ -24,7 +25,7 @@ from torch import Tensor
 from nmbench.devices import on
 from nmbench.sparsity import _native
 
-__all__ = ["Fleet", "available", "decay", "takes"]
+__all__ = ["Fleet", "available", "decay", "masked", "takes"]
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 #: (outer, size, inner) of a weight's memory, see mask.physical_layout
@@ -100,24 +101,12 @@ class Fleet:
                         made[i] = view
         return flips, made
 
-    def masked(self, weight: Tensor, layout: Layout, pattern: tuple[int, int]) -> Tensor:
-        """The masked weight alone, of `weight`'s shape and strides; no mask is kept and no flip is counted."""
-        with on(weight.device), torch.inference_mode(False), torch.no_grad():
-            pass_ = self._pass([weight], None, [layout], pattern)
-            memory = pass_.memory()
-            pass_.run(memory, None)
-            made: Tensor = pass_.views(memory)[0]
-        return made
-
-    def _pass(
-        self, weights: list[Tensor], masks: list[Tensor] | None, layouts: list[Layout], pattern: tuple[int, int]
-    ) -> Any:
+    def _pass(self, weights: list[Tensor], masks: list[Tensor], layouts: list[Layout], pattern: tuple[int, int]) -> Any:
         from nmbench.kernels.nm_triton.mask import Renewal
 
-        addresses = [0] * len(weights) if masks is None else [m.data_ptr() for m in masks]
         where = [
-            (w.data_ptr(), m, layout, w.stride(), pattern)
-            for w, m, layout in zip(weights, addresses, layouts, strict=True)
+            (w.data_ptr(), m.data_ptr(), layout, w.stride(), pattern)
+            for w, m, layout in zip(weights, masks, layouts, strict=True)
         ]
         key = (weights[0].device, weights[0].dtype, len(weights) if len(weights) > 1 else weights[0].data_ptr())
         known = self._known.get(key)
@@ -129,6 +118,14 @@ class Fleet:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_known": {}}
+
+
+def masked(weight: Tensor, layout: Layout, pattern: tuple[int, int]) -> Tensor:
+    """The masked weight alone, of `weight`'s shape and strides; no mask is kept and no flip is counted."""
+    from nmbench.kernels.nm_triton.mask import masked as fused
+
+    with on(weight.device), torch.no_grad():
+        return fused(weight.detach(), layout, *pattern)
 
 
 #: tables by the first weight that they serve, with the addresses for which they were made

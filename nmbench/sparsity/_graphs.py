@@ -25,7 +25,6 @@ __all__ = ["masked_weight", "takes"]
 # looked up once: a trace takes them for constants
 _TRITON = importlib.util.find_spec("triton") is not None and torch.version.hip is None
 _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-_fleet = _fused.Fleet()
 
 
 def takes(weight: Tensor) -> bool:
@@ -47,7 +46,7 @@ def masked_weight(weight: Tensor, n: int, m: int, kernel: bool, dim: int, groups
     pattern, grouping = NMPattern(n, m, "kernel" if kernel else "input"), Grouping(dim, groups)
     layout = physical_layout(weight, grouping, pattern.axis)
     if layout is not None and _fused.takes(weight):
-        return _fleet.masked(weight, layout, (n, m))
+        return _fused.masked(weight, layout, (n, m))
     kept = torch_mask(weight, pattern, grouping)
     return torch.where(kept, weight, weight.new_zeros(()), out=torch.empty_like(weight))
 

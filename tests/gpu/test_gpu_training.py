@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from nmbench.sparsity import NMPattern, _fused, _graphs, nm_mask, sparsify
+from nmbench.sparsity import NMPattern, _fused, nm_mask, sparsify
 from nmbench.sparsity.mask import Grouping, torch_mask
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -108,8 +108,8 @@ def test_a_change_through_data_is_seen() -> None:
 def test_compiled_equals_eager(monkeypatch: pytest.MonkeyPatch, text: str, mode: str) -> None:
     """In a compiled graph every masked weight is one operator, which runs the fused pass."""
     torch.compiler.reset()
-    ran, masked = [], _graphs._fleet.masked
-    monkeypatch.setattr(_graphs._fleet, "masked", lambda *about: ran.append(1) or masked(*about))
+    ran, masked = [], _fused.masked
+    monkeypatch.setattr(_fused, "masked", lambda *about: ran.append(1) or masked(*about))
     model = network().cuda().to(memory_format=torch.channels_last)
     twin, x = copy.deepcopy(model), torch.randn(4, 16, 8, 8, device="cuda").to(memory_format=torch.channels_last)
     for one in (model, twin):

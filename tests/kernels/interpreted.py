@@ -140,8 +140,7 @@ def renew(weights: list[Tensor], masks: list[Tensor], pattern: NMPattern, groupi
     renewal = Renewal(weights, masks, layouts, pattern.n, pattern.m)
     memory, flips = renewal.memory(), torch.zeros(len(weights), dtype=torch.int64)
     renewal.run(memory, flips)
-    fleet, about = _fused.Fleet(), (pattern.n, pattern.m)
-    alone = [fleet.masked(w, at, about).clone() for w, at in zip(weights, layouts, strict=True)]
+    alone = [_fused.masked(w, at, (pattern.n, pattern.m)) for w, at in zip(weights, layouts, strict=True)]
     return modes, masks, [view.clone() for view in renewal.views(memory)], flips, alone
 
 

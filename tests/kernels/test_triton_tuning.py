@@ -177,3 +177,35 @@ def test_columns_too_far_apart_are_copied_together() -> None:
     assert reachable(far).stride() == (3, 1)
     near = torch.empty_strided((2, 3), (1, 2**30 - 1), device="meta")
     assert reachable(near) is near
+
+
+@pytest.mark.parametrize(
+    ("name", "varying"),
+    [
+        ("matmul", {"rows"}),
+        ("split_k", {"rows"}),
+        ("conv", {"rows", "height", "width", "out_height", "out_width"}),
+        ("reduce", {"rows", "splits"}),
+    ],
+)
+def test_no_kernel_is_compiled_anew_for_another_size_of_the_input(name: str, varying: set[str]) -> None:
+    """A kernel for sizes that 16 divides would be another one, which a capture cannot load."""
+    from nmbench.kernels.nm_triton import split_k
+
+    kernel = split_k.reduce_kernel if name == "reduce" else kernel_of(name).fn
+    assert {one.name for one in kernel.params if one.do_not_specialize} - {"bucket"} == varying
+
+
+def test_a_capture_that_cannot_load_a_kernel_says_what_to_do(launching, monkeypatch) -> None:
+    from nmbench.kernels.nm_triton import tuning
+
+    _, launch, kernel, *_ = launching
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("Triton Error [CUDA]: operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(kernel.fn, "run", fail)
+    monkeypatch.setattr(tuning, "_capturing", lambda x: True)
+    with pytest.raises(RuntimeError, match="run the model once outside of it before"):
+        launch(20)
+    assert not kernel.cache

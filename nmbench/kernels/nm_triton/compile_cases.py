@@ -53,9 +53,15 @@ def cases(patterns: Sequence[str], dtypes: Sequence[str], *, every: bool) -> Ite
             yield from _storage(NMPattern.parse(text), dtype)
     for dtype in dtypes:
         if dtype in ("fp16", "bf16", "fp32"):
-            yield from _decay(dtype)
-            for text in patterns:
-                yield from _update(NMPattern.parse(text), dtype)
+            yield from _training(patterns, dtype)
+    if "fp32" in dtypes:
+        yield from _training(patterns, "fp64")  # of which there is no inference
+
+
+def _training(patterns: Sequence[str], dtype: str) -> Iterator[Case]:
+    yield from _decay(dtype)
+    for text in patterns:
+        yield from _update(NMPattern.parse(text), dtype)
 
 
 def _products(pattern: NMPattern, dtype: str, every: bool) -> Iterator[Case]:
@@ -152,15 +158,19 @@ def _update(pattern: NMPattern, dtype: str) -> Iterator[Case]:
     power = pattern.m & (pattern.m - 1) == 0
     modes = [mask.LOOP] if pattern.m > 16 else [mask.COLUMNS, *([mask.VECTOR] if power else [])]
     for mode in modes:
-        for masks in (True, False):  # in a compiled graph there are masked weights alone
-            constants = {"N": pattern.n, "M": pattern.m, "MODE": mode, "MAGNITUDE": (1 << (bits - 1)) - 1}
-            constants |= {"WORD": {16: tl.int16, 32: tl.int32}[bits], "COUNT": masks, "HAS_MASK": masks}
-            constants |= {"HAS_OUT": True, "GROUPS": mask.groups_of_a_tile(mode, pattern.m)}
-            kinds = {"rows": "*i64", "pieces": "*i32", "out": f"*i{bits}", "flips": "*i64"}
-            pointers = tuple(kinds)
-            kinds |= dict.fromkeys(constants, "constexpr")
-            words = mode if masks else f"{mode} no mask"
-            yield Case(mask.update_kernel, str(pattern), dtype, kinds, constants, pointers, words)
+        same = {"N": pattern.n, "M": pattern.m, "MODE": mode, "MAGNITUDE": (1 << (bits - 1)) - 1}
+        same |= {"GROUPS": mask.groups_of_a_tile(mode, pattern.m)}
+        more = {"WORD": {16: tl.int16, 32: tl.int32, 64: tl.int64}[bits], "COUNT": True, "HAS_OUT": True}
+        tables = {"rows": "*i64", "pieces": "*i32", "out": f"*i{bits}", "flips": "*i64"}
+        numbers = {"weight": f"*i{bits}", "out": f"*i{bits}", "size": "i32", "inner": "i32", "groups": "i32"}
+        numbers |= {"count": "i32"}
+        for kernel, given, constants in (
+            (mask.update_kernel, tables, {**same, **more}),
+            (mask.masked_kernel, numbers, same),
+        ):
+            kinds = {name: "constexpr" if name in constants else given[name] for name in kernel.arg_names}
+            whole = tuple(name for name in given if name not in ("size", "inner"))
+            yield Case(kernel, str(pattern), dtype, kinds, constants, whole, mode)
 
 
 def _decay(dtype: str) -> Iterator[Case]:
@@ -168,9 +178,10 @@ def _decay(dtype: str) -> Iterator[Case]:
 
     from nmbench.kernels.nm_triton.decay import TILE, decay_kernel
 
-    types = {"fp16": tl.float16, "bf16": tl.bfloat16, "fp32": tl.float32}
+    types = {"fp16": tl.float16, "bf16": tl.bfloat16, "fp32": tl.float32, "fp64": tl.float64}
     for aligned in (True, False):
-        constants = {"TYPE": types[dtype], "SUM": tl.float32, "ALIGNED": aligned, "TILE": TILE}
+        total = tl.float64 if dtype == "fp64" else tl.float32
+        constants = {"TYPE": types[dtype], "SUM": total, "ALIGNED": aligned, "TILE": TILE}
         kinds = {"rows": "*i64", "pieces": "*i32", **dict.fromkeys(constants, "constexpr")}
         words = "aligned" if aligned else "any address"
         yield Case(decay_kernel, "-", dtype, kinds, constants, ("rows", "pieces"), words)

@@ -1,7 +1,8 @@
 """Mask, masked weight and count of flips of many weights, in one launch and one pass over their memory.
 
 Renewal        the tables of some weights and their masks where they lie now, and the launch
-update_kernel  the Triton kernel: each program ranks one tile of groups
+masked         the masked weight of one weight, without a table: nothing outlives the call, as a CUDA graph wants it
+update_kernel, masked_kernel   the Triton kernels: each program ranks one tile of groups
 
 A weight is seen as (outer, size, inner), contiguous, as in nmbench/sparsity/nm.c: a group is M elements along `size`,
 `inner` apart; the last may be short. Magnitudes are compared as integers, the bits of |w|, whose order is that of the
@@ -26,7 +27,17 @@ from torch import Tensor
 from nmbench.kernels.nm_triton.expand import join_columns, split_columns
 from nmbench.kernels.nm_triton.tables import Table
 
-__all__ = ["COLUMNS", "LOOP", "VECTOR", "Renewal", "groups_of_a_tile", "mode_of", "update_kernel"]
+__all__ = [
+    "COLUMNS",
+    "LOOP",
+    "VECTOR",
+    "Renewal",
+    "groups_of_a_tile",
+    "masked",
+    "masked_kernel",
+    "mode_of",
+    "update_kernel",
+]
 
 VECTOR, COLUMNS, LOOP = "vector", "columns", "loop"
 _INTEGERS = {16: torch.int16, 32: torch.int32, 64: torch.int64}
@@ -62,32 +73,31 @@ def write(keep, bits, mask_at, out_at, there, COUNT: tl.constexpr, HAS_MASK: tl.
 
 
 @triton.jit
-def update_kernel(
-    rows,
-    pieces,
+def renew_tile(
+    weight,
+    mask,
     out,
-    flips,
+    size,
+    inner,
+    groups,
+    count,
+    tile,
     N: tl.constexpr,
     M: tl.constexpr,
     MODE: tl.constexpr,
-    WORD: tl.constexpr,
     MAGNITUDE: tl.constexpr,
     COUNT: tl.constexpr,
     HAS_MASK: tl.constexpr,
     HAS_OUT: tl.constexpr,
     GROUPS: tl.constexpr,
 ):
-    """rows: (weight, mask, first element in out, size, inner, groups of the weight, elements, index in flips) each."""
-    piece = tl.program_id(0).to(tl.int64) * 2
-    row = rows + tl.load(pieces + piece).to(tl.int64) * 8
-    tile = tl.load(pieces + piece + 1)
-    weight = tl.load(row).to(tl.pointer_type(WORD))
-    mask = tl.load(row + 1).to(tl.pointer_type(tl.int8))
-    first = tl.load(row + 2)
+    """One tile of one weight, of `groups` groups and `count` elements; the number of flips in it.
+
+    In VECTOR mode the caller has said that 16 divides `count`.
+    """
     total = 0
     if MODE == "vector":
         # the hints hold by construction, see `mode_of`: they let a thread move 16 bytes at a time
-        count = tl.multiple_of(tl.load(row + 6), 16).to(tl.int32)
         at = tile * (GROUPS * M) + tl.arange(0, GROUPS * M)
         there = at < count
         bits = tl.load(tl.multiple_of(weight + at, 16), mask=there, other=0)
@@ -97,13 +107,13 @@ def update_kernel(
             ranks = ranks + (rank(keys, j, M),)  # noqa: RUF005 - as above
         keep = tl.reshape(join_columns(ranks, M, GROUPS), [GROUPS * M]) < N
         mask_at = tl.multiple_of(mask + at, 16)
-        out_at = tl.multiple_of(out + tl.multiple_of(first, 16) + at, 16)
+        out_at = tl.multiple_of(out + at, 16)
         total += write(keep, bits, mask_at, out_at, there, COUNT, HAS_MASK, HAS_OUT)
     else:
-        size = tl.load(row + 3).to(tl.int32)
-        inner = tl.load(row + 4).to(tl.int32)
+        size = size.to(tl.int32)
+        inner = inner.to(tl.int32)
         lane = tile * GROUPS + tl.arange(0, GROUPS)
-        exists = lane < tl.load(row + 5).to(tl.int32)
+        exists = lane < groups.to(tl.int32)
         groups_along = (size + M - 1) // M
         start = lane // inner % groups_along * M
         at = (lane // inner // groups_along * size + start) * inner + lane % inner
@@ -119,7 +129,7 @@ def update_kernel(
                 there = exists & (start + j < size)
                 here = at + j * inner
                 keep = rank(keys, j, M) < N
-                total += write(keep, words[j], mask + here, out + first + here, there, COUNT, HAS_MASK, HAS_OUT)
+                total += write(keep, words[j], mask + here, out + here, there, COUNT, HAS_MASK, HAS_OUT)
         else:
             for j in range(M):
                 there = exists & (start + j < size)
@@ -131,9 +141,90 @@ def update_kernel(
                     other = exists & (start + k < size)
                     against = tl.load(weight + at + k * inner, mask=other, other=0) & MAGNITUDE
                     before += (other & ((against > key) | ((against == key) & (k < j)))).to(tl.int32)
-                total += write(before < N, bits, mask + here, out + first + here, there, COUNT, HAS_MASK, HAS_OUT)
+                total += write(before < N, bits, mask + here, out + here, there, COUNT, HAS_MASK, HAS_OUT)
+    return total
+
+
+@triton.jit
+def update_kernel(
+    rows,
+    pieces,
+    out,
+    flips,
+    N: tl.constexpr,
+    M: tl.constexpr,
+    MODE: tl.constexpr,
+    WORD: tl.constexpr,
+    MAGNITUDE: tl.constexpr,
+    COUNT: tl.constexpr,
+    HAS_OUT: tl.constexpr,
+    GROUPS: tl.constexpr,
+):
+    """rows: (weight, mask, first element in out, size, inner, groups of the weight, elements, index in flips) each."""
+    piece = tl.program_id(0).to(tl.int64) * 2
+    row = rows + tl.load(pieces + piece).to(tl.int64) * 8
+    weight = tl.load(row).to(tl.pointer_type(WORD))
+    mask = tl.load(row + 1).to(tl.pointer_type(tl.int8))
+    first = tl.load(row + 2)
+    count = tl.load(row + 6)
+    if MODE == "vector":  # said here, as a hint about an argument is lost where the function is inlined
+        first = tl.multiple_of(first, 16)
+        count = tl.multiple_of(count, 16)
+    total = renew_tile(
+        weight,
+        mask,
+        out + first,
+        tl.load(row + 3),
+        tl.load(row + 4),
+        tl.load(row + 5),
+        count.to(tl.int32),
+        tl.load(pieces + piece + 1),
+        N,
+        M,
+        MODE,
+        MAGNITUDE,
+        COUNT,
+        True,
+        HAS_OUT,
+        GROUPS,
+    )
     if COUNT:
         tl.atomic_add(flips + tl.load(row + 7), total.to(tl.int64), sem="relaxed")
+
+
+@triton.jit(do_not_specialize=["size", "inner", "groups"])
+def masked_kernel(
+    weight,
+    out,
+    size,
+    inner,
+    groups,
+    count,
+    N: tl.constexpr,
+    M: tl.constexpr,
+    MODE: tl.constexpr,
+    MAGNITUDE: tl.constexpr,
+    GROUPS: tl.constexpr,
+):
+    """The masked weight of one weight, by arguments alone."""
+    renew_tile(
+        weight,
+        weight,
+        out,
+        size,
+        inner,
+        groups,
+        count,
+        tl.program_id(0),
+        N,
+        M,
+        MODE,
+        MAGNITUDE,
+        False,
+        False,
+        True,
+        GROUPS,
+    )
 
 
 def mode_of(weight: Tensor, mask: Tensor | None, layout: tuple[int, int, int], m: int) -> str:
@@ -141,12 +232,9 @@ def mode_of(weight: Tensor, mask: Tensor | None, layout: tuple[int, int, int], m
     _, size, inner = layout
     if m > 16:
         return LOOP
-    aligned = weight.data_ptr() % 16 == 0 and _address(mask) % 16 == 0 and weight.numel() % 16 == 0
+    pointers = [weight.data_ptr(), 0 if mask is None else mask.data_ptr()]
+    aligned = weight.numel() % 16 == 0 and all(pointer % 16 == 0 for pointer in pointers)
     return VECTOR if aligned and inner == 1 and size % m == 0 and m & (m - 1) == 0 else COLUMNS
-
-
-def _address(mask: Tensor | None) -> int:
-    return 0 if mask is None else mask.data_ptr()
 
 
 def groups_of_a_tile(mode: str, m: int) -> int:
@@ -157,7 +245,7 @@ def groups_of_a_tile(mode: str, m: int) -> int:
 class Renewal:
     """Renews the masks of some weights of one floating dtype on one device, which stay where they are.
 
-    weights, masks (bool): of equal strides, pair by pair; without masks only masked weights are made.
+    weights, masks (bool): of equal strides, pair by pair.
     layouts: (outer, size, inner) of each weight's memory.
     offsets: first element of each weight in the flat memory of masked weights, `elements` in all.
     """
@@ -165,7 +253,7 @@ class Renewal:
     def __init__(
         self,
         weights: Sequence[Tensor],
-        masks: Sequence[Tensor] | None,
+        masks: Sequence[Tensor],
         layouts: Sequence[tuple[int, int, int]],
         n: int,
         m: int,
@@ -178,12 +266,10 @@ class Renewal:
         self.elements = 0
         rows: dict[str, list[list[int]]] = {}
         tiles: dict[str, list[int]] = {}
-        self._has_masks = masks is not None
-        each = [None] * len(weights) if masks is None else masks
-        for index, (weight, mask, (outer, size, inner)) in enumerate(zip(weights, each, layouts, strict=True)):
+        for index, (weight, mask, (outer, size, inner)) in enumerate(zip(weights, masks, layouts, strict=True)):
             mode = mode_of(weight, mask, (outer, size, inner), m)
             groups = outer * inner * triton.cdiv(size, m)
-            row = [weight.data_ptr(), _address(mask), self.elements, size, inner, groups, weight.numel(), index]
+            row = [weight.data_ptr(), mask.data_ptr(), self.elements, size, inner, groups, weight.numel(), index]
             rows.setdefault(mode, []).append(row)
             tiles.setdefault(mode, []).append(triton.cdiv(groups, groups_of_a_tile(mode, m)))
             self._offsets.append(self.elements)
@@ -204,8 +290,7 @@ class Renewal:
     def run(self, out: Tensor | None, flips: Tensor | None) -> None:
         """Renew the masks; write masked weights to `out` and add flips against the masks before to `flips`, if given.
 
-        out: flat, `elements` long; of a single weight any memory of its strides. flips: int64 (weights,), not to be
-        given without masks.
+        out: flat, `elements` long. flips: int64 (weights,).
         """
         n, m = self._pattern
         bits = 8 * self._word.itemsize
@@ -221,7 +306,29 @@ class Renewal:
                 WORD={16: tl.int16, 32: tl.int32, 64: tl.int64}[bits],
                 MAGNITUDE=(1 << (bits - 1)) - 1,
                 COUNT=flips is not None,
-                HAS_MASK=self._has_masks,
                 HAS_OUT=out is not None,
                 GROUPS=groups_of_a_tile(mode, m),
             )
+
+
+def masked(weight: Tensor, layout: tuple[int, int, int], n: int, m: int) -> Tensor:
+    """The masked weight, of `weight`'s shape and strides. layout: (outer, size, inner) of its memory."""
+    outer, size, inner = layout
+    made = torch.empty_like(weight)
+    mode = VECTOR if mode_of(weight, None, layout, m) == mode_of(made, None, layout, m) == VECTOR else COLUMNS
+    mode = LOOP if m > 16 else mode
+    groups, word = outer * inner * triton.cdiv(size, m), _INTEGERS[8 * weight.element_size()]
+    masked_kernel[(triton.cdiv(groups, groups_of_a_tile(mode, m)),)](
+        weight.view(word),
+        made.view(word),
+        size,
+        inner,
+        groups,
+        weight.numel(),
+        N=n,
+        M=m,
+        MODE=mode,
+        MAGNITUDE=(1 << (8 * word.itemsize - 1)) - 1,
+        GROUPS=groups_of_a_tile(mode, m),
+    )
+    return made
