@@ -12,12 +12,14 @@ is in the figure. What cannot be captured is timed with events around plain call
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -28,6 +30,8 @@ T = TypeVar("T")
 
 #: one replay should take about this long, so that starting a graph is a small part of it
 _REPLAY_US = 500.0
+#: cycles that the GPU is kept busy before a replay, so that its start is queued before it begins
+_HOLD = 100_000
 _MOST_CALLS = 256
 _LEAST_ROUNDS, _MOST_ROUNDS = 5, 500
 #: buffers together this many times the cache
@@ -166,20 +170,32 @@ class _Replay(_Events):
 
     how = "cuda-graph"
 
-    def __init__(self, calls: Sequence[Call]) -> None:
+    def __init__(self, calls: Sequence[Call], pool: Any) -> None:
         super().__init__(calls)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+        stream = _side_stream(torch.cuda.current_device())  # torch's own default is a stream of the first GPU used
+        with torch.cuda.graph(self.graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
             super().queue()
+
+    def run(self) -> Callable[[], float]:
+        """Queue a replay behind some waiting; the seconds of the replay, when asked."""
+        torch.cuda._sleep(_HOLD)  # type: ignore[no-untyped-call]
+        return super().run()
 
     def queue(self) -> None:
         """The replay of all calls."""
         self.graph.replay()
 
 
+@functools.cache
+def _side_stream(index: int) -> torch.cuda.Stream:
+    """One a GPU: freed memory is kept by stream, so that with a new one each time it would pile up."""
+    return torch.cuda.Stream(index)  # type: ignore[no-untyped-call]
+
+
 def _on_gpu(calls: Sequence[Call], graph: bool) -> _Events:
     """Warm up on a side stream, as a capture wants it, and capture as many calls as make a replay long enough."""
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    side = _side_stream(torch.cuda.current_device())
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(2):  # the first call may compile or tune
@@ -187,21 +203,38 @@ def _on_gpu(calls: Sequence[Call], graph: bool) -> _Events:
         each = 1e6 * _Events(calls).run()() / len(calls)
     torch.cuda.current_stream().wait_stream(side)
     torch.cuda.synchronize()
-    passes = max(1, min(math.ceil(_REPLAY_US / max(each, 1e-3) / len(calls)), _MOST_CALLS // len(calls)))
-    many = list(calls) * passes
-    if graph:
-        generator = torch.cuda.default_generators[torch.cuda.current_device()]
-        state, stream = generator.get_state(), torch.cuda.current_stream()
-        try:
-            return _Replay(many)
-        except Exception:  # whatever a library raises that cannot be captured: plain calls tell the time as well
-            torch.cuda.set_stream(stream)  # torch 2.11 leaves the capture's own current
-            torch.cuda.synchronize()
-            # a capture that failed leaves the generator waiting for its end, and torch.randn would fail from then on
-            fresh = torch.Generator(generator.device)
-            fresh.set_state(state)
-            generator.graphsafe_set_state(fresh.graphsafe_get_state())
-    return _Events(many)
+    many = list(calls) * _passes(each, len(calls))
+    replay = _captured(many) if graph else None
+    if replay is not None:
+        replay.run()()
+        longer = list(calls) * _passes(1e6 * replay.run()() / len(many), len(calls))
+        if len(longer) >= 2 * len(many):  # `each` was mostly the launch from Python
+            replay = _captured(longer) or replay
+    return replay or _Events(many)
+
+
+def _passes(each_us: float, calls: int) -> int:
+    return max(1, min(math.ceil(_REPLAY_US / max(each_us, 1e-3) / calls), _MOST_CALLS // calls))
+
+
+def _captured(calls: Sequence[Call]) -> _Replay | None:
+    """None if they cannot be captured, for whatever reason a library has: plain calls tell the time as well."""
+    index = torch.cuda.current_device()
+    generator, pool = torch.cuda.default_generators[index], torch.cuda.graph_pool_handle()
+    state, stream = generator.get_state(), torch.cuda.current_stream()
+    try:
+        return _Replay(calls, pool)
+    except Exception:
+        torch.cuda.set_stream(stream)  # torch 2.11 leaves the capture's own current
+        torch.cuda.synchronize()
+        with contextlib.suppress(Exception):  # and its allocator in the capture; a later torch raises here, rightly
+            torch._C._cuda_endAllocateToPool(index, pool)
+            torch._C._cuda_releasePool(index, pool)
+        # a capture that failed leaves the generator waiting for its end, and torch.randn would fail from then on
+        fresh = torch.Generator(generator.device)
+        fresh.set_state(state)
+        generator.graphsafe_set_state(fresh.graphsafe_get_state())
+        return None
 
 
 def _measure(timed: Mapping[str, _Wall | _Events], budget_s: float) -> dict[str, Timing]:

@@ -86,10 +86,13 @@ def test_a_floor_and_a_bandwidth_are_measured() -> None:
 class _Cuda:
     """Streams do nothing, an event keeps the clock of calls, a graph keeps what was called while it was captured."""
 
-    def __init__(self, capturable: bool) -> None:
+    def __init__(self, capturable: bool, launch: float = 0.25, each: float | None = None) -> None:
+        """launch: milliseconds of a plain call. each: of a call in a replay, which as a whole takes 1 ms if None."""
         self.now, self.capturing, self.capturable = 0.0, False, capturable
+        self.launch, self.each = launch, each
         self.on_stream: Any = SimpleNamespace(wait_stream=lambda other: None)
-        self.replays = 0
+        self.replays = self.held = 0
+        self.captured: list[int] = []
         self.reset: list[Any] = []
         self.default_generators = [self]
         self.device_of_generator = "cpu"
@@ -98,8 +101,14 @@ class _Cuda:
     def device(self, device: object) -> Any:
         return contextlib.nullcontext()
 
-    def Stream(self) -> Any:
+    def Stream(self, index: int = 0) -> Any:
         return SimpleNamespace(wait_stream=lambda other: None)
+
+    def graph_pool_handle(self) -> tuple[int, int]:
+        return (0, 7)
+
+    def _sleep(self, cycles: int) -> None:
+        self.held += 1
 
     def current_stream(self) -> Any:
         return self.on_stream
@@ -124,13 +133,15 @@ class _Cuda:
     def CUDAGraph(self) -> Any:
         def replay() -> None:
             self.replays += 1
-            self.now += 1.0
+            self.now += 1.0 if self.each is None else self.each * self.captured[-1]
 
         return SimpleNamespace(replay=replay)
 
     @contextlib.contextmanager
-    def graph(self, graph: object, capture_error_mode: str) -> Any:
+    def graph(self, graph: object, pool: object, stream: object, capture_error_mode: str) -> Any:
+        assert stream is timing._side_stream(0)
         self.capturing, before = True, self.on_stream
+        self.captured.append(0)
         self.on_stream = self.Stream()
         try:
             yield
@@ -141,8 +152,17 @@ class _Cuda:
     def work(self) -> None:
         if self.capturing and not self.capturable:
             raise RuntimeError("operation not permitted when stream is capturing")
-        if not self.capturing:
-            self.now += 0.25
+        if self.capturing:
+            self.captured[-1] += 1
+        else:
+            self.now += self.launch
+
+
+@pytest.fixture(autouse=True)
+def _own_streams() -> Any:
+    timing._side_stream.cache_clear()
+    yield
+    timing._side_stream.cache_clear()
 
 
 @pytest.fixture
@@ -162,16 +182,34 @@ def test_a_gpu_replays_what_it_can_capture(
     cuda.default_generators = [generator]
     stream = cuda.on_stream
     monkeypatch.setattr(timing.torch, "cuda", cuda)
+    ended: list[str] = []
+    for name in ("end", "release"):
+        name_of = {"end": "_cuda_endAllocateToPool", "release": "_cuda_releasePool"}[name]
+        monkeypatch.setattr(timing.torch._C, name_of, lambda index, pool, name=name: ended.append(name), raising=False)
     found = compare({"x": [cuda.work, cuda.work]}, torch.device("cuda", 0), budget_s=0.0)["x"]
     if capturable:
         # 250 us a call: one pass of two calls fills a replay, which the fake makes 1 ms long
         assert (found.how, found.us) == ("cuda-graph", pytest.approx(500.0))
         assert cuda.replays >= found.calls / 2
+        assert cuda.held == cuda.replays
+        assert ended == []
         assert generator.reset == []
     else:
         assert (found.how, found.us) == ("cuda-events", pytest.approx(250.0))
         assert generator.reset == ["fresh"], "torch.randn would fail after this"
         assert cuda.on_stream is stream
+        assert ended == ["end", "release"], "torch 2.11 leaves the allocator in the capture"
+
+
+def test_a_replay_is_made_longer_where_plain_calls_were_mostly_launches(
+    monkeypatch: pytest.MonkeyPatch, generator: SimpleNamespace
+) -> None:
+    cuda = _Cuda(True, launch=0.06, each=0.0051)
+    cuda.default_generators = [generator]
+    monkeypatch.setattr(timing.torch, "cuda", cuda)
+    found = compare({"x": [cuda.work]}, torch.device("cuda", 0), budget_s=0.0)["x"]
+    assert cuda.captured == [9, 99]  # 500 us at 60 and at 5.1 us a call
+    assert found.us == pytest.approx(5.1)
 
 
 def test_graphs_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
