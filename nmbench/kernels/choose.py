@@ -8,6 +8,7 @@ decide    the choice
 from __future__ import annotations
 
 import functools
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -92,9 +93,18 @@ def sparse_layer(packed: PackedWeight, module: nn.Linear | nn.Conv2d) -> SparseL
 
 
 def decide(
-    layer: Layer, backends: Sequence[Backend], choices: Choices, launch: str, budget_s: float, versions: dict[str, str]
+    layer: Layer,
+    backends: Sequence[Backend],
+    choices: Choices,
+    launch: str,
+    budget_s: float,
+    versions: dict[str, str],
+    until: float | None = None,
 ) -> Decision:
-    """The fastest backend that is right, if it clearly beats dense. versions: of the backends, for the cache's key."""
+    """The fastest backend that is right, if it clearly beats dense.
+
+    versions: of the backends, for the cache's key. until: of time.monotonic(), after which nothing is timed.
+    """
     decision = Decision()
     able = _able(layer, backends, decision)
     if not able:
@@ -104,6 +114,9 @@ def decide(
     kept = choices.get(key)
     if kept is not None and (kept.winner == "dense" or _kept_is_right(layer, able, kept)):
         decision.choice, decision.cached = kept, True
+    elif until is not None and time.monotonic() > until:
+        decision.reason = "not tried: the time limit was reached before"
+        return decision
     else:
         decision.choice = _timed(layer, able, launch, budget_s, decision)
         if decision.choice is None:

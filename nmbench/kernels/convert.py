@@ -7,6 +7,7 @@ apply_choices   the same from an earlier report, without inputs and without timi
 from __future__ import annotations
 
 import copy
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -50,6 +51,7 @@ def convert(
     backends: Sequence[str | Backend] | None = None,
     launch: Literal["eager", "graph"] = "eager",
     budget_s: float = 0.3,
+    limit_s: float | None = None,
     cache: bool = True,
     inplace: bool = False,
 ) -> tuple[nn.Module, Report]:
@@ -69,7 +71,10 @@ def convert(
         backends: which may be used, by name or your own; all that are installed if None.
         launch: "eager" times layers as plain calls, what Python takes included; "graph" as CUDA graphs, for a model
             that will be captured in one (or compiled with mode="reduce-overhead").
-        budget_s: seconds of timing for a layer, its dense twin included. Equal layers are timed once.
+        budget_s: seconds of timing for a layer, its dense twin included. Equal layers are timed once. Kernels are
+            compiled and tuned before, which is not in it.
+        limit_s: after so many seconds no other layer is timed: the largest come first, and what was not reached stays
+            dense and says so. Modules whose layers run sparse are still judged whole.
         cache: keep the choices on disk, and use those that are there.
         inplace: change `model` itself, which saves memory; else it is left as it is.
 
@@ -95,8 +100,14 @@ def convert(
     choices = Choices(device, cache)
     versions = {name: backend.version for name, backend in registry.backends().items()}
     try:
-        decided = [_decided(one, seen.layers, chosen, choices, launch, budget_s, versions) for one in found]
-        rows, replaced = _judged(model, decided, attentions, seen, choices, launch, budget_s)
+        decided: dict[int, tuple[Row, dict[nn.Module, nn.Module]]] = {}
+        until = None if limit_s is None else time.monotonic() + limit_s
+        by_size = sorted(range(len(found)), key=lambda i: 0 if until is None else -found[i].weight.numel())
+        for i in by_size:
+            decided[i] = _decided(found[i], seen.layers, chosen, choices, launch, budget_s, until, versions)
+        rows, replaced = _judged(
+            model, [decided[i] for i in range(len(found))], attentions, seen, choices, launch, budget_s
+        )
     finally:
         choices.write()
     notes += [choices.note] if choices.note else []
@@ -235,6 +246,7 @@ def _decided(
     choices: Choices,
     launch: str,
     budget_s: float,
+    until: float | None,
     versions: dict[str, str],
 ) -> tuple[Row, dict[nn.Module, nn.Module]]:
     calls: Counter[Call] = Counter()
@@ -250,8 +262,9 @@ def _decided(
     if reason:
         return Row(**about, reason=reason), {}  # type: ignore[arg-type]
     layer = Layer(one.modules, one.pattern, calls)  # type: ignore[arg-type]
-    with on(one.weight.device), torch.inference_mode(False), torch.no_grad():
-        decision = decide(layer, backends, choices, launch, budget_s, versions)
+    plain = torch.autocast(one.weight.device.type, enabled=False)
+    with on(one.weight.device), torch.inference_mode(False), torch.no_grad(), plain:
+        decision = decide(layer, backends, choices, launch, budget_s, versions, until)
     made = {m: sparse_layer(decision.packed, m) for m in layer.modules} if decision.packed else {}
     return Row(**about, **_outcome(layer, decision)), dict(made)  # type: ignore[arg-type]
 
@@ -263,7 +276,7 @@ def _unseen(one: Surveyed, seen: dict[int, Seen], calls: Counter[Call]) -> str:
     if not calls:
         return "not called on the example inputs"
     if any(call.autocast for call in calls):
-        return "runs under autocast: convert a model of float16 or bfloat16 weights instead"
+        return "runs under autocast: convert a model whose weights have the dtype that it casts to"
     if other := [call.dtype for call in calls if call.dtype != one.weight.dtype]:
         return f"called with inputs of {str(other[0]).removeprefix('torch.')}"
     return "" if all(torch.Size(call.shape).numel() for call in calls) else "called with empty inputs"

@@ -12,13 +12,12 @@ import inspect
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
 
 from torch import Tensor, nn
 
 from nmbench.kernels.attention import PROJECTIONS, LayeredAttention, form, layers, taken
 from nmbench.kernels.survey import HOOKS, Surveyed
-from nmbench.kernels.watch import Call, Seen, Watched
+from nmbench.kernels.watch import Arguments, Call, Seen, Watched
 
 __all__ = ["Attentions", "named_inside", "seen_inside", "unfold"]
 
@@ -54,7 +53,7 @@ def seen_inside(model: nn.Module, seen: Watched) -> Attentions:
     asked: dict[int, set[str]] = defaultdict(set)  # attention with one weight has one set of projections
     for attention in _plain(model).values():
         whole = seen.wholes.get(id(attention))
-        told = [(_inputs(*whole.examples[about]), count) for about, count in whole.calls.items()] if whole else []
+        told = [(_inputs(whole.examples[about]), count) for about, count in whole.calls.items()] if whole else []
         if told and not any(x.is_nested for inputs, _ in told for x in inputs.values()):
             calls[attention] = told
             asked[id(attention.in_proj_weight)].update(name for inputs, _ in told for name in taken(*inputs.values()))
@@ -65,12 +64,13 @@ def seen_inside(model: nn.Module, seen: Watched) -> Attentions:
         for layer, which in [*projections, (attention.out_proj, "q")]:
             one = seen.layers[id(layer)] = Seen()
             for inputs, count in told:
-                one.calls[Call.of(inputs[which], (*inputs[which].shape[:-1], layer.in_features))] += count
+                x = inputs[which]
+                one.calls[Call.of(x, layer.weight.dtype, (*x.shape[:-1], layer.in_features))] += count
     return found
 
 
-def _inputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Tensor]:
-    given = _bind(None, *args, **kwargs).arguments
+def _inputs(call: Arguments) -> dict[str, Tensor]:
+    given = _bind(None, *call.args, **call.kwargs).arguments
     return {"q": given["query"], "k": given["key"], "v": given["value"]}
 
 

@@ -9,7 +9,7 @@ Whole      what was seen of one module of another kind; Arguments of a call, For
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +20,6 @@ from torch.utils import _pytree as pytree
 
 __all__ = ["Arguments", "Call", "Form", "Seen", "Watched", "Whole", "watching"]
 
-Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 #: of a call: what can be told of each argument, tensors by shape and dtype, and which of them are one and the same
 Form = tuple[object, ...]
 
@@ -29,7 +28,10 @@ _SLOT = "_nm_seen"
 
 @dataclass(frozen=True)
 class Call:
-    """Shape, dtype and memory format of an input. autocast: the layer casts it, and its weight, itself."""
+    """Shape, dtype and memory format of an input. autocast: the layer casts its weight itself.
+
+    Under autocast to the weight's own dtype the input alone is cast: then `dtype` is that, and `autocast` False.
+    """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -37,10 +39,18 @@ class Call:
     autocast: bool = False
 
     @classmethod
-    def of(cls, x: Tensor, shape: tuple[int, ...] | None = None) -> Call:
-        """With x; with an input like it of another shape."""
+    def of(cls, x: Tensor, weight: torch.dtype, shape: tuple[int, ...] | None = None) -> Call:
+        """Of a layer whose weight has that dtype with x, or with an input like it of another shape."""
         last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-        return cls(shape or tuple(x.shape), x.dtype, last, torch.is_autocast_enabled(x.device.type))
+        cast = _autocast(x.device)
+        if x.dtype.is_floating_point and cast == weight:
+            return cls(shape or tuple(x.shape), weight, last)
+        return cls(shape or tuple(x.shape), x.dtype, last, cast is not None)
+
+
+def _autocast(device: torch.device) -> torch.dtype | None:
+    """To which dtype operators cast there now, if they do."""
+    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
 
 
 @dataclass
@@ -50,6 +60,29 @@ class Seen:
     calls: Counter[Call] = field(default_factory=Counter)
     by_name: int = 0
     inside: int = 0
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Of one call. autocast: device type and dtype, where it was made under autocast."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    autocast: tuple[str, torch.dtype] | None = None
+
+    def give(self, module: Callable[..., Any]) -> Any:
+        """What `module` returns for them."""
+        if self.autocast is None:
+            return module(*self.args, **self.kwargs)
+        with torch.autocast(*self.autocast):
+            return module(*self.args, **self.kwargs)
+
+    @classmethod
+    def of(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        """Those of a call that is being made."""
+        device = next((leaf.device for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)), None)
+        cast = None if device is None else _autocast(device)
+        return cls(args, kwargs, None if device is None or cast is None else (device.type, cast))
 
 
 @dataclass
@@ -99,7 +132,8 @@ def _watched_whole(cls: type[nn.Module]) -> type[nn.Module]:
         whole: Whole = self.__dict__[_SLOT]
         about = _form(args, kwargs)
         whole.calls[about] += 1
-        whole.examples.setdefault(about, (args, kwargs))
+        if about not in whole.examples:
+            whole.examples[about] = Arguments.of(args, kwargs)
         return cls.forward(self, *args, **kwargs)
 
     return type(cls.__name__, (cls,), {"forward": forward, "__module__": cls.__module__})
@@ -112,8 +146,7 @@ def _form(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Form:
     for number, leaf in enumerate(leaves):
         if isinstance(leaf, Tensor):
             shape = "nested" if leaf.is_nested else tuple(leaf.shape)
-            autocast = torch.is_autocast_enabled(leaf.device.type)
-            told.append((first.setdefault(id(leaf), number), shape, str(leaf.dtype), autocast))
+            told.append((first.setdefault(id(leaf), number), shape, str(leaf.dtype), str(_autocast(leaf.device))))
         else:
             told.append(leaf if isinstance(leaf, int | float | str | None) else type(leaf).__name__)
     return tuple(told)
@@ -126,7 +159,7 @@ def _watched(cls: type[nn.Module]) -> type[nn.Module]:
         seen: Seen = self.__dict__[_SLOT]
         x = args[0] if args else kwargs.get("input")
         if isinstance(x, Tensor):
-            seen.calls[Call.of(x)] += 1
+            seen.calls[Call.of(x, self._parameters["weight"].dtype)] += 1
         seen.inside += 1
         try:
             return cls.forward(self, *args, **kwargs)

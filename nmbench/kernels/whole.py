@@ -52,7 +52,8 @@ def units(model: nn.Module, wholes: Mapping[int, Whole]) -> Iterator[tuple[str, 
 def _padded(module: nn.TransformerEncoder, whole: Whole) -> bool:
     """Would it drop the padding before its first layer? It is a matter of all its layers then."""
     bind = inspect.signature(type(module).forward).bind
-    calls = (bind(module, *whole.examples[form][0], **whole.examples[form][1]) for form in whole.calls)
+    given = (whole.examples[form] for form in whole.calls)
+    calls = (bind(module, *one.args, **one.kwargs) for one in given)
     return any(call.arguments.get("src_key_padding_mask") is not None for call in calls)
 
 
@@ -128,7 +129,7 @@ def _key(unit: nn.Module, sparse: nn.Module, calls: list[tuple[Form, int]], laun
 
 def _differs(unit: nn.Module, sparse: nn.Module, arguments: Arguments) -> str:
     """Do the results agree, as far as roundings let them?"""
-    before, after = (_tensors(one(*arguments[0], **arguments[1])) for one in (unit, sparse))
+    before, after = (_tensors(arguments.give(one)) for one in (unit, sparse))
     for a, b in zip(before, after, strict=True):
         if a.shape != b.shape or a.dtype != b.dtype:
             return f"gives {tuple(b.shape)} {b.dtype} where it gave {tuple(a.shape)} {a.dtype}"
@@ -156,13 +157,13 @@ def _timed(
     ways: dict[str, Mapping[nn.Module, nn.Module]] = {"dense": {}, "sparse": replaced}
     times = dict.fromkeys(ways, 0.0)
     for form, count in calls:
-        args, kwargs = whole.examples[form]
-        device = next((leaf.device for leaf in _tensors((args, kwargs))), torch.device("cpu"))
+        given = whole.examples[form]
+        device = next((leaf.device for leaf in _tensors((given.args, given.kwargs))), torch.device("cpu"))
         closures = {}
         for name, layers in ways.items():
             size = sum(tensor.nbytes for tensor in (*unit.parameters(), *unit.buffers()))
             many = timing.rotated(functools.partial(_fresh, unit, layers), size, device)
-            closures[name] = [functools.partial(one, *args, **kwargs) for one in many]
+            closures[name] = [functools.partial(given.give, one) for one in many]
         with torch.inference_mode():
             found = timing.compare(closures, device, budget_s=budget_s, graph=launch == "graph")
         for name, one in found.items():

@@ -143,7 +143,7 @@ def test_all_steps_in_one_summary(gpu: Any, tmp_path: Path, monkeypatch: pytest.
     assert gpu.everything(5.0, tmp_path, ["absent"]) == 0
 
 
-def test_a_model_end_to_end(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_end_to_end(gpu: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from nmbench import speed
 
     monkeypatch.setattr(speed, "_MOST", {"cpu": 1})
@@ -155,6 +155,7 @@ def test_a_model_end_to_end(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     (line,) = found["layers"]
     assert line["pattern"] == "2:4", "it was pruned and finalised"
     assert SimpleNamespace(**found["rows"][0]).dense_ms > 0
+    assert gpu.last_json(capsys.readouterr().out) == found, "told before the step ends, in case it is ended"
 
 
 @pytest.mark.parametrize("name", ["cuda_bandwidth", "cuda_training_overhead"])

@@ -378,3 +378,28 @@ def test_on_a_cpu_it_says_so_and_changes_nothing():
         "no sparse backend applies on this CPU: every layer stays dense, and results are identical",
     )
     assert {row.reason for row in report.rows} == {"needs a GPU"}
+
+
+def test_autocast_to_the_dtype_of_the_weights_casts_inputs_alone():
+    model, x = finalised(mlp(), dtype=torch.bfloat16), torch.randn(4, 24)
+    with torch.autocast("cpu", torch.bfloat16):
+        with priced(compressed=1.0):
+            fast, report = convert(model, x, backends=[Compressed()])
+        assert [row.winner for row in report.rows] == ["compressed", "compressed"]
+        got, right = fast(x), model(x)
+    assert got.dtype == right.dtype == torch.bfloat16
+    torch.testing.assert_close(got, right, rtol=0.05, atol=0.05)
+
+
+def test_a_time_limit_leaves_the_smallest_layers_dense(monkeypatch):
+    clock = iter(range(1000))
+    monkeypatch.setattr("nmbench.kernels.choose.time.monotonic", lambda: float(next(clock)))
+    model = finalised(nn.Sequential(nn.Linear(16, 8), nn.Linear(8, 64), nn.Linear(64, 8)), layers=["0", "1", "2"])
+    with priced(compressed=1.0):
+        _, report = convert(model, torch.randn(4, 16), backends=[Compressed()], limit_s=2.5)
+    assert [row.winner for row in report.rows] == ["dense", "compressed", "compressed"]
+    assert report.rows[0].reason == "not tried: the time limit was reached before"
+    assert [row.shape[0] for row in report.rows] == [8, 64, 8], "in the model's order"
+    with priced(compressed=1.0):
+        _, report = convert(model, torch.randn(4, 16), backends=[Compressed()], limit_s=-1.0)
+    assert [row.winner for row in report.rows] == ["dense", "compressed", "compressed"], "what is kept costs no time"
