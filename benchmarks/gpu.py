@@ -30,6 +30,8 @@ ROOT = Path(__file__).resolve().parent.parent
 HERE = Path("benchmarks")
 #: seconds that a step is not started with
 LEAST = 15.0
+#: seconds after which `convert` times no other layer, for each batch size of a model
+LIMIT_S = 8.0
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,13 @@ def convert(name: str, device: str = "cuda") -> dict[str, Any]:
     model, inputs, layers = _model(name)
     model.to(device)
     sparsify(model, "2:4", method="one-shot", layers=layers).finalize()
-    return {"model": name, **measure(model, inputs, torch.device(device), budget_s=12.0)}
+    found = measure(model, inputs, torch.device(device), budget_s=12.0, limit_s=LIMIT_S, progress=_tell(name))
+    return {"model": name, **found}
+
+
+def _tell(name: str) -> Any:
+    """Prints what was measured at once, so that a step that is ended has told of its smaller batches."""
+    return lambda section: print(json.dumps({"model": name, **section}), flush=True)
 
 
 def _model(name: str) -> tuple[Any, tuple[Any, ...], Any]:

@@ -5,7 +5,8 @@ batched     example inputs for another batch size
 
 Both models have the same, masked weights: "dense" multiplies them with torch's dense kernels. The converted one is made
 anew for each batch size, since what is faster depends on it (nmbench.kernels.convert). Times are medians of forward
-passes that take turns. On a GPU weights and inputs are bfloat16 (or float16) and channels_last, as for inference.
+passes that take turns. On a GPU weights and inputs are bfloat16 (or float16) and channels_last, as for inference. A
+model that does not run so, as one that computes coordinates in float32, runs under autocast with such weights.
 """
 
 from __future__ import annotations
@@ -37,15 +38,24 @@ class NotBatched(ValueError):
 
 
 def measure(
-    model: nn.Module, inputs: Sequence[Any], device: torch.device, *, budget_s: float = 30.0, sparse: bool = True
+    model: nn.Module,
+    inputs: Sequence[Any],
+    device: torch.device,
+    *,
+    budget_s: float = 30.0,
+    limit_s: float | None = None,
+    sparse: bool = True,
+    progress: Callable[[dict[str, Any]], None] = lambda section: None,
 ) -> dict[str, Any]:
     """Time one forward pass at batch size 1 and at the largest that fits the device's memory and the budget.
 
     Args:
         model: finalised; it is moved to the device and not changed otherwise.
         inputs: positional inputs of one forward pass with batch size 1.
-        budget_s: seconds of measuring, about.
+        budget_s: seconds of measuring, about; what converting takes comes on top.
+        limit_s: see `convert`; for each batch size.
         sparse: are there sparse weights to convert? If not, only the dense time is taken.
+        progress: gets the section as it stands after each batch size.
 
     Raises whatever the model raises on its example inputs.
     """
@@ -53,25 +63,30 @@ def measure(
     rows: list[dict[str, Any]] = []
     layers: list[dict[str, Any]] = []
     hows: set[str] = set()
+
+    def section() -> dict[str, Any]:
+        return {
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
+            "dtype": str(dtype).removeprefix("torch."),
+            "how": ", ".join(sorted(hows)),
+            "threads": torch.get_num_threads(),
+            "rows": rows,
+            "layers": layers,
+            "notes": list(dict.fromkeys(notes)),
+        }
+
     with _for_speed(), torch.no_grad():
         ready, given, dtype = _ready(model.to(device), inputs, device, notes)
         with evaluating(ready):
             for batch in _batches(ready, given, device, budget_s, notes):
-                row, told, how = _fitting(ready, given, batch, device, budget_s, sparse, notes)
+                row, told, how = _fitting(ready, given, batch, device, (budget_s, limit_s), sparse, notes)
                 if row["batch"] in [one["batch"] for one in rows]:
                     continue
                 rows.append(row)
                 layers += [{"batch": row["batch"], **line} for line in told]
                 hows.add(how)
-    return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
-        "dtype": str(dtype).removeprefix("torch."),
-        "how": ", ".join(sorted(hows)),
-        "threads": torch.get_num_threads(),
-        "rows": rows,
-        "layers": layers,
-        "notes": list(dict.fromkeys(notes)),
-    }
+                progress(section())
+    return section()
 
 
 def batched(inputs: Sequence[Any], batch: int) -> tuple[Any, ...]:
@@ -121,17 +136,36 @@ def _ready(
         return model, _moved(inputs, device, None), own
     for dtype in (torch.bfloat16, torch.float16):
         narrow = copy.deepcopy(model).to(dtype).to(memory_format=torch.channels_last)
-        given = _moved(inputs, device, dtype)
-        try:
-            with evaluating(narrow):
-                narrow(*given)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:  # an operator without this dtype, of whatever library
-            notes.append(f"it does not run in {str(dtype).removeprefix('torch.')}: {_line(error)}")
-            continue
-        return narrow, given, dtype
+        for one, given in (
+            (narrow, _moved(inputs, device, dtype)),
+            (_UnderAutocast(narrow, device.type, dtype), _moved(inputs, device, None)),
+        ):
+            name = f"{str(dtype).removeprefix('torch.')}{'' if one is narrow else ' under autocast'}"
+            try:
+                with evaluating(one):
+                    one(*given)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # an operator without this dtype, of whatever library
+                notes.append(f"it does not run in {name}: {_line(error)}")
+                continue
+            if one is not narrow:
+                notes.append(f"it runs in {name}")
+            return one, given, dtype
     return model, _moved(inputs, device, None), own
+
+
+class _UnderAutocast(nn.Module):
+    """A model that runs under autocast to the dtype of its weights."""
+
+    def __init__(self, model: nn.Module, kind: str, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.model, self.autocast = model, (kind, dtype)
+
+    def forward(self, *inputs: Any) -> Any:
+        """What the model gives."""
+        with torch.autocast(*self.autocast):
+            return self.model(*inputs)
 
 
 def _moved(inputs: Sequence[Any], device: torch.device, dtype: torch.dtype | None) -> tuple[Any, ...]:
@@ -193,14 +227,14 @@ def _fitting(
     inputs: Sequence[Any],
     batch: int,
     device: torch.device,
-    budget_s: float,
+    seconds: tuple[float, float | None],
     sparse: bool,
     notes: list[str],
 ) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
     """The row of this batch size, or of the largest smaller one at which both models fit the memory."""
     while True:
         try:
-            return _row(model, batched(inputs, batch), batch, device, budget_s, sparse, notes)
+            return _row(model, batched(inputs, batch), batch, device, seconds, sparse, notes)
         except torch.OutOfMemoryError:
             if batch == 1:
                 raise
@@ -213,14 +247,14 @@ def _row(
     inputs: Sequence[Any],
     batch: int,
     device: torch.device,
-    budget_s: float,
+    seconds: tuple[float, float | None],
     sparse: bool,
     notes: list[str],
 ) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
     """(row, what ran where, how it was timed)."""
     calls: dict[str, list[Callable[[], object]]] = {"dense": [lambda: model(*inputs)]}
-    graph = compare(calls, device, budget_s=0.0)["dense"].how == "cuda-graph"
-    converted, told = _converted(model, inputs, graph, budget_s, notes) if sparse else (None, [])
+    graph, budget_s = compare(calls, device, budget_s=0.0)["dense"].how == "cuda-graph", seconds[0]
+    converted, told = _converted(model, inputs, graph, seconds, notes) if sparse else (None, [])
     if converted is not None:
         calls["converted"] = [lambda: converted(*inputs)]
     times = compare(calls, device, budget_s=budget_s / 4, graph=graph)
@@ -236,19 +270,24 @@ def _row(
 
 
 def _converted(
-    model: nn.Module, inputs: Sequence[Any], graph: bool, budget_s: float, notes: list[str]
+    model: nn.Module, inputs: Sequence[Any], graph: bool, seconds: tuple[float, float | None], notes: list[str]
 ) -> tuple[nn.Module | None, list[dict[str, Any]]]:
     """(the converted model, or None where nothing in it is sparse; the report's rows)."""
     from nmbench.kernels.convert import convert
 
     launch: Literal["graph", "eager"] = "graph" if graph else "eager"
     try:
-        converted, report = convert(model, tuple(inputs), launch=launch, budget_s=min(0.3, budget_s / 100))
+        converted, report = convert(
+            model, tuple(inputs), launch=launch, budget_s=min(0.3, seconds[0] / 100), limit_s=seconds[1]
+        )
     except ValueError as error:  # it keeps to no pattern that a backend takes, for instance
         notes.append(f"not converted: {_line(error)}")
         return None, []
     told = report.to_dict()
     notes.extend([told["summary"], *told["notes"]])
+    if isinstance(model, _UnderAutocast):
+        for row in told["rows"]:
+            row["layers"] = [name.removeprefix("model.") for name in row["layers"]]
     return converted if report.sparse else None, told["rows"]
 
 

@@ -14,7 +14,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ __all__ = ["Settings", "answer", "ask", "wanted"]
 
 _FAILED = "its speed was not measured: "
 _WEIGHTS = "weights.safetensors"
+_SEPARATOR = "\x1e"  # before each answer of the child
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Settings:
     @property
     def limit_s(self) -> float:
         """After which the process is ended: imports, a check of the data and conversion come on top of measuring."""
-        return 300.0 + 20.0 * self.budget_s
+        return 420.0 + 28.0 * self.budget_s
 
 
 def wanted(states: Iterable[CellState], device: str) -> tuple[list[CellState], int]:
@@ -100,18 +101,33 @@ def _process(job: dict[str, Any], settings: Settings) -> dict[str, Any]:
             command, capture_output=True, text=True, errors="replace", timeout=settings.limit_s, env=environment,
             check=False,
         )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return {"failed": f"it took more than {settings.limit_s:g} s"}
-    try:
-        told: dict[str, Any] = json.loads(done.stdout.rpartition("\x1e")[2])
-    except ValueError:
+    except subprocess.TimeoutExpired as error:
+        said = error.stdout or b""  # bytes, whatever was asked for
+        out = said if isinstance(said, str) else said.decode(errors="replace")
+        why = f"it took more than {settings.limit_s:g} s"
+    else:
+        out = done.stdout
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        return {"failed": f"its process ended with status {done.returncode}: {last[:200]}"}
-    return told
+        why = f"its process ended with status {done.returncode}: {last[:200]}"
+    for text in reversed(out.split(_SEPARATOR)[1:]):
+        try:
+            told: dict[str, Any] = json.loads(text)
+        except ValueError:  # cut off; what came before it is whole
+            continue
+        return _unfinished(told["speed"], why) if told.pop("unfinished", False) else told
+    return {"failed": why}
 
 
-def answer(job: dict[str, Any]) -> dict[str, Any]:
-    """{"speed": section} or {"failed": one line}; this runs in the child."""
+def _unfinished(section: dict[str, Any], why: str) -> dict[str, Any]:
+    """What was measured before it went wrong."""
+    return {"speed": {**section, "notes": [*section["notes"], f"larger batches were not measured: {why}"]}}
+
+
+def answer(job: dict[str, Any], tell: Callable[[dict[str, Any]], None] = lambda told: None) -> dict[str, Any]:
+    """{"speed": section} or {"failed": one line}; this runs in the child.
+
+    tell: gets {"speed": section, "unfinished": True} after each batch size, for a parent that waits no longer.
+    """
     import torch
     from safetensors.torch import load_model
 
@@ -121,22 +137,33 @@ def answer(job: dict[str, Any]) -> dict[str, Any]:
     from nmbench.speed import measure
 
     cell = Cell.from_dict(job["cell"])
+    sparse = cell.pattern != DENSE
+    so_far: dict[str, Any] = {}
+
+    def section(found: dict[str, Any]) -> dict[str, Any]:
+        notes = found["notes"] if sparse else [*found["notes"], "a dense cell has nothing to convert"]
+        return {"type": job["device"], **found, "notes": notes}
+
+    def progress(found: dict[str, Any]) -> None:
+        so_far["speed"] = section(found)
+        tell({**so_far, "unfinished": True})
+
     try:
         task = load_task(job["reference"])
         spec = spec_of(cell, task, job["device"])
         task.prepare(spec, Path(job["data_dir"]))
         model = task.build(spec)
         load_model(model, Path(job["attempt_dir"]) / _WEIGHTS)
-        sparse = cell.pattern != DENSE
         found = measure(
             model,
             task.example_inputs(spec),
             torch.device(job["device"]),
             budget_s=float(job["budget_s"]),
+            limit_s=60.0 + 4.0 * float(job["budget_s"]),
             sparse=sparse,
+            progress=progress,
         )
     except Exception as error:
-        return {"failed": without_home(first_lines(error))}
-    if not sparse:
-        found["notes"].append("a dense cell has nothing to convert")
-    return {"speed": {"type": job["device"], **found}}
+        why = without_home(first_lines(error))
+        return _unfinished(so_far["speed"], why) if so_far else {"failed": why}
+    return {"speed": section(found)}

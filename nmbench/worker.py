@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
 
         speed_job = json.loads(rest[0])
         _die_with_parent(int(speed_job["parent"]))
-        _answer(answer(speed_job))
+        _answer(answer(speed_job, _answer))
         return 0
     job = json.loads(Path(rest[0]).read_text())
     _die_with_parent(int(rest[1]) if verb == "--rank" else int(job.get("parent", 0)))

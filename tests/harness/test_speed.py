@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import warnings
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +16,7 @@ from torch import Tensor, nn
 from nmbench import speed, speed_job
 from nmbench.cell import Cell
 from nmbench.kernels.timing import Timing
+from nmbench.sparsity import sparsify
 from nmbench.speed import NotBatched, batched, measure
 from nmbench.speed_job import wanted
 from nmbench.store import CellState
@@ -121,7 +125,7 @@ def test_memory_limits_the_batch(convert: SimpleNamespace, monkeypatch: pytest.M
 
     # the converted model needs more than the dense one: the next smaller batch is taken
     monkeypatch.setattr(speed, "_row", row)
-    assert speed._fitting(net(), (torch.zeros(1, 16),), 16, CPU, 1.0, True, [])[0] == {"batch": 2}
+    assert speed._fitting(net(), (torch.zeros(1, 16),), 16, CPU, (1.0, None), True, [])[0] == {"batch": 2}
 
 
 class Listed(nn.Module):
@@ -172,7 +176,7 @@ def timed(monkeypatch: pytest.MonkeyPatch, *answers: dict[str, tuple[float, str]
 
 def row(sparse_notes: list[str] | None = None) -> tuple[dict[str, Any], str]:
     notes: list[str] = [] if sparse_notes is None else sparse_notes
-    found, _, how = speed._row(net(), (torch.zeros(1, 16),), 4, GPU, 1.0, True, notes)
+    found, _, how = speed._row(net(), (torch.zeros(1, 16),), 4, GPU, (1.0, None), True, notes)
     return found, how
 
 
@@ -232,11 +236,56 @@ def test_a_gpu_runs_16_bits_where_the_model_does(
 ) -> None:
     monkeypatch.setattr(speed, "_moved", lambda inputs, device, dtype: tuple(x.to(dtype or x.dtype) for x in inputs))
     model, notes = Picky(*refused), []
-    ready, given, dtype = speed._ready(model, (torch.zeros(1, 4),), GPU, notes)
+    with warnings.catch_warnings(action="ignore"):  # of autocast, without a GPU
+        ready, given, dtype = speed._ready(model, (torch.zeros(1, 4),), GPU, notes)
     assert dtype == kept
     assert ready.layer.weight.dtype == given[0].dtype == kept
     assert model.layer.weight.dtype == torch.float32
-    assert len(notes) == len(refused)
+    assert len(notes) == 2 * len(refused), "by itself, and under autocast"
+
+
+class Coordinates(nn.Module):
+    """Makes its own float32 input of a layer, as RAFT does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x + torch.arange(16, dtype=torch.float32))
+
+
+def test_a_model_with_float32_inside_runs_under_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "_moved", lambda inputs, device, dtype: tuple(x.to(dtype or x.dtype) for x in inputs))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+    place, notes = SimpleNamespace(type="cuda"), []
+    monkeypatch.setattr(speed, "_UnderAutocast", lambda model, kind, dtype: Wrapped(model, "cpu", dtype))
+    model = net_of(Coordinates())
+    ready, given, dtype = speed._ready(model, (torch.zeros(1, 16),), place, notes)
+    assert (dtype, given[0].dtype) == (torch.bfloat16, torch.float32)
+    assert notes[-1] == "it runs in bfloat16 under autocast"
+    monkeypatch.setattr(speed, "_UnderAutocast", Wrapped)
+    converted, layers = speed._converted(ready, given, False, (1.0, None), notes)
+    assert [(row["layers"], row["dtype"], row["pattern"]) for row in layers] == [(["layer"], "bfloat16", "2:4")]
+    assert "autocast" not in layers[0]["reason"], "its input is cast to the dtype of its weight"
+    assert converted is None
+
+
+Wrapped = speed._UnderAutocast
+
+
+def net_of(model: nn.Module) -> nn.Module:
+    sparsify(model, "2:4", method="one-shot", layers=["layer"]).finalize()
+    return model
+
+
+def test_what_is_measured_is_told_as_it_grows(convert: SimpleNamespace) -> None:
+    told: list[int] = []
+    found = measure(
+        net(), (torch.zeros(1, 16),), CPU, budget_s=0.2, limit_s=7.0, progress=lambda now: told.append(len(now["rows"]))
+    )
+    assert told == list(range(1, len(found["rows"]) + 1))
+    assert {options["limit_s"] for _, options in convert.calls} == {7.0}
 
 
 # -- which cells ----------------------------------------------------------------------------------------------------
@@ -294,4 +343,58 @@ def test_a_process_that_dies_or_hangs_is_a_reason(monkeypatch: pytest.MonkeyPatc
         raise speed_job.subprocess.TimeoutExpired("x", 1.0)
 
     monkeypatch.setattr(speed_job.subprocess, "run", slow)
-    assert "took more than 320 s" in speed_job._process({}, settings)["failed"]
+    assert "took more than 448 s" in speed_job._process({}, settings)["failed"]
+
+
+@pytest.fixture
+def child(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Any:
+    """Asks a process that runs the given lines, for a second or two."""
+
+    def run(*lines: str, seconds: float = 2.0) -> dict[str, Any]:
+        script = tmp_path / "child"
+        script.write_text("\n".join([f"#!{python}", "import sys, time, json", *lines]))
+        script.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(script))
+        monkeypatch.setattr(speed_job.Settings, "limit_s", seconds)
+        return speed_job._process({}, speed_job.Settings("cpu", tmp_path, 1.0))
+
+    python = sys.executable
+    return run
+
+
+_PARTIAL = (
+    """print('noise\\x1e' + json.dumps({'speed': {'rows': [1], 'notes': ['a']}, 'unfinished': True}), flush=True)"""
+)
+
+
+def test_what_was_measured_before_a_hang_or_a_crash_is_kept(child: Any) -> None:
+    note = "larger batches were not measured: it took more than 2 s"
+    assert child(_PARTIAL, "time.sleep(60)") == {"speed": {"rows": [1], "notes": ["a", note]}}
+    note = "larger batches were not measured: its process ended with status 1: boom"
+    assert child(_PARTIAL, "sys.exit('boom')") == {"speed": {"rows": [1], "notes": ["a", note]}}
+    told = child(_PARTIAL, """print('\\x1e{"speed": {"ro', end='', flush=True)""", "time.sleep(60)")
+    assert told["speed"]["rows"] == [1], "an answer that was cut off does not hide the one before"
+    whole = """print('\\x1e' + json.dumps({'speed': {'rows': [1, 2], 'notes': []}}))"""
+    assert child(_PARTIAL, whole) == {"speed": {"rows": [1, 2], "notes": []}}
+
+
+def test_a_failure_at_a_larger_batch_keeps_the_smaller(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.run("run")
+    path = next(iter(project.folder.glob("results/toys/toy/*/attempt-1/record.json")))
+    record = json.loads(path.read_text())
+
+    def fails(*_: Any, progress: Any, **__: Any) -> Any:
+        progress({"rows": [1], "notes": []})
+        raise RuntimeError("no more")
+
+    monkeypatch.setattr(speed, "measure", fails)
+    told: list[dict[str, Any]] = []
+    reference = f"path:{Path(__file__).parent.parent / 'plugins' / 'toy.py'}"
+    job = {
+        "cell": record["cell"], "reference": reference, "attempt_dir": str(path.parent),
+        "data_dir": str(project.folder / "data"), "device": "cpu", "budget_s": 1.0,
+    }  # fmt: skip
+    found = speed_job.answer(job, told.append)
+    assert [one["unfinished"] for one in told] == [True]
+    assert found["speed"]["rows"] == [1]
+    assert found["speed"]["notes"][-1] == "larger batches were not measured: RuntimeError: no more"
