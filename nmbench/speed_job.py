@@ -111,10 +111,11 @@ def _process(job: dict[str, Any], settings: Settings) -> dict[str, Any]:
         why = f"its process ended with status {done.returncode}: {last[:200]}"
     for text in reversed(out.split(_SEPARATOR)[1:]):
         try:
-            told: dict[str, Any] = json.loads(text)
+            told = json.JSONDecoder().raw_decode(text)[0]  # a model may print after it
         except ValueError:  # cut off; what came before it is whole
             continue
-        return _unfinished(told["speed"], why) if told.pop("unfinished", False) else told
+        if isinstance(told, dict) and told.keys() & {"speed", "failed"}:
+            return _unfinished(told["speed"], why) if told.pop("unfinished", False) else told
     return {"failed": why}
 
 

@@ -21,6 +21,8 @@ __all__ = ["PROJECTIONS", "LayeredAttention", "form", "layers", "taken"]
 PROJECTIONS: dict[str, str] = {"in_proj": "qkv", "q_proj": "q", "kv_proj": "kv", "k_proj": "k", "v_proj": "v"}
 _KINDS = "qkv"
 _SEPARATE = ("q_proj", "k_proj", "v_proj")
+#: parameters of torch's, which the projections have here
+_OF_PROJECTIONS = ("in_proj_", "q_proj_", "k_proj_", "v_proj_")
 
 
 def taken(query: Tensor, key: Tensor, value: Tensor) -> tuple[str, ...]:
@@ -85,10 +87,12 @@ class LayeredAttention(nn.MultiheadAttention):
         Dense ones over a part of a weight get memory of their own, so that the rest can be freed.
         """
         nn.Module.__init__(self)
-        for name in ("embed_dim", "kdim", "vdim", "_qkv_same_embed_dim", "num_heads", "dropout", "batch_first"):
-            setattr(self, name, getattr(attention, name))
-        self.head_dim, self.add_zero_attn = attention.head_dim, attention.add_zero_attn
-        self.bias_k, self.bias_v = attention.bias_k, attention.bias_v
+        # all that it has besides the projections, what a user added too
+        self.__dict__.update({name: value for name, value in attention.__dict__.items() if name not in self.__dict__})
+        self._parameters.update({n: p for n, p in attention._parameters.items() if not n.startswith(_OF_PROJECTIONS)})
+        self._buffers.update(attention._buffers)
+        self._non_persistent_buffers_set.update(attention._non_persistent_buffers_set)
+        self._modules.update(attention._modules)
         given = {"out_proj": attention.out_proj, **projections}
         self.form = tuple(name for name in PROJECTIONS if name in given)
         for name in self.form:
@@ -100,15 +104,34 @@ class LayeredAttention(nn.MultiheadAttention):
     @property
     def in_proj_weight(self) -> Tensor | None:  # type: ignore[override]
         """(3 embed_dim, embed_dim), made anew at each access; None where query, key and value differ in width."""
-        if not self._qkv_same_embed_dim:
-            return None
-        return torch.cat([getattr(self, name).weight for name in self.form])
+        return self._joined("weight") if self._qkv_same_embed_dim else None
 
     @property
     def in_proj_bias(self) -> Tensor | None:  # type: ignore[override]
         """(3 embed_dim,) or None."""
-        biases = [getattr(self, name).bias for name in self.form]
-        return None if biases[0] is None else torch.cat(biases)
+        return self._joined("bias")
+
+    def _joined(self, kind: str) -> Tensor | None:
+        parts = [getattr(self.get_submodule(name), kind) for name in self.form]
+        return parts[0] if len(parts) == 1 or parts[0] is None else torch.cat(parts)
+
+    @property
+    def q_proj_weight(self) -> Tensor | None:  # type: ignore[override]
+        """(embed_dim, embed_dim) where query, key and value differ in width, else None; and so on."""
+        return self._separate("q_proj")
+
+    @property
+    def k_proj_weight(self) -> Tensor | None:  # type: ignore[override]
+        """(embed_dim, kdim) or None."""
+        return self._separate("k_proj")
+
+    @property
+    def v_proj_weight(self) -> Tensor | None:  # type: ignore[override]
+        """(embed_dim, vdim) or None."""
+        return self._separate("v_proj")
+
+    def _separate(self, name: str) -> Tensor | None:
+        return None if self._qkv_same_embed_dim else self.get_submodule(name).weight  # type: ignore[return-value]
 
     # -- the forward pass -------------------------------------------------------------------------------------------
     def forward(
@@ -129,11 +152,12 @@ class LayeredAttention(nn.MultiheadAttention):
         q, k, v = (self._heads(x, batched) for x in self._projected(query, key, value))
         k, v, more = self._longer(k, v)
         causal = is_causal and key_padding_mask is None and not need_weights  # torch takes the hint only then
+        self._check(attn_mask, key_padding_mask, q, k.shape[2] - more, batched)
         mask = None if causal else self._mask(attn_mask, key_padding_mask, q, more, batched)
         weights: Tensor | None = None
         dropped = self.dropout if self.training else 0.0
         if need_weights:
-            scores = q @ k.mT / self.head_dim**0.5
+            scores = (q * self.head_dim**-0.5) @ k.mT  # in this order float16 does not overflow
             weights = (scores if mask is None else scores + mask).softmax(-1)
             weights = F.dropout(weights, dropped) if dropped else weights
             y = weights @ v
@@ -174,7 +198,7 @@ class LayeredAttention(nn.MultiheadAttention):
         more = 0
         if self.bias_k is not None and self.bias_v is not None:
             k, v = (
-                torch.cat([x, b.to(x.dtype).view(1, self.num_heads, 1, -1).expand(len(x), -1, -1, -1)], 2)
+                torch.cat([x, b.to(x.dtype).view(1, self.num_heads, 1, -1).expand(x.shape[0], -1, -1, -1)], 2)
                 for x, b in ((k, self.bias_k), (v, self.bias_v))
             )
             more += 1
@@ -182,6 +206,21 @@ class LayeredAttention(nn.MultiheadAttention):
             k, v = F.pad(k, (0, 0, 0, 1)), F.pad(v, (0, 0, 0, 1))
             more += 1
         return k, v, more
+
+    def _check(self, attn_mask: Tensor | None, padding: Tensor | None, q: Tensor, keys: int, batched: bool) -> None:
+        """Raises RuntimeError for what torch's refuses: another shape could be read as something else."""
+        batch, heads, length, _ = q.shape
+        whole = ((length, keys), (batch * heads, length, keys))
+        for name, mask, shapes in (
+            ("attn_mask", attn_mask, whole),
+            ("key_padding_mask", padding, ((batch, keys) if batched else (keys,),)),
+        ):
+            if mask is None:
+                continue
+            if mask.dtype != torch.bool and not mask.is_floating_point():
+                raise RuntimeError(f"{name} is of {mask.dtype}; use bool or a floating dtype")
+            if all(mask.shape != shape for shape in shapes):
+                raise RuntimeError(f"{name} has shape {tuple(mask.shape)}; use {' or '.join(map(str, shapes))}")
 
     def _mask(
         self, attn_mask: Tensor | None, padding: Tensor | None, q: Tensor, more: int, batched: bool
@@ -223,9 +262,10 @@ class LayeredAttention(nn.MultiheadAttention):
 
 def _apart(module: nn.Module) -> nn.Module:
     """A dense layer over a part of a larger tensor -> the same with its own memory."""
-    for name, parameter in list(module._parameters.items()):
-        if parameter is not None and parameter.untyped_storage().nbytes() > parameter.nbytes:
-            module._parameters[name] = nn.Parameter(parameter.detach().clone(), requires_grad=False)
+    with torch.inference_mode(False):  # else they could never be loaded again
+        for name, parameter in list(module._parameters.items()):
+            if parameter is not None and parameter.untyped_storage().nbytes() > parameter.nbytes:
+                module._parameters[name] = nn.Parameter(parameter.detach().clone(), requires_grad=False)
     return module
 
 

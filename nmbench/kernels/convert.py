@@ -106,7 +106,7 @@ def convert(
         for i in by_size:
             decided[i] = _decided(found[i], seen.layers, chosen, choices, launch, budget_s, until, versions)
         rows, replaced = _judged(
-            model, [decided[i] for i in range(len(found))], attentions, seen, choices, launch, budget_s
+            model, [decided[i] for i in range(len(found))], attentions, seen, choices, launch, budget_s, versions
         )
     finally:
         choices.write()
@@ -221,6 +221,7 @@ def _judged(
     choices: Choices,
     launch: str,
     budget_s: float,
+    versions: dict[str, str],
 ) -> tuple[list[Row], dict[nn.Module, nn.Module]]:
     """The rows, and what is to be replaced, without the layers of modules that are better off as they were."""
     swaps = attentions.replacing({module: made for _, one in decided for module, made in one.items()})
@@ -228,7 +229,7 @@ def _judged(
     for name, unit, whole in units(model, seen.wholes):
         inner = set(unit.modules())
         inner |= {part for attention, parts in attentions.items() if attention in inner for part in parts.values()}
-        if inner & swaps.keys() and (why := judge(unit, swaps, whole, choices, launch, budget_s)):
+        if inner & swaps.keys() and (why := judge(unit, swaps, whole, choices, launch, budget_s, versions)):
             undone.update(dict.fromkeys(inner, f"{name}: {why}"))
     rows, kept = [], {}
     for row, one in decided:

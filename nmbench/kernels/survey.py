@@ -2,6 +2,7 @@
 
 survey     model -> the weights that keep to a pattern, and a reason for each of the others
 Surveyed   one weight
+hooked     does a module have hooks that stand in the way?
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from nmbench.kernels.nmtensor import compress
 from nmbench.sparsity import NMPattern
 from nmbench.sparsity.candidates import Layers, Weight, choose, find_weights
 
-__all__ = ["HOOKS", "Surveyed", "survey"]
+__all__ = ["Surveyed", "hooked", "survey"]
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 _FORWARDS = {nn.Linear: ("forward",), nn.Conv2d: ("forward", "_conv_forward")}
-#: attributes of a module; whatever stands in its place would lose them
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+#: attributes of a module
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 @dataclass
@@ -106,8 +107,8 @@ def _refused(weight: Weight) -> str:
             return f"no sparse kernel for {type(module).__name__}"
         elif any(getattr(type(module), name) is not getattr(kind, name) for name in _FORWARDS[kind]):
             return own
-        if any(getattr(module, name) for name in HOOKS):
-            return "it has hooks, which a replaced layer would lose"
+        if why := hooked(module):
+            return why
     if type(parameter.data) is not Tensor:
         return f"its weight is a {type(parameter.data).__name__}, not a plain tensor"
     if parameter.layout != torch.strided or parameter.is_quantized:
@@ -117,6 +118,15 @@ def _refused(weight: Weight) -> str:
     if parameter.device.type == "meta":
         return "its weight is on the meta device"
     return "" if _alike(weight) else "layers of different kinds share its weight"
+
+
+def hooked(module: nn.Module) -> str:
+    """ "", or that the module's hooks would not be called as they are now if another stood in its place."""
+    if any(getattr(module, name) for name in _HOOKS):
+        return "it has hooks, which a replaced layer would lose"
+    if isinstance(module, nn.MultiheadAttention) and any(getattr(module.out_proj, name) for name in _HOOKS):
+        return "its out_proj has hooks, which torch's attention never calls"
+    return ""
 
 
 def _alike(weight: Weight) -> bool:

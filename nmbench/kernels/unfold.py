@@ -16,7 +16,7 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from nmbench.kernels.attention import PROJECTIONS, LayeredAttention, form, layers, taken
-from nmbench.kernels.survey import HOOKS, Surveyed
+from nmbench.kernels.survey import Surveyed, hooked
 from nmbench.kernels.watch import Arguments, Call, Seen, Watched
 
 __all__ = ["Attentions", "named_inside", "seen_inside", "unfold"]
@@ -38,9 +38,9 @@ class Attentions(dict[nn.MultiheadAttention, dict[str, nn.Linear]]):
 
 
 def _plain(model: nn.Module) -> dict[str, nn.MultiheadAttention]:
-    """By name, those that can be replaced."""
-    found = {name: m for name, m in model.named_modules() if type(m) is nn.MultiheadAttention}
-    return {name: m for name, m in found.items() if not any(getattr(m, hooks) for hooks in HOOKS)}
+    """By name, by each of its names, those that can be replaced."""
+    found = model.named_modules(remove_duplicate=False)
+    return {name: m for name, m in found if type(m) is nn.MultiheadAttention and not hooked(m)}
 
 
 def _within(name: str, part: str) -> str:
@@ -49,23 +49,25 @@ def _within(name: str, part: str) -> str:
 
 def seen_inside(model: nn.Module, seen: Watched) -> Attentions:
     """`seen.layers` gets what the projections would have been called with."""
-    calls: dict[nn.MultiheadAttention, list[tuple[dict[str, Tensor], int]]] = {}
+    calls: dict[nn.MultiheadAttention, list[tuple[Arguments, int]]] = {}
     asked: dict[int, set[str]] = defaultdict(set)  # attention with one weight has one set of projections
-    for attention in _plain(model).values():
+    for attention in dict.fromkeys(_plain(model).values()):
         whole = seen.wholes.get(id(attention))
-        told = [(_inputs(whole.examples[about]), count) for about, count in whole.calls.items()] if whole else []
-        if told and not any(x.is_nested for inputs, _ in told for x in inputs.values()):
+        told = [(whole.examples[about], count) for about, count in whole.calls.items()] if whole else []
+        inputs = [_inputs(given) for given, _ in told]
+        if told and not any(x.is_nested for one in inputs for x in one.values()):
             calls[attention] = told
-            asked[id(attention.in_proj_weight)].update(name for inputs, _ in told for name in taken(*inputs.values()))
+            asked[id(attention.in_proj_weight)].update(name for one in inputs for name in taken(*one.values()))
     found = Attentions()
     for attention, told in calls.items():
         found[attention] = layers(attention, form(attention, asked[id(attention.in_proj_weight)]))
         projections = [(layer, PROJECTIONS[name][0]) for name, layer in found[attention].items()]
         for layer, which in [*projections, (attention.out_proj, "q")]:
             one = seen.layers[id(layer)] = Seen()
-            for inputs, count in told:
-                x = inputs[which]
-                one.calls[Call.of(x, layer.weight.dtype, (*x.shape[:-1], layer.in_features))] += count
+            for given, count in told:
+                x = _inputs(given)[which]
+                call = Call.of(x, layer.weight.dtype, given.autocast)
+                one.calls[replace(call, shape=(*x.shape[:-1], layer.in_features))] += count
     return found
 
 
@@ -78,11 +80,14 @@ def named_inside(model: nn.Module, names: Iterable[str]) -> tuple[Attentions, di
     """Also: name -> projection, of those that serve the `names` (names of other modules do not count)."""
     names = set(names)
     found, named = Attentions(), {}
+    wanted: dict[nn.MultiheadAttention, set[str]] = defaultdict(set)  # one with two names is stored under one of them
     for name, attention in _plain(model).items():
-        wanted = {part for part in (*PROJECTIONS, "out_proj") if _within(name, part) in names}
-        if wanted:
-            found[attention] = layers(attention, form(attention, wanted))
-            named.update({_within(name, part): layer for part, layer in found[attention].items()})
+        wanted[attention].update(part for part in (*PROJECTIONS, "out_proj") if _within(name, part) in names)
+    for attention, parts in wanted.items():
+        if parts:
+            found[attention] = layers(attention, form(attention, parts))
+    for name, attention in _plain(model).items():
+        named.update({_within(name, part): layer for part, layer in found.get(attention, {}).items()})
     return found, named
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -39,18 +39,17 @@ class Call:
     autocast: bool = False
 
     @classmethod
-    def of(cls, x: Tensor, weight: torch.dtype, shape: tuple[int, ...] | None = None) -> Call:
-        """Of a layer whose weight has that dtype with x, or with an input like it of another shape."""
+    def of(cls, x: Tensor, weight: torch.dtype, cast: torch.dtype | None) -> Call:
+        """Of a layer whose weight has that dtype with x. cast: to what operators cast there, see `autocast_dtype`."""
         last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-        cast = _autocast(x.device)
         if x.dtype.is_floating_point and cast == weight:
-            return cls(shape or tuple(x.shape), weight, last)
-        return cls(shape or tuple(x.shape), x.dtype, last, cast is not None)
+            return cls(tuple(x.shape), weight, last)
+        return cls(tuple(x.shape), x.dtype, last, cast is not None)
 
 
-def _autocast(device: torch.device) -> torch.dtype | None:
-    """To which dtype operators cast there now, if they do."""
-    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+def autocast_dtype(kind: str) -> torch.dtype | None:
+    """To which dtype operators cast on that type of device now, if they do."""
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
 
 @dataclass
@@ -64,25 +63,35 @@ class Seen:
 
 @dataclass(frozen=True)
 class Arguments:
-    """Of one call. autocast: device type and dtype, where it was made under autocast."""
+    """Of one call. kind: the type of device of its tensors. autocast: the dtype, where it was made under autocast."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    autocast: tuple[str, torch.dtype] | None = None
+    kind: str = "cpu"
+    autocast: torch.dtype | None = None
 
     def give(self, module: Callable[..., Any]) -> Any:
-        """What `module` returns for them."""
-        if self.autocast is None:
+        """What `module` returns for them, under the autocast of the call, whatever it is now."""
+        if autocast_dtype(self.kind) == self.autocast:
             return module(*self.args, **self.kwargs)
-        with torch.autocast(*self.autocast):
+        with torch.autocast(self.kind, self.autocast, enabled=self.autocast is not None):
             return module(*self.args, **self.kwargs)
+
+    def own(self) -> Arguments:
+        """The same with tensors of their own, for a module that may write to them."""
+        made: dict[int, Tensor] = {}  # what was one and the same tensor still is
+
+        def cloned(leaf: Any) -> Any:
+            return made.setdefault(id(leaf), leaf.clone()) if isinstance(leaf, Tensor) else leaf
+
+        return replace(self, args=pytree.tree_map(cloned, self.args), kwargs=pytree.tree_map(cloned, self.kwargs))
 
     @classmethod
     def of(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
         """Those of a call that is being made."""
-        device = next((leaf.device for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)), None)
-        cast = None if device is None else _autocast(device)
-        return cls(args, kwargs, None if device is None or cast is None else (device.type, cast))
+        kinds = (leaf.device.type for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
+        kind = next(kinds, "cpu")
+        return cls(args, kwargs, kind, autocast_dtype(kind))
 
 
 @dataclass
@@ -146,7 +155,9 @@ def _form(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Form:
     for number, leaf in enumerate(leaves):
         if isinstance(leaf, Tensor):
             shape = "nested" if leaf.is_nested else tuple(leaf.shape)
-            told.append((first.setdefault(id(leaf), number), shape, str(leaf.dtype), str(_autocast(leaf.device))))
+            told.append(
+                (first.setdefault(id(leaf), number), shape, str(leaf.dtype), str(autocast_dtype(leaf.device.type)))
+            )
         else:
             told.append(leaf if isinstance(leaf, int | float | str | None) else type(leaf).__name__)
     return tuple(told)
@@ -159,7 +170,7 @@ def _watched(cls: type[nn.Module]) -> type[nn.Module]:
         seen: Seen = self.__dict__[_SLOT]
         x = args[0] if args else kwargs.get("input")
         if isinstance(x, Tensor):
-            seen.calls[Call.of(x, self._parameters["weight"].dtype)] += 1
+            seen.calls[Call.of(x, self._parameters["weight"].dtype, autocast_dtype(x.device.type))] += 1
         seen.inside += 1
         try:
             return cls.forward(self, *args, **kwargs)

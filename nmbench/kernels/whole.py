@@ -11,7 +11,9 @@ replica    a module with some of its layers replaced, leaving the module alone
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -88,48 +90,67 @@ def judge(
     choices: Choices,
     launch: str,
     budget_s: float,
+    versions: Mapping[str, str],
 ) -> str:
     """ "" if `unit` with sparse layers gives what it gave and is not slower; else why it is to stay as it was.
 
-    Equal units are compared and timed once.
+    versions: of the backends, for the cache's key. Equal units are timed once; each is compared.
     """
     sparse = replica(unit, replaced)
     calls = whole.calls.most_common(_MOST_FORMS)
-    key = _key(unit, sparse, calls, launch)
-    choice = choices.get(key)
-    if choice is None:
-        with evaluating(unit), evaluating(sparse), torch.inference_mode(False), torch.no_grad():
-            try:
-                for form, _ in calls:
-                    if wrong := _differs(unit, sparse, whole.examples[form]):
-                        return wrong
+    key = _key(unit, sparse, calls, launch, versions)
+    with evaluating(unit), evaluating(sparse), torch.inference_mode(False), torch.no_grad():
+        try:
+            for form, _ in calls:
+                if wrong := _differs(unit, sparse, whole.examples[form]):
+                    return wrong
+            choice = choices.get(key)
+            if choice is None:
                 choice = _timed(unit, replaced, calls, whole, launch, budget_s)
-            except torch.OutOfMemoryError:
-                raise
-            except Exception as error:  # whatever it is, the unit worked before
-                lines = str(error).strip().splitlines() or ["no message"]
-                return f"could not be run by itself with sparse layers: {type(error).__name__}: {lines[0]}"
-        choices.put(key, choice)
+                choices.put(key, choice)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            return "there was not enough memory to compare it as a whole"
+        except Exception as error:  # whatever it is, the unit worked before
+            lines = str(error).strip().splitlines() or ["no message"]
+            return f"could not be run by itself with sparse layers: {type(error).__name__}: {lines[0]}"
     if choice.winner != "dense":
         return ""
     return f"slower as a whole: {choice.times['sparse'] / choice.times['dense']:.2f} of the time that it takes now"
 
 
-def _key(unit: nn.Module, sparse: nn.Module, calls: list[tuple[Form, int]], launch: str) -> str:
-    layers = {
-        name: [one.packed.backend.name, str(one.packed.problem.pattern), list(one.packed.settings)]
-        for name, one in sparse.named_modules()
-        if isinstance(one, SparseLayer)
-    }
+def _key(
+    unit: nn.Module, sparse: nn.Module, calls: list[tuple[Form, int]], launch: str, versions: Mapping[str, str]
+) -> str:
+    """Of what the times depend on: each layer's backend, and all that the modules say of themselves."""
+    layers = {}
+    for name, one in sparse.named_modules():
+        if isinstance(one, SparseLayer):
+            backend, problem = one.packed.backend.name, one.packed.problem
+            layers[name] = [backend, versions.get(backend, ""), str(problem.pattern), list(one.packed.settings)]
+    modules = [[name, *_about(one)] for name, one in unit.named_modules(remove_duplicate=False)]
+    about = json.dumps([repr(unit), modules, layers], sort_keys=True)
     return Choices.key(
-        kind="whole", module=repr(unit), layers=layers, calls=[[repr(form), count] for form, count in calls],
-        launch=launch, fastpath=torch.backends.mha.get_fastpath_enabled(),
+        kind="whole", module=type(unit).__name__, about=hashlib.sha256(about.encode()).hexdigest(), launch=launch,
+        calls=[[repr(form), count] for form, count in calls], fastpath=torch.backends.mha.get_fastpath_enabled(),
     )  # fmt: skip
+
+
+def _about(module: nn.Module) -> tuple[str, dict[str, Any], dict[str, str]]:
+    """Its class, its plain attributes, its tensors. Private text may be a name of its own, as in fairseq."""
+    attributes = {
+        name: value if isinstance(value, int | float | str | None) else getattr(value, "__qualname__", "")
+        for name, value in module.__dict__.items()
+        if not (name.startswith("_") and isinstance(value, str))
+    }
+    tensors = {**module._parameters, **module._buffers}
+    told = {name: "" if one is None else f"{one.dtype} {tuple(one.shape)}" for name, one in tensors.items()}
+    return f"{type(module).__module__}.{type(module).__qualname__}", attributes, told
 
 
 def _differs(unit: nn.Module, sparse: nn.Module, arguments: Arguments) -> str:
     """Do the results agree, as far as roundings let them?"""
-    before, after = (_tensors(arguments.give(one)) for one in (unit, sparse))
+    before, after = (_tensors(arguments.own().give(one)) for one in (unit, sparse))
     for a, b in zip(before, after, strict=True):
         if a.shape != b.shape or a.dtype != b.dtype:
             return f"gives {tuple(b.shape)} {b.dtype} where it gave {tuple(a.shape)} {a.dtype}"
@@ -162,7 +183,8 @@ def _timed(
         closures = {}
         for name, layers in ways.items():
             size = sum(tensor.nbytes for tensor in (*unit.parameters(), *unit.buffers()))
-            many = timing.rotated(functools.partial(_fresh, unit, layers), size, device)
+            apart = timing.copies(size, device) > 1  # a single one has nothing to be apart from
+            many = timing.rotated(functools.partial(_fresh, unit, layers, apart), size, device)
             closures[name] = [functools.partial(given.give, one) for one in many]
         with torch.inference_mode():
             found = timing.compare(closures, device, budget_s=budget_s, graph=launch == "graph")
@@ -172,5 +194,5 @@ def _timed(
     return Choice("sparse" if won else "dense", "sparse", (), times)
 
 
-def _fresh(unit: nn.Module, replaced: Mapping[nn.Module, nn.Module]) -> nn.Module:
-    return replica(unit, replaced, apart=True).eval()
+def _fresh(unit: nn.Module, replaced: Mapping[nn.Module, nn.Module], apart: bool) -> nn.Module:
+    return replica(unit, replaced, apart=apart).eval()

@@ -374,8 +374,10 @@ def test_what_was_measured_before_a_hang_or_a_crash_is_kept(child: Any) -> None:
     assert child(_PARTIAL, "sys.exit('boom')") == {"speed": {"rows": [1], "notes": ["a", note]}}
     told = child(_PARTIAL, """print('\\x1e{"speed": {"ro', end='', flush=True)""", "time.sleep(60)")
     assert told["speed"]["rows"] == [1], "an answer that was cut off does not hide the one before"
+    assert child(_PARTIAL, "print('building', flush=True)", "time.sleep(60)")["speed"]["rows"] == [1]
     whole = """print('\\x1e' + json.dumps({'speed': {'rows': [1, 2], 'notes': []}}))"""
-    assert child(_PARTIAL, whole) == {"speed": {"rows": [1, 2], "notes": []}}
+    for more in ("", "print('bye')", "print('\\x1e[1]')"):
+        assert child(_PARTIAL, whole, more) == {"speed": {"rows": [1, 2], "notes": []}}
 
 
 def test_a_failure_at_a_larger_batch_keeps_the_smaller(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:

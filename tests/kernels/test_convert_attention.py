@@ -170,6 +170,57 @@ def test_those_who_read_weights_by_name_find_them():
     assert LayeredAttention(attention(bias=False), layers(attention(bias=False), ("in_proj",))).in_proj_bias is None
 
 
+def test_separate_weights_are_where_torch_has_them():
+    apart, joined = attention(kdim=12, vdim=20), attention()
+    for inner, names in ((apart, ("q_proj", "k_proj", "v_proj")), (joined, ("in_proj",))):
+        other = LayeredAttention(inner, layers(inner, names))
+        for name in ("q_proj_weight", "k_proj_weight", "v_proj_weight"):
+            same(getattr(other, name), getattr(inner, name))
+
+
+def test_what_a_user_added_to_it_is_kept():
+    inner = attention()
+    inner.register_buffer("table", torch.ones(3))
+    inner.register_buffer("scratch", torch.ones(2), persistent=False)
+    inner.extra, inner.scale = nn.Linear(2, 2), 2.0
+    inner.own = nn.Parameter(torch.ones(4))
+    other = LayeredAttention(inner, layers(inner, ("in_proj",)))
+    assert other.table is inner.table
+    assert (other.extra, other.scale, other.own) == (inner.extra, 2.0, inner.own)
+    assert "table" in other.state_dict()
+    assert "scratch" not in other.state_dict()
+
+
+def test_float16_does_not_overflow_where_torch_does_not():
+    inner = attention(batch_first=True).half()
+    with torch.no_grad():
+        inner.in_proj_weight.copy_(torch.eye(16).repeat(3, 1))
+        inner.in_proj_bias.zero_()
+    x = torch.full((1, 3, 16), 150.0).half()  # 4 * 150 ** 2 > 65504 > that / 2
+    other = LayeredAttention(inner, layers(inner, ("in_proj",)))
+    with torch.no_grad():
+        assert inner(x, x, x)[0].isfinite().all()
+        torch.testing.assert_close(other(x, x, x), inner(x, x, x))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"attn_mask": torch.zeros(3, 6, 6)}, "attn_mask has shape"),
+        ({"attn_mask": torch.zeros(1, 6)}, "attn_mask has shape"),
+        ({"attn_mask": torch.zeros(6, 6, dtype=torch.uint8)}, "attn_mask is of torch.uint8"),
+        ({"key_padding_mask": torch.zeros(1, 6)}, "key_padding_mask has shape"),
+        ({"key_padding_mask": torch.zeros(3, 6, dtype=torch.uint8)}, "key_padding_mask is of torch.uint8"),
+    ],
+)
+def test_masks_that_torch_refuses_are_refused(given, said):
+    inner, x = attention(batch_first=True).train(), torch.randn(3, 6, 16)
+    with pytest.raises((RuntimeError, AssertionError)):
+        inner(x, x, x, **given)
+    with pytest.raises(RuntimeError, match=said):
+        LayeredAttention(inner, layers(inner, ("in_proj",)))(x, x, x, **given)
+
+
 def test_a_causal_hint_needs_its_mask():
     inner, x = attention(batch_first=True), torch.randn(2, 6, 16)
     with pytest.raises(RuntimeError, match="attn_mask"):
@@ -295,9 +346,16 @@ def _hooked() -> nn.MultiheadAttention:
     return made
 
 
+def _hooked_inside() -> nn.MultiheadAttention:
+    made = attention(batch_first=True)
+    made.out_proj.register_forward_hook(lambda *_: None)
+    return made
+
+
 @pytest.mark.parametrize(
     ("make", "why"),
     [
+        (_hooked_inside, "its out_proj has hooks, which torch's attention never calls"),
         (lambda: Own(16, 4, batch_first=True), "its class Own has a forward of its own"),
         (_hooked, "it has hooks, which a replaced layer would lose"),
     ],
@@ -327,11 +385,41 @@ def test_one_that_is_not_called_says_so():
     assert type(fast.inner.spare) is nn.MultiheadAttention
 
 
+class Cast(nn.Module):
+    """Runs what is inside it under autocast, or without."""
+
+    def __init__(self, inner, enabled=True):
+        super().__init__()
+        self.inner, self.enabled = inner, enabled
+
+    def forward(self, x):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.enabled):
+            return self.inner(x)
+
+
 def test_one_under_autocast_says_so():
     model, x = finalised(Calling(attention(batch_first=True))), torch.randn(2, 6, 16)
     with torch.autocast("cpu", torch.bfloat16):
         _, report = converted(model, x)
     assert all("autocast" in row.reason for row in report.rows)
+    _, report = converted(Cast(model), x)
+    assert all("autocast" in row.reason for row in report.rows)
+
+
+def test_autocast_to_the_dtype_of_its_weights_casts_inputs_alone():
+    model, x = finalised(Calling(attention(batch_first=True)), dtype=torch.bfloat16), torch.randn(2, 6, 16)
+    fast, report = converted(Cast(model), x)
+    assert [row.winner for row in report.rows] == ["compressed", "compressed"]
+    with torch.no_grad():
+        torch.testing.assert_close(fast(x)[0], Cast(model)(x)[0], rtol=0.05, atol=0.05)
+
+
+def test_what_runs_without_autocast_is_judged_without():
+    torch.manual_seed(0)
+    layer = finalised(nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.float16):
+        _, report = converted(Cast(layer, enabled=False), torch.randn(2, 6, 16).bfloat16())
+    assert [row.winner for row in report.rows] == ["compressed"] * 4
 
 
 def test_the_attention_may_be_the_model():
@@ -341,6 +429,50 @@ def test_the_attention_may_be_the_model():
     with torch.no_grad():
         same(fast(x, x, x)[0], model(x, x, x)[0])
     assert isinstance(fast, LayeredAttention)
+
+
+@pytest.mark.usefixtures("_installed")
+def test_one_with_two_names_of_which_a_part_is_sparse(tmp_path):
+    class Twice(Calling):
+        def __init__(self, inner):
+            super().__init__(inner)
+            self.a = inner
+
+    model, x = Twice(attention(batch_first=True)), [torch.randn(2, length, 16) for length in (6, 5, 5)]
+    finalised(model)
+    with priced(compressed=1.0):
+        fast, _ = convert(model, tuple(x), backends=[OnlyMany()])
+    assert [type(m) for m in (fast.a.q_proj, fast.a.k_proj, fast.a.v_proj)] == [SparseLinear, nn.Linear, nn.Linear]
+    save_converted(tmp_path / "fast.safetensors", fast)
+    fresh = load_converted(tmp_path / "fast.safetensors", Twice(attention(batch_first=True)))
+    with torch.no_grad():
+        same(fresh(*x)[0], model(*x)[0])
+
+
+class OnlyMany(Compressed):
+    def refusal(self, problem):
+        return "too few rows" if problem.rows < 12 else super().refusal(problem)
+
+
+@pytest.mark.usefixtures("_installed")
+def test_converted_in_inference_mode_it_still_loads():
+    model, x = finalised(Calling(attention(batch_first=True))), (torch.randn(2, 6, 16), torch.randn(2, 5, 16))
+    with torch.inference_mode(), priced(compressed=1.0):
+        fast, _ = convert(model, x, backends=[Compressed()])
+    assert not any(p.is_inference() for p in (*fast.parameters(), *fast.buffers()))
+    fast.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        same(fast(*x)[0], model(*x)[0])
+
+
+@pytest.mark.slow
+def test_it_is_exported_for_any_batch():
+    inner = attention(batch_first=True, add_bias_kv=True, add_zero_attn=True)
+    model, batch = Calling(LayeredAttention(inner, layers(inner, ("in_proj",)))), torch.export.Dim("batch")
+    made = torch.export.export(model, (torch.randn(2, 6, 16),), dynamic_shapes=({0: batch},)).module()
+    x = torch.randn(5, 6, 16)
+    with torch.no_grad():
+        same(made(x)[0], inner(x, x, x)[0])
 
 
 @pytest.mark.slow
@@ -465,6 +597,79 @@ def test_an_attention_of_fairseqs_kind_is_judged_too(other, us, why):
     assert report.rows[0].reason.startswith(why)
     assert [row.winner for row in report.rows] == ["dense", "compressed"]
     assert not fast[0].skip_embed_dim_check
+
+
+def test_each_of_some_that_look_alike_is_compared():
+    torch.manual_seed(0)
+    model, x = finalised(nn.Sequential(Switched(0.0), Switched(0.0), Switched(0.5))), torch.randn(5, 16)
+    model[1].register_buffer("late", torch.zeros(1))
+    model[2].other = torch.tensor(0.5)  # of which a key knows nothing
+    with priced(compressed=1.0) as seen:
+        fast, report = convert(model, x, backends=[Compressed()])
+    assert [row.winner for row in report.rows] == ["compressed", "compressed", "dense"]
+    assert [set(one) for one in seen].count({"dense", "sparse"}) == 2
+    with torch.no_grad():
+        same(fast(x), model(x))
+
+
+@pytest.mark.parametrize(
+    "other", [{"nhead": 2}, {"batch_first": False}, {"norm_first": True}, {"activation": "gelu"}, {"dtype": torch.half}]
+)
+def test_time_is_kept_only_for_what_is_alike(other):
+    layer, x = {"d_model": 16, "nhead": 4, "dim_feedforward": 32, "batch_first": True}, torch.randn(2, 6, 16)
+    with priced(compressed=1.0) as seen:
+        for options in (layer, layer, {**layer, **other}):
+            dtype = options.get("dtype", torch.float32)
+            model = finalised(nn.TransformerEncoderLayer(**options), dtype=dtype)
+            assert convert(model, x.to(dtype), backends=[Compressed()])[1].sparse
+        timed = [set(one) for one in seen].count({"dense", "sparse"})
+    assert timed == 2
+
+
+def test_a_kept_time_does_not_spare_the_comparison():
+    torch.manual_seed(0)
+    model = finalised(nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), 2))
+    x, padding = torch.randn(2, 6, 16), torch.zeros(2, 6, dtype=torch.bool)
+    whole = {"src": x, "src_key_padding_mask": padding}
+    assert len(converted(model, whole)[1].sparse) == 8
+    padding[1, 4:] = True
+    assert untouched(converted(model, whole)[0])
+
+
+def test_one_that_writes_to_its_input_is_compared_too():
+    class Writing(Switched):
+        def forward(self, x):
+            return x.add_(super().forward(x))
+
+    torch.manual_seed(0)
+    _, report = converted(finalised(nn.Sequential(nn.Linear(16, 16), Writing(100.0))), torch.randn(5, 16))
+    assert report.rows[1].reason.startswith("1: its result differs")
+
+
+def test_little_memory_leaves_one_as_it_was(monkeypatch):
+    def short(*_, **__):
+        raise torch.OutOfMemoryError
+
+    model, x = finalised(Calling(attention(batch_first=True))), torch.randn(2, 6, 16)
+    monkeypatch.setattr("nmbench.kernels.whole._timed", short)
+    fast, report = converted(model, x)
+    assert untouched(fast)
+    assert {row.reason for row in report.rows} == {"attn: there was not enough memory to compare it as a whole"}
+
+
+def test_a_single_copy_is_no_copy(monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        "nmbench.kernels.whole.replica",
+        lambda *given, apart=False: (made.append(apart), replica(*given, apart=apart))[1],
+    )
+    model, x = finalised(Calling(attention(batch_first=True))), torch.randn(2, 6, 16)
+    converted(model, x)
+    assert made == [False] * 3
+    monkeypatch.setattr(timing, "copies", lambda size, device: 2)
+    model.attn.register_buffer("other", torch.zeros(1))  # not timed yet
+    converted(model, x)
+    assert made[3:] == [False] + [True] * 4
 
 
 def test_one_that_fails_by_itself_stays_as_it_was():
