@@ -21,8 +21,9 @@ from nmbench.devices import on
 from nmbench.kernels import registry
 from nmbench.kernels.backend import Backend
 from nmbench.kernels.by_name import bypassing, called
-from nmbench.kernels.choices import Choices, fingerprint, machine
+from nmbench.kernels.choices import Choices
 from nmbench.kernels.choose import Decision, Layer, decide, sparse_layer
+from nmbench.kernels.kept import fingerprint, keeping, machine
 from nmbench.kernels.packed import PackedWeight
 from nmbench.kernels.problems import linear_problem
 from nmbench.kernels.report import Report, Row
@@ -75,7 +76,7 @@ def convert(
             compiled and tuned before, which is not in it.
         limit_s: after so many seconds no other layer is timed: the largest come first, and what was not reached stays
             dense and says so. Modules whose layers run sparse are still judged whole.
-        cache: keep the choices on disk, and use those that are there.
+        cache: keep on disk what timing finds (choices, and the tiles of our kernels), and use what is there.
         inplace: change `model` itself, which saves memory; else it is left as it is.
 
     Returns:
@@ -97,19 +98,20 @@ def convert(
     attentions = seen_inside(model, seen)
     found = unfold(found, attentions, model)
     device = next((one.weight.device for one in found if one.pattern), torch.device("cpu"))
-    choices = Choices(device, cache)
     versions = {name: backend.version for name, backend in registry.backends().items()}
-    try:
-        decided: dict[int, tuple[Row, dict[nn.Module, nn.Module]]] = {}
-        until = None if limit_s is None else time.monotonic() + limit_s
-        by_size = sorted(range(len(found)), key=lambda i: 0 if until is None else -found[i].weight.numel())
-        for i in by_size:
-            decided[i] = _decided(found[i], seen.layers, chosen, choices, launch, budget_s, until, versions)
-        rows, replaced = _judged(
-            model, [decided[i] for i in range(len(found))], attentions, seen, choices, launch, budget_s, versions
-        )
-    finally:
-        choices.write()
+    with keeping(cache):
+        choices = Choices(device)
+        try:
+            decided: dict[int, tuple[Row, dict[nn.Module, nn.Module]]] = {}
+            until = None if limit_s is None else time.monotonic() + limit_s
+            by_size = sorted(range(len(found)), key=lambda i: 0 if until is None else -found[i].weight.numel())
+            for i in by_size:
+                decided[i] = _decided(found[i], seen.layers, chosen, choices, launch, budget_s, until, versions)
+            rows, replaced = _judged(
+                model, [decided[i] for i in range(len(found))], attentions, seen, choices, launch, budget_s, versions
+            )
+        finally:
+            choices.write()
     notes += [choices.note] if choices.note else []
     if device.type == "cpu" and not _any_on_cpu(chosen):
         notes.append("no sparse backend applies on this CPU: every layer stays dense, and results are identical")

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from nmbench.devices import on as on_device
 from nmbench.kernels.backend import Backend, Problem, Settings
-from nmbench.kernels.choices import fingerprint
 from nmbench.kernels.dense import Dense
+from nmbench.kernels.kept import fingerprint
 from nmbench.kernels.nmtensor import NMTensor, compress, decompress
 from nmbench.kernels.problems import on
 from nmbench.sparsity import NMPattern
@@ -58,7 +58,7 @@ class PackedWeight(nn.Module):
         problem: what it was packed for; its input's leading sizes may differ from call to call.
         backend: the one that was chosen. running: the one that runs now: `backend`, or dense where it cannot.
         refusal: why `backend` does not run now, or "".
-        settings, tuned_on: what the backend was tuned to, and the machine (see nmbench.kernels.choices) of which that
+        settings, tuned_on: what the backend was tuned to, and the machine (see nmbench.kernels.kept) of which that
             holds; on another one the backend's default runs.
     """
 

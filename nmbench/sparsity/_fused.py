@@ -55,8 +55,8 @@ def available(device: torch.device) -> bool:
 
 
 def takes(weight: Tensor) -> bool:
-    """Whether the passes take `weight`: where they are available, floating, below 2^31 elements."""
-    return weight.dtype in _DTYPES and 0 < weight.numel() < 2**31 and available(weight.device)
+    """Whether the passes take `weight`: where they are available, floating, below 2^31 elements, the last tile too."""
+    return weight.dtype in _DTYPES and 0 < weight.numel() <= 2**31 - 4096 and available(weight.device)
 
 
 class Fleet:

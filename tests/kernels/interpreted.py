@@ -116,6 +116,22 @@ def backend_parts(x: Tensor, weight: Tensor, problem: Problem) -> tuple[Tensor, 
     return y, asked[0]
 
 
+def last_pixel_of_a_large_image() -> tuple[Tensor, Tensor]:
+    """(got, right) where the last line of an image is more than 2^31 elements behind the first. It takes no memory."""
+    from nmbench.kernels import compress
+    from nmbench.kernels.nm_triton import ops
+
+    channels, height, width = 16, 134_300, 1000
+    x = torch.zeros(1, height, width, channels, dtype=torch.int8).permute(0, 3, 1, 2)
+    x[0, :, -1, -1] = 1
+    weight = torch.zeros(4, channels, 1, 1, dtype=torch.int8)
+    weight[:, 0] = 3
+    stored, stride = compress(weight, NMPattern(1, 4)), (height - 1, width - 1)
+    got = ops.conv2d(x, stored.values, stored.positions, None, [4, 1, 1], 1, 4, list(stride), [0, 0], [1, 1], 1)
+    right = torch.nn.functional.conv2d(x[:, :, :: stride[0], :: stride[1]].double(), weight.double())
+    return got, right
+
+
 def compiled_linear(*args: Any) -> Tensor:
     """Under torch.compile, in one graph."""
     from nmbench.kernels.nm_triton import ops

@@ -37,6 +37,9 @@ def test_kernels_compile_without_a_gpu(patterns: list[str], dtypes: list[str]) -
         *("compress_kernel", "decompress_kernel", "masked_kernel"),
     }
     assert {row[2] for row in rows} == {"80", "90"}
+    assert {row[0] for row in rows if row[1] == "nothing aligned"} == {"matmul_kernel", "split_k_kernel", "conv_kernel"}
+    if "1:16" in patterns:
+        assert any(row[1].startswith("16x16x512") for row in rows), "the longest tile too"
     # what is read in one run goes 16 bytes at a time
     assert all(row[5] == "128" for row in rows if row[1] in ("vector", "aligned"))
     assert all(int(row[4]) <= 8 for row in rows if row[1] in ("vector", "aligned"))

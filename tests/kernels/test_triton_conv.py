@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from unittest import mock
+
 import interpreted
 import pytest
 import torch
@@ -53,6 +58,14 @@ def test_one_by_one(options) -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_dtypes(dtype: torch.dtype) -> None:
     compare("2:4", (4, 8, 3, 3), (1, 8, 4, 4), dtype=dtype)
+
+
+def test_an_image_of_more_than_two_to_the_31_elements() -> None:
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))  # which a wrong address would end
+    with pool, mock.patch.dict(os.environ, {"TRITON_INTERPRET": "1"}):
+        got, right = pool.submit(interpreted.last_pixel_of_a_large_image).result()
+    assert_near(got, right)
+    assert got[0, :, -1, -1].tolist() == [3] * 4
 
 
 def test_operator() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 
 import pytest
 import torch
@@ -10,6 +11,11 @@ import torch
 from nmbench.sparsity import NMPattern
 
 pytest.importorskip("triton")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path / "cache"))
 
 
 def kernel_of(name: str):
@@ -71,7 +77,6 @@ def test_another_number_of_rows_is_not_tuned_anew(name: str, monkeypatch: pytest
     kernel, timed = kernel_of(name), []
     module = importlib.import_module(f"nmbench.kernels.nm_triton.{name}")
     monkeypatch.setattr(kernel, "cache", {})
-    monkeypatch.setattr(kernel, "cache_results", False)  # which would ask for a GPU's driver
     monkeypatch.setattr(kernel, "_bench", lambda *a, config, **k: timed.append(config) or [1.0, 1.0, 1.0])
     monkeypatch.setattr(kernel.fn, "run", lambda *a, **k: None)
     if name == "split_k":
@@ -96,7 +101,6 @@ def launching(request, monkeypatch: pytest.MonkeyPatch):
     kernel, timed, launched = kernel_of(request.param), [], []
     module = importlib.import_module(f"nmbench.kernels.nm_triton.{request.param}")
     monkeypatch.setattr(kernel, "cache", {})
-    monkeypatch.setattr(kernel, "cache_results", False)  # which would ask for a GPU's driver
     monkeypatch.setattr(kernel, "_bench", lambda *a, config, **k: timed.append(config) or [-len(timed), 0.0, 0.0])
     monkeypatch.setattr(kernel.fn, "run", lambda *a, **k: launched.append(k))
     if request.param == "split_k":
@@ -196,6 +200,127 @@ def test_no_kernel_is_compiled_anew_for_another_size_of_the_input(name: str, var
     assert {one.name for one in kernel.params if one.do_not_specialize} - {"bucket"} == varying
 
 
+# -- kept on disk -----------------------------------------------------------------------------------------------------
+def test_a_choice_is_kept_for_the_next_process(launching, tmp_path) -> None:
+    _, launch, kernel, timed, launched = launching
+    launch(20)
+    times, (choice,) = len(timed), kernel.cache.values()
+    launch(20, outs=16)
+    for _ in range(2):
+        kernel.cache.clear()  # as in another process
+        launch(20)
+        launch(20, outs=16)
+    assert len(timed) == 2 * times
+    assert choice in kernel.cache.values()
+    assert launched[-2].items() >= choice.all_kwargs().items()
+    (path,) = (tmp_path / "cache" / "kernels").iterdir()
+    assert path.name.startswith("tiles-")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "",
+        lambda text: "[]",
+        lambda text: text.replace('"tiles"', '"others"'),
+        lambda text: text.replace("BLOCK_K", "BLOCK_J"),
+        lambda text: text.replace("64", '"many"'),
+    ],
+)
+def test_a_broken_file_is_written_anew_and_said_once(launching, tmp_path, spoil) -> None:
+    _, launch, kernel, timed, _ = launching
+    launch(20)
+    times = len(timed)
+    (path,) = (tmp_path / "cache" / "kernels").iterdir()
+    right = path.read_text()
+    path.write_text(spoil(right))
+    kernel.cache.clear()
+    with pytest.warns(UserWarning, match=r"the tiles kept in .* could not be read .*: timed anew"):
+        launch(20)
+    with warnings.catch_warnings(action="error"):
+        launch(20, outs=16)
+    assert len(timed) == 3 * times
+    kernel.cache.clear()
+    launch(20)
+    assert len(timed) == 3 * times
+
+
+def test_a_kept_tile_that_is_not_offered_any_more_is_timed_anew(launching, tmp_path) -> None:
+    _, launch, kernel, timed, _ = launching
+    launch(20)
+    times = len(timed)
+    (path,) = (tmp_path / "cache" / "kernels").iterdir()
+    path.write_text(path.read_text().replace('"num_warps": ', '"num_warps": 3'))
+    kernel.cache.clear()
+    launch(20)
+    assert len(timed) == 2 * times
+
+
+def test_where_nothing_can_be_kept_it_runs_all_the_same(launching, tmp_path, monkeypatch) -> None:
+    _, launch, kernel, timed, launched = launching
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path / "file" / "cache"))
+    launch(20)
+    kernel.cache.clear()
+    launch(20)
+    assert (len(launched), len(timed) % 2) == (2, 0)
+
+
+def test_nothing_is_kept_where_that_is_not_wanted(launching, tmp_path) -> None:
+    from nmbench.kernels.kept import keeping
+
+    _, launch, kernel, timed, _ = launching
+    with keeping(False):
+        launch(20)
+        assert not (tmp_path / "cache").exists()
+    times = len(timed)
+    kernel.cache.clear()
+    launch(20)
+    kernel.cache.clear()
+    with keeping(False):
+        launch(20)
+    assert len(timed) == 3 * times
+
+
+def test_other_parts_are_another_problem(launching) -> None:
+    name, _, _, timed, _ = launching
+    if name != "split_k":
+        pytest.skip("has no parts")
+    from nmbench.kernels.nm_triton.split_k import split_k
+
+    stored = (torch.zeros(8 * 4096 // 2), torch.zeros(8 * 4096 // 8, dtype=torch.uint8))
+    counts = []
+    for splits in (2, 30, 2):
+        split_k(torch.zeros(1, 4096), *stored, None, 8, NMPattern(2, 4), splits)
+        counts.append(len(timed))
+    assert 0 < counts[0] < counts[1] == counts[2]
+
+
+@pytest.mark.parametrize(
+    ("outs", "depth", "pattern", "splits", "part"),
+    [
+        (768, 768, (1, 16), 6, 128),  # short, so that all multiprocessors have a part
+        (768, 768, (2, 4), 6, 128),
+        (512, 2048, (4, 8), 16, 128),
+        (3072, 8192, (1, 16), 11, 768),  # no multiple of the longest tile
+        (64, 8192, (1, 16), 64, 128),
+        (16384, 512, (2, 4), 2, 256),  # three would leave one empty
+        (151936, 4096, (2, 4), 1, 4096),
+    ],
+)
+def test_parts_of_the_reduction(outs, depth, pattern, splits, part, monkeypatch) -> None:
+    from types import SimpleNamespace
+
+    from nmbench.kernels.nm_triton import split_k
+
+    gpu = SimpleNamespace(multi_processor_count=132)
+    monkeypatch.setattr(split_k.torch.cuda, "get_device_properties", lambda device: gpu)
+    groups = depth // pattern[1]
+    assert split_k.splits_for(outs, groups, pattern[1], torch.device("cuda")) == splits
+    assert split_k.part_of(groups, splits, pattern[1]) * pattern[1] == part
+
+
 def test_a_capture_that_cannot_load_a_kernel_says_what_to_do(launching, monkeypatch) -> None:
     from nmbench.kernels.nm_triton import tuning
 
@@ -209,3 +334,11 @@ def test_a_capture_that_cannot_load_a_kernel_says_what_to_do(launching, monkeypa
     with pytest.raises(RuntimeError, match="run the model once outside of it before"):
         launch(20)
     assert not kernel.cache
+    monkeypatch.setattr(tuning, "_capturing", lambda x: False)
+    with pytest.raises(RuntimeError, match="Triton Error"):
+        launch(20)
+    assert kernel.cache  # it is tuned, but no kernel is loaded
+    monkeypatch.setattr(tuning, "_capturing", lambda x: True)
+    with pytest.raises(RuntimeError, match="run the model once outside of it before"):
+        launch(20)
+    assert kernel.cache

@@ -53,8 +53,13 @@ class Triton(Backend):
         self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem
     ) -> list[Settings]:
         """Up to 32 rows: the reduction in as many parts as seem right, and in one, which needs no second launch."""
-        few = problem.kind == "linear" and x.numel() // max(1, x.shape[-1]) <= ops.SPLIT_K_ROWS
-        return [(), (("splits", 1),)] if few else [()]
+        if problem.kind != "linear" or x.numel() // max(1, x.shape[-1]) > ops.SPLIT_K_ROWS:
+            return [()]
+        from nmbench.kernels.nm_triton.split_k import splits_for
+
+        m = problem.pattern.m
+        groups = -(-x.shape[-1] // m)
+        return [()] if splits_for(problem.weight[0], groups, m, x.device) == 1 else [(), (("splits", 1),)]
 
     def conv2d(self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem) -> Tensor:
         """x (N, in, H, W) -> (N, out, H', W'), channels_last; an x that is not channels_last is copied."""

@@ -7,7 +7,7 @@ cases   all of them for some patterns and dtypes
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nmbench.sparsity import NMPattern
@@ -73,9 +73,12 @@ def _products(pattern: NMPattern, dtype: str, every: bool) -> Iterator[Case]:
     for tuned in (matmul_kernel, split_k_kernel, *([] if dtype == "fp8" else [conv_kernel])):
         wide, convolution = _BYTES[dtype], tuned is conv_kernel
         kept = [one for one in tuned.configs if fits(one, pattern.n, pattern.m, wide, convolution=convolution)]
-        for config in kept if every else kept[:1]:
+        longest = max(kept, key=lambda one: one.kwargs["BLOCK_K"], default=None)
+        for config in kept if every else {id(one): one for one in (*kept[:1], longest) if one}.values():
             for direct in (False, True) if tuned is split_k_kernel else (False,):
                 yield _product(tuned.fn, pattern, dtype, config, direct)
+        if kept:
+            yield replace(_product(tuned.fn, pattern, dtype, kept[0], False), aligned=(), tile="nothing aligned")
 
 
 def _product(kernel: Any, pattern: NMPattern, dtype: str, config: Any, direct: bool) -> Case:

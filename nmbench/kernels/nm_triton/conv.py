@@ -75,8 +75,8 @@ def conv_kernel(
     """
     BLOCK_G: tl.constexpr = BLOCK_K // MP
     # from the pixel's, whose divisibility is known, and not of sizes that would compile the kernel anew
-    x_line = width * x_pixel
-    x_image = height.to(tl.int64) * x_line
+    x_line = width.to(tl.int64) * x_pixel
+    x_image = height * x_line
     part = tl.program_id(1)
     # one axis for both, as the others end at 65535: programs that share pixels are neighbours
     blocks = tl.cdiv(outs, BLOCK_OUT)

@@ -30,7 +30,7 @@ from nmbench.kernels.nm_triton.expand import (
     widened,
     word_bits,
 )
-from nmbench.kernels.nm_triton.tuning import bucket, largest_k, tuned
+from nmbench.kernels.nm_triton.tuning import bucket, tuned
 from nmbench.sparsity import NMPattern
 
 __all__ = ["reduce_kernel", "split_k", "split_k_kernel", "splits_for"]
@@ -44,9 +44,11 @@ _TILES = [
     (32, 16, 256, 4, 3),
     (16, 16, 512, 4, 3),
 ]
+#: columns of a part, of the weight
+_SHORTEST = 128
 
 
-@tuned(_TILES, key=["bucket", "outs", "depth", "N", "M", "DIRECT"])
+@tuned(_TILES, key=["bucket", "outs", "depth", "groups_a_part", "N", "M", "DIRECT"])
 @triton.jit(do_not_specialize=["rows", "bucket"])
 def split_k_kernel(
     x,
@@ -116,16 +118,20 @@ def reduce_kernel(parts, bias, y, rows, outs, splits, HAS_BIAS: tl.constexpr, AC
 
 
 def splits_for(outs: int, groups: int, m: int, device: torch.device) -> int:
-    """So many parts that about four programs wait for each multiprocessor, none shorter than the largest tile."""
+    """So many parts that about four programs wait for each multiprocessor, none empty or shorter than 128 columns."""
     processors = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
     wanted = triton.cdiv(4 * processors, triton.cdiv(outs, 64))
-    return max(1, min(int(wanted), groups * block_of(m) // largest_k(m), 64))
+    most = max(1, min(int(wanted), groups * block_of(m) // _SHORTEST, 64))
+    return max(1, int(triton.cdiv(groups, part_of(groups, most, m))))
 
 
 def part_of(groups: int, splits: int, m: int) -> int:
-    """Groups of a part: whole tiles of any configuration, so that each part begins on a word of packed positions."""
-    tile = max(1, largest_k(m) // block_of(m))
-    return int(triton.cdiv(triton.cdiv(groups, splits), tile)) * tile
+    """Groups of a part: a multiple of 128 columns, so that it begins on a word of packed positions.
+
+    A tile that is longer is right as well: beyond the part's end it reads nothing.
+    """
+    step = max(1, _SHORTEST // block_of(m))
+    return int(triton.cdiv(triton.cdiv(groups, splits), step)) * step
 
 
 def split_k(

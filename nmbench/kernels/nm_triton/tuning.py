@@ -10,10 +10,12 @@ nearest   the choice for a call that cannot be tuned, from the choices for other
 
 A call inside the capture of a CUDA graph cannot be timed. If its size was not tuned before, it takes the choice of the
 nearest number of rows, and the size is tuned when it is next met outside. That choice's kernel is loaded already, since
-no kernel here is compiled anew for another number of rows. Of a weight that has not run yet nothing is loaded, and a
-capture may refuse to load it; the error then says what to do.
+no kernel here is compiled anew for another number of rows (unless their distance in memory ceases to be a multiple of
+16). Of a weight that has not run yet nothing is loaded, and a capture may refuse to load it; the error then says what
+to do.
 
-Choices are kept on disk with Triton's own cache, by kernel, target and key.
+Choices are kept on disk (nmbench.kernels.kept), for the GPU and the kernels' sources, by kernel and key. Triton would
+keep them too, for all GPUs of one architecture, and would raise for a file that is broken.
 
 The limits were read off the compile check for sm_80 and sm_90: they keep out what spills registers by hundreds of bytes
 a thread, with few exceptions, and let tens of bytes through, which timing then judges. They were read for M <= 16.
@@ -21,15 +23,21 @@ a thread, with few exceptions, and let tens of bytes through, which timing then 
 
 from __future__ import annotations
 
+import functools
+import json
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 import triton
 
+from nmbench.kernels.kept import Kept
 from nmbench.kernels.nm_triton.expand import interpreted
 
 __all__ = ["bucket", "configs", "fits", "largest_k", "nearest", "prune", "tuned"]
+
+_BLOCKS = ("BLOCK_OUT", "BLOCK_ROWS", "BLOCK_K")
 
 
 def tuned(tiles: list[tuple[int, int, int, int, int]], key: list[str]) -> Callable[[Any], Any]:
@@ -41,15 +49,19 @@ def tuned(tiles: list[tuple[int, int, int, int, int]], key: list[str]) -> Callab
             key=key,
             prune_configs_by={"early_config_prune": prune},
             do_bench=_short_bench,
-            cache_results=True,
+            cache_results=True,  # so that it asks:
         )(kernel)
+        tuner.check_disk_cache = functools.partial(_kept_or_timed, tuner)
         plain = tuner.run
 
         def run(*args: Any, **kwargs: Any) -> Any:
-            if not _capturing(args[0]) or (about := _key(tuner, args, kwargs)) in tuner.cache:
+            if not _capturing(args[0]):
                 return plain(*args, **kwargs)
-            given = dict(zip(tuner.arg_names, args, strict=False))
-            tuner.cache[about] = nearest(about, tuner.cache, prune(tuner.configs, given, **kwargs))
+            about = _key(tuner, args, kwargs)
+            known = about in tuner.cache
+            if not known:
+                given = dict(zip(tuner.arg_names, args, strict=False))
+                tuner.cache[about] = nearest(about, tuner.cache, prune(tuner.configs, given, **kwargs))
             try:
                 return plain(*args, **kwargs)
             except Exception as error:
@@ -58,12 +70,33 @@ def tuned(tiles: list[tuple[int, int, int, int, int]], key: list[str]) -> Callab
                     "outside of it before, so that its kernels are compiled, loaded and tuned"
                 ) from error
             finally:
-                del tuner.cache[about]
+                if not known:
+                    del tuner.cache[about]
 
         tuner.run = run
         return tuner
 
     return decorate
+
+
+def _kept_or_timed(tuner: Any, key: tuple[Any, ...], offered: list[triton.Config], time: Callable[[], None]) -> bool:
+    """In place of the method of triton's autotuner: tuner.cache[key] gets a choice; was it kept? time: chooses anew."""
+    file = Kept("tiles", tuner.nargs["x"].device)
+    kept = file.read(_tile)
+    if file.note:  # the file is written anew below, so this is said once
+        warnings.warn(file.note, stacklevel=2)
+    name = json.dumps([tuner.base_fn.__name__, *key])
+    choice = next((config for config in offered if _tile(config.all_kwargs()) == kept.get(name)), None)
+    if choice is not None:
+        tuner.cache[key], tuner.configs_timings = choice, {}
+        return True
+    time()
+    file.write({**kept, name: _tile(tuner.cache[key].all_kwargs())})
+    return False
+
+
+def _tile(told: Any) -> dict[str, int]:
+    return {name: int(told[name]) for name in (*_BLOCKS, "num_warps", "num_stages")}
 
 
 def _short_bench(call: Callable[[], Any], quantiles: Any) -> Any:
@@ -99,7 +132,7 @@ def configs(tiles: list[tuple[int, int, int, int, int]]) -> list[triton.Config]:
     if interpreted():
         tiles = [(16, 16, 64, 1, 1)]
     return [
-        triton.Config({"BLOCK_OUT": out, "BLOCK_ROWS": rows, "BLOCK_K": k}, num_warps=warps, num_stages=stages)
+        triton.Config(dict(zip(_BLOCKS, (out, rows, k), strict=True)), num_warps=warps, num_stages=stages)
         for out, rows, k, warps, stages in tiles
     ]
 

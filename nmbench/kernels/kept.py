@@ -1,0 +1,114 @@
+"""What timing found on this machine, kept on disk: nmbench.cache.cache_dir()/kernels, files for each machine.
+
+Kept       a file of JSON values by key, read when asked and written back whole or not at all
+keeping    a context in which nothing is read or written
+machine    what a file is for: GPU, library versions and kernels; fingerprint is the same in a few letters
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+import nmbench
+from nmbench.cache import cache_dir
+
+__all__ = ["Kept", "fingerprint", "keeping", "machine"]
+
+T = TypeVar("T")
+
+_keeping: ContextVar[bool] = ContextVar("nmbench_keeping", default=True)
+
+
+@contextlib.contextmanager
+def keeping(keep: bool) -> Iterator[None]:
+    """With False no `Kept` that is made inside reads or writes its file."""
+    token = _keeping.set(keep)
+    try:
+        yield
+    finally:
+        _keeping.reset(token)
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What a time depends on, besides the problem."""
+    cuda = device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if cuda else device.type,
+        "capability": list(torch.cuda.get_device_capability(device)) if cuda else [0, 0],
+        "nmbench": nmbench.__version__,
+        "kernels": _kernels(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "triton": _version("triton"),
+        "cusparselt": torch.backends.cusparselt.version() if cuda else None,
+    }
+
+
+@functools.cache
+def fingerprint(device: torch.device) -> str:
+    """Of `machine(device)`: settings that were found on one machine mean nothing on another."""
+    return hashlib.sha256(json.dumps(machine(device), sort_keys=True).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def _kernels() -> str:
+    """Of the sources of our kernels: a version number says nothing between two releases."""
+    files = sorted((Path(__file__).parent / "nm_triton").glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+def _version(distribution: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+class Kept:
+    """Values by key, of one machine. `note` says what was wrong with the file, or is ""."""
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        """name: of the file and of what it holds, in the plural."""
+        self.name, self.machine = name, machine(device)
+        self.path: Path | None = None
+        if _keeping.get():
+            self.path = cache_dir() / "kernels" / f"{name}-{fingerprint(device)}.json"
+        self.note = ""
+
+    def read(self, make: Callable[[Any], T]) -> dict[str, T]:
+        """Key -> value. make: raises what a wrong value raises. Of a file that cannot be read: nothing, and a note."""
+        if self.path is None or not self.path.exists():
+            return {}
+        try:
+            told = json.loads(self.path.read_text(encoding="utf-8"))
+            return {key: make(value) for key, value in told[self.name].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            self.note = f"the {self.name} kept in {self.path} could not be read ({type(error).__name__}): timed anew"
+            return {}
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """The file: to a temporary name, then renamed. No cache folder: slower the next time, nothing else."""
+        if self.path is None:
+            return
+        text = json.dumps({"machine": self.machine, self.name: dict(sorted(values.items()))}, indent=1)
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(self.path)
+        except OSError as error:
+            self.note = self.note or f"the {self.name} could not be kept in {self.path} ({type(error).__name__})"
+            with contextlib.suppress(OSError):
+                temporary.unlink()
