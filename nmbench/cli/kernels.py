@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -118,14 +119,16 @@ def _run(
         notes[:] = write(record, to)
 
     def progress(done: int, total: int, what: str) -> None:
-        typer.echo(f"\r{done}/{total} {what}"[:100].ljust(100), nl=False, err=True)
+        if sys.stderr.isatty():  # in a file it would be one endless line
+            typer.echo(f"\r{done}/{total} {what}"[:100].ljust(100), nl=False, err=True)
 
     try:
         record = run(options, device, usable, refused, save, progress)
     except KeyboardInterrupt:
         typer.echo(f"\nnmbench kernels: interrupted; what was measured is in {to}", err=True)
         raise typer.Exit(130) from None
-    typer.echo("", err=True)
+    if sys.stderr.isatty():
+        typer.echo("", err=True)
     typer.echo(json.dumps(record, indent=1) if as_json else brief(record))
     for note in [*notes, f"table, figure and record: {to}"]:
         typer.echo(note, err=as_json)

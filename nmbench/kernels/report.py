@@ -131,6 +131,10 @@ class Report:
         text = ["  ".join(line[i].ljust(width[i]) for i in kept).rstrip() for line in lines]
         return "\n".join([*text, "", self.summary, *self.notes])
 
+    def __str__(self) -> str:
+        """The table: `print(report)`."""
+        return self.table()
+
 
 def _number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"

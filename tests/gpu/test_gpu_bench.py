@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from gpu import CUDA, NEEDS_GPU
 from torch import nn
@@ -68,10 +69,34 @@ def test_the_compiled_dense_product_is_among_the_ways() -> None:
     assert any(one["way"].startswith("compiled") and "us" in one for one in ways), ways
 
 
-def test_a_model_end_to_end() -> None:
+def test_a_model_end_to_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path))
+    monkeypatch.setattr("nmbench.kernels.choose.CLEAR_WIN", 1e9)  # so small a layer may well be faster dense
     model = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 256)).cuda()
     sparsify(model, "2:4", method="one-shot").finalize()
     found = measure(model, (torch.randn(1, 256),), CUDA, budget_s=1.0)
     assert found["dtype"] == "bfloat16"
     assert found["rows"][0]["batch"] == 1
     assert all(row["converted_ms"] for row in found["rows"])
+
+
+class _Coordinates(nn.Module):
+    """Makes its own float32 input of a layer, as RAFT does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(256, 256)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x + torch.arange(256, dtype=torch.float32, device=x.device))
+
+
+def test_a_model_with_float32_inside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path))
+    monkeypatch.setattr("nmbench.kernels.choose.CLEAR_WIN", 1e9)
+    model = _Coordinates().cuda()
+    sparsify(model, "2:4", method="one-shot").finalize()
+    found = measure(model, (torch.randn(1, 256),), CUDA, budget_s=1.0)
+    assert "it runs in bfloat16 under autocast" in found["notes"]
+    assert all(row["converted_ms"] for row in found["rows"])
+    assert found["layers"][0]["layers"] == ["layer"]

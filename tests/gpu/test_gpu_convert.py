@@ -165,3 +165,64 @@ def test_choices_apply_again_and_the_cache_is_used():
     assert all(row.cached for row in cached.rows if row.dense_us)
     assert torch.equal(apply_choices(model, report.choices)(x), fast(x))
     near(again(x), fast(x), torch.bfloat16)
+
+
+# -- attention and fused encoders -------------------------------------------------------------------------------------
+@pytest.fixture(params=["cusparselt", "cutlass", "triton"])
+def encoder(request, forced, monkeypatch):
+    """(as it was, converted, input): every layer sparse, however long that takes."""
+    monkeypatch.setattr("nmbench.kernels.whole._NOT_SLOWER", 1e9)
+    torch.manual_seed(0)
+    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(256, 8, 1024, batch_first=True), 2)
+    sparsify(model, "2:4", "one-shot").finalize()
+    model, x = model.to("cuda", torch.bfloat16).eval(), data((8, 50, 256), torch.bfloat16)
+    with torch.inference_mode():
+        fast, report = convert(model, x, backends=[request.param], budget_s=0.05)
+    if not report.sparse:
+        pytest.skip(f"{request.param}: {report.rows[0].reason}")
+    assert len(report.sparse) == len(report.rows) == 8, report.table()
+    return model, fast, x
+
+
+@torch.inference_mode()
+def test_an_encoder_gives_what_it_gave(encoder):
+    model, fast, x = encoder
+    near(fast(x), model(x), torch.bfloat16)
+    near(fast(x[:3]), model(x[:3]), torch.bfloat16)
+
+
+@torch.inference_mode()
+def test_a_cuda_graph_captures_an_encoder(encoder):
+    model, fast, x = encoder
+    fast(x)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        y = fast(x)
+    x.copy_(data(tuple(x.shape), torch.bfloat16, 7))
+    graph.replay()
+    torch.cuda.synchronize()
+    near(y, model(x), torch.bfloat16)
+
+
+@pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
+def test_torch_compile_takes_an_encoder(encoder, mode):
+    model, fast, x = encoder
+    torch.compiler.reset()
+    compiled = torch.compile(fast, mode=mode)
+    with torch.no_grad():
+        for _ in range(3):
+            got = compiled(x).clone()
+        near(got, model(x), torch.bfloat16)
+
+
+@torch.inference_mode()
+def test_an_encoder_as_it_is_chosen():
+    """By its real times: whatever comes back agrees, and the layers of one unit stay or go together."""
+    torch.manual_seed(0)
+    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(1024, 16, 4096, batch_first=True), 1)
+    sparsify(model, "2:4", "one-shot").finalize()
+    model, x = model.to("cuda", torch.bfloat16).eval(), data((16, 128, 1024), torch.bfloat16)
+    fast, report = convert(model, x, launch="graph")
+    near(fast(x), model(x), torch.bfloat16)
+    assert not any("differs" in row.reason or "could not be run" in row.reason for row in report.rows), report.table()
+    print(report.table())

@@ -352,6 +352,7 @@ def test_the_report_as_text_markdown_and_json():
     assert told["machine"]["device"] == "cpu"
     assert "| 0 | 16 x 8 x 3 x 3 | 72 | 2:4 | compressed | 50.0 | 10.0 | 5.00 |  |" in report.to_markdown()
     lines = report.table().splitlines()
+    assert str(report) == report.table()
     assert lines[0].split() == [
         "Layer",
         "Shape",
