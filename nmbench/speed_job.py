@@ -112,9 +112,9 @@ def _process(job: dict[str, Any], settings: Settings) -> dict[str, Any]:
     for text in reversed(out.split(_SEPARATOR)[1:]):
         try:
             told = json.JSONDecoder().raw_decode(text)[0]  # a model may print after it
-        except ValueError:  # cut off; what came before it is whole
+        except (ValueError, RecursionError):  # cut off, or printed by a model; what came before it is whole
             continue
-        if isinstance(told, dict) and told.keys() & {"speed", "failed"}:
+        if isinstance(told, dict) and ("failed" in told or isinstance(told.get("speed"), dict)):
             return _unfinished(told["speed"], why) if told.pop("unfinished", False) else told
     return {"failed": why}
 

@@ -22,7 +22,7 @@ PROJECTIONS: dict[str, str] = {"in_proj": "qkv", "q_proj": "q", "kv_proj": "kv",
 _KINDS = "qkv"
 _SEPARATE = ("q_proj", "k_proj", "v_proj")
 #: parameters of torch's, which the projections have here
-_OF_PROJECTIONS = ("in_proj_", "q_proj_", "k_proj_", "v_proj_")
+_OF_PROJECTIONS = ("in_proj_weight", "in_proj_bias", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 
 
 def taken(query: Tensor, key: Tensor, value: Tensor) -> tuple[str, ...]:
@@ -88,8 +88,9 @@ class LayeredAttention(nn.MultiheadAttention):
         """
         nn.Module.__init__(self)
         # all that it has besides the projections, what a user added too
-        self.__dict__.update({name: value for name, value in attention.__dict__.items() if name not in self.__dict__})
-        self._parameters.update({n: p for n, p in attention._parameters.items() if not n.startswith(_OF_PROJECTIONS)})
+        taken = {*self.__dict__, *PROJECTIONS, "_compiled_call_impl"}  # what was compiled is the attention's own pass
+        self.__dict__.update({name: value for name, value in attention.__dict__.items() if name not in taken})
+        self._parameters.update({n: p for n, p in attention._parameters.items() if n not in _OF_PROJECTIONS})
         self._buffers.update(attention._buffers)
         self._non_persistent_buffers_set.update(attention._non_persistent_buffers_set)
         self._modules.update(attention._modules)
@@ -152,7 +153,8 @@ class LayeredAttention(nn.MultiheadAttention):
         q, k, v = (self._heads(x, batched) for x in self._projected(query, key, value))
         k, v, more = self._longer(k, v)
         causal = is_causal and key_padding_mask is None and not need_weights  # torch takes the hint only then
-        self._check(attn_mask, key_padding_mask, q, k.shape[2] - more, batched)
+        # where torch takes the hint it does not look at the mask
+        self._check(None if causal else attn_mask, key_padding_mask, q, k.shape[2] - more, batched)
         mask = None if causal else self._mask(attn_mask, key_padding_mask, q, more, batched)
         weights: Tensor | None = None
         dropped = self.dropout if self.training else 0.0

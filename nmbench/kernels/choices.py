@@ -36,9 +36,9 @@ class Choices:
     """The choices of one machine, read when made; inside `keeping(False)` those of this conversion alone."""
 
     def __init__(self, device: torch.device) -> None:
-        self._file = Kept("choices", device)
-        self._known = self._file.read(_choice)
-        self._new = False
+        self._file = Kept("choices", device, _choice, vars)
+        self._known = self._file.read()
+        self._new: dict[str, Choice] = {}
 
     @property
     def path(self) -> Path | None:
@@ -61,13 +61,12 @@ class Choices:
 
     def put(self, key: str, choice: Choice) -> None:
         """Remember it; `write` puts it on disk."""
-        self._known[key] = choice
-        self._new = True
+        self._known[key] = self._new[key] = choice
 
     def write(self) -> None:
         """The file, if something is new."""
         if self._new:
-            self._file.write({key: vars(choice) for key, choice in self._known.items()})
+            self._file.add(self._new)
 
 
 def _choice(told: dict[str, Any]) -> Choice:

@@ -147,8 +147,10 @@ def _copied(model: nn.Module) -> nn.Module:
 
 # -- before -------------------------------------------------------------------------------------------------------
 def _checked(model: nn.Module, pattern: PatternLike | None) -> NMPattern | None:
-    if hasattr(model, "_orig_mod"):
-        raise ValueError("this model is compiled: convert it first, then compile what comes back")
+    for name, module in model.named_modules():
+        if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
+            which = f"this model is compiled ({name})" if name else "this model is compiled"
+            raise ValueError(f"{which}: convert it first, then compile what comes back")
     if is_attached(model):
         raise ValueError("this model is still sparsified: call handle.finalize() first, which bakes the masks in")
     return None if pattern is None else NMPattern.parse(pattern)

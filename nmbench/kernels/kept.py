@@ -1,6 +1,6 @@
 """What timing found on this machine, kept on disk: nmbench.cache.cache_dir()/kernels, files for each machine.
 
-Kept       a file of JSON values by key, read when asked and written back whole or not at all
+Kept       a file of values by key, read when asked and written back whole or not at all
 keeping    a context in which nothing is read or written
 machine    what a file is for: GPU, library versions and kernels; fingerprint is the same in a few letters
 """
@@ -12,10 +12,11 @@ import functools
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 
@@ -31,7 +32,7 @@ _keeping: ContextVar[bool] = ContextVar("nmbench_keeping", default=True)
 
 @contextlib.contextmanager
 def keeping(keep: bool) -> Iterator[None]:
-    """With False no `Kept` that is made inside reads or writes its file."""
+    """With False no `Kept` that is made inside, in this thread, reads or writes its file."""
     token = _keeping.set(keep)
     try:
         yield
@@ -76,34 +77,43 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-class Kept:
-    """Values by key, of one machine. `note` says what was wrong with the file, or is ""."""
+class Kept(Generic[T]):
+    """Values by key, of one machine. `note` says what was wrong with the file, or is "". Nothing here raises for it."""
 
-    def __init__(self, name: str, device: torch.device) -> None:
-        """name: of the file and of what it holds, in the plural."""
-        self.name, self.machine = name, machine(device)
+    def __init__(self, name: str, device: torch.device, load: Callable[[Any], T], dump: Callable[[T], Any]) -> None:
+        """name: of the file and of what it holds, in the plural. load, dump: from and to JSON values."""
+        self.name, self.machine, self.note = name, machine(device), ""
+        self._load, self._dump = load, dump
         self.path: Path | None = None
         if _keeping.get():
-            self.path = cache_dir() / "kernels" / f"{name}-{fingerprint(device)}.json"
-        self.note = ""
+            try:
+                self.path = cache_dir() / "kernels" / f"{name}-{fingerprint(device)}.json"
+            except RuntimeError as error:  # there is no home folder
+                self.note = f"the {name} cannot be kept: {error}"
 
-    def read(self, make: Callable[[Any], T]) -> dict[str, T]:
-        """Key -> value. make: raises what a wrong value raises. Of a file that cannot be read: nothing, and a note."""
-        if self.path is None or not self.path.exists():
+    def read(self) -> dict[str, T]:
+        """What is in the file now. If it cannot be read: nothing, and a note."""
+        if self.path is None:
             return {}
         try:
             told = json.loads(self.path.read_text(encoding="utf-8"))
-            return {key: make(value) for key, value in told[self.name].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return {key: self._load(value) for key, value in told[self.name].items()}
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except Exception as error:  # whatever somebody or something wrote into it
             self.note = f"the {self.name} kept in {self.path} could not be read ({type(error).__name__}): timed anew"
             return {}
 
-    def write(self, values: Mapping[str, Any]) -> None:
-        """The file: to a temporary name, then renamed. No cache folder: slower the next time, nothing else."""
+    def add(self, values: Mapping[str, T]) -> None:
+        """Into the file as it is now, which others may write to as well: under a temporary name, then renamed.
+
+        No cache folder: slower the next time, nothing else.
+        """
         if self.path is None:
             return
-        text = json.dumps({"machine": self.machine, self.name: dict(sorted(values.items()))}, indent=1)
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        kept = {key: self._dump(value) for key, value in sorted({**self.read(), **values}.items())}
+        text = json.dumps({"machine": self.machine, self.name: kept}, indent=1)
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_text(text, encoding="utf-8")

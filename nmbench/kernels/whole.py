@@ -14,6 +14,8 @@ import functools
 import hashlib
 import inspect
 import json
+import re
+import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -26,7 +28,6 @@ from nmbench.kernels.by_name import bypassing, settle
 from nmbench.kernels.choices import Choice, Choices
 from nmbench.kernels.layers import SparseLayer
 from nmbench.kernels.watch import Arguments, Form, Whole
-from nmbench.modes import evaluating
 
 __all__ = ["judge", "replica", "units"]
 
@@ -60,7 +61,10 @@ def _padded(module: nn.TransformerEncoder, whole: Whole) -> bool:
 
 
 def replica(module: nn.Module, replaced: Mapping[nn.Module, nn.Module], *, apart: bool = False) -> nn.Module:
-    """`module` with the layers of `replaced` in place, and told to call them; tensors are shared, unless `apart`."""
+    """`module` with the layers of `replaced` in place, and told to call them.
+
+    apart: parameters have memory of their own; else they are shared. Buffers, which a pass may write to, always have.
+    """
     made: dict[nn.Module, nn.Module] = {}
 
     def copied(one: nn.Module) -> nn.Module:
@@ -69,10 +73,10 @@ def replica(module: nn.Module, replaced: Mapping[nn.Module, nn.Module], *, apart
             other = one.__class__.__new__(one.__class__)
             made[one] = other
             kept = {name: None if child is None else copied(child) for name, child in one._modules.items()}
-            other.__dict__ = {**one.__dict__, "_modules": kept}
-            if apart:
-                other.__dict__["_parameters"] = {name: _own(value) for name, value in one._parameters.items()}
-                other.__dict__["_buffers"] = {n: None if b is None else b.clone() for n, b in one._buffers.items()}
+            parameters = {n: _own(p) if apart else p for n, p in one._parameters.items()}
+            buffers = {n: None if b is None else b.clone() for n, b in one._buffers.items()}
+            other.__dict__ = {**one.__dict__, "_modules": kept, "_parameters": parameters, "_buffers": buffers}
+            other.__dict__.pop("_compiled_call_impl", None)  # it would run `one`
             settle(other)
         return made[one]
 
@@ -96,14 +100,14 @@ def judge(
 
     versions: of the backends, for the cache's key. Equal units are timed once; each is compared.
     """
-    sparse = replica(unit, replaced)
     calls = whole.calls.most_common(_MOST_FORMS)
-    key = _key(unit, sparse, calls, launch, versions)
-    with evaluating(unit), evaluating(sparse), torch.inference_mode(False), torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad():
         try:
+            dense, sparse = replica(unit, {}).eval(), replica(unit, replaced).eval()
             for form, _ in calls:
-                if wrong := _differs(unit, sparse, whole.examples[form]):
+                if wrong := _differs(dense, sparse, whole.examples[form]):
                     return wrong
+            key = _key(unit, sparse, calls, launch, versions)
             choice = choices.get(key)
             if choice is None:
                 choice = _timed(unit, replaced, calls, whole, launch, budget_s)
@@ -137,11 +141,16 @@ def _key(
 
 
 def _about(module: nn.Module) -> tuple[str, dict[str, Any], dict[str, str]]:
-    """Its class, its plain attributes, its tensors. Private text may be a name of its own, as in fairseq."""
+    """Its class, its plain attributes, its tensors; of what sets equal modules apart nothing.
+
+    That is a number of its own, and private text, which fairseq makes a name of its own.
+    """
     attributes = {
-        name: value if isinstance(value, int | float | str | None) else getattr(value, "__qualname__", "")
+        name: hex(value) if isinstance(value, int) else getattr(value, "__qualname__", repr(value))
         for name, value in module.__dict__.items()
-        if not (name.startswith("_") and isinstance(value, str))
+        if isinstance(value, int | float | str | None | type | types.FunctionType | types.BuiltinFunctionType)
+        and not (name.startswith("_") and isinstance(value, str))
+        and not re.search(r"(^|_)(id|idx|index)$", name)
     }
     tensors = {**module._parameters, **module._buffers}
     told = {name: "" if one is None else f"{one.dtype} {tuple(one.shape)}" for name, one in tensors.items()}
@@ -155,6 +164,8 @@ def _differs(unit: nn.Module, sparse: nn.Module, arguments: Arguments) -> str:
         if a.shape != b.shape or a.dtype != b.dtype:
             return f"gives {tuple(b.shape)} {b.dtype} where it gave {tuple(a.shape)} {a.dtype}"
         if a.dtype.is_floating_point:
+            if not a.isfinite().any() and a.numel():
+                return "could not be compared: its result is not finite"
             right = a.double().nan_to_num()
             off = float((b.double().nan_to_num() - right).norm() / right.norm().clamp_min(1e-30))
             if not off <= _AGREE.get(a.dtype.itemsize, 0.0) or not torch.equal(a.isnan(), b.isnan()):
@@ -178,7 +189,7 @@ def _timed(
     ways: dict[str, Mapping[nn.Module, nn.Module]] = {"dense": {}, "sparse": replaced}
     times = dict.fromkeys(ways, 0.0)
     for form, count in calls:
-        given = whole.examples[form]
+        given = whole.examples[form].own()  # units of one class share them
         device = next((leaf.device for leaf in _tensors((given.args, given.kwargs))), torch.device("cpu"))
         closures = {}
         for name, layers in ways.items():

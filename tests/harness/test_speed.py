@@ -376,7 +376,8 @@ def test_what_was_measured_before_a_hang_or_a_crash_is_kept(child: Any) -> None:
     assert told["speed"]["rows"] == [1], "an answer that was cut off does not hide the one before"
     assert child(_PARTIAL, "print('building', flush=True)", "time.sleep(60)")["speed"]["rows"] == [1]
     whole = """print('\\x1e' + json.dumps({'speed': {'rows': [1, 2], 'notes': []}}))"""
-    for more in ("", "print('bye')", "print('\\x1e[1]')"):
+    printed = ["[1]", '{"speed": 3, "unfinished": true}']
+    for more in ("", "print('bye')", "print('\\x1e' + '[' * 100_000)", *(f"print('\\x1e{one}')" for one in printed)):
         assert child(_PARTIAL, whole, more) == {"speed": {"rows": [1, 2], "notes": []}}
 
 

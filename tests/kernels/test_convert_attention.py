@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 import torch
@@ -189,6 +191,23 @@ def test_what_a_user_added_to_it_is_kept():
     assert (other.extra, other.scale, other.own) == (inner.extra, 2.0, inner.own)
     assert "table" in other.state_dict()
     assert "scratch" not in other.state_dict()
+
+
+def test_a_mask_that_torch_does_not_look_at_may_have_any_shape():
+    inner, x = attention(batch_first=True), torch.randn(2, 6, 16)
+    given = {"attn_mask": nn.Transformer.generate_square_subsequent_mask(10), "is_causal": True, "need_weights": False}
+    other = LayeredAttention(inner, layers(inner, ("in_proj",)))
+    with torch.no_grad():
+        same(other(x, x, x, **given)[0], inner(x, x, x, **given)[0])
+
+
+def test_an_attribute_may_be_named_like_a_projection():
+    inner, x = attention(batch_first=True), torch.randn(2, 6, 16)
+    inner.in_proj, inner.q_proj_scale = None, nn.Parameter(torch.ones(2))
+    other = LayeredAttention(inner, layers(inner, ("in_proj",)))
+    assert other.q_proj_scale is inner.q_proj_scale
+    with torch.no_grad():
+        same(other(x, x, x)[0], inner(x, x, x)[0])
 
 
 def test_float16_does_not_overflow_where_torch_does_not():
@@ -646,6 +665,79 @@ def test_one_that_writes_to_its_input_is_compared_too():
     assert report.rows[1].reason.startswith("1: its result differs")
 
 
+def test_timing_one_that_writes_to_its_input_spoils_nothing_of_the_next():
+    class Writing(Switched):
+        def forward(self, x):
+            return x.add_(super().forward(x))
+
+    torch.manual_seed(0)
+    model, x = finalised(nn.Sequential(nn.Linear(16, 16), Writing(0.0), Writing(0.5))), torch.randn(5, 16)
+    with mock.patch("nmbench.kernels.whole._NOT_SLOWER", 1e9), mock.patch("nmbench.kernels.choose.CLEAR_WIN", 1e9):
+        fast, report = convert(model, x, backends=[Compressed()], budget_s=0.01)  # really timed, many times
+    assert [row.winner for row in report.rows] == ["compressed", "compressed", "dense"]
+    assert report.rows[2].reason.startswith("2: its result differs")
+    with torch.no_grad():
+        same(fast(x.clone()), model(x.clone()))
+
+
+def test_judging_leaves_what_a_pass_counts():
+    class Counting(Switched):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("steps", torch.zeros(()))
+            self.calls = 0
+
+        def forward(self, x):
+            self.steps += 1
+            self.calls += 1
+            return super().forward(x)
+
+    model, x = finalised(nn.Sequential(Counting())), torch.randn(5, 16)
+    fast, report = converted(model, x)
+    assert len(report.sparse) == 1
+    assert (float(fast[0].steps), fast[0].calls) == (1, 1), "of the pass over the example inputs"
+
+
+def test_a_result_without_a_finite_number_is_no_comparison():
+    class Nothing(Switched):
+        def forward(self, x):
+            return super().forward(x) * float("nan")
+
+    _, report = converted(finalised(nn.Sequential(Nothing())), torch.randn(5, 16))
+    assert report.rows[0].reason == "0: could not be compared: its result is not finite"
+
+
+def test_whatever_a_unit_carries_it_is_judged():
+    class Anything:
+        def __getattr__(self, name):
+            if name.startswith("__"):
+                raise AttributeError(name)
+            return lambda: None
+
+    class Raising(dict):
+        __getattr__ = dict.__getitem__
+
+    model = finalised(nn.Sequential(Switched(), Switched()))
+    model[0].any, model[0].map, model[0].big = Anything(), Raising(), 10**5000
+    model[0].layer_idx, model[1].layer_idx = 0, 1
+    model[1].__dict__.update(any=Anything(), map=Raising(), big=10**5000)
+    with priced(compressed=1.0) as seen:
+        _, report = convert(model, torch.randn(5, 16), backends=[Compressed()], inplace=True)
+    assert len(report.sparse) == 2
+    assert [set(one) for one in seen].count({"dense", "sparse"}) == 1, "a number of its own does not set it apart"
+
+
+def test_units_of_another_version_of_a_backend_are_timed_anew(monkeypatch):
+    model, x = finalised(nn.Sequential(Switched())), torch.randn(5, 16)
+    versions = iter(["1", "1", "2"])
+    with priced(compressed=1.0) as seen:
+        for version in versions:
+            told = {"compressed": SimpleNamespace(version=version)}
+            monkeypatch.setattr("nmbench.kernels.registry.backends", lambda told=told: told)
+            convert(model, x, backends=[Compressed()])
+    assert [set(one) for one in seen].count({"dense", "sparse"}) == 2
+
+
 def test_little_memory_leaves_one_as_it_was(monkeypatch):
     def short(*_, **__):
         raise torch.OutOfMemoryError
@@ -665,11 +757,11 @@ def test_a_single_copy_is_no_copy(monkeypatch):
     )
     model, x = finalised(Calling(attention(batch_first=True))), torch.randn(2, 6, 16)
     converted(model, x)
-    assert made == [False] * 3
+    assert made == [False] * 4  # compared and timed, as it was and sparse
     monkeypatch.setattr(timing, "copies", lambda size, device: 2)
     model.attn.register_buffer("other", torch.zeros(1))  # not timed yet
     converted(model, x)
-    assert made[3:] == [False] + [True] * 4
+    assert made[4:] == [False] * 2 + [True] * 4
 
 
 def test_one_that_fails_by_itself_stays_as_it_was():

@@ -58,7 +58,13 @@ def test_a_group_of_one_input_is_no_sign_of_a_pattern():
 
 def test_a_model_without_layers_and_a_compiled_one():
     raises("no linear or convolution layer to convert", nn.ReLU())
-    raises("compiled", torch.compile(finalised(mlp()), backend="eager"))
+    raises("compiled: convert it first", torch.compile(finalised(mlp()), backend="eager"))
+    part = finalised(mlp())
+    part[0].compile(backend="eager")
+    raises(r"this model is compiled \(0\): convert it first", part)
+    part[0]._compiled_call_impl = None
+    part[0] = torch.compile(part[0], backend="eager")
+    raises(r"this model is compiled \(0\)", part)
 
 
 def test_bad_arguments():

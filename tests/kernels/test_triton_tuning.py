@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import json
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -15,7 +17,10 @@ pytest.importorskip("triton")
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
+    from nmbench.kernels.nm_triton import tuning
+
     monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tuning, "_said", set())
 
 
 def kernel_of(name: str):
@@ -226,6 +231,8 @@ def test_a_choice_is_kept_for_the_next_process(launching, tmp_path) -> None:
         lambda text: text.replace('"tiles"', '"others"'),
         lambda text: text.replace("BLOCK_K", "BLOCK_J"),
         lambda text: text.replace("64", '"many"'),
+        lambda text: text.replace("64", "1e999"),
+        lambda text: "[" * 100_000,
     ],
 )
 def test_a_broken_file_is_written_anew_and_said_once(launching, tmp_path, spoil) -> None:
@@ -238,11 +245,12 @@ def test_a_broken_file_is_written_anew_and_said_once(launching, tmp_path, spoil)
     kernel.cache.clear()
     with pytest.warns(UserWarning, match=r"the tiles kept in .* could not be read .*: timed anew"):
         launch(20)
+    path.write_text(spoil(right))
     with warnings.catch_warnings(action="error"):
-        launch(20, outs=16)
+        launch(20, outs=16)  # said once
     assert len(timed) == 3 * times
     kernel.cache.clear()
-    launch(20)
+    launch(20, outs=16)
     assert len(timed) == 3 * times
 
 
@@ -255,6 +263,64 @@ def test_a_kept_tile_that_is_not_offered_any_more_is_timed_anew(launching, tmp_p
     kernel.cache.clear()
     launch(20)
     assert len(timed) == 2 * times
+
+
+def test_a_kept_tile_that_does_not_fit_this_pattern_is_timed_anew(launching, tmp_path) -> None:
+    from nmbench.kernels.nm_triton.tuning import prune
+
+    _, launch, kernel, timed, _ = launching
+    launch(20)
+    times = len(timed)
+    fitting = prune(kernel.configs, {"x": torch.zeros(1)}, N=2, M=4)
+    other = next(one for one in kernel.configs if one not in fitting)
+    (path,) = (tmp_path / "cache" / "kernels").iterdir()
+    told = json.loads(path.read_text())
+    told["tiles"] = dict.fromkeys(told["tiles"], other.all_kwargs())
+    path.write_text(json.dumps(told))
+    kernel.cache.clear()
+    launch(20)
+    assert len(timed) == 2 * times
+
+
+def test_without_a_home_folder_it_runs_all_the_same(launching, monkeypatch) -> None:
+    def homeless() -> None:
+        raise RuntimeError("Could not determine home directory.")
+
+    _, launch, _, _, launched = launching
+    monkeypatch.setattr("nmbench.kernels.kept.cache_dir", homeless)
+    with pytest.warns(UserWarning, match="the tiles cannot be kept: Could not determine home"):
+        launch(20)
+    assert launched
+
+
+def test_two_writers_keep_what_both_found(tmp_path) -> None:
+    from nmbench.kernels.kept import Kept, machine
+
+    cpu = torch.device("cpu")
+    first, second = (Kept("things", cpu, int, int) for _ in range(2))
+    assert (first.read(), second.read()) == ({}, {})
+    first.add({"a": 1})
+    second.add({"b": 2})
+    assert Kept("things", cpu, int, int).read() == {"a": 1, "b": 2}
+    many = [Kept("things", cpu, int, int) for _ in range(200)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda i: many[i].add({str(i): i}), range(len(many))))
+    assert {one.note for one in many} == {""}
+    assert machine(cpu)["kernels"]
+
+
+def test_other_sources_of_the_kernels_are_another_machine(tmp_path, monkeypatch) -> None:
+    from nmbench.kernels import kept
+
+    told = []
+    for text in ("one", "two"):
+        (tmp_path / "nm_triton").mkdir(exist_ok=True)
+        (tmp_path / "nm_triton" / "a.py").write_text(text)
+        monkeypatch.setattr(kept, "__file__", str(tmp_path / "kept.py"))
+        kept._kernels.cache_clear()
+        told.append(kept.machine(torch.device("cpu"))["kernels"])
+    kept._kernels.cache_clear()
+    assert told[0] != told[1]
 
 
 def test_where_nothing_can_be_kept_it_runs_all_the_same(launching, tmp_path, monkeypatch) -> None:

@@ -37,6 +37,8 @@ from nmbench.kernels.nm_triton.expand import interpreted
 
 __all__ = ["bucket", "configs", "fits", "largest_k", "nearest", "prune", "tuned"]
 
+#: warnings that were given in this process
+_said: set[str] = set()
 _BLOCKS = ("BLOCK_OUT", "BLOCK_ROWS", "BLOCK_K")
 
 
@@ -81,17 +83,18 @@ def tuned(tiles: list[tuple[int, int, int, int, int]], key: list[str]) -> Callab
 
 def _kept_or_timed(tuner: Any, key: tuple[Any, ...], offered: list[triton.Config], time: Callable[[], None]) -> bool:
     """In place of the method of triton's autotuner: tuner.cache[key] gets a choice; was it kept? time: chooses anew."""
-    file = Kept("tiles", tuner.nargs["x"].device)
-    kept = file.read(_tile)
-    if file.note:  # the file is written anew below, so this is said once
-        warnings.warn(file.note, stacklevel=2)
+    file = Kept("tiles", tuner.nargs["x"].device, _tile, dict)
     name = json.dumps([tuner.base_fn.__name__, *key])
-    choice = next((config for config in offered if _tile(config.all_kwargs()) == kept.get(name)), None)
+    known = file.read().get(name)
+    choice = next((config for config in offered if _tile(config.all_kwargs()) == known), None)
     if choice is not None:
         tuner.cache[key], tuner.configs_timings = choice, {}
         return True
     time()
-    file.write({**kept, name: _tile(tuner.cache[key].all_kwargs())})
+    file.add({name: _tile(tuner.cache[key].all_kwargs())})
+    if file.note and file.note not in _said:
+        _said.add(file.note)
+        warnings.warn(file.note, stacklevel=2)
     return False
 
 
