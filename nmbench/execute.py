@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nmbench import measure, reuse, rng, samples
+from nmbench import measure, reuse, rng, samples, weights
 from nmbench.cell import DENSE, Cell
 from nmbench.environment import describe
 from nmbench.failure import first_lines, kind, without_home
@@ -85,14 +85,11 @@ def spec_of(cell: Cell, task: Task, device: str) -> Spec:
 
 def _load_init(model: nn.Module, path: str) -> None:
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     try:
-        weights = load_file(path)
+        weights.load(model, path)
     except (OSError, SafetensorError) as error:
         raise DataError(f"init: {path} cannot be read as safetensors ({error})") from error
-    try:
-        model.load_state_dict(weights, strict=True)
     except RuntimeError as error:
         second = [line.strip() for line in str(error).splitlines()][1:2]
         raise DataError(f"init: {path} does not fit this model: {' '.join(second)}") from error
@@ -235,7 +232,7 @@ def _finish_cell(job: dict[str, Any], cell: Cell, record: Record, clock: _Clock,
     record["metrics"] = measure.metrics(task, values)
     _keep(runs, record, attempt)
     record["cost"] = clock.stage("cost", lambda: measure.costs(task, model, handle, trained.spec, cell))
-    _save_weights(model, attempt / "weights.safetensors")
+    weights.save(model, attempt / "weights.safetensors")
 
 
 def _device(device: str, ranks: Ranks) -> str:
@@ -264,14 +261,6 @@ def _keep(runs: list[Run], record: Record, attempt: Path) -> None:
     if last.facts:
         record["facts"] = last.facts
     record["notes"] += list(dict.fromkeys(text for run in runs for text in run.notes))
-
-
-def _save_weights(model: nn.Module, path: Path) -> None:
-    from safetensors.torch import save_model
-
-    temporary = path.with_suffix(".tmp")
-    save_model(model, str(temporary))
-    temporary.replace(path)
 
 
 def execute(job: dict[str, Any], job_file: Path) -> None:

@@ -11,6 +11,7 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nmbench import weights
 from nmbench.record import Record, UnreadableRecord
 from nmbench.store import read_record
 
@@ -34,7 +35,6 @@ def load(model: nn.Module, attempt: Path, fingerprint: str) -> Record:
     other data, ran on another torch, counted no steps, or its files cannot be read.
     """
     from safetensors import SafetensorError, safe_open
-    from safetensors.torch import load_model
 
     try:
         record = read_record(attempt / "record.json")
@@ -48,7 +48,7 @@ def load(model: nn.Module, attempt: Path, fingerprint: str) -> Record:
         raise NotReusable("the dense twin ran on another version of torch")
     if not steps(record):
         raise NotReusable("the record of the dense twin has no steps")
-    load_model(model, attempt / _WEIGHTS)  # knows that of names which share their storage only one is saved
+    weights.load(model, attempt / _WEIGHTS)
     return record
 
 

@@ -130,8 +130,8 @@ def answer(job: dict[str, Any], tell: Callable[[dict[str, Any]], None] = lambda 
     tell: gets {"speed": section, "unfinished": True} after each batch size, for a parent that waits no longer.
     """
     import torch
-    from safetensors.torch import load_model
 
+    from nmbench import weights
     from nmbench.execute import spec_of
     from nmbench.failure import first_lines, without_home
     from nmbench.plugins import load_task
@@ -154,7 +154,7 @@ def answer(job: dict[str, Any], tell: Callable[[dict[str, Any]], None] = lambda 
         spec = spec_of(cell, task, job["device"])
         task.prepare(spec, Path(job["data_dir"]))
         model = task.build(spec)
-        load_model(model, Path(job["attempt_dir"]) / _WEIGHTS)
+        weights.load(model, Path(job["attempt_dir"]) / _WEIGHTS)
         found = measure(
             model,
             task.example_inputs(spec),

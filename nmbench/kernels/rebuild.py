@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from nmbench import weights
 from nmbench.kernels import registry
 from nmbench.kernels.choose import Layer, sparse_layer
 from nmbench.kernels.layers import SparseLayer
@@ -32,8 +33,6 @@ _KEY = "nmbench.converted"
 
 def save_converted(path: Path | str, model: nn.Module) -> None:
     """Write a converted model's tensors and choices to one safetensors file, whole or not at all."""
-    from safetensors.torch import save_model
-
     layers: dict[str, Any] = {}
     for name, module in model.named_modules():
         if isinstance(module, SparseLayer):
@@ -45,10 +44,7 @@ def save_converted(path: Path | str, model: nn.Module) -> None:
                 "tuned_on": packed.tuned_on,
                 "input": list(packed.problem.input),
             }
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.tmp")
-    save_model(model, str(temporary), {_KEY: json.dumps(layers)})
-    temporary.replace(target)
+    weights.save(model, path, {_KEY: json.dumps(layers)})
 
 
 def load_converted(path: Path | str, model: nn.Module, *, inplace: bool = False) -> nn.Module:
@@ -59,7 +55,6 @@ def load_converted(path: Path | str, model: nn.Module, *, inplace: bool = False)
     Raises ValueError if the file is broken, was not written by `save_converted`, or does not fit the model.
     """
     from safetensors import SafetensorError, safe_open
-    from safetensors.torch import load_model
 
     try:
         with safe_open(path, "pt") as file:
@@ -87,7 +82,7 @@ def load_converted(path: Path | str, model: nn.Module, *, inplace: bool = False)
         replaced[module] = layer_from(module, name, told, weight, made)
     model = swap(model, attentions.replacing(replaced))
     try:
-        load_model(model, path)
+        weights.load(model, path)
     except RuntimeError as error:
         raise ValueError(f"{path} does not fit the model: {str(error).strip().splitlines()[-1].strip()}") from error
     return model

@@ -139,7 +139,7 @@ def test_an_attention_that_stays_dense_goes_on_as_it_did():
     ("name", "needs", "sparse"),
     [("classification", "torchvision", 9), ("translation", "fairseq", 32), ("detection", "mmdet", 27)],
 )
-def test_the_tasks_models(name, needs, sparse):
+def test_the_tasks_models(name, needs, sparse, tmp_path):
     from nmbench.task import Spec
 
     if importlib.util.find_spec(needs) is None:  # not imported here: the task knows how
@@ -152,3 +152,9 @@ def test_the_tasks_models(name, needs, sparse):
     assert len(report.sparse) == sparse
     assert all(row.reason for row in report.rows if not row.sparse)
     assert_same(model, fast, *task.example_inputs(spec))
+    save_converted(tmp_path / "fast.safetensors", fast)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rebuild.registry, "load", lambda name: Compressed())
+        assert_same(
+            model, load_converted(tmp_path / "fast.safetensors", task.build(spec).eval()), *task.example_inputs(spec)
+        )

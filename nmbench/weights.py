@@ -1,0 +1,63 @@
+"""A model's tensors in one safetensors file, which holds a tensor that has several names under one of them.
+
+save   written whole or not at all
+load   into a model of the same architecture
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = ["load", "save"]
+
+
+def save(model: nn.Module, path: Path | str, metadata: Mapping[str, str] | None = None) -> None:
+    """Write the model's state dict to `path`. Raises OSError where that cannot be written."""
+    from safetensors.torch import save_model
+
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {target.parent} to write {target.name} to")
+    if target.is_dir():
+        raise IsADirectoryError(f"{target} is a folder; name a file in it")
+    temporary = target.with_name(f".{target.name}.tmp")
+    try:
+        save_model(model, str(temporary), None if metadata is None else dict(metadata))
+        temporary.replace(target)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def load(model: nn.Module, path: Path | str) -> None:
+    """Load what `save` wrote, or any file that has each of the model's tensors under one of its names at least.
+
+    Not by safetensors' own function, which refuses a model that fills in the other names itself.
+
+    Raises RuntimeError, as torch does, if names or shapes do not fit; OSError or SafetensorError for a broken file.
+    """
+    from safetensors.torch import load_file
+
+    state = load_file(path)
+    own = model.state_dict()
+    held = {_memory(own[name]) for name in state if name in own}
+    found = model.load_state_dict(state, strict=False)
+    wrong = {
+        "Missing": [name for name in found.missing_keys if name not in own or _memory(own[name]) not in held],
+        "Unexpected": found.unexpected_keys,
+    }
+    said = [f"{kind} key(s): {', '.join(map(repr, names))}" for kind, names in wrong.items() if names]
+    if said:
+        raise RuntimeError("\n".join([f"{path} does not fit {type(model).__name__}:", *said]))
+
+
+def _memory(tensor: Tensor) -> object:
+    """What two names of one tensor have in common; nothing has it in common with an empty one."""
+    address = tensor.untyped_storage().data_ptr()
+    return (tensor.device, address) if address else object()
