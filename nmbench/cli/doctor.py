@@ -49,6 +49,12 @@ def doctor(plugins: Plugins = None) -> None:
             continue
         problems += 1
         typer.echo(f"{plugin.status:<11} {plugin.name} ({plugin.distribution}): {plugin.reason}")
+    from nmbench.kernels.registry import backends
+
+    for name, one in backends().items():
+        if one.backend is None:
+            problems += 1
+            typer.echo(f"{'unusable':<11} kernel backend {name} ({one.version}): {one.reason}")
     ready = [p.name for p in known.tasks.values() if p.status == "ok"]
     typer.echo(f"tasks       {', '.join(ready) or 'none'} ready; {problems} plugins with a problem")
     if not ready:

@@ -45,15 +45,17 @@ def kernels(
     from nmbench.kernels.bench.options import Options
     from nmbench.kernels.bench.run import available
 
+    if budget is not None and not budget > 0:
+        raise UsageError(f"--budget {budget:g}: give minutes, more than 0")
     if device not in ("cuda", "cpu"):
         raise UsageError(f"--device {device!r}: use cuda or cpu")
     given: dict[str, Any] = {
         "suites": suite,
-        "patterns": _words(patterns),
-        "dtypes": _words(dtypes),
+        "patterns": _words("--patterns", patterns),
+        "dtypes": _words("--dtypes", dtypes),
         "rows": _numbers("--rows", rows),
         "batches": _numbers("--batches", batches),
-        "backends": _words(backends),
+        "backends": _words("--backends", backends),
     }
     options = Options.from_dict({key: value for key, value in given.items() if value is not None})
     options = replace(options, budget_s=None if budget is None else 60 * budget, compiled=compiled, check_only=check)
@@ -71,15 +73,18 @@ def kernels(
     _run(options, torch.device(device), usable, refused, out, as_json)
 
 
-def _words(text: str | None) -> list[str] | None:
-    return None if text is None else [word.strip() for word in text.split(",") if word.strip()]
+def _words(option: str, text: str | None) -> list[str] | None:
+    words = None if text is None else [word.strip() for word in text.split(",") if word.strip()]
+    if words == []:
+        raise UsageError(f"{option} names nothing; leave it out for all")
+    return words
 
 
 def _numbers(option: str, text: str | None) -> list[int] | None:
-    words = _words(text)
+    words = _words(option, text)
     if words is None:
         return None
-    if bad := [word for word in words if not word.isdigit()]:
+    if bad := [word for word in words if not (word.isascii() and word.isdigit())]:
         raise UsageError(f"{option} {text!r}: {bad[0]!r} is no number; write 1,16,4096")
     return [int(word) for word in words]
 
@@ -107,12 +112,17 @@ def _run(
 
     from nmbench.environment import cpu_name
     from nmbench.kernels.bench.page import brief
-    from nmbench.kernels.bench.record import folder, write
+    from nmbench.kernels.bench.record import folder, unused, write
     from nmbench.kernels.bench.run import run
     from nmbench.kernels.bench.suites import SUITES
+    from nmbench.kernels.bench.summary import failed
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
-    to = out or folder(name, options.suites, list(SUITES), device.type)
+    to = out or unused(folder(name, options.suites, list(SUITES), device.type, check=options.check_only))
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {to}: no folder can be there ({error.strerror})") from error
     notes: list[str] = []
 
     def save(record: dict[str, Any]) -> None:
@@ -125,7 +135,8 @@ def _run(
     try:
         record = run(options, device, usable, refused, save, progress)
     except KeyboardInterrupt:
-        typer.echo(f"\nnmbench kernels: interrupted; what was measured is in {to}", err=True)
+        held = f"what was measured is in {to}" if (to / "record.json").exists() else "nothing was measured yet"
+        typer.echo(f"\nnmbench kernels: interrupted; {held}", err=True)
         raise typer.Exit(130) from None
     if sys.stderr.isatty():
         typer.echo("", err=True)
@@ -134,3 +145,5 @@ def _run(
         typer.echo(note, err=as_json)
     if not record["cells"]:
         raise typer.Exit(2)
+    if options.check_only and (failed(record) or set(options.backends) & set(record["unusable"])):
+        raise typer.Exit(1)

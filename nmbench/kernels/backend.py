@@ -2,6 +2,7 @@
 
 Problem        one layer at one shape of input
 Backend        one way to multiply with an N:M weight: subclass this
+refused        its refusal, also where asking fails
 result_dtype   dtype of a product by the dtype of its operands
 """
 
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from nmbench.sparsity import NMPattern
 
-__all__ = ["Backend", "Problem", "Settings", "result_dtype"]
+__all__ = ["Backend", "Problem", "Settings", "refused", "result_dtype"]
 
 #: what a backend was tuned to, for instance (("alg_id", 3),); plain numbers, so that they can be kept in a file
 Settings = tuple[tuple[str, int], ...]
@@ -105,3 +106,12 @@ class Backend(ABC):
         plain = replace(problem, stride=(1, 1), padding=(0, 0), dilation=(1, 1))
         found = self.conv2d(unit.repeat(1, problem.groups, 1, 1), packed, None, plain)
         return found.flatten(1).t().reshape(problem.weight).contiguous().to(problem.dtype)
+
+
+def refused(backend: Backend, problem: Problem) -> str | None:
+    """`backend.refusal(problem)`; a backend of anyone's may raise anything there, which is a refusal too."""
+    try:
+        return backend.refusal(problem)
+    except Exception as error:
+        lines = str(error).strip().splitlines() or ["no message"]
+        return f"its refusal() raised {type(error).__name__}: {lines[0]}"

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from nmbench.kernels import timing
 from nmbench.kernels.accuracy import allowed, reference, worst
-from nmbench.kernels.backend import Backend, Problem
+from nmbench.kernels.backend import Backend, Problem, refused
 from nmbench.kernels.choices import Choice, Choices
 from nmbench.kernels.layers import SparseConv2d, SparseLinear, symmetric_padding
 from nmbench.kernels.packed import PackedWeight
@@ -139,7 +139,7 @@ def _able(layer: Layer, backends: Sequence[Backend], decision: Decision) -> dict
     problems = [layer.problem(call) for call, _ in layer.most]
     for backend in backends:
         try:
-            reason = next((why for problem in problems if (why := backend.refusal(problem))), None)
+            reason = next((why for problem in problems if (why := refused(backend, problem))), None)
             if reason is None:
                 able[backend.name] = PackedWeight(layer.weight, problems[0], backend)
         except Exception as error:  # a ValueError says what is wrong with the weight, anything else is a broken backend

@@ -19,11 +19,12 @@ from torch.utils import _pytree as pytree
 
 from nmbench.devices import on
 from nmbench.kernels import registry
-from nmbench.kernels.backend import Backend
+from nmbench.kernels.backend import Backend, refused
 from nmbench.kernels.by_name import bypassing, called
 from nmbench.kernels.choices import Choices
 from nmbench.kernels.choose import Decision, Layer, decide, sparse_layer
 from nmbench.kernels.kept import fingerprint, keeping, machine
+from nmbench.kernels.layers import SparseLayer
 from nmbench.kernels.packed import PackedWeight
 from nmbench.kernels.problems import linear_problem
 from nmbench.kernels.report import Report, Row
@@ -118,10 +119,17 @@ def convert(
     return swap(model, replaced), Report(tuple(rows), tuple(notes), machine(device), fingerprint(device), launch)
 
 
-def apply_choices(model: nn.Module, choices: Mapping[str, Mapping[str, Any]], *, inplace: bool = False) -> nn.Module:
+def apply_choices(
+    model: nn.Module,
+    choices: Mapping[str, Mapping[str, Any]],
+    *,
+    backends: Sequence[Backend] = (),
+    inplace: bool = False,
+) -> nn.Module:
     """The model with the layers of `choices` (a report's) replaced; nothing is run or timed.
 
-    Where a backend cannot run on this machine its layer holds the weight dense, and `print(model)` says why.
+    backends: your own that the choices name, if they are not installed. Where a backend cannot run on this machine its
+    layer holds the weight dense, and `print(model)` says why.
     Raises ValueError if a layer or its backend is not there, or a weight breaks the pattern.
     """
     from nmbench.kernels.rebuild import layer_from
@@ -136,13 +144,17 @@ def apply_choices(model: nn.Module, choices: Mapping[str, Mapping[str, Any]], *,
         module = modules.get(name, model if name == type(model).__name__ else None)
         if not isinstance(module, (nn.Linear, nn.Conv2d)):
             raise ValueError(f"choices: the model has no linear or convolution layer {name!r}")
-        replaced[module] = layer_from(module, name, told, module.weight.detach(), made)
+        replaced[module] = layer_from(module, name, told, module.weight.detach(), made, backends)
     return swap(model, attentions.replacing(replaced))
 
 
 def _copied(model: nn.Module) -> nn.Module:
-    with torch.inference_mode(False):
-        return copy.deepcopy(model)
+    try:
+        with torch.inference_mode(False):
+            return copy.deepcopy(model)
+    except RuntimeError as error:  # it holds a tensor of a graph, as torch.nn.utils.weight_norm does
+        said = (str(error).strip().splitlines() or ["no message"])[0]
+        raise ValueError(f"the model cannot be copied; inplace=True converts it as it is\n{said}") from error
 
 
 # -- before -------------------------------------------------------------------------------------------------------
@@ -151,6 +163,8 @@ def _checked(model: nn.Module, pattern: PatternLike | None) -> NMPattern | None:
         if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
             which = f"this model is compiled ({name})" if name else "this model is compiled"
             raise ValueError(f"{which}: convert it first, then compile what comes back")
+    if any(isinstance(module, SparseLayer) for module in model.modules()):
+        raise ValueError("this model is converted already: convert the dense one, or take what convert gave back")
     if is_attached(model):
         raise ValueError("this model is still sparsified: call handle.finalize() first, which bakes the masks in")
     return None if pattern is None else NMPattern.parse(pattern)
@@ -158,6 +172,10 @@ def _checked(model: nn.Module, pattern: PatternLike | None) -> NMPattern | None:
 
 def _backends(asked: Sequence[str | Backend] | None) -> tuple[list[Backend], list[str]]:
     if asked is not None:
+        if isinstance(asked, str | Backend):
+            raise ValueError(f"backends: give a list, [{asked if isinstance(asked, str) else asked.name!r}]")
+        if classes := [one for one in asked if not isinstance(one, str | Backend)]:
+            raise ValueError(f"backends: {classes[0]!r} is neither a name nor an instance of nmbench.kernels.Backend")
         chosen = [registry.load(one) if isinstance(one, str) else one for one in asked]
         return [one for one in chosen if one.name != "dense"], []
     found = registry.backends().values()
@@ -171,7 +189,7 @@ def _any_on_cpu(backends: list[Backend]) -> bool:
     cpu, pattern = torch.device("cpu"), NMPattern(2, 4)
     plain = [linear_problem((128, 128), (64, 128), pattern, dtype, cpu) for dtype in kinds]
     try:
-        return any(backend.refusal(problem) is None for backend in backends for problem in plain)
+        return any(refused(backend, problem) is None for backend in backends for problem in plain)
     except Exception:
         return True  # a broken one, of which the rows tell
 
@@ -181,8 +199,9 @@ def _refuse(found: list[Surveyed], pattern: NMPattern | None) -> None:
         raise ValueError("the model has no linear or convolution layer to convert")
     first = next((one for one in found if one.reason.startswith("violates")), found[0])
     kept = f"keeps to {pattern}" if pattern else "keeps to an N:M pattern"
+    hint = "" if pattern else "\nFor groups along a kernel say so: pattern='2:4@kernel'"
     raise ValueError(
-        f"no layer of the model {kept}: was its handle finalised? {' = '.join(first.names)}: {first.reason}"
+        f"no layer of the model {kept}: was its handle finalised? {' = '.join(first.names)}: {first.reason}{hint}"
     )
 
 
@@ -194,6 +213,8 @@ def _run(model: nn.Module, example_inputs: Inputs, modules: list[nn.Module]) -> 
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     inputs = pytree.tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, example_inputs)
+    if not isinstance(inputs, Tensor | Mapping | Sequence) or isinstance(inputs, str):
+        raise ValueError(f"example_inputs: a tensor, a sequence or a mapping is needed, not {type(inputs).__name__}")
     args = () if isinstance(inputs, Mapping) else (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     kwargs = dict(inputs) if isinstance(inputs, Mapping) else {}
     wholes = bypassing(model)

@@ -21,6 +21,8 @@ class Dense(Backend):
     def refusal(self, problem: Problem) -> str | None:
         """Convolutions of 8-bit operands, which torch does not have, and 8-bit floats on older GPUs."""
         name = str(problem.dtype).removeprefix("torch.")
+        if not problem.dtype.is_floating_point and problem.dtype != torch.int8:
+            return f"unsupported dtype {name}"
         if problem.kind == "conv2d" and problem.dtype.itemsize == 1:
             return f"torch has no convolution of {name}"
         if name.startswith("float8") and problem.device == "cuda":

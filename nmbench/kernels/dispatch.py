@@ -10,9 +10,9 @@ from torch import Tensor
 
 from nmbench.devices import on
 from nmbench.kernels import registry
-from nmbench.kernels.backend import Backend, Problem
+from nmbench.kernels.backend import Backend, Problem, refused, result_dtype
 from nmbench.kernels.infer import inferred
-from nmbench.kernels.nmtensor import NMTensor, decompress
+from nmbench.kernels.nmtensor import NMTensor, compress, decompress
 from nmbench.kernels.packed import PackedWeight
 from nmbench.kernels.problems import Pair, conv2d_problem, linear_problem
 from nmbench.sparsity import NMPattern
@@ -47,9 +47,12 @@ def linear(
     Raises:
         ValueError: the named backend is not there or refuses, or the weight breaks the pattern.
     """
-    if isinstance(weight, PackedWeight):
-        return weight.linear(x, bias)
-    return pack(weight, tuple(x.shape), pattern=pattern, backend=backend).linear(x, bias)
+    packed = weight
+    if not isinstance(packed, PackedWeight):
+        packed = pack(packed, tuple(x.shape), pattern=pattern, backend=backend)
+    if bias is not None and bias.is_floating_point() and not result_dtype(packed.problem.dtype).is_floating_point:
+        raise ValueError(f"a bias of {bias.dtype} cannot be added to sums of integers: give one of int32")
+    return packed.linear(x, bias)
 
 
 def conv2d(
@@ -112,11 +115,15 @@ def pack(
     if dense.dim() not in (2, 4):
         raise ValueError(f"a weight of 2 or 4 dimensions is needed, not {dense.dim()}")
     told = weight.pattern if isinstance(weight, NMTensor) else None if pattern is None else NMPattern.parse(pattern)
+    if dense.dim() == 4 and len(x) != 4:
+        raise ValueError(f"an input of 4 dimensions (N, in, H, W) is needed, not of {len(x)}")
+    if pattern is not None and told is not None:
+        compress(dense, told)  # says which group breaks it
     keeps = told or inferred(dense) or NMPattern(1, 1)
     if dense.dim() == 2:
         problem = linear_problem(tuple(dense.shape), x, keeps, dense.dtype, dense.device)
     else:
-        pairs = (_pair(stride), _pair(padding), _pair(dilation))
+        pairs = (_pair("stride", stride, 1), _pair("padding", padding, 0), _pair("dilation", dilation, 1))
         problem = conv2d_problem(tuple(dense.shape), x, keeps, dense.dtype, dense.device, *pairs, groups)
     return packed_for(dense, problem, backend)
 
@@ -130,7 +137,7 @@ def packed_for(weight: Tensor, problem: Problem, backend: str | Backend | None) 
     reasons = []
     for one in known:
         with on(weight.device):
-            reason = one.refusal(problem)
+            reason = refused(one, problem)
         if reason is None:
             try:
                 return PackedWeight(weight, problem, one)
@@ -140,5 +147,8 @@ def packed_for(weight: Tensor, problem: Problem, backend: str | Backend | None) 
     raise ValueError("; ".join(reasons))
 
 
-def _pair(value: int | Pair) -> Pair:
-    return (value, value) if isinstance(value, int) else value
+def _pair(name: str, value: int | Pair, least: int) -> Pair:
+    pair = (value, value) if isinstance(value, int) else value
+    if isinstance(pair, str) or len(pair) != 2 or not all(isinstance(one, int) and one >= least for one in pair):
+        raise ValueError(f"{name} is {value!r}: give a whole number from {least} on, or (height, width)")
+    return pair

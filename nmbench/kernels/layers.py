@@ -19,6 +19,8 @@ from nmbench.kernels.packed import PARTS, PackedWeight, parts_of
 
 __all__ = ["SparseConv2d", "SparseLayer", "SparseLinear"]
 
+_LIKE = "like"
+
 
 class SparseLayer(nn.Module):
     """What both have: `packed` (shared by layers that share a weight) and `bias` (the original's own parameter)."""
@@ -30,6 +32,10 @@ class SparseLayer(nn.Module):
         """layer: the one it stands for."""
         super().__init__()
         self.packed = packed
+        # without elements, of the weight's dtype and device: models read these off their first parameter
+        with torch.inference_mode(False):
+            like = torch.empty(0, dtype=layer.weight.dtype, device=layer.weight.device)
+        self.register_parameter(_LIKE, nn.Parameter(like, requires_grad=False))
         self.register_parameter("bias", layer.bias)  # type: ignore[arg-type]
 
     @property
@@ -56,9 +62,14 @@ class SparseLayer(nn.Module):
         kind = y.device.type
         return y.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else y
 
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination.pop(prefix + _LIKE, None)
+
     def _load_from_state_dict(  # type: ignore[no-untyped-def]
         self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
     ) -> None:
+        state_dict[prefix + _LIKE] = self._parameters[_LIKE]
         dense = state_dict.pop(
             f"{prefix}weight", None
         )  # that of the layer it stands for; this dict is torch's own copy

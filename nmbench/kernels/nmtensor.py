@@ -4,6 +4,7 @@ NMTensor      values, packed positions, pattern and shape
 compress      weight -> NMTensor, without loss
 decompress    the way back
 save, load    several by name, in one safetensors file
+check         are there as many values and positions as pattern and shape say?
 
 Entries are in the row-major order of a two-dimensional view of the weight: (out, in) of a linear layer; (out, kh * kw *
 in) of a convolution, the input channels of a kernel position side by side, as a matrix product reads them; with
@@ -28,7 +29,7 @@ from nmbench.devices import on
 from nmbench.sparsity import NMPattern, _fused
 from nmbench.sparsity.pattern import PatternLike
 
-__all__ = ["NMTensor", "compress", "decompress", "load", "save"]
+__all__ = ["NMTensor", "check", "compress", "decompress", "load", "save"]
 
 #: integers of the same width: gathers and comparisons know these for every dtype, and keep each bit
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -136,13 +137,13 @@ def load(path: Path | str, device: str = "cpu") -> dict[str, NMTensor]:
                 for name, one in about.items()
             }
             for name, one in found.items():
-                _check_lengths(name, one)
+                check(name, one)
             return found
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} holds no N:M tensors that can be read ({type(error).__name__}: {error})") from error
 
 
-def _check_lengths(name: str, stored: NMTensor) -> None:
+def check(name: str, stored: NMTensor) -> None:
     """A kernel trusts these numbers. Raises ValueError where they do not fit pattern and shape."""
     pattern, shape = stored.pattern, stored.shape
     if len(shape) < (2 if pattern.axis == "input" else 1) or not all(isinstance(i, int) and i >= 0 for i in shape):

@@ -18,33 +18,35 @@ import torch
 from torch import Tensor, nn
 
 from nmbench.devices import on as on_device
-from nmbench.kernels.backend import Backend, Problem, Settings
+from nmbench.kernels.backend import Backend, Problem, Settings, refused
 from nmbench.kernels.dense import Dense
 from nmbench.kernels.kept import fingerprint
-from nmbench.kernels.nmtensor import NMTensor, compress, decompress
+from nmbench.kernels.nmtensor import NMTensor, check, compress, decompress
 from nmbench.kernels.problems import on
 from nmbench.sparsity import NMPattern
 
 __all__ = ["PARTS", "PackedWeight", "from_parts", "parts_of"]
 
-#: what a file holds of a weight: see nmbench.kernels.nmtensor; `pattern` is (N, M)
+#: what a file holds of a weight: see nmbench.kernels.nmtensor; `pattern` is (N, M), and a third 1 for the axis "kernel"
 PARTS = ("values", "positions", "pattern")
 
 
 def parts_of(stored: NMTensor) -> list[Tensor]:
     """The tensors of `PARTS`."""
-    return [stored.values, stored.positions, torch.tensor([stored.pattern.n, stored.pattern.m])]
+    axis = [1] if stored.pattern.axis == "kernel" else []
+    return [stored.values, stored.positions, torch.tensor([stored.pattern.n, stored.pattern.m, *axis])]
 
 
 def from_parts(parts: list[Tensor], shape: tuple[int, ...]) -> NMTensor:
     """The way back. Raises ValueError if the parts are not of a weight of `shape`."""
     values, positions, pattern = parts
-    n, m = pattern.tolist()
-    keeps = NMPattern(int(n), int(m))
-    kept = torch.Size(shape).numel() // max(1, shape[1]) * -(-shape[1] // keeps.m) * keeps.n
-    if (values.numel(), positions.numel()) != (kept, -(-kept * keeps.index_bits // 8)):
-        raise ValueError(f"{values.numel()} values of pattern {keeps} are not a weight of shape {tuple(shape)}")
-    return NMTensor(values, positions, keeps, tuple(shape))
+    numbers = pattern.flatten().tolist()
+    if len(numbers) not in (2, 3) or not all(isinstance(one, int) for one in numbers):
+        raise ValueError(f"{numbers} is no pattern")
+    keeps = NMPattern(numbers[0], numbers[1], "kernel" if numbers[2:] == [1] else "input")
+    stored = NMTensor(values, positions, keeps, tuple(shape))
+    check("its weight", stored)
+    return stored
 
 
 def _usable(tensor: Tensor) -> Tensor:
@@ -78,7 +80,7 @@ class PackedWeight(nn.Module):
     def _pack(self, weight: Tensor) -> None:
         problem = on(self.problem, weight.device, weight.dtype)
         problem = replace(problem, settings=self.settings if self.tuned_on == fingerprint(weight.device) else ())
-        refusal = self.backend.refusal(problem) or ""
+        refusal = refused(self.backend, problem) or ""
         running = Dense() if refusal else self.backend
         with torch.inference_mode(False), torch.no_grad():  # tensors made in inference mode could not be used outside
             packed = {key: _usable(tensor) for key, tensor in running.pack(weight, problem).items()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from nmbench import weights
 from nmbench.kernels import registry
+from nmbench.kernels.backend import Backend, Problem
 from nmbench.kernels.choose import Layer, sparse_layer
 from nmbench.kernels.layers import SparseLayer
 from nmbench.kernels.nmtensor import compress, decompress
@@ -47,18 +48,21 @@ def save_converted(path: Path | str, model: nn.Module) -> None:
     weights.save(model, path, {_KEY: json.dumps(layers)})
 
 
-def load_converted(path: Path | str, model: nn.Module, *, inplace: bool = False) -> nn.Module:
+def load_converted(
+    path: Path | str, model: nn.Module, *, backends: Sequence[Backend] = (), inplace: bool = False
+) -> nn.Module:
     """A dense model of the saved one's architecture -> the converted model, with the file's weights.
 
-    model: its own weights do not matter; where they are, and their dtypes, are those of the result. A backend that
-    cannot run here is replaced by the dense product. Nothing is timed: on another GPU `convert` may choose otherwise.
+    model: its own weights do not matter; where they are, and their dtypes, are those of the result. backends: your own
+    that the file names, if they are not installed. A backend that cannot run here, or is not there, is replaced by the
+    dense product (`print(model)` says so). Nothing is timed: on another GPU `convert` may choose otherwise.
     Raises ValueError if the file is broken, was not written by `save_converted`, or does not fit the model.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as file:
-            layers = json.loads((file.metadata() or {})[_KEY])
+            layers = _layers(json.loads((file.metadata() or {})[_KEY]))
             stored = {name: [file.get_tensor(_key(name, part)) for part in PARTS] for name in layers}
             names = {*layers, *(key.rpartition(".")[0] for key in file.keys())}  # noqa: SIM118 - it is no mapping
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
@@ -79,7 +83,7 @@ def load_converted(path: Path | str, model: nn.Module, *, inplace: bool = False)
         except ValueError as error:
             raise ValueError(f"{path} does not fit the model: {name}: {error}") from error
         weight = decompress(whole).to(module.weight.device, module.weight.dtype)
-        replaced[module] = layer_from(module, name, told, weight, made)
+        replaced[module] = layer_from(module, name, told, weight, made, backends, without=True)
     model = swap(model, attentions.replacing(replaced))
     try:
         weights.load(model, path)
@@ -93,11 +97,19 @@ def _key(layer: str, part: str) -> str:
 
 
 def layer_from(
-    module: nn.Linear | nn.Conv2d, name: str, told: Mapping[str, Any], weight: Tensor, made: dict[int, PackedWeight]
+    module: nn.Linear | nn.Conv2d,
+    name: str,
+    told: Mapping[str, Any],
+    weight: Tensor,
+    made: dict[int, PackedWeight],
+    backends: Sequence[Backend] = (),
+    *,
+    without: bool = False,
 ) -> nn.Module:
     """The sparse layer in place of `module`; layers that share a parameter share what `made` has of it.
 
-    told: backend, pattern and settings, as in `Report.choices`. weight: baked.
+    told: backend, pattern and settings, as in `Report.choices`. weight: baked. backends: asked before those that are
+    installed. without: if there is no such backend dense runs; else a ValueError says so.
     """
     packed = made.get(id(module.weight))
     if packed is None:
@@ -106,10 +118,55 @@ def layer_from(
         shape = told.get("input") or _any_input(module)
         call = Call(tuple(shape), weight.dtype)
         problem = Layer((module,), pattern, {}).problem(call)  # type: ignore[arg-type]
-        packed = PackedWeight(weight, problem, registry.load(told["backend"]))
+        packed = PackedWeight(weight, problem, _backend(told["backend"], backends, without))
         settings = tuple((str(key), int(value)) for key, value in dict(told.get("settings", {})).items())
         made[id(module.weight)] = packed.tuned(settings, str(told.get("tuned_on", "")))
     return sparse_layer(made[id(module.weight)], module)
+
+
+def _layers(told: Any) -> dict[str, dict[str, Any]]:
+    """Raises ValueError if it is not what `save_converted` writes."""
+    for name, one in told.items() if isinstance(told, dict) else [("", told)]:
+        right = isinstance(one, dict) and all(isinstance(one.get(key), str) for key in ("backend", "pattern"))
+        if not right or not isinstance(one.get("settings", {}), dict):
+            raise ValueError(f"its entry {name!r} names no backend and pattern")
+    return dict(told)
+
+
+def _backend(name: str, own: Sequence[Backend], without: bool) -> Backend:
+    """One of `own`, or an installed one, or, with `without`, what stands for one that is not there."""
+    given = next((one for one in own if one.name == name), None)
+    if given is not None:
+        return given
+    try:
+        return registry.load(name)
+    except ValueError as error:
+        if not without:
+            raise
+        return Absent(name, str(error))
+
+
+class Absent(Backend):
+    """A backend that a file names and that cannot be had here: it refuses everything, so that dense runs."""
+
+    def __init__(self, name: str, why: str) -> None:
+        self.name, self.why = name, why  # type: ignore[misc]
+
+    def refusal(self, problem: Problem) -> str:
+        """Why it is not there."""
+        return self.why
+
+    def pack(self, weight: Tensor, problem: Problem) -> dict[str, Tensor]:
+        """Never asked."""
+        raise ValueError(self.why)
+
+    def linear(self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem) -> Tensor:
+        """Never asked."""
+        raise ValueError(self.why)
+
+    def conv2d(self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem) -> Tensor:
+        """Never asked."""
+        raise ValueError(self.why)
 
 
 def _any_input(module: nn.Linear | nn.Conv2d) -> tuple[int, ...]:

@@ -96,7 +96,13 @@ def _refused(weight: Weight) -> str:
     """Why not, from what the weight and its modules are."""
     parameter = weight.parameter
     if weight.grouping is None:
-        return "its weight is computed from others (a parametrisation)" if _computed(weight) else weight.reason
+        if not _computed(weight):
+            return weight.reason
+        others = [type(module).__name__ for module, _ in weight.uses if not isinstance(module, nn.Linear | nn.Conv2d)]
+        parametrised = not others or any(isinstance(module, ParametrizationList) for module, _ in weight.uses)
+        if parametrised:
+            return "its weight is computed from others (a parametrisation)"
+        return f"{others[0]} shares its weight"
     for module, key in weight.uses:
         kind = next((cls for cls in _FORWARDS if isinstance(module, cls)), None)
         own = f"its class {type(module).__name__} has a forward of its own"

@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from nmbench.cli import app
 from nmbench.errors import UsageError
+from nmbench.kernels.dense import Dense
+from nmbench.kernels.registry import Found
 
 TINY = ["kernels", "--device", "cpu", "--suite", "tiny", "--rows", "2", "--dtypes", "fp32", "--patterns", "2:4"]
 
@@ -59,3 +61,76 @@ def test_what_does_not_exist_is_named(arguments: list[str], said: str) -> None:
     done = CliRunner().invoke(app, ["kernels", *arguments])
     assert isinstance(done.exception, UsageError)
     assert said in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--rows", "²"], "'²' is no number"),
+        (["--rows", ""], "--rows names nothing"),
+        (["--dtypes", " , "], "--dtypes names nothing"),
+        (["--patterns", ""], "--patterns names nothing"),
+        (["--budget", "0"], "--budget 0: give minutes"),
+        (["--budget", "nan"], "--budget nan: give minutes"),
+    ],
+)
+def test_options_that_say_nothing_are_refused(arguments: list[str], said: str) -> None:
+    done = CliRunner().invoke(app, ["kernels", "--list", *arguments])
+    assert isinstance(done.exception, UsageError)
+    assert said in str(done.exception)
+
+
+def test_an_output_that_cannot_be_is_told_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = CliRunner().invoke(app, [*TINY, "--out", str(tmp_path / "file" / "out")])
+    assert isinstance(done.exception, UsageError)
+    assert "no folder can be there" in str(done.exception)
+
+
+def test_what_was_measured_before_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for more in ([], ["--check"], [], ["--check"]):
+        invoke(*TINY, "--backends", "dense", *more)
+    kept = sorted(path.parent.name for path in tmp_path.rglob("record.json"))
+    first = kept[0]
+    assert kept == [first, f"{first}-2", f"{first}-check", f"{first}-check-2"]
+    for name in kept:
+        record = json.loads((tmp_path / "results" / "kernels" / name / "record.json").read_text())
+        assert record["options"]["check_only"] is ("check" in name)
+
+
+class Wrong(Dense):
+    name = "wrong"
+
+    def linear(self, x, packed, bias, problem):
+        return 1.5 * super().linear(x, packed, bias, problem)
+
+
+class Raising(Dense):
+    name = "raising"
+
+    def refusal(self, problem):
+        raise KeyError("boom")
+
+
+def test_a_check_that_finds_a_fault_fails_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {one.name: Found(one.name, one) for one in (Dense(), Wrong(), Raising())}
+    own["broken"] = Found("broken", None, "ImportError: no")
+    monkeypatch.setattr("nmbench.kernels.registry.backends", lambda: own)
+
+    def check(names: str, expect: int) -> str:
+        out = str(tmp_path / names)
+        return invoke(*TINY, "--check", "--backends", names, "--out", out, expect=expect).stdout
+
+    assert "wrong, fp32: wrong: relative error 0.5" in check("wrong", 1)
+    assert "raising, fp32: its refusal() raised KeyError: 'boom'" in check("raising", 1)
+    both = check("dense,broken", 1)
+    assert "| dense |" in both
+    assert "- broken cannot be used: ImportError: no" in both
+    check("dense", 0)
+
+
+def test_the_doctor_tells_of_backends_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {"broken": Found("broken", None, "ImportError: no", "some-package 1.0")}
+    monkeypatch.setattr("nmbench.kernels.registry.backends", lambda: own)
+    assert "kernel backend broken (some-package 1.0): ImportError: no" in invoke("doctor").output

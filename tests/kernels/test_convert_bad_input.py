@@ -233,7 +233,7 @@ def test_a_backend_that_raises_is_a_reason():
 
     with priced():
         _, report = convert(finalised(mlp()), X, backends=[Raising()])
-    assert report.rows[0].reason == "packing failed: KeyError: 'x'"
+    assert report.rows[0].reason == "its refusal() raised KeyError: 'x'"
 
 
 def test_without_triton(monkeypatch):
@@ -300,3 +300,45 @@ def test_choices_survive_a_round_trip():
     choices.write()
     assert Choices(CPU).get("key") == choice
     assert not list(choices.path.parent.glob(".*"))
+
+
+def test_what_is_no_input_and_no_backend_is_told():
+    raises("example_inputs: a tensor, a sequence or a mapping is needed, not NoneType", finalised(mlp()), None)
+    raises("not int", finalised(mlp()), 5)
+    for given, said in (("triton", r"give a list, \['triton'\]"), ([Compressed], "neither a name nor an instance")):
+        with pytest.raises(ValueError, match=said):
+            convert(finalised(mlp()), X, backends=given)
+
+
+def test_a_converted_model_is_not_converted_again():
+    fast, _ = converted(finalised(mlp()))
+    raises("converted already", fast)
+
+
+def test_a_model_that_cannot_be_copied_says_what_helps():
+    model = finalised(mlp())
+    model.kept = model[0](X)
+    raises("cannot be copied; inplace=True converts it as it is", model)
+    _, report = converted(model, inplace=True)
+    assert len(report.sparse) == 2
+
+
+def test_groups_along_a_kernel_are_hinted_at():
+    conv = finalised(nn.Conv2d(8, 16, 3), "2:4@kernel")
+    raises("For groups along a kernel say so: pattern='2:4@kernel'", conv, torch.randn(1, 8, 6, 6))
+
+
+def test_an_embedding_that_shares_the_weight_is_named():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.emb, self.body, self.head = nn.Embedding(12, 8), nn.Linear(8, 8), nn.Linear(8, 12, bias=False)
+            self.head.weight = self.emb.weight
+
+        def forward(self, x):
+            return self.head(self.body(self.emb(x)))
+
+    model = Tied()
+    finalised(model.body)
+    _, report = converted(model, torch.arange(5))
+    assert {" = ".join(row.layers): row.reason for row in report.rows}["emb = head"] == "Embedding shares its weight"

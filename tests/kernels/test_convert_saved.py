@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import json
+
 import pytest
 import torch
 from convert_toys import Compressed, convnet, finalised, mlp, priced
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -89,7 +93,7 @@ def test_a_missing_weight_is_named():
         fast.load_state_dict(state)
     state = fast.state_dict()
     state["0.packed.values"] = state["0.packed.values"][:-1]
-    with pytest.raises(RuntimeError, match="values of pattern 2:4 are not a weight of shape"):
+    with pytest.raises(RuntimeError, match=r"its weight: values of shape \(383,\), not \(384,\) as 2:4"):
         fast.load_state_dict(state)
 
 
@@ -159,3 +163,112 @@ def test_choices_that_do_not_fit_are_told():
     sparsify(model, "2:4")
     with pytest.raises(ValueError, match="finalize"):
         apply_choices(model, chosen)
+
+
+def along_a_kernel():
+    torch.manual_seed(0)
+    return finalised(nn.Sequential(nn.Conv2d(8, 16, 3, bias=False)), "2:4@kernel"), torch.randn(2, 8, 6, 6)
+
+
+def test_groups_along_a_kernel_are_kept_in_files_and_state_dicts(tmp_path):
+    model, x = along_a_kernel()
+    with priced(compressed=1.0):
+        fast, report = convert(model, x, pattern="2:4@kernel", backends=["compressed"])
+        other, _ = convert(other_of(model), x, pattern="2:4@kernel", backends=["compressed"])
+    assert report.sparse[0].pattern == "2:4@kernel"
+    other.load_state_dict(fast.state_dict())
+    save_converted(tmp_path / "k.safetensors", fast)
+    for again in (other, load_converted(tmp_path / "k.safetensors", model), apply_choices(model, report.choices)):
+        assert torch.equal(again(x), fast(x))
+        assert str(again[0].packed.problem.pattern) == "2:4@kernel"
+
+
+def other_of(model):
+    made = copy.deepcopy(model)
+    with torch.no_grad():
+        made[0].weight.mul_(-2)
+    return made
+
+
+def test_its_first_parameter_tells_dtype_and_device():
+    class First(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.norm = nn.Linear(24, 24, bias=False), nn.LayerNorm(24)
+
+        def forward(self, x):
+            return self.norm(self.inner(x.to(next(self.parameters()).dtype)).float())
+
+    model = First()
+    finalised(model.inner, dtype=torch.bfloat16)
+    fast, report = converted(model, torch.randn(5, 24))
+    assert len(report.sparse) == 1
+    x = torch.randn(5, 24)
+    torch.testing.assert_close(fast(x), model(x))
+    assert next(fast.half().parameters()).dtype == torch.float16
+    assert sum(p.numel() for p in fast.parameters()) == 48
+    assert not any("like" in name for name in fast.state_dict())
+    fast.load_state_dict(fast.state_dict())
+
+
+def test_a_backend_of_ones_own_is_handed_over(tmp_path, monkeypatch):
+    model, x = finalised(mlp()), torch.randn(5, 24)
+    fast, report = converted(model, x)
+    save_converted(tmp_path / "fast.safetensors", fast)
+    monkeypatch.setattr(registry, "backends", lambda: {})
+    for again in (
+        load_converted(tmp_path / "fast.safetensors", model, backends=[Compressed()]),
+        apply_choices(model, report.choices, backends=[Compressed()]),
+    ):
+        assert again[0].packed.running.name == "compressed"
+        assert torch.equal(again(x), fast(x))
+
+
+def test_a_file_whose_backend_is_not_there_runs_dense(tmp_path, monkeypatch):
+    model, x = finalised(mlp()), torch.randn(5, 24)
+    fast, _ = converted(model, x)
+    save_converted(tmp_path / "fast.safetensors", fast)
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "backends", lambda: {})
+        again = load_converted(tmp_path / "fast.safetensors", model)
+        assert "compressed, 2:4, float32, running dense: there is no backend 'compressed'" in str(again)
+        torch.testing.assert_close(again(x), model(x))
+        save_converted(tmp_path / "again.safetensors", again)
+    back = load_converted(tmp_path / "again.safetensors", model)
+    assert back[0].packed.running.name == "compressed", "the file still names it"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda told: [],
+        lambda told: {"0": None},
+        lambda told: {"0": {"backend": "compressed"}},
+        lambda told: {"0": told["0"] | {"backend": 3}},
+        lambda told: {"0": told["0"] | {"settings": [1]}},
+        lambda told: {"0": told["0"] | {"pattern": "many"}},
+    ],
+)
+def test_a_file_that_was_edited_is_refused_in_words(tmp_path, spoil):
+    fast, _ = converted(finalised(mlp()), torch.randn(5, 24))
+    path = tmp_path / "fast.safetensors"
+    save_converted(path, fast)
+    with safe_open(path, "pt") as file:
+        told = json.loads(file.metadata()["nmbench.converted"])
+    save_file(load_file(path), path, {"nmbench.converted": json.dumps(spoil(told))})
+    with pytest.raises(ValueError, match=r"fast.safetensors|write N:M"):
+        load_converted(path, mlp())
+
+
+@pytest.mark.parametrize("part", ["values", "positions", "pattern"])
+def test_parts_of_another_form_are_refused(tmp_path, part):
+    fast, _ = converted(finalised(mlp()), torch.randn(5, 24))
+    path = tmp_path / "fast.safetensors"
+    save_converted(path, fast)
+    with safe_open(path, "pt") as file:
+        told = file.metadata()
+    tensors = load_file(path)
+    tensors[f"0.packed.{part}"] = tensors[f"0.packed.{part}"].float().view(-1, 2)
+    save_file(tensors, path, told)
+    with pytest.raises(ValueError, match="does not fit the model: 0"):
+        load_converted(path, mlp())

@@ -111,3 +111,51 @@ def test_a_stranger_cannot_take_our_names(monkeypatch):
         assert registry.load("other").name == "other"
     finally:
         registry.backends.cache_clear()
+
+
+def test_a_backend_whose_refusal_raises_is_passed_over(monkeypatch):
+    class Raising(Dense):
+        name = "raising"
+
+        def refusal(self, problem):
+            raise KeyError("boom")
+
+    weight, x = baked((6, 20)), torch.randn(3, 20)
+    known = {one.name: registry.Found(one.name, one) for one in (Raising(), Dense())}
+    monkeypatch.setattr(registry, "backends", lambda: known)
+    torch.testing.assert_close(kernels.linear(x, weight), F.linear(x, weight))
+    with pytest.raises(ValueError, match=r"raising: its refusal\(\) raised KeyError: 'boom'"):
+        kernels.linear(x, weight, backend="raising")
+
+
+def test_a_weight_that_breaks_the_pattern_is_refused_by_every_backend():
+    weight, x = baked((6, 20)), torch.randn(3, 20)
+    with pytest.raises(ValueError, match="the group of inputs 0 to 3 of output"):
+        kernels.linear(x, weight, pattern="1:4", backend="dense")
+
+
+def test_integers():
+    weight, x = baked((6, 20)).sign().to(torch.int8), torch.ones(3, 20, dtype=torch.int8)
+    with pytest.raises(ValueError, match=r"a bias of torch\.float32 cannot be added to sums of integers"):
+        kernels.linear(x, weight, torch.full((6,), 0.9), backend="dense")
+    got = kernels.linear(x, weight, torch.ones(6, dtype=torch.int32), backend="dense")
+    assert torch.equal(got, x.int() @ weight.int().t() + 1)
+    with pytest.raises(ValueError, match="dense: unsupported dtype uint8"):
+        kernels.linear(x.to(torch.uint8), weight.to(torch.uint8), backend="dense")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"padding": "same"}, "padding is 'same'"),
+        ({"stride": 0}, "stride is 0: give a whole number from 1 on"),
+        ({"dilation": (1, 2, 3)}, "dilation is"),
+        ({"padding": (0, -1)}, "padding is"),
+    ],
+)
+def test_convolutions_that_cannot_be_are_told(options, said):
+    weight, x = baked((6, 8, 3, 3)), torch.randn(2, 8, 9, 9)
+    with pytest.raises(ValueError, match=said):
+        kernels.conv2d(x, weight, **options)
+    with pytest.raises(ValueError, match="an input of 4 dimensions"):
+        kernels.conv2d(x[0], weight)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nmbench.kernels.backend import Backend, Problem
+from nmbench.kernels.backend import Backend, Problem, refused
 from nmbench.kernels.bench import dense
 from nmbench.kernels.bench.operands import TOLERANCE, Source, reference, relative
 from nmbench.kernels.bench.options import DTYPES, Options
@@ -115,7 +115,7 @@ def sparse_ways(bench: Bench, pattern: NMPattern, backends: Mapping[str, Backend
     found: dict[str, Candidate] = {}
     for name, backend in backends.items():
         facts = {"pattern": str(pattern), "backend": name, "compressed_bytes": size}
-        if (refusal := backend.refusal(problem)) is not None:
+        if (refusal := refused(backend, problem)) is not None:
             told.append(facts | {"refused": refusal})
             continue
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from nmbench.kernels.bench.summary import best, refusals
+from nmbench.kernels.bench.summary import best, failed, refusals
 
 __all__ = ["brief", "page"]
 
@@ -136,9 +136,12 @@ def _checked(record: Record) -> str:
             if "refused" not in one:
                 rows.append([cell["case"]["shape"], str(cell["case"]["rows"]), cell["dtype"], one["pattern"]])
                 rows[-1] += [one["backend"], f"{one['error']:.2e}"]
-    if not rows:
-        return "No backend took any of the cases."
-    return table(["In -> out", "Rows", "Dtype", "Pattern", "Backend", "Relative error"], rows, "lrlllr")
+    headers = ["In -> out", "Rows", "Dtype", "Pattern", "Backend", "Relative error"]
+    said = [table(headers, rows, "lrlllr")] if rows else []
+    faults = [f"{name}, {dtype}: {why} ({count} times)" for name, dtype, why, count in failed(record)]
+    faults += [f"{name} cannot be used: {why}" for name, why in record["unusable"].items()]
+    said += ["\n".join(f"- {fault}" for fault in faults)] if faults else []
+    return "\n\n".join(said) or "No backend took any of the cases."
 
 
 def _refused(record: Record) -> str:

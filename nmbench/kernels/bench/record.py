@@ -11,13 +11,14 @@
                       summary, targets}
     README.md        the same for people       break-even.png, .svg
 
-folder     where it goes by default
+folder     where it goes by default; unused: beside what is there
 write      all three, each whole or not at all
 slug       a device's name as a folder
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ from typing import Any
 from nmbench.kernels.bench.page import page
 from nmbench.store import write_json
 
-__all__ = ["folder", "slug", "write"]
+__all__ = ["folder", "slug", "unused", "write"]
 
 
 def slug(name: str) -> str:
@@ -35,11 +36,19 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "device"
 
 
-def folder(device_name: str, suites: Sequence[str], all_suites: Sequence[str], device_type: str = "cuda") -> Path:
-    """results/kernels/<device>-<suites>; "all" for all of them; a CPU's begins with cpu-."""
+def folder(
+    device_name: str, suites: Sequence[str], all_suites: Sequence[str], device_type: str = "cuda", check: bool = False
+) -> Path:
+    """results/kernels/<device>-<suites>; "all" for all; a CPU's begins with cpu-, a check's ends with -check."""
     what = "all" if set(suites) == set(all_suites) else "+".join(suites)
     name = slug(device_name) if device_type == "cuda" else f"cpu-{slug(device_name)}"
-    return Path("results") / "kernels" / f"{name}-{what}"
+    return Path("results") / "kernels" / f"{name}-{what}{'-check' if check else ''}"
+
+
+def unused(to: Path) -> Path:
+    """`to`, or with a number behind it the first that holds no record: what was measured before stays."""
+    tried = itertools.chain([to], (to.with_name(f"{to.name}-{number}") for number in itertools.count(2)))
+    return next(one for one in tried if not (one / "record.json").exists())
 
 
 def write(record: dict[str, Any], to: Path) -> list[str]:

@@ -95,6 +95,13 @@ def _target(text: str, wanted: float, figure: float | None, values: Sequence[flo
     }
 
 
+def failed(record: Mapping[str, Any]) -> list[tuple[str, str, str, int]]:
+    """The refusals that are faults: wrong numbers, or an error while packing or multiplying."""
+    return [
+        one for one in refusals(record["cells"]) if one[2].startswith(("wrong: ", "failed: ", "its refusal() raised"))
+    ]
+
+
 def refusals(cells: Iterable[Cell]) -> list[tuple[str, str, str, int]]:
     """(backend, dtype, reason, cases and patterns), the most frequent first."""
     counted: Counter[tuple[str, str, str]] = Counter()
