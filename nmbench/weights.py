@@ -1,26 +1,34 @@
 """A model's tensors in one safetensors file, which holds a tensor that has several names under one of them.
 
-save   written whole or not at all
-load   into a model of the same architecture
+save       written whole or not at all
+load       into a model of the same architecture
+replacing  a context in which a file is written under another name, and put in its place when all went well
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["load", "save"]
+__all__ = ["load", "replacing", "save"]
 
 
 def save(model: nn.Module, path: Path | str, metadata: Mapping[str, str] | None = None) -> None:
     """Write the model's state dict to `path`. Raises OSError where that cannot be written."""
     from safetensors.torch import save_model
 
+    with replacing(path) as temporary:
+        save_model(model, str(temporary), None if metadata is None else dict(metadata))
+
+
+@contextlib.contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """The name under which to write. Raises OSError if `path` cannot be a file; what is there stays until the end."""
     target = Path(path)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {target.parent} to write {target.name} to")
@@ -28,7 +36,7 @@ def save(model: nn.Module, path: Path | str, metadata: Mapping[str, str] | None 
         raise IsADirectoryError(f"{target} is a folder; name a file in it")
     temporary = target.with_name(f".{target.name}.tmp")
     try:
-        save_model(model, str(temporary), None if metadata is None else dict(metadata))
+        yield temporary
         temporary.replace(target)
     finally:
         with contextlib.suppress(OSError):

@@ -25,6 +25,8 @@ _LIKE = "like"
 class SparseLayer(nn.Module):
     """What both have: `packed` (shared by layers that share a weight) and `bias` (the original's own parameter)."""
 
+    #: for those who count and choose weights
+    holds_a_packed_weight = True
     packed: PackedWeight
     bias: nn.Parameter | None
 

@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from nmbench.devices import on
 from nmbench.sparsity import NMPattern, _fused
 from nmbench.sparsity.pattern import PatternLike
+from nmbench.weights import replacing
 
 __all__ = ["NMTensor", "check", "compress", "decompress", "load", "save"]
 
@@ -112,12 +113,10 @@ def save(path: Path | str, tensors: Mapping[str, NMTensor]) -> None:
     """Write the tensors to one safetensors file, whole or not at all."""
     from safetensors.torch import save_file
 
-    target = Path(path)
     about = {name: {"pattern": str(one.pattern), "shape": one.shape} for name, one in tensors.items()}
     parts = {f"{name}.{key}": getattr(one, key) for name, one in tensors.items() for key in ("values", "positions")}
-    temporary = target.with_name(f".{target.name}.tmp")
-    save_file(parts, temporary, {"nmbench.nmtensor": json.dumps(about)})
-    temporary.replace(target)
+    with replacing(path) as temporary:
+        save_file(parts, temporary, {"nmbench.nmtensor": json.dumps(about)})
 
 
 def load(path: Path | str, device: str = "cpu") -> dict[str, NMTensor]:

@@ -18,7 +18,7 @@ from torch import nn
 from nmbench.sparsity.mask import Grouping
 from nmbench.sparsity.pattern import NMPattern
 
-__all__ = ["LayerInfo", "Layers", "Weight", "choose", "default_candidates", "find_weights"]
+__all__ = ["LayerInfo", "Layers", "Weight", "choose", "default_candidates", "find_weights", "refuse_packed"]
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -69,7 +69,11 @@ def _grouping(module: nn.Module, key: str) -> tuple[Grouping | None, str]:
 
 
 def find_weights(model: nn.Module) -> list[Weight]:
-    """Every parameter of two or more dimensions in the model's order, tied ones once. Raises ValueError if lazy."""
+    """Every parameter of two or more dimensions in the model's order, tied ones once.
+
+    Raises ValueError if one is lazy, or the model holds packed weights.
+    """
+    refuse_packed(model)
     found: dict[int, Weight] = {}
     for prefix, module in model.named_modules():
         for key, parameter in module._parameters.items():
@@ -88,6 +92,16 @@ def find_weights(model: nn.Module) -> list[Weight]:
             elif weight.grouping is None and grouping is not None and "tied to" not in weight.reason:
                 weight.reason += f", tied to {name}"
     return list(found.values())
+
+
+def refuse_packed(model: nn.Module) -> None:
+    """Raises ValueError if a layer holds its weight packed, where none of its numbers can be seen."""
+    for name, module in model.named_modules():
+        if getattr(module, "holds_a_packed_weight", False):
+            raise ValueError(
+                f"{name or type(module).__name__}: its weight is packed, as nmbench.kernels.convert does it: take the "
+                "model that was converted"
+            )
 
 
 def default_candidates(model: nn.Module) -> list[str]:

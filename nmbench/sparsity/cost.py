@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nmbench.sparsity.attach import is_attached
-from nmbench.sparsity.candidates import LayerInfo
+from nmbench.sparsity.candidates import LayerInfo, refuse_packed
 from nmbench.sparsity.pattern import NMPattern, PatternLike
 
 __all__ = ["Cost", "LayerCost", "compressed_bytes", "cost"]
@@ -157,8 +157,9 @@ def cost(
             compressed.
 
     Raises:
-        ValueError: the model is still attached (its parameters are the dense weights).
+        ValueError: the model is still attached (its parameters are the dense weights), or converted.
     """
+    refuse_packed(model)
     if is_attached(model):
         raise ValueError("cost() needs a dense or finalised model: call handle.finalize() first")
     parsed = None if pattern is None else NMPattern.parse(pattern)

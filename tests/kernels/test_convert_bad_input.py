@@ -12,7 +12,7 @@ from torch import nn
 
 from nmbench.kernels import convert, registry
 from nmbench.kernels.choices import Choice, Choices
-from nmbench.sparsity import sparsify
+from nmbench.sparsity import audit, cost, sparsify
 
 CPU = torch.device("cpu")
 X = torch.randn(5, 24)
@@ -313,6 +313,13 @@ def test_what_is_no_input_and_no_backend_is_told():
 def test_a_converted_model_is_not_converted_again():
     fast, _ = converted(finalised(mlp()))
     raises("converted already", fast)
+
+
+def test_weights_that_are_packed_are_not_overlooked():
+    fast, _ = converted(finalised(mlp()))
+    for use in (lambda: sparsify(fast, "2:4"), lambda: cost(fast, (X,)), lambda: audit(fast, "2:4")):
+        with pytest.raises(ValueError, match=r"0: its weight is packed, .* take the model that was converted"):
+            use()
 
 
 def test_a_model_that_cannot_be_copied_says_what_helps():
