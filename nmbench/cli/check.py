@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nmbench.cli.common import Plugins
-from nmbench.errors import UsageError
+from nmbench.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     from nmbench.registry import Catalogue
@@ -66,8 +66,8 @@ def _known(name: str, known: Catalogue) -> tuple[str, str]:
     if not found and name.removeprefix("backend:") in backends:  # "dense" alone is the method
         return "backend", name.removeprefix("backend:")
     if not found:
-        there = [*known.tasks, *known.methods, *(f"backend:{one}" for one in backends)]
-        raise UsageError(f"there is no task, method or backend {name!r}; there are: {', '.join(there)}")
+        names = {*known.tasks, *known.methods, *backends}
+        raise UsageError(f"there is no task, method or backend {name!r}{nearest(name, names)}")
     kind, plugin = found[0]
     if plugin.status != "ok":
         raise UsageError(f"{kind} {name} cannot be checked: {plugin.status}: {plugin.reason}")

@@ -13,6 +13,7 @@ import typer
 from nmbench.cache import cache_dir
 from nmbench.cli.common import Plugins
 from nmbench.environment import cpu_name, gpus, versions
+from nmbench.failure import first_lines
 
 _OPTIONAL = {
     "torchvision": "classification, detection, segmentation and optical flow: pip install 'nmbench[all]'",
@@ -49,16 +50,23 @@ def doctor(plugins: Plugins = None) -> None:
             continue
         problems += 1
         typer.echo(f"{plugin.status:<11} {plugin.name} ({plugin.distribution}): {plugin.reason}")
-    from nmbench.kernels.registry import backends
-
-    for name, one in backends().items():
-        if one.backend is None:
-            problems += 1
-            typer.echo(f"{'unusable':<11} kernel backend {name} ({one.version}): {one.reason}")
+    for line in _kernels():
+        problems += 1
+        typer.echo(f"{'unusable':<11} {line}")
     ready = [p.name for p in known.tasks.values() if p.status == "ok"]
     typer.echo(f"tasks       {', '.join(ready) or 'none'} ready; {problems} plugins with a problem")
     if not ready:
         raise typer.Exit(1)
+
+
+def _kernels() -> list[str]:
+    """Backends of the sparse products that cannot be used, and why; one line if not even torch can be imported."""
+    try:
+        from nmbench.kernels.registry import backends
+    except Exception as error:
+        return [f"kernels: {first_lines(error)}"]
+    found = backends().items()
+    return [f"kernel backend {name} ({one.version}): {one.reason}" for name, one in found if one.backend is None]
 
 
 def _mmdet(installed: dict[str, str]) -> str:

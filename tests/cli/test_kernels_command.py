@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,8 @@ def test_the_doctor_tells_of_backends_that_cannot_be_used(monkeypatch: pytest.Mo
     own = {"broken": Found("broken", None, "ImportError: no", "some-package 1.0")}
     monkeypatch.setattr("nmbench.kernels.registry.backends", lambda: own)
     assert "kernel backend broken (some-package 1.0): ImportError: no" in invoke("doctor").output
+
+
+def test_the_doctor_lives_without_a_working_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nmbench.kernels.registry", None)
+    assert "unusable    kernels: ModuleNotFoundError" in invoke("doctor").output
