@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from nmbench import weights as files
 from nmbench.cache import cache_dir
 from nmbench.task import Task
 from nmbench.testing.battery import Failed, Skip, check
@@ -95,11 +96,9 @@ def _imported(bench: Bench) -> dict[str, Any]:
 
 def _trained(bench: Bench) -> dict[str, Any]:
     def ask() -> dict[str, Any]:
-        from safetensors.torch import save_model
-
         bench.data()
         weights = bench.folder / "trained.safetensors"
-        save_model(bench.trained().model, str(weights))
+        files.save(bench.trained().model, weights)
         place = _place(bench)
         place.mkdir(parents=True, exist_ok=True)
         (place / "data").symlink_to(bench.data_root.resolve(), target_is_directory=True)

@@ -106,8 +106,8 @@ def _import(reference: str, first: list[str]) -> dict[str, Any]:
 
 def _train(reference: str, folder: Path, weights: Path) -> dict[str, Any]:
     import torch
-    from safetensors.torch import load_file
 
+    from nmbench import weights as files
     from nmbench.plugins import load_task
     from nmbench.sparsity import audit
     from nmbench.testing.bench import PATTERN, Bench
@@ -116,7 +116,7 @@ def _train(reference: str, folder: Path, weights: Path) -> dict[str, Any]:
     torch.use_deterministic_algorithms(True, warn_only=True)
     bench = Bench(load_task(reference), folder)
     model = bench.build(bench.spec())
-    model.load_state_dict(load_file(str(weights)), strict=False)  # tied weights are saved once
+    files.load(model, weights)
     sparse = audit(model, PATTERN, bench.candidates(model))
     broken = [layer.name for layer in sparse.layers if layer.violations]
     del model

@@ -13,6 +13,8 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from nmbench import weights as files
+from nmbench.failure import first_lines
 from nmbench.task import DataError, SkipCell
 from nmbench.testing.battery import Failed, Skip, check
 from nmbench.testing.bench import PATTERN, Bench, Trained, digest, weights
@@ -234,7 +236,12 @@ def batch_size_does_not_matter(bench: Bench) -> None:
 def sparse_weights_matter(bench: Bench) -> None:
     done = bench.trained()
     model = bench.build(bench.spec())
-    model.load_state_dict(done.model.state_dict())
+    path = bench.folder / "saved.safetensors"
+    files.save(done.model, path)
+    try:
+        files.load(model, path)
+    except RuntimeError as error:
+        raise Failed(f"what it saved does not load into what it builds: {first_lines(error)}") from error
     model.eval()
     inputs = _lively(bench.task.example_inputs(bench.spec()))
     before = _output(model, inputs)

@@ -74,6 +74,24 @@ def test_the_check_of_methods_catches_what_it_is_for(one):
     assert check_method(methods()[name]).failed == (one.name,)
 
 
+def test_weights_that_do_not_load_again_are_a_failure(tmp_path):
+    source = (BAD / "_good.py").read_text().replace("class Good", "class Bad").replace('"good"', '"bad"')
+    source += """
+
+class Bad(Bad):
+    def build(self, spec):
+        model = super().build(spec)
+        model.register_state_dict_post_hook(lambda module, state, *_: state.update(extra=state["0.weight"].clone()))
+        return model
+"""
+    (tmp_path / "bad.py").write_text(source)
+    done = nmbench("check", "bad", "--plugins", str(tmp_path))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "FAILED            sparse-weights-matter" in done.stdout
+    assert "what it saved does not load into what it builds" in done.stdout
+    assert "'extra'" in done.stdout
+
+
 def test_a_good_method_passes_every_check():
     assert check_method(methods()["HoldsFromTheStart"]).count("passed") == len(METHOD_CHECKS)
 
