@@ -290,6 +290,20 @@ def test_c8_is_judged_from_measured_speed(results, verdicts, ratios, expected):
     assert outcomes(verdicts("C8")) == [expected]
 
 
+def test_c8_of_times_beyond_all_measure(results, verdicts):
+    for seed, ratio in zip(SEEDS, (1.5, 1e308, 1.6), strict=True):
+        results.add("2:4", "ste", seed, speed=timed(ratio))
+    (found,) = verdicts("C8")
+    assert (found.outcome, "inf]" in found.figures) == ("undecided", True)
+
+
+def test_c8_of_a_time_that_is_nothing_beside_the_other(results, verdicts):
+    rows = [{"batch": 8, "dense_ms": 1e-300, "converted_ms": 1e300}]
+    for seed in SEEDS:
+        results.add("2:4", "ste", seed, speed={"device": "x", "dtype": "float16", "rows": rows})
+    assert verdicts("C8") == []
+
+
 def test_c8_without_a_converted_model_is_no_record(results, verdicts):
     results.add(speed={"rows": [{"batch": 8, "dense_ms": 2.0, "converted_ms": None}]})
     assert verdicts("C8") == []

@@ -76,7 +76,7 @@ def everything(folder):
     return loaded, found
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_record_with_anything_in_it_is_a_row_or_is_named(healthy, data):
     folder, file, record = healthy
@@ -103,7 +103,7 @@ def test_a_record_with_anything_in_it_is_a_row_or_is_named(healthy, data):
         assert "\n" not in one.reason
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cut=st.integers(0, 3000))
 def test_half_a_record_is_named(healthy, cut):
     folder, file, record = healthy

@@ -83,7 +83,8 @@ def _speed_ups(record: Record) -> Iterator[tuple[tuple[int, str, str], float]]:
     for row in speed_rows(record):
         if _positive(row.get("dense_ms")) and _positive(row.get("converted_ms")):
             key = (int(row["batch"]), str(speed.get("device")), str(speed.get("dtype")))
-            yield key, float(row["dense_ms"]) / float(row["converted_ms"])
+            if _positive(ratio := float(row["dense_ms"]) / float(row["converted_ms"])):
+                yield key, ratio
 
 
 def _positive(value: float | None) -> bool:
@@ -93,5 +94,13 @@ def _positive(value: float | None) -> bool:
 
 def _factor(compared: Comparison) -> str:
     """A comparison of logarithms as a factor: "1.08 [1.05, 1.11], 3 seeds"."""
-    ends = "" if compared.interval is None else f" [{', '.join(f'{math.exp(end):.3f}' for end in compared.interval)}]"
-    return f"{math.exp(compared.difference):.3f}{ends}, {compared.n} seed{'s' if compared.n != 1 else ''}"
+    ends = "" if compared.interval is None else f" [{', '.join(f'{_exp(end):.3f}' for end in compared.interval)}]"
+    return f"{_exp(compared.difference):.3f}{ends}, {compared.n} seed{'s' if compared.n != 1 else ''}"
+
+
+def _exp(logarithm: float) -> float:
+    """Of an interval over few seeds an end may lie beyond all numbers."""
+    try:
+        return math.exp(logarithm)
+    except OverflowError:
+        return math.inf
