@@ -13,7 +13,6 @@ import typer
 from nmbench.cache import cache_dir
 from nmbench.cli.common import Plugins
 from nmbench.environment import cpu_name, gpus, versions
-from nmbench.failure import first_lines
 
 _OPTIONAL = {
     "torchvision": "classification, detection, segmentation and optical flow: pip install 'nmbench[all]'",
@@ -61,6 +60,8 @@ def doctor(plugins: Plugins = None) -> None:
 
 def _kernels() -> list[str]:
     """Backends of the sparse products that cannot be used, and why; one line if not even torch can be imported."""
+    from nmbench.failure import first_lines
+
     try:
         from nmbench.kernels.registry import backends
     except Exception as error:
