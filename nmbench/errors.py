@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["UsageError", "nearest"]
+__all__ = ["UsageError", "first_line", "nearest"]
 
 
 class UsageError(Exception):
@@ -17,3 +17,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if near:
         return f"; did you mean {near[0]!r}?"
     return f"; there are: {', '.join(names)}" if names else ""
+
+
+def first_line(error: BaseException) -> str:
+    """Type and first line of what anything may raise: "KeyError: 'x'"."""
+    lines = str(error).strip().splitlines() or ["no message"]
+    return f"{type(error).__name__}: {lines[0]}"

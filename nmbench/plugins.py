@@ -20,6 +20,7 @@ from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from nmbench.errors import first_line
 from nmbench.task import CONTRACT_VERSION, Metric, Task
 
 __all__ = ["PluginError", "describe_methods", "describe_task", "load_task", "missing_requirements"]
@@ -118,8 +119,7 @@ def describe_task(reference: str) -> dict[str, Any]:
     except PluginError as error:
         return {"status": "invalid", "reason": str(error)}
     except BaseException as error:  # a plugin may raise anything at import, SystemExit too
-        lines = str(error).strip().splitlines() or ["no message"]
-        return {"status": "import", "reason": f"{type(error).__name__}: {lines[0]}"}
+        return {"status": "import", "reason": first_line(error)}
     hint = task.install or f"pip install {' '.join(repr(t) for t in task.requires)}"
     return {
         "status": "unavailable" if missing else "ok",

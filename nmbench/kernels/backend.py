@@ -16,6 +16,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from nmbench.errors import first_line
 from nmbench.sparsity import NMPattern
 
 __all__ = ["Backend", "Problem", "Settings", "refused", "result_dtype"]
@@ -113,5 +114,4 @@ def refused(backend: Backend, problem: Problem) -> str | None:
     try:
         return backend.refusal(problem)
     except Exception as error:
-        lines = str(error).strip().splitlines() or ["no message"]
-        return f"its refusal() raised {type(error).__name__}: {lines[0]}"
+        return f"its refusal() raised {first_line(error)}"

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from nmbench.errors import first_line
 from nmbench.kernels import timing
 from nmbench.kernels.accuracy import allowed, reference, worst
 from nmbench.kernels.backend import Backend, Problem, refused
@@ -143,7 +144,7 @@ def _able(layer: Layer, backends: Sequence[Backend], decision: Decision) -> dict
             if reason is None:
                 able[backend.name] = PackedWeight(layer.weight, problems[0], backend)
         except Exception as error:  # a ValueError says what is wrong with the weight, anything else is a broken backend
-            reason = str(error) if isinstance(error, ValueError) else _first_line("packing failed", error)
+            reason = str(error) if isinstance(error, ValueError) else f"packing failed: {first_line(error)}"
         if reason is not None:
             decision.candidates[backend.name] = reason
     return able
@@ -174,11 +175,6 @@ def _every_reason(decision: Decision) -> str:
     return "; ".join(f"{', '.join(names)}: {said}" for said, names in by.items())
 
 
-def _first_line(what: str, error: Exception) -> str:
-    lines = str(error).strip().splitlines() or ["no message"]
-    return f"{what}: {type(error).__name__}: {lines[0]}"
-
-
 # -- right? -------------------------------------------------------------------------------------------------------
 def _input(layer: Layer, call: Call) -> Tensor:
     weight = layer.modules[0].weight
@@ -204,7 +200,7 @@ def _wrong(layer: Layer, packed: PackedWeight) -> str:
         try:
             got, dense = run(x), module(x)
         except Exception as error:
-            return _first_line("failed", error)
+            return f"failed: {first_line(error)}"
         if got.shape != dense.shape or got.dtype != dense.dtype:
             return f"wrong result: {tuple(got.shape)} {got.dtype}, not {tuple(dense.shape)} {dense.dtype}"
         dims = 4 if isinstance(module, nn.Conv2d) else 2

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from nmbench.devices import on
+from nmbench.errors import first_line
 from nmbench.kernels import registry
 from nmbench.kernels.backend import Backend, refused
 from nmbench.kernels.by_name import bypassing, called
@@ -223,11 +224,8 @@ def _run(model: nn.Module, example_inputs: Inputs, modules: list[nn.Module]) -> 
         try:
             model(*args, **kwargs)
         except Exception as error:
-            said = (str(error).strip().splitlines() or ["no message"])[0]
             given = ", ".join(map(_told, [*args, *kwargs.values()]))
-            raise ValueError(
-                f"the model does not take the example inputs ({given}):\n{type(error).__name__}: {said}"
-            ) from error
+            raise ValueError(f"the model does not take the example inputs ({given}):\n{first_line(error)}") from error
     return seen
 
 

@@ -143,10 +143,10 @@ def _backend(name: str, own: Sequence[Backend], without: bool) -> Backend:
     except ValueError as error:
         if not without:
             raise
-        return Absent(name, str(error))
+        return _Absent(name, str(error))
 
 
-class Absent(Backend):
+class _Absent(Backend):
     """A backend that a file names and that cannot be had here: it refuses everything, so that dense runs."""
 
     def __init__(self, name: str, why: str) -> None:

@@ -11,7 +11,7 @@ import functools
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
-from nmbench.errors import nearest
+from nmbench.errors import first_line, nearest
 from nmbench.kernels.backend import Backend
 
 __all__ = ["GROUP", "Found", "backends", "load"]
@@ -70,6 +70,5 @@ def _loaded(point: EntryPoint) -> Found:
     except BaseException as error:  # a stranger's import may raise anything, SystemExit too
         if isinstance(error, KeyboardInterrupt):
             raise
-        lines = str(error).strip().splitlines() or ["no message"]
-        return Found(point.name, None, f"{type(error).__name__}: {lines[0]}", version)
+        return Found(point.name, None, first_line(error), version)
     return Found(point.name, backend, "", version)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from nmbench.errors import first_line
 from nmbench.kernels import timing
 from nmbench.kernels.by_name import bypassing, settle
 from nmbench.kernels.choices import Choice, Choices
@@ -116,8 +117,7 @@ def judge(
             torch.cuda.empty_cache()
             return "there was not enough memory to compare it as a whole"
         except Exception as error:  # whatever it is, the unit worked before
-            lines = str(error).strip().splitlines() or ["no message"]
-            return f"could not be run by itself with sparse layers: {type(error).__name__}: {lines[0]}"
+            return f"could not be run by itself with sparse layers: {first_line(error)}"
     if choice.winner != "dense":
         return ""
     return f"slower as a whole: {choice.times['sparse'] / choice.times['dense']:.2f} of the time that it takes now"
