@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 from nmbench.kernels.nmtensor import compress, decompress
-from nmbench.sparsity import NMPattern, _fused, nm_mask
+from nmbench.sparsity import NMPattern, nm_mask
+from nmbench.sparsity.fast import fused as _fused
 from nmbench.sparsity.mask import Grouping, torch_mask
 from nmbench.sparsity.methods.sr_ste import SRSTE
 

@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from nmbench import rng
+from nmbench._util import random as rng
 from nmbench.run import Run
 from nmbench.sparsity import sparsify
 from nmbench.task import DataInfo, Spec

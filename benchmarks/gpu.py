@@ -214,7 +214,7 @@ def convert(name: str, device: str = "cuda") -> dict[str, Any]:
     import torch
 
     from nmbench.sparsity import sparsify
-    from nmbench.speed import measure
+    from nmbench.worker.speed import measure
 
     torch.manual_seed(0)
     model, inputs, layers = _model(name)

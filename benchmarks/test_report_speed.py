@@ -25,17 +25,17 @@ KINDS = [("dense", "dense")] + [
     for method in ("one-shot", "asp", "ste", "sr-ste")
 ]
 STAGES = {
-    "load": "from nmbench.report.frame import load; print(len(load(sys.argv[1]).records), 'records')",
+    "load": "from nmbench.records.frame import load; print(len(load(sys.argv[1]).records), 'records')",
     "load, compare, judge": """
-from nmbench.report.claims import judge
-from nmbench.report.compare import compare
-from nmbench.report.frame import load
+from nmbench.claims import judge
+from nmbench.analysis.rows import compare
+from nmbench.records.frame import load
 loaded = load(sys.argv[1])
 rows = compare(loaded.frame)
 print(len(rows), 'rows,', len(judge(loaded, rows)), 'verdicts')
 """,
     "report": """
-from nmbench.report.render import write_report
+from nmbench.report.write import write_report
 print(write_report(Path(sys.argv[1]), Path(sys.argv[1] + '-report'), 'synthetic')[-1].name)
 """,
 }

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nmbench import rng
+from nmbench._util import random as rng
 from nmbench.task import Spec, Task
 
 OUT = Path(__file__).parent.parent / "nmbench" / "kernels" / "bench" / "shapes.json"

@@ -3,9 +3,9 @@
 PARTS    name -> function that returns markdown
 
     task-attributes                                   the declarations in nmbench.task.Task
-    record-keys, record-statuses, record-example      nmbench.record, and a committed record
-    frame-columns                                     nmbench.report.columns
-    matrix-keys, grid-keys                            the JSON schema of nmbench.matrix
+    record-keys, record-statuses, record-example      nmbench.records.schema, and a committed record
+    frame-columns                                     nmbench.records.columns
+    matrix-keys, grid-keys                            the JSON schema of nmbench.plan.matrix
     commands                                          what each command says with --help
     methods                                           the entry points in nmbench.methods
     task-checks, method-checks, backend-checks        nmbench.testing
@@ -69,11 +69,11 @@ def task_attributes() -> str:
 
 # -- records ------------------------------------------------------------------------------------------------------
 def record_keys() -> str:
-    """The table of keys in the docstring of nmbench.record."""
-    from nmbench import record
+    """The table of keys in the docstring of nmbench.records.schema."""
+    from nmbench.records import schema as record
 
     block = re.search(r"^Keys.*?\n((?: {4}.*\n)+)", inspect.getdoc(record) or "", re.MULTILINE)
-    assert block, "the docstring of nmbench.record has no list of keys"
+    assert block, "the docstring of nmbench.records.schema has no list of keys"
     rows: list[list[str]] = []
     for line in block[1].splitlines():
         key, gap, rest = re.match(r" {4}(\S*)( \*)?\s*(.*)", line).groups()  # type: ignore[union-attr]
@@ -88,7 +88,7 @@ def record_keys() -> str:
 
 def record_statuses() -> str:
     """STATUSES with the comments that stand beside them."""
-    from nmbench import record
+    from nmbench.records import schema as record
 
     source = inspect.getsource(record)
     said = dict(re.findall(r'^ {4}"(\w+)",(?:  # (.*))?$', source, re.MULTILINE))
@@ -118,7 +118,7 @@ def record_example() -> str:
 
 def frame_columns() -> str:
     """The fixed columns of the results frame, in their order."""
-    from nmbench.report.columns import ABOUT, COLUMNS
+    from nmbench.records.columns import ABOUT, COLUMNS
 
     return _table(["Column", "Type", "What"], ([_code(name), _code(COLUMNS[name]), ABOUT[name]] for name in COLUMNS))
 
@@ -161,14 +161,14 @@ def _keys(schema: Mapping[str, Any]) -> str:
 
 def matrix_keys() -> str:
     """Keys of a matrix file."""
-    from nmbench.matrix import Matrix
+    from nmbench.plan.matrix import Matrix
 
     return _keys(Matrix.model_json_schema())
 
 
 def grid_keys() -> str:
     """Keys of a [[grid]] table."""
-    from nmbench.matrix import Grid
+    from nmbench.plan.matrix import Grid
 
     return _keys(Grid.model_json_schema())
 

@@ -1,27 +1,5 @@
-"""A model's training and evaluation modes. For `Task.evaluate`, which is to leave the model as it was.
+"""The name of nmbench.contract.modes until 0.1; kept for one release, since task plugins import it."""
 
-evaluating    evaluation mode for a while
-"""
-
-from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from torch import nn
+from nmbench.contract.modes import evaluating
 
 __all__ = ["evaluating"]
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """`model` in evaluation mode; afterwards every module has the mode it had, frozen ones included."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode

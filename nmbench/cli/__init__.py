@@ -10,8 +10,8 @@ import sys
 import typer
 
 from nmbench import __version__
+from nmbench._util.errors import UsageError
 from nmbench.cli import check, compare, doctor, export, kernels, listing, new, plan, prepare, report, run, status
-from nmbench.errors import UsageError
 
 __all__ = ["app", "main"]
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nmbench._util.errors import UsageError, nearest
 from nmbench.cli.common import Plugins
-from nmbench.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from nmbench.registry import Catalogue
+    from nmbench.plan.catalogue import Catalogue
     from nmbench.testing import Battery, Outcome
 
 _MARKS = {"passed": "ran", "skipped": "skipped", "expected failure": "expected failure", "failed": "FAILED"}
@@ -35,7 +35,7 @@ def check(
 
     Example: nmbench check mine --plugins my_tasks
     """
-    from nmbench.registry import catalogue
+    from nmbench.plan.catalogue import catalogue
 
     known = catalogue(plugins)
     chosen = _all(known) if names == ["all"] else [_known(name, known) for name in dict.fromkeys(names)]
@@ -80,7 +80,7 @@ def _told(outcome: Outcome) -> None:
 
 
 def _task(name: str, known: Catalogue, data: Path | None) -> Battery:
-    from nmbench.plugins import load_task
+    from nmbench.plan.describe import load_task
     from nmbench.testing import check_task
 
     typer.echo(f"task {name}")

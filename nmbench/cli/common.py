@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nmbench.errors import UsageError
+from nmbench._util.errors import UsageError
 
 if TYPE_CHECKING:  # imported in `select`, so that --help need not wait for pydantic
-    from nmbench.cell import Cell
-    from nmbench.matrix import Matrix
-    from nmbench.registry import Catalogue
-    from nmbench.store import Store
+    from nmbench.plan.catalogue import Catalogue
+    from nmbench.plan.cell import Cell
+    from nmbench.plan.matrix import Matrix
+    from nmbench.records.store import Store
 
 __all__ = ["MatrixName", "Only", "Plugins", "Results", "Seeds", "Selection", "select"]
 
@@ -61,9 +61,9 @@ def select(
     name: str, results: Path, only: list[str] | None = None, seeds: str | None = None, plugins: Path | None = None
 ) -> Selection:
     """The cells that the options choose. Raises UsageError if there are none."""
-    from nmbench.matrix import alone, cells, load
-    from nmbench.registry import catalogue
-    from nmbench.store import Store
+    from nmbench.plan.catalogue import catalogue
+    from nmbench.plan.matrix import alone, cells, load
+    from nmbench.records.store import Store
 
     matrix = load(name)
     if seeds is not None:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nmbench.errors import UsageError
+from nmbench._util.errors import UsageError
 
 if TYPE_CHECKING:
-    from nmbench.report.frame import Loaded
+    from nmbench.records.frame import Loaded
 
 
 def compare(
@@ -24,7 +24,7 @@ def compare(
 
     Example: nmbench compare results-before/quick results/quick --out changes.md
     """
-    from nmbench.report.two_sets import between, lost, nothing_common, page
+    from nmbench.report.sections.two_sets import between, lost, nothing_common, page
 
     mine, theirs = _load(first), _load(second)
     if first.resolve() == second.resolve():
@@ -53,7 +53,7 @@ def _load(folder: Path) -> Loaded:
     """The records below `folder`. Raises UsageError where there is no such folder, or not one attempt in it."""
     if not folder.is_dir():
         raise UsageError(f"no folder {str(folder)!r}: name two folders of results, as results/quick")
-    from nmbench.report.frame import load
+    from nmbench.records.frame import load
 
     loaded = load(folder)
     if not loaded.records and not loaded.unreadable:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import typer
 
-from nmbench.cache import cache_dir
+from nmbench._util.machine import cpu_name, gpus, versions
+from nmbench._util.paths import cache_dir
 from nmbench.cli.common import Plugins
-from nmbench.environment import cpu_name, gpus, versions
 
 _OPTIONAL = {
     "torchvision": "classification, detection, segmentation and optical flow: pip install 'nmbench[all]'",
@@ -41,7 +41,7 @@ def doctor(plugins: Plugins = None) -> None:
         fast = "switched off by NMBENCH_NATIVE=0"
     typer.echo(f"masks       {fast}; cache in {cache_dir()}")
     typer.echo(f"engines     {_mmdet(installed)}; {_fairseq(installed)}")
-    from nmbench.registry import catalogue
+    from nmbench.plan.catalogue import catalogue
 
     known = catalogue(plugins)
     for plugin in [*known.tasks.values(), *known.duplicates, *known.methods.values()]:
@@ -60,7 +60,7 @@ def doctor(plugins: Plugins = None) -> None:
 
 def _kernels() -> list[str]:
     """Backends of the sparse products that cannot be used, and why; one line if not even torch can be imported."""
-    from nmbench.failure import first_lines
+    from nmbench.worker.failures import first_lines
 
     try:
         from nmbench.kernels.registry import backends

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nmbench._util.errors import UsageError
 from nmbench.cli.common import Results
-from nmbench.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,7 +49,7 @@ def export(
     """
     from rich.console import Console
 
-    from nmbench.matrix import load
+    from nmbench.plan.matrix import load
 
     folder = results / matrix if (results / matrix).is_dir() else results / load(matrix).name
     records = sorted(folder.rglob("attempt-*/record.json"))

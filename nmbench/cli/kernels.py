@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nmbench.errors import UsageError
+from nmbench._util.errors import UsageError
 
 if TYPE_CHECKING:
     from nmbench.kernels.backend import Backend
@@ -110,7 +110,7 @@ def _run(
 ) -> None:
     import torch
 
-    from nmbench.environment import cpu_name
+    from nmbench._util.machine import cpu_name
     from nmbench.kernels.bench.page import brief
     from nmbench.kernels.bench.record import folder, unused, write
     from nmbench.kernels.bench.run import run

@@ -9,7 +9,7 @@ from nmbench.cli.common import Plugins
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from nmbench.registry import Plugin
+    from nmbench.plan.catalogue import Plugin
 
 
 def _tasks(plugins: list[Plugin]) -> Table:
@@ -52,8 +52,8 @@ def list_(plugins: Plugins = None) -> None:
     """
     from rich.console import Console
 
-    from nmbench.matrix import shipped
-    from nmbench.registry import catalogue
+    from nmbench.plan.catalogue import catalogue
+    from nmbench.plan.matrix import shipped
 
     known = catalogue(plugins)
     # no markup: the command that adds an extra is full of square brackets

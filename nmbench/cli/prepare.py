@@ -15,14 +15,14 @@ import typer
 from nmbench.cli.common import Data, MatrixName, Only, Plugins, Results, Seeds, select
 
 if TYPE_CHECKING:
-    from nmbench.cell import Cell
-    from nmbench.registry import Plugin
+    from nmbench.plan.catalogue import Plugin
+    from nmbench.plan.cell import Cell
 
 __all__ = ["fingerprints", "prepare"]
 
 
 def _key(cell: Cell) -> tuple[str, str, str, str]:
-    from nmbench.cell import canonical
+    from nmbench.plan.cell import canonical
 
     return cell.task, cell.model, cell.scale, canonical(dict(cell.train))
 

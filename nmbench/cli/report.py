@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
+from nmbench._util.errors import UsageError
 from nmbench.cli.common import Results
-from nmbench.errors import UsageError
 
 
 def _name(matrix: str, results: Path) -> str:
     """The matrix' name: of a shipped one, a file, or simply a folder of results."""
-    from nmbench.matrix import load, shipped
+    from nmbench.plan.matrix import load, shipped
 
     named = Path(matrix)
     if not matrix.endswith(".toml") and (named.is_absolute() or not named.name or {".", ".."} & set(named.parts)):
@@ -30,7 +30,7 @@ def _name(matrix: str, results: Path) -> str:
 
 def _formats(text: str | None) -> list[str] | None:
     """The formats that are asked for, in the order of all; None if none were."""
-    from nmbench.report.render import FORMATS
+    from nmbench.report.write import FORMATS
 
     if text is None:
         return None
@@ -64,7 +64,7 @@ def report(
     if check:
         _check(results / name, folder, name, asked)
         return
-    from nmbench.report.render import DEFAULT, write_report
+    from nmbench.report.write import DEFAULT, write_report
 
     for page in write_report(results / name, folder, name, asked or DEFAULT):
         typer.echo(f"report: {page}")

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nmbench._util.errors import UsageError, nearest
+from nmbench._util.machine import gpus
 from nmbench.cli.common import Data, MatrixName, Only, Plugins, Results, Seeds, Selection, select
 from nmbench.cli.export import SinkFolder, SinkNames, feeds_for
 from nmbench.cli.prepare import fingerprints
-from nmbench.environment import gpus
-from nmbench.errors import UsageError, nearest
-from nmbench.record import STATUSES
+from nmbench.records.schema import STATUSES
 
 if TYPE_CHECKING:
-    from nmbench.cell import Cell
-    from nmbench.store import CellState
+    from nmbench.plan.cell import Cell
+    from nmbench.records.store import CellState
 
 
 def _stale(state: CellState, code: str, fingerprint: str | None) -> bool:
@@ -31,7 +31,7 @@ def _stale(state: CellState, code: str, fingerprint: str | None) -> bool:
 
 def _wanted(chosen: Selection, rerun: str | None, data: Path) -> list[Cell]:
     """The cells to run: those not done; or with --rerun, those of one kind."""
-    from nmbench.scheduler import code_hash
+    from nmbench.running.scheduler import code_hash
 
     states = [chosen.store.state(cell) for cell in chosen.cells]
     if rerun is None:
@@ -69,7 +69,7 @@ def _short(path: Path) -> str:
 
 def _measure_speed(chosen: Selection, device: str, data: Path, budget_s: float, say: Callable[[str], None]) -> None:
     """Time the models of all done cells that have no speed yet, one after the other, with the machine to themselves."""
-    from nmbench.speed_job import Settings, ask, wanted
+    from nmbench.running.speed_job import Settings, ask, wanted
 
     kind = "cuda" if device == "cuda" or (device == "auto" and gpus()) else "cpu"
     states, lost = wanted([chosen.store.state(cell) for cell in chosen.cells], kind)
@@ -119,8 +119,8 @@ def run(
     """
     from rich.console import Console
 
-    from nmbench.progress import progress_for
-    from nmbench.scheduler import Options, Scheduler
+    from nmbench.running.progress import progress_for
+    from nmbench.running.scheduler import Options, Scheduler
     from nmbench.sinks.feed import Watching
 
     if device not in ("auto", "cpu", "cuda"):

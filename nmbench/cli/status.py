@@ -11,7 +11,7 @@ import typer
 from nmbench.cli.common import MatrixName, Only, Plugins, Results, Seeds, select
 
 if TYPE_CHECKING:
-    from nmbench.store import CellState
+    from nmbench.records.store import CellState
 
 
 def _line(state: CellState) -> str:

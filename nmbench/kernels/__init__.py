@@ -7,17 +7,17 @@ compress, decompress, NMTensor    compressed storage of a weight (nmtensor)
 linear, conv2d, pack              one product, by whichever backend takes it (dispatch)
 Backend, Problem                  what a way to multiply with it is asked (backend)
 dense, cusparselt, cutlass        backends; registry finds them and those of other packages
-nm_triton                         Triton kernels for any N:M
+triton                            Triton kernels for any N:M
 """
 
 from nmbench.kernels.backend import Backend, Problem
-from nmbench.kernels.convert import apply_choices, convert
+from nmbench.kernels.convert.conversion import apply_choices, convert
+from nmbench.kernels.convert.layers import SparseConv2d, SparseLinear
+from nmbench.kernels.convert.rebuild import load_converted, save_converted
+from nmbench.kernels.convert.report import Report
 from nmbench.kernels.dispatch import conv2d, linear, pack
-from nmbench.kernels.layers import SparseConv2d, SparseLinear
 from nmbench.kernels.nmtensor import NMTensor, compress, decompress
 from nmbench.kernels.packed import PackedWeight
-from nmbench.kernels.rebuild import load_converted, save_converted
-from nmbench.kernels.report import Report
 
 __all__ = [
     "Backend",

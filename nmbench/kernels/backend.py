@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from nmbench.errors import first_line
+from nmbench._util.errors import first_line
 from nmbench.sparsity import NMPattern
 
 __all__ = ["Backend", "Problem", "Settings", "refused", "result_dtype"]

@@ -1,4 +1,4 @@
-"""Choices that were timed once, kept on disk (nmbench.kernels.kept).
+"""Choices that were timed once, kept on disk (nmbench.kernels.cache).
 
 Choice     which backend won, with what settings, and the times
 Choices    key -> Choice
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from nmbench.kernels.backend import Settings
-from nmbench.kernels.kept import Kept
+from nmbench.kernels.cache import Kept
 
 __all__ = ["Choice", "Choices"]
 

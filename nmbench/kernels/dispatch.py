@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from nmbench.devices import on
+from nmbench._util.devices import on
 from nmbench.kernels import registry
 from nmbench.kernels.backend import Backend, Problem, refused, result_dtype
 from nmbench.kernels.infer import inferred
 from nmbench.kernels.nmtensor import NMTensor, compress, decompress
 from nmbench.kernels.packed import PackedWeight
-from nmbench.kernels.problems import Pair, conv2d_problem, linear_problem
+from nmbench.kernels.problem import Pair, conv2d_problem, linear_problem
 from nmbench.sparsity import NMPattern
 from nmbench.sparsity.pattern import PatternLike
 

@@ -10,7 +10,7 @@ Entries are in the row-major order of a two-dimensional view of the weight: (out
 in) of a convolution, the input channels of a kernel position side by side, as a matrix product reads them; with
 axis="kernel" the flattened weight as one row. A short last group is stored like a whole one.
 
-On a GPU both ways are one pass of a Triton kernel, where nmbench.sparsity._fused has them available; torch code of
+On a GPU both ways are one pass of a Triton kernel, where nmbench.sparsity.fast.fused has them available; torch code of
 equal results is behind it.
 """
 
@@ -25,10 +25,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nmbench.devices import on
-from nmbench.sparsity import NMPattern, _fused
+from nmbench._util.devices import on
+from nmbench.records.weights import replacing
+from nmbench.sparsity import NMPattern
+from nmbench.sparsity.fast import fused as _fused
 from nmbench.sparsity.pattern import PatternLike
-from nmbench.weights import replacing
 
 __all__ = ["NMTensor", "check", "compress", "decompress", "load", "save"]
 
@@ -97,7 +98,7 @@ def decompress(stored: NMTensor) -> Tensor:
     """The weight, contiguous, of the shape and dtype that `compress` was given."""
     pattern, values = stored.pattern, stored.values
     if _has_a_kernel(values, stored.shape, pattern):
-        from nmbench.kernels.nm_triton.decompress import decompress as fused
+        from nmbench.kernels.triton.decompress import decompress as fused
 
         with on(values.device):
             return fused(values, stored.positions, pattern, stored.shape)
@@ -161,7 +162,7 @@ def check(name: str, stored: NMTensor) -> None:
 def _has_a_kernel(tensor: Tensor, shape: tuple[int, ...], pattern: NMPattern) -> bool:
     if not _fused.available(tensor.device):
         return False
-    from nmbench.kernels.nm_triton.compress import takes
+    from nmbench.kernels.triton.compress import takes
 
     return takes(tensor.dtype, shape, pattern)
 
@@ -170,8 +171,8 @@ def _in_one_pass(weight: Tensor, pattern: NMPattern) -> NMTensor | None:
     """By the kernel; None where there is none, or where the weight breaks the pattern, which torch code then words."""
     if not _has_a_kernel(weight, tuple(weight.shape), pattern):
         return None
-    from nmbench.kernels.nm_triton.compress import CLEAN
-    from nmbench.kernels.nm_triton.compress import compress as fused
+    from nmbench.kernels.triton.compress import CLEAN
+    from nmbench.kernels.triton.compress import compress as fused
 
     with on(weight.device):
         values, positions, wrong = fused(weight, pattern)

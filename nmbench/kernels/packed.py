@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nmbench.devices import on as on_device
+from nmbench._util.devices import on as on_device
 from nmbench.kernels.backend import Backend, Problem, Settings, refused
-from nmbench.kernels.dense import Dense
-from nmbench.kernels.kept import fingerprint
+from nmbench.kernels.backends.dense import Dense
+from nmbench.kernels.cache import fingerprint
 from nmbench.kernels.nmtensor import NMTensor, check, compress, decompress
-from nmbench.kernels.problems import on
+from nmbench.kernels.problem import on
 from nmbench.sparsity import NMPattern
 
 __all__ = ["PARTS", "PackedWeight", "from_parts", "parts_of"]
@@ -60,7 +60,7 @@ class PackedWeight(nn.Module):
         problem: what it was packed for; its input's leading sizes may differ from call to call.
         backend: the one that was chosen. running: the one that runs now: `backend`, or dense where it cannot.
         refusal: why `backend` does not run now, or "".
-        settings, tuned_on: what the backend was tuned to, and the machine (see nmbench.kernels.kept) of which that
+        settings, tuned_on: what the backend was tuned to, and the machine (see nmbench.kernels.cache) of which that
             holds; on another one the backend's default runs.
     """
 

@@ -11,7 +11,7 @@ import functools
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
-from nmbench.errors import first_line, nearest
+from nmbench._util.errors import first_line, nearest
 from nmbench.kernels.backend import Backend
 
 __all__ = ["GROUP", "Found", "backends", "load"]

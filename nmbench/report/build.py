@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from nmbench.report import lists
-from nmbench.report.cautions import cautions
-from nmbench.report.claims import judge
-from nmbench.report.claims_section import claims_sections
-from nmbench.report.compare import Row, compare
-from nmbench.report.figures import draw_overall
-from nmbench.report.frame import Loaded, newest
-from nmbench.report.glossary import GLOSSARY
-from nmbench.report.model import Banner, Block, Bullets, Picture, Prose, Report, Section, Shell, distinct
-from nmbench.report.overview_tables import patterns_by_tasks
-from nmbench.report.provenance import fingerprint, mixed, provenance
-from nmbench.report.published import beside, published_table
-from nmbench.report.summary import overview
-from nmbench.report.task_section import slugs, task_section
-from nmbench.report.words import plural
+from nmbench.analysis.rows import Row, compare
+from nmbench.claims import judge
+from nmbench.claims.published import beside, published_table
+from nmbench.claims.section import claims_sections
+from nmbench.document.model import Banner, Block, Bullets, Picture, Prose, Report, Section, Shell, distinct
+from nmbench.document.words import plural
+from nmbench.records.frame import Loaded, newest
+from nmbench.report.sections import lists
+from nmbench.report.sections.cautions import cautions
+from nmbench.report.sections.figures import draw_overall
+from nmbench.report.sections.glossary import GLOSSARY
+from nmbench.report.sections.origins import fingerprint, mixed, provenance
+from nmbench.report.sections.overview import patterns_by_tasks
+from nmbench.report.sections.summary import overview
+from nmbench.report.sections.task import slugs, task_section
 
 __all__ = ["build"]
 

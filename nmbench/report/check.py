@@ -14,7 +14,7 @@ from pathlib import Path
 
 from matplotlib.image import imread
 
-from nmbench.report.render import DEFAULT, FORMATS, render
+from nmbench.report.write import DEFAULT, FORMATS, render
 
 __all__ = ["differences", "formats_of"]
 

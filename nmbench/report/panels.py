@@ -20,8 +20,8 @@ from typing import Any, TypeVar
 import matplotlib.style
 from matplotlib.colors import to_hex, to_rgb
 
-from nmbench.report.compare import Row, Setting
-from nmbench.report.words import label
+from nmbench.analysis.rows import Row, Setting
+from nmbench.document.words import label
 
 __all__ = [
     *(

@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from nmbench.errors import UsageError
+from nmbench._util.errors import UsageError
 
 __all__ = ["write"]
 

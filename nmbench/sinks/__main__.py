@@ -12,10 +12,10 @@ import sys
 import traceback
 from pathlib import Path
 
-from nmbench.record import UnreadableRecord
+from nmbench.records.schema import UnreadableRecord
+from nmbench.records.store import read_record
 from nmbench.sinks.base import MissingPackage, load
 from nmbench.sinks.finished import finished
-from nmbench.store import read_record
 
 
 def _redirect(folder: Path) -> int:

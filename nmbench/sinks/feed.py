@@ -18,10 +18,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nmbench.cell import Cell
-from nmbench.errors import UsageError, nearest
-from nmbench.record import Record
-from nmbench.scheduler import Progress
+from nmbench._util.errors import UsageError, nearest
+from nmbench.plan.cell import Cell
+from nmbench.records.schema import Record
+from nmbench.running.scheduler import Progress
 from nmbench.sinks.base import names
 
 __all__ = ["PATIENCE", "Feed", "Feeds", "Watching"]

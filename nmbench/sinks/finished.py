@@ -11,8 +11,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from nmbench.cell import Cell
-from nmbench.record import Record
+from nmbench.plan.cell import Cell
+from nmbench.records.schema import Record
 
 __all__ = ["Finished", "Series", "Value", "finished"]
 
@@ -33,7 +33,7 @@ class Finished:
         name: for people: task, model, pattern, method, settings, seed.
         matrix: the matrix that ran it.
         folder: where it lies below the matrix' results: task/cell/attempt.
-        status: how it ended; see nmbench.record.STATUSES. `ok` is the only good one.
+        status: how it ended; see nmbench.records.schema.STATUSES. `ok` is the only good one.
         params: what was asked for. `train.*` are the engine's settings, `hyper.*` the method's own.
         metrics: what came out, finite numbers only: the task's metrics by their own names, then `density`, `sad.*`,
             `cost.*`, `time.*` and `memory.*`.

@@ -9,13 +9,13 @@ Method        the contract of a training method (entry-point group nmbench.metho
 """
 
 from nmbench.sparsity.audit import AuditReport, LayerAudit, audit
-from nmbench.sparsity.candidates import LayerInfo, default_candidates
 from nmbench.sparsity.cost import Cost, LayerCost, cost
+from nmbench.sparsity.flips import SAD
 from nmbench.sparsity.handle import Handle, sparsify
 from nmbench.sparsity.mask import NonFiniteWeightError, nm_mask
 from nmbench.sparsity.methods.base import DENSE, FOLLOW, HOLD, Method
 from nmbench.sparsity.pattern import NMPattern
-from nmbench.sparsity.sad import SAD
+from nmbench.sparsity.select import LayerInfo, default_candidates
 
 __all__ = [
     "DENSE",

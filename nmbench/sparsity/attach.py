@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from nmbench.sparsity.layer import HOLD, Scope, SparseWeight
+from nmbench.sparsity.weight import HOLD, Scope, SparseWeight
 
 __all__ = ["attach", "detach", "is_attached", "weights_of"]
 

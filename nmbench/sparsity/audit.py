@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nmbench.sparsity.candidates import LayerInfo, Layers, choose, find_weights
 from nmbench.sparsity.mask import Grouping
 from nmbench.sparsity.pattern import NMPattern, PatternLike
+from nmbench.sparsity.select import LayerInfo, Layers, choose, find_weights
 
 __all__ = ["AuditReport", "LayerAudit", "audit", "groups_over"]
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nmbench.sparsity.attach import is_attached
-from nmbench.sparsity.candidates import LayerInfo, refuse_packed
 from nmbench.sparsity.pattern import NMPattern, PatternLike
+from nmbench.sparsity.select import LayerInfo, refuse_packed
 
 __all__ = ["Cost", "LayerCost", "compressed_bytes", "cost"]
 

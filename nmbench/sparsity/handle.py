@@ -11,11 +11,11 @@ from torch.optim import Optimizer
 
 from nmbench.sparsity import methods
 from nmbench.sparsity.attach import attach, detach, is_attached
-from nmbench.sparsity.candidates import LayerInfo, Layers, Weight, choose, find_weights
-from nmbench.sparsity.layer import DENSE, HOLD, Scope, SparseWeight, renew
+from nmbench.sparsity.flips import SAD
 from nmbench.sparsity.methods.base import Method
 from nmbench.sparsity.pattern import NMPattern, PatternLike
-from nmbench.sparsity.sad import SAD
+from nmbench.sparsity.select import LayerInfo, Layers, Weight, choose, find_weights
+from nmbench.sparsity.weight import DENSE, HOLD, Scope, SparseWeight, renew
 
 __all__ = ["Handle", "sparsify"]
 

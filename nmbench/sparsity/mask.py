@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nmbench.sparsity import _native
+from nmbench.sparsity.fast import native as _native
 from nmbench.sparsity.pattern import Axis, NMPattern, PatternLike
 
 __all__ = ["Grouping", "NonFiniteWeightError", "nm_mask", "physical_layout", "torch_mask"]

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nmbench import rng
-from nmbench.run import Run
-from nmbench.task import DataInfo, Spec, Task
+from nmbench._util import random as rng
+from nmbench.contract.run import Run
+from nmbench.contract.task import DataInfo, Spec, Task
 
 if TYPE_CHECKING:
     import torch
@@ -109,7 +109,7 @@ class Bench:
     def candidates(self, model: nn.Module) -> list[LayerInfo]:
         """What would become sparse in `model`, and why the rest would not."""
         from nmbench.sparsity import NMPattern
-        from nmbench.sparsity.candidates import choose, find_weights
+        from nmbench.sparsity.select import choose, find_weights
 
         return choose(find_weights(model), NMPattern.parse(PATTERN), self.layers(model))
 
@@ -175,7 +175,7 @@ class Bench:
         for name, value in watch.items():
             setattr(run, name, value)
         batches, steps = work / "batches.txt", [0]
-        from nmbench.tracing import trace_batches
+        from nmbench.worker.tracing import trace_batches
 
         tracer = trace_batches(model, batches)
         counter = _count_steps(model, steps)

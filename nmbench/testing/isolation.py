@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nmbench import weights as files
-from nmbench.cache import cache_dir
-from nmbench.task import Task
+from nmbench._util.paths import cache_dir
+from nmbench.contract.task import Task
+from nmbench.records import weights as files
 from nmbench.testing.battery import Failed, Skip, check
 from nmbench.testing.bench import Bench
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from nmbench.sparsity import Handle, NMPattern, audit
-from nmbench.sparsity.candidates import find_weights
 from nmbench.sparsity.methods.base import DENSE, FOLLOW, HOLD, Method
 from nmbench.sparsity.methods.dense import Dense
+from nmbench.sparsity.select import find_weights
 from nmbench.testing.battery import Failed, Skip, check
 from nmbench.testing.bench import digest, weights
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nmbench.task import Task
+from nmbench.contract.task import Task
 from nmbench.testing.battery import Battery, Check, Outcome, run
 from nmbench.testing.bench import Bench
 

@@ -77,7 +77,7 @@ def _random_state() -> list[str]:
 def _import(reference: str, first: list[str]) -> dict[str, Any]:
     import torch
 
-    from nmbench import plugins
+    from nmbench.plan import describe as plugins
 
     for name in first:
         try:
@@ -107,8 +107,8 @@ def _import(reference: str, first: list[str]) -> dict[str, Any]:
 def _train(reference: str, folder: Path, weights: Path) -> dict[str, Any]:
     import torch
 
-    from nmbench import weights as files
-    from nmbench.plugins import load_task
+    from nmbench.plan.describe import load_task
+    from nmbench.records import weights as files
     from nmbench.sparsity import audit
     from nmbench.testing.bench import PATTERN, Bench
 

@@ -13,11 +13,11 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from nmbench import weights as files
-from nmbench.failure import first_lines
-from nmbench.task import DataError, SkipCell
+from nmbench.contract.task import DataError, SkipCell
+from nmbench.records import weights as files
 from nmbench.testing.battery import Failed, Skip, check
 from nmbench.testing.bench import PATTERN, Bench, Trained, digest, weights
+from nmbench.worker.failures import first_lines
 
 if TYPE_CHECKING:
     from torch import nn
@@ -200,7 +200,7 @@ def evaluating_leaves_no_trace(bench: Bench) -> None:
     if digest(weights(model)) != before:
         raise Failed("evaluate() changes weights or buffers")
     if [m.training for m in model.modules()] != modes:
-        raise Failed("evaluate() leaves modules in another mode (nmbench.modes.evaluating restores each)")
+        raise Failed("evaluate() leaves modules in another mode (nmbench.contract.modes.evaluating restores each)")
     if _random_state() != state:
         raise Failed("evaluate() draws from the global random generators")
 
@@ -292,7 +292,7 @@ def broken_data_are_told(bench: Bench) -> None:
 
 
 def _run_on(bench: Bench, info: Any) -> Any:
-    from nmbench.run import Run
+    from nmbench.contract.run import Run
 
     return Run(bench.spec(), info, None, bench.folder / "work" / "damaged")
 

@@ -87,7 +87,7 @@ def batches(examples: Examples, keys: Iterable[Key], batch: int, workers: int = 
     try:
         yield from loader
     except DataError as error:  # from a worker process it comes with that process's traceback in its text
-        raise DataError(str(error).strip().splitlines()[-1].removeprefix("nmbench.task.DataError: ")) from error
+        raise DataError(str(error).strip().splitlines()[-1].split("DataError: ", 1)[-1]) from error
 
 
 def normalised(images: Tensor, device: torch.device) -> Tensor:

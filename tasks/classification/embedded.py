@@ -3,7 +3,7 @@
     prepare          the folder, made if it is missing, stale or incomplete
     check_settings   settings that the embedded data cannot serve
 
-Layout: train/<class>/<original>-<number>.png and val/..., and `manifest.json` (nmbench.once).
+Layout: train/<class>/<original>-<number>.png and val/..., and `manifest.json` (nmbench.contract.data).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nmbench.once import made_once
+from nmbench.contract.data import made_once
 from nmbench.task import DataError, DataInfo, Spec
 from nmbench_tasks.classification import digits
 

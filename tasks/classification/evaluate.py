@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from nmbench.modes import evaluating
+from nmbench.contract.modes import evaluating
 from nmbench.run import Run
 from nmbench_tasks.classification.data import Examples, batches, normalised
 

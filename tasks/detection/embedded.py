@@ -4,7 +4,7 @@
     check_settings   settings that the embedded data cannot serve
 
 Layout: train2017/*.png, val2017/*.png, annotations/instances_{train,val}2017.json (masks as compressed RLE), and
-`manifest.json` (nmbench.once).
+`manifest.json` (nmbench.contract.data).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nmbench.once import made_once
+from nmbench.contract.data import made_once
 from nmbench.task import DataError, DataInfo, Spec
 from nmbench_tasks.detection import layout, scenes
 

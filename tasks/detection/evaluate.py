@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from nmbench.modes import evaluating
+from nmbench.contract.modes import evaluating
 from nmbench.run import Run
 from nmbench_tasks.detection import engine, layout
 

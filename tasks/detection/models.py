@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from nmbench import rng
-from nmbench.sparsity.candidates import find_weights
+from nmbench._util import random as rng
+from nmbench.sparsity.select import find_weights
 from nmbench.task import Spec
 from nmbench_tasks.detection import engine
 

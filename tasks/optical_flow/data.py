@@ -106,7 +106,7 @@ def batches(
                 valid.to(device, non_blocking=True),
             )
     except DataError as error:  # from a worker process it comes with that process's traceback in its text
-        raise DataError(str(error).strip().splitlines()[-1].removeprefix("nmbench.task.DataError: ")) from error
+        raise DataError(str(error).strip().splitlines()[-1].split("DataError: ", 1)[-1]) from error
 
 
 def normalised(images: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
     prepare      the folder, made if it is missing, stale or incomplete
 
 Layout: FlyingChairs/data/<number>_img1.ppm, _img2.ppm, _flow.flo, FlyingChairs/FlyingChairs_train_val.txt, and
-`manifest.json` (nmbench.once).
+`manifest.json` (nmbench.contract.data).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nmbench.once import made_once
+from nmbench.contract.data import made_once
 from nmbench.task import DataInfo
 from nmbench_tasks.optical_flow import scenes, writers
 

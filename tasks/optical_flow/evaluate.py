@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from nmbench.modes import evaluating
+from nmbench.contract.modes import evaluating
 from nmbench.run import Run
 from nmbench_tasks.optical_flow import plan
 from nmbench_tasks.optical_flow.data import normalised

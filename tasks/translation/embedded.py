@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from nmbench.once import made_once
+from nmbench.contract.data import made_once
 from nmbench.task import DataError, DataInfo, Spec
 from nmbench_tasks.translation import phrases
 from nmbench_tasks.translation.binarise import binarise

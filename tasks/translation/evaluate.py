@@ -14,7 +14,7 @@ import torch
 from sacrebleu.metrics import BLEU, CHRF
 from torch import nn
 
-from nmbench.modes import evaluating
+from nmbench.contract.modes import evaluating
 from nmbench.run import Run
 from nmbench_tasks.translation import compat  # noqa: F401
 from nmbench_tasks.translation.corpus import Corpus, moved

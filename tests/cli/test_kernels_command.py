@@ -10,9 +10,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from nmbench._util.errors import UsageError
 from nmbench.cli import app
-from nmbench.errors import UsageError
-from nmbench.kernels.dense import Dense
+from nmbench.kernels.backends.dense import Dense
 from nmbench.kernels.registry import Found
 
 TINY = ["kernels", "--device", "cpu", "--suite", "tiny", "--rows", "2", "--dtypes", "fp32", "--patterns", "2:4"]

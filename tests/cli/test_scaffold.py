@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nmbench.errors import UsageError
+from nmbench._util.errors import UsageError
 from nmbench.scaffold import write
 
 

@@ -53,8 +53,8 @@ def test_nothing_is_fetched_from_elsewhere(site):
 
 def test_the_reference_says_what_the_code_says(site):
     from nmbench.cli import app
-    from nmbench.matrix import Grid, Matrix
-    from nmbench.record import STATUSES
+    from nmbench.plan.matrix import Grid, Matrix
+    from nmbench.records.schema import STATUSES
     from nmbench.sparsity import methods
     from nmbench.task import Task
 
@@ -70,7 +70,7 @@ def test_the_reference_says_what_the_code_says(site):
 
 
 def test_the_example_of_a_matrix_has_every_key():
-    from nmbench.matrix import Grid, Matrix
+    from nmbench.plan.matrix import Grid, Matrix
 
     source = (DOCS / "reference" / "matrix.md").read_text(encoding="utf-8")
     example = re.search(r'"""\n(.*?)"""', source, re.DOTALL)[1].replace("# init", "init")

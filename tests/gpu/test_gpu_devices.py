@@ -8,8 +8,8 @@ from gpu import baked, data
 from torch import nn
 
 from nmbench.kernels import convert, linear, registry
-from nmbench.kernels.accuracy import allowed, reference, worst
-from nmbench.kernels.problems import linear_problem
+from nmbench.kernels.convert.accuracy import allowed, reference, worst
+from nmbench.kernels.problem import linear_problem
 from nmbench.sparsity import NMPattern, nm_mask, sparsify
 
 pytestmark = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA GPUs")

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from nmbench.sparsity import NMPattern, _fused, nm_mask, sparsify
+from nmbench.sparsity import NMPattern, nm_mask, sparsify
+from nmbench.sparsity.fast import fused as _fused
 from nmbench.sparsity.mask import Grouping, torch_mask
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

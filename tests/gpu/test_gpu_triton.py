@@ -24,7 +24,7 @@ def near(got: torch.Tensor, expected: torch.Tensor) -> None:
 @pytest.mark.parametrize("shape", [(256, 512), (72, 242)])
 @pytest.mark.parametrize("text", ["2:4", "1:4", "2:8", "4:8", "1:16", "3:5", "1:1"])
 def test_linear(text: str, shape: tuple[int, int], rows: int, dtype: torch.dtype) -> None:
-    from nmbench.kernels.nm_triton import ops
+    from nmbench.kernels.triton import ops
 
     pattern = NMPattern.parse(text)
     weight = torch.randn(shape)
@@ -39,7 +39,7 @@ def test_linear(text: str, shape: tuple[int, int], rows: int, dtype: torch.dtype
 @pytest.mark.parametrize("channels", [64, 18])
 @pytest.mark.parametrize("text", ["2:4", "1:16", "3:5"])
 def test_convolution(text: str, channels: int, kernel: int) -> None:
-    from nmbench.kernels.nm_triton import ops
+    from nmbench.kernels.triton import ops
 
     pattern = NMPattern.parse(text)
     weight = torch.randn(40, channels, kernel, kernel)
@@ -76,8 +76,8 @@ def test_storage_finds_a_group_with_too_many() -> None:
 
 def test_a_size_that_is_first_met_in_a_capture() -> None:
     """It takes the nearest choice, whose kernel is loaded, and is tuned when it is met outside."""
-    from nmbench.kernels.nm_triton import ops
-    from nmbench.kernels.nm_triton.matmul import matmul_kernel
+    from nmbench.kernels.triton import ops
+    from nmbench.kernels.triton.matmul import matmul_kernel
 
     pattern, shape = NMPattern(2, 4), (112, 160)
     weight = torch.randn(shape)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nmbench.cell import Cell, canonical
+from nmbench.plan.cell import Cell, canonical
 
 PLAIN = Cell("classification", "resnet18", "quick")
 SPARSE = Cell(

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from nmbench import once
-from nmbench.once import made_once
+from nmbench.contract import data as once
+from nmbench.contract.data import made_once
 from nmbench.task import DataError
 
 KEY = {"version": 1, "of": ["x"]}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from nmbench.errors import UsageError
-from nmbench.matrix import cells, load, shipped
-from nmbench.registry import Catalogue, Plugin
+from nmbench._util.errors import UsageError
+from nmbench.plan.catalogue import Catalogue, Plugin
+from nmbench.plan.matrix import cells, load, shipped
 from nmbench.sparsity import NMPattern
 
 TOY = {

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nmbench.plugins import missing_requirements
+from nmbench.plan.describe import missing_requirements
 
 GOOD = (Path(__file__).parent.parent / "plugins" / "toy.py").read_text()
 METRICS = 'metrics = (Metric("a"),); models = ("m",); scales = {"smoke": {}}'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from nmbench.samples import read
+from nmbench.contract.samples import read
 
 
 def test_run_does_everything_once_and_then_nothing(project):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nmbench.errors import UsageError
+from nmbench._util.errors import UsageError
 from nmbench.sinks import finished
 from nmbench.sinks.base import names
 from nmbench.sinks.feed import Feed, Feeds

@@ -13,13 +13,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nmbench import speed, speed_job
-from nmbench.cell import Cell
 from nmbench.kernels.timing import Timing
+from nmbench.plan.cell import Cell
+from nmbench.records.store import CellState
+from nmbench.running import speed_job
+from nmbench.running.speed_job import wanted
 from nmbench.sparsity import sparsify
-from nmbench.speed import NotBatched, batched, measure
-from nmbench.speed_job import wanted
-from nmbench.store import CellState
+from nmbench.worker import speed
+from nmbench.worker.speed import NotBatched, batched, measure
 
 CPU = torch.device("cpu")
 
@@ -48,7 +49,7 @@ def convert(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
             raise fake.error
         return model, _Report(fake.sparse)
 
-    monkeypatch.setitem(sys.modules, "nmbench.kernels.convert", SimpleNamespace(convert=stand_in))
+    monkeypatch.setitem(sys.modules, "nmbench.kernels.convert.conversion", SimpleNamespace(convert=stand_in))
     return fake
 
 

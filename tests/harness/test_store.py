@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from nmbench.cell import Cell
-from nmbench.record import SCHEMA_VERSION, UnreadableRecord
-from nmbench.store import Store, read_record, write_json
+from nmbench.plan.cell import Cell
+from nmbench.records.schema import SCHEMA_VERSION, UnreadableRecord
+from nmbench.records.store import Store, read_record, write_json
 
 CELL = Cell("toy", "mlp", "smoke", "2:4", "ste")
 
@@ -77,7 +77,7 @@ def test_not_a_number_cannot_be_written(tmp_path):
 WRITER = """
 import sys
 from pathlib import Path
-from nmbench.store import write_json
+from nmbench.records.store import write_json
 path, i = Path(sys.argv[1]), 0
 print("go", flush=True)
 while True:
@@ -104,7 +104,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path):
 
 def test_the_lock_ends_with_its_process(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from nmbench.store import Store\n"
+        "import sys, time; from pathlib import Path; from nmbench.records.store import Store\n"
         "with Store(Path(sys.argv[1]), 'm').lock():\n    print('held', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)

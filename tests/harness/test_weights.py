@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from nmbench import weights
+from nmbench.records import weights
 
 
 class Tied(nn.Module):

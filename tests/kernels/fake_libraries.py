@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from torch.sparse import _semi_structured_conversions as conversions
 
-from nmbench.kernels import libraries
 from nmbench.kernels.backend import result_dtype
-from nmbench.kernels.cusparselt import CuSparseLt
-from nmbench.kernels.cutlass import Cutlass
-from nmbench.kernels.libraries import Library
+from nmbench.kernels.backends import libraries
+from nmbench.kernels.backends.cusparselt import CuSparseLt
+from nmbench.kernels.backends.cutlass import Cutlass
+from nmbench.kernels.backends.libraries import Library
 
 #: (library, shape of x, shape of the weight, bias given, settings) of each product
 calls: list[tuple[str, tuple[int, ...], tuple[int, ...], bool, tuple[int, ...]]] = []

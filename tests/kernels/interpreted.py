@@ -66,38 +66,38 @@ def data(shape: tuple[int, ...], dtype: torch.dtype, seed: int = 1) -> Tensor:
 
 
 def matmul(*args: Any) -> Tensor:
-    from nmbench.kernels.nm_triton.matmul import matmul
+    from nmbench.kernels.triton.matmul import matmul
 
     return matmul(*args)
 
 
 def split_k(*args: Any) -> Tensor:
-    from nmbench.kernels.nm_triton.split_k import split_k
+    from nmbench.kernels.triton.split_k import split_k
 
     return split_k(*args)
 
 
 def conv2d(*args: Any, **kwargs: Any) -> Tensor:
-    from nmbench.kernels.nm_triton.conv import conv2d
+    from nmbench.kernels.triton.conv import conv2d
 
     return conv2d(*args, **kwargs)
 
 
 def op_linear(*args: Any) -> Tensor:
-    from nmbench.kernels.nm_triton import ops
+    from nmbench.kernels.triton import ops
 
     return ops.linear(*args)
 
 
 def op_conv2d(*args: Any) -> Tensor:
-    from nmbench.kernels.nm_triton import ops
+    from nmbench.kernels.triton import ops
 
     return ops.conv2d(*args)
 
 
 def backend(x: Tensor, weight: Tensor, bias: Tensor, problem: Problem) -> Tensor:
     """Through the backend's own packing."""
-    from nmbench.kernels.nm_triton.backend import Triton
+    from nmbench.kernels.backends.triton import Triton
 
     triton = Triton()
     assert triton.refusal(problem) is None
@@ -107,8 +107,8 @@ def backend(x: Tensor, weight: Tensor, bias: Tensor, problem: Problem) -> Tensor
 
 def backend_parts(x: Tensor, weight: Tensor, problem: Problem) -> tuple[Tensor, int | None]:
     """Also: into how many parts the product was asked to be split."""
-    from nmbench.kernels.nm_triton import split_k
-    from nmbench.kernels.nm_triton.backend import Triton
+    from nmbench.kernels.backends.triton import Triton
+    from nmbench.kernels.triton import split_k
 
     run, asked = split_k.split_k, []
     with mock.patch.object(split_k, "split_k", lambda *args: (asked.append(args[6]), run(*args))[1]):
@@ -119,7 +119,7 @@ def backend_parts(x: Tensor, weight: Tensor, problem: Problem) -> tuple[Tensor, 
 def last_pixel_of_a_large_image() -> tuple[Tensor, Tensor]:
     """(got, right) where the last line of an image is more than 2^31 elements behind the first. It takes no memory."""
     from nmbench.kernels import compress
-    from nmbench.kernels.nm_triton import ops
+    from nmbench.kernels.triton import ops
 
     channels, height, width = 16, 134_300, 1000
     x = torch.zeros(1, height, width, channels, dtype=torch.int8).permute(0, 3, 1, 2)
@@ -134,7 +134,7 @@ def last_pixel_of_a_large_image() -> tuple[Tensor, Tensor]:
 
 def compiled_linear(*args: Any) -> Tensor:
     """Under torch.compile, in one graph."""
-    from nmbench.kernels.nm_triton import ops
+    from nmbench.kernels.triton import ops
 
     return torch.compile(lambda *a: ops.linear(*a) + 1, fullgraph=True, backend="aot_eager")(*args)
 
@@ -147,8 +147,8 @@ def assert_near(got: Tensor, expected: Tensor) -> None:
 
 def renew(weights: list[Tensor], masks: list[Tensor], pattern: NMPattern, groupings: list[Any]) -> Any:
     """(modes, masks, masked weights, flips) after one fused pass over all, and masked weights made without a mask."""
-    from nmbench.kernels.nm_triton.mask import Renewal, mode_of
-    from nmbench.sparsity import _fused
+    from nmbench.sparsity.fast import fused as _fused
+    from nmbench.sparsity.fast.triton_mask import Renewal, mode_of
     from nmbench.sparsity.mask import physical_layout
 
     layouts = [physical_layout(w, g, pattern.axis) for w, g in zip(weights, groupings, strict=True)]
@@ -161,7 +161,7 @@ def renew(weights: list[Tensor], masks: list[Tensor], pattern: NMPattern, groupi
 
 
 def decay(grads: list[Tensor], weights: list[Tensor], masks: list[Tensor], lambda_w: float) -> list[Tensor]:
-    from nmbench.kernels.nm_triton.decay import Decay
+    from nmbench.sparsity.fast.triton_decay import Decay
 
     Decay(grads, weights, masks, lambda_w).run()
     return grads
@@ -169,8 +169,8 @@ def decay(grads: list[Tensor], weights: list[Tensor], masks: list[Tensor], lambd
 
 def stored(weight: Tensor, pattern: NMPattern) -> tuple[str, Tensor, Tensor, int, Tensor]:
     """(mode, values, positions, first wrong group, the weight again) by the kernels of storage."""
-    from nmbench.kernels.nm_triton.compress import compress, compress_kernel
-    from nmbench.kernels.nm_triton.decompress import decompress
+    from nmbench.kernels.triton.compress import compress, compress_kernel
+    from nmbench.kernels.triton.decompress import decompress
 
     modes = []
 
@@ -178,7 +178,7 @@ def stored(weight: Tensor, pattern: NMPattern) -> tuple[str, Tensor, Tensor, int
         def __getitem__(self, grid: Any) -> Any:
             return lambda *args, **kwargs: (modes.append(kwargs["MODE"]), compress_kernel[grid](*args, **kwargs))
 
-    with mock.patch("nmbench.kernels.nm_triton.compress.compress_kernel", Watched()):
+    with mock.patch("nmbench.kernels.triton.compress.compress_kernel", Watched()):
         values, positions, wrong = compress(weight, pattern)
     back = decompress(values, positions, pattern, tuple(weight.shape))
     return modes[0] if modes else "", values, positions.clone(), int(wrong), back
@@ -187,8 +187,8 @@ def stored(weight: Tensor, pattern: NMPattern) -> tuple[str, Tensor, Tensor, int
 def nmtensor_by_kernels(weight: Tensor, pattern: NMPattern, name: str) -> tuple[list[str], Any, Tensor]:
     """(kernels launched, NMTensor, the weight again) through nmbench.kernels.nmtensor, as on a GPU."""
     from nmbench.kernels import nmtensor
-    from nmbench.kernels.nm_triton import compress, decompress
-    from nmbench.sparsity import _fused
+    from nmbench.kernels.triton import compress, decompress
+    from nmbench.sparsity.fast import fused as _fused
 
     launched: list[str] = []
 
@@ -204,8 +204,8 @@ def nmtensor_by_kernels(weight: Tensor, pattern: NMPattern, name: str) -> tuple[
 
 def devices_of_launches(x: Tensor, weight: Tensor, problem: Problem) -> list[torch.device]:
     """The devices that the operator of a product makes the current one while it launches."""
-    from nmbench.kernels.nm_triton import ops
-    from nmbench.kernels.nm_triton.backend import Triton
+    from nmbench.kernels.backends.triton import Triton
+    from nmbench.kernels.triton import ops
 
     entered: list[torch.device] = []
     with mock.patch.object(ops, "on", lambda device: (entered.append(device), contextlib.nullcontext())[1]):

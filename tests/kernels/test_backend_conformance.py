@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from nmbench.kernels import registry
 from nmbench.kernels.backend import Backend
-from nmbench.kernels.dense import Dense
+from nmbench.kernels.backends.dense import Dense
 from nmbench.testing import check_backend
 
 

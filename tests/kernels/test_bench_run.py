@@ -10,7 +10,7 @@ import pytest
 import torch
 from bench_toys import TOYS
 
-from nmbench.errors import UsageError
+from nmbench._util.errors import UsageError
 from nmbench.kernels.bench import run as module
 from nmbench.kernels.bench.figure import draw, lines
 from nmbench.kernels.bench.options import Options

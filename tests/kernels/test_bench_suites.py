@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nmbench.errors import UsageError
+from nmbench._util.errors import UsageError
 from nmbench.kernels.bench.options import Options
 from nmbench.kernels.bench.run import planned
 from nmbench.kernels.bench.suites import SUITES, cases, products

@@ -12,10 +12,11 @@ import torch
 from convert_toys import Compressed, finalised, priced
 from torch import nn
 
-from nmbench.kernels import SparseLinear, apply_choices, convert, load_converted, rebuild, save_converted, timing
-from nmbench.kernels.attention import LayeredAttention, form, layers, taken
-from nmbench.kernels.layers import SparseLayer
-from nmbench.kernels.whole import replica
+from nmbench.kernels import SparseLinear, apply_choices, convert, load_converted, save_converted, timing
+from nmbench.kernels.convert.bypass.attention import LayeredAttention, form, layers, taken
+from nmbench.kernels.convert.bypass.whole import replica
+from nmbench.kernels.convert.conversion import rebuild
+from nmbench.kernels.convert.layers import SparseLayer
 
 pytestmark = pytest.mark.filterwarnings("ignore:enable_nested_tensor")
 
@@ -672,7 +673,10 @@ def test_timing_one_that_writes_to_its_input_spoils_nothing_of_the_next():
 
     torch.manual_seed(0)
     model, x = finalised(nn.Sequential(nn.Linear(16, 16), Writing(0.0), Writing(0.5))), torch.randn(5, 16)
-    with mock.patch("nmbench.kernels.whole._NOT_SLOWER", 1e9), mock.patch("nmbench.kernels.choose.CLEAR_WIN", 1e9):
+    with (
+        mock.patch("nmbench.kernels.convert.bypass.whole._NOT_SLOWER", 1e9),
+        mock.patch("nmbench.kernels.convert.choose.CLEAR_WIN", 1e9),
+    ):
         fast, report = convert(model, x, backends=[Compressed()], budget_s=0.01)  # really timed, many times
     assert [row.winner for row in report.rows] == ["compressed", "compressed", "dense"]
     assert report.rows[2].reason.startswith("2: its result differs")
@@ -743,7 +747,7 @@ def test_little_memory_leaves_one_as_it_was(monkeypatch):
         raise torch.OutOfMemoryError
 
     model, x = finalised(Calling(attention(batch_first=True))), torch.randn(2, 6, 16)
-    monkeypatch.setattr("nmbench.kernels.whole._timed", short)
+    monkeypatch.setattr("nmbench.kernels.convert.bypass.whole._timed", short)
     fast, report = converted(model, x)
     assert untouched(fast)
     assert {row.reason for row in report.rows} == {"attn: there was not enough memory to compare it as a whole"}
@@ -752,7 +756,7 @@ def test_little_memory_leaves_one_as_it_was(monkeypatch):
 def test_a_single_copy_is_no_copy(monkeypatch):
     made = []
     monkeypatch.setattr(
-        "nmbench.kernels.whole.replica",
+        "nmbench.kernels.convert.bypass.whole.replica",
         lambda *given, apart=False: (made.append(apart), replica(*given, apart=apart))[1],
     )
     model, x = finalised(Calling(attention(batch_first=True))), torch.randn(2, 6, 16)

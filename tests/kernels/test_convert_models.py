@@ -11,7 +11,8 @@ from convert_toys import Compressed, finalised, priced
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from nmbench.kernels import SparseLinear, apply_choices, convert, load_converted, rebuild, save_converted
+from nmbench.kernels import SparseLinear, apply_choices, convert, load_converted, save_converted
+from nmbench.kernels.convert.conversion import rebuild
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from nmbench import kernels
 from nmbench.kernels import compress, registry
-from nmbench.kernels.dense import Dense
+from nmbench.kernels.backends.dense import Dense
 from nmbench.sparsity import NMPattern, nm_mask
 
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nmbench.kernels.nmtensor import compress, decompress, load, save
-from nmbench.sparsity import NMPattern, _fused, nm_mask
+from nmbench.sparsity import NMPattern, nm_mask
+from nmbench.sparsity.fast import fused as _fused
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.int8, torch.float8_e4m3fn, torch.float8_e5m2]
 PATTERNS = ["2:4", "1:4", "4:8", "1:16", "3:5", "1:1", "7:64", "2:4@kernel", "3:7@kernel"]

@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from nmbench.kernels import libraries, registry
-from nmbench.kernels.cusparselt import CuSparseLt
-from nmbench.kernels.cutlass import Cutlass
+from nmbench.kernels import registry
+from nmbench.kernels.backends import libraries
+from nmbench.kernels.backends.cusparselt import CuSparseLt
+from nmbench.kernels.backends.cutlass import Cutlass
 from nmbench.kernels.lowering import input_matrix
 from nmbench.kernels.packed import PackedWeight
-from nmbench.kernels.problems import conv2d_problem, linear_problem
+from nmbench.kernels.problem import conv2d_problem, linear_problem
 from nmbench.sparsity import NMPattern, nm_mask
 
 CPU = torch.device("cpu")

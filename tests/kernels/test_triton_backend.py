@@ -11,7 +11,7 @@ from interpreted import assert_near, data, weight_of
 from torch.nn import functional as F
 
 from nmbench.kernels.backend import Problem
-from nmbench.kernels.nm_triton.backend import Triton
+from nmbench.kernels.backends.triton import Triton
 from nmbench.sparsity import NMPattern
 
 PROBLEM = Problem("linear", (6, 20), (3, 20), 3, NMPattern(2, 4), torch.float16, "cuda", (9, 0))

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("triton")
 
 SCRIPT = """
-from nmbench.kernels.nm_triton.compile_check import check
+from tools.compile_check import check
 for row in check({patterns}, {dtypes}):
     assert row.ok, row
     print(row.case.kernel.__name__, row.case.tile, row.target, row.case.dtype, row.spills, row.load_bits, sep=",")

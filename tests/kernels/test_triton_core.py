@@ -16,8 +16,8 @@ SCRIPT = """
 import sys
 from collections import Counter
 import pytest
-from nmbench.kernels.nm_triton.decay import Decay
-from nmbench.kernels.nm_triton.mask import Renewal
+from nmbench.sparsity.fast.triton_decay import Decay
+from nmbench.sparsity.fast.triton_mask import Renewal
 
 launches = Counter()
 def counted(cls):

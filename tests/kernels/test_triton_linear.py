@@ -11,7 +11,7 @@ from interpreted import assert_near, data, packed, weight_of
 from torch.nn.functional import linear
 
 from nmbench.kernels.backend import Problem
-from nmbench.kernels.nm_triton.backend import Triton
+from nmbench.kernels.backends.triton import Triton
 from nmbench.kernels.nmtensor import compress
 from nmbench.sparsity import NMPattern
 
@@ -82,7 +82,7 @@ def test_split_k_in_one_part_writes_the_result_itself(dtype: torch.dtype, biased
 
 
 def test_few_rows_are_offered_in_one_part_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nmbench.kernels.nm_triton import split_k
+    from nmbench.kernels.triton import split_k
 
     assert Triton().variants(data((3, 12), torch.float32), {}, None, problem()) == [()], "there is one part anyhow"
     monkeypatch.setattr(split_k, "splits_for", lambda *_: 2)

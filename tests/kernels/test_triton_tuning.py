@@ -17,18 +17,18 @@ pytest.importorskip("triton")
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
-    from nmbench.kernels.nm_triton import tuning
+    from nmbench.kernels.triton import tuning
 
     monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(tuning, "_said", set())
 
 
 def kernel_of(name: str):
-    return getattr(importlib.import_module(f"nmbench.kernels.nm_triton.{name}"), f"{name}_kernel")
+    return getattr(importlib.import_module(f"nmbench.kernels.triton.{name}"), f"{name}_kernel")
 
 
 def offered(kernel, n: int, m: int, dtype: torch.dtype) -> set[tuple[int, int, int]]:
-    from nmbench.kernels.nm_triton.tuning import prune
+    from nmbench.kernels.triton.tuning import prune
 
     taps = {"KH": 3, "KW": 3} if "KH" in kernel.fn.arg_names else {}
     left = prune(kernel.configs, {"x": torch.zeros(1, dtype=dtype)}, N=n, M=m, **taps)
@@ -43,7 +43,7 @@ def test_something_is_always_left(name: str, pattern: tuple[int, int], dtype: to
 
 
 def test_where_none_fits_the_first_is_left() -> None:
-    from nmbench.kernels.nm_triton.tuning import configs, prune
+    from nmbench.kernels.triton.tuning import configs, prune
 
     large = configs([(128, 256, 64, 8, 3), (128, 128, 128, 8, 2)])
     assert prune(large, {"x": torch.zeros(1)}, N=4, M=8) == large[:1]
@@ -68,7 +68,7 @@ def test_tiles_that_spill_are_not_offered(name: str, pattern: tuple[int, int], d
 
 
 def test_the_key_has_a_bucket_of_rows() -> None:
-    from nmbench.kernels.nm_triton.tuning import bucket
+    from nmbench.kernels.triton.tuning import bucket
 
     assert [bucket(rows) for rows in (0, 1, 2, 3, 4, 5, 33, 64, 65)] == [1, 1, 2, 4, 4, 8, 64, 64, 128]
     for name in ("matmul", "split_k", "conv"):
@@ -80,7 +80,7 @@ def test_the_key_has_a_bucket_of_rows() -> None:
 def test_another_number_of_rows_is_not_tuned_anew(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The autotuner and the launcher as they are; only timing and launching are not done."""
     kernel, timed = kernel_of(name), []
-    module = importlib.import_module(f"nmbench.kernels.nm_triton.{name}")
+    module = importlib.import_module(f"nmbench.kernels.triton.{name}")
     monkeypatch.setattr(kernel, "cache", {})
     monkeypatch.setattr(kernel, "_bench", lambda *a, config, **k: timed.append(config) or [1.0, 1.0, 1.0])
     monkeypatch.setattr(kernel.fn, "run", lambda *a, **k: None)
@@ -104,7 +104,7 @@ ROWS = {"matmul": (64, 300, 100, 64), "split_k": (2, 30, 12, 30)}
 def launching(request, monkeypatch: pytest.MonkeyPatch):
     """(name, launch(rows), kernel, tiles timed, launches): the autotuner as it is, without timing and launching."""
     kernel, timed, launched = kernel_of(request.param), [], []
-    module = importlib.import_module(f"nmbench.kernels.nm_triton.{request.param}")
+    module = importlib.import_module(f"nmbench.kernels.triton.{request.param}")
     monkeypatch.setattr(kernel, "cache", {})
     monkeypatch.setattr(kernel, "_bench", lambda *a, config, **k: timed.append(config) or [-len(timed), 0.0, 0.0])
     monkeypatch.setattr(kernel.fn, "run", lambda *a, **k: launched.append(k))
@@ -121,7 +121,7 @@ def launching(request, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_nothing_is_timed_in_a_capture_and_the_nearest_choice_runs(launching, monkeypatch) -> None:
-    from nmbench.kernels.nm_triton import tuning
+    from nmbench.kernels.triton import tuning
 
     name, launch, kernel, timed, launched = launching
     few, many, between, near = ROWS[name]
@@ -146,7 +146,7 @@ def test_nothing_is_timed_in_a_capture_and_the_nearest_choice_runs(launching, mo
 
 
 def test_the_nearest_choice_is_one_for_the_same_weight_and_among_those_that_fit() -> None:
-    from nmbench.kernels.nm_triton.tuning import configs, nearest
+    from nmbench.kernels.triton.tuning import configs, nearest
 
     first, second, third = configs([(64, 64, 64, 4, 3), (32, 32, 64, 4, 3), (16, 16, 64, 4, 3)])
     known = {(64, 8, "w"): second, (128, 9, "w"): third, (256, 8, "v"): third}
@@ -156,7 +156,7 @@ def test_the_nearest_choice_is_one_for_the_same_weight_and_among_those_that_fit(
 
 
 def test_our_key_is_that_of_triton(launching, monkeypatch) -> None:
-    from nmbench.kernels.nm_triton import tuning
+    from nmbench.kernels.triton import tuning
 
     _, launch, kernel, timed, _ = launching
     keys = []
@@ -180,7 +180,7 @@ def test_millions_of_rows_fit_the_grid(launching) -> None:
 
 
 def test_columns_too_far_apart_are_copied_together() -> None:
-    from nmbench.kernels.nm_triton.expand import reachable
+    from nmbench.sparsity.fast.triton_expand import reachable
 
     far = torch.empty_strided((2, 3), (1, 2**30), device="meta")
     assert reachable(far).stride() == (3, 1)
@@ -199,7 +199,7 @@ def test_columns_too_far_apart_are_copied_together() -> None:
 )
 def test_no_kernel_is_compiled_anew_for_another_size_of_the_input(name: str, varying: set[str]) -> None:
     """A kernel for sizes that 16 divides would be another one, which a capture cannot load."""
-    from nmbench.kernels.nm_triton import split_k
+    from nmbench.kernels.triton import split_k
 
     kernel = split_k.reduce_kernel if name == "reduce" else kernel_of(name).fn
     assert {one.name for one in kernel.params if one.do_not_specialize} - {"bucket"} == varying
@@ -266,7 +266,7 @@ def test_a_kept_tile_that_is_not_offered_any_more_is_timed_anew(launching, tmp_p
 
 
 def test_a_kept_tile_that_does_not_fit_this_pattern_is_timed_anew(launching, tmp_path) -> None:
-    from nmbench.kernels.nm_triton.tuning import prune
+    from nmbench.kernels.triton.tuning import prune
 
     _, launch, kernel, timed, _ = launching
     launch(20)
@@ -287,14 +287,14 @@ def test_without_a_home_folder_it_runs_all_the_same(launching, monkeypatch) -> N
         raise RuntimeError("Could not determine home directory.")
 
     _, launch, _, _, launched = launching
-    monkeypatch.setattr("nmbench.kernels.kept.cache_dir", homeless)
+    monkeypatch.setattr("nmbench.kernels.cache.cache_dir", homeless)
     with pytest.warns(UserWarning, match="the tiles cannot be kept: Could not determine home"):
         launch(20)
     assert launched
 
 
 def test_two_writers_keep_what_both_found(tmp_path) -> None:
-    from nmbench.kernels.kept import Kept, machine
+    from nmbench.kernels.cache import Kept, machine
 
     cpu = torch.device("cpu")
     first, second = (Kept("things", cpu, int, int) for _ in range(2))
@@ -310,12 +310,12 @@ def test_two_writers_keep_what_both_found(tmp_path) -> None:
 
 
 def test_other_sources_of_the_kernels_are_another_machine(tmp_path, monkeypatch) -> None:
-    from nmbench.kernels import kept
+    from nmbench.kernels import cache as kept
 
     told = []
     for text in ("one", "two"):
-        (tmp_path / "nm_triton").mkdir(exist_ok=True)
-        (tmp_path / "nm_triton" / "a.py").write_text(text)
+        (tmp_path / "triton").mkdir(exist_ok=True)
+        (tmp_path / "triton" / "a.py").write_text(text)
         monkeypatch.setattr(kept, "__file__", str(tmp_path / "kept.py"))
         kept._kernels.cache_clear()
         told.append(kept.machine(torch.device("cpu"))["kernels"])
@@ -334,7 +334,7 @@ def test_where_nothing_can_be_kept_it_runs_all_the_same(launching, tmp_path, mon
 
 
 def test_nothing_is_kept_where_that_is_not_wanted(launching, tmp_path) -> None:
-    from nmbench.kernels.kept import keeping
+    from nmbench.kernels.cache import keeping
 
     _, launch, kernel, timed, _ = launching
     with keeping(False):
@@ -353,7 +353,7 @@ def test_other_parts_are_another_problem(launching) -> None:
     name, _, _, timed, _ = launching
     if name != "split_k":
         pytest.skip("has no parts")
-    from nmbench.kernels.nm_triton.split_k import split_k
+    from nmbench.kernels.triton.split_k import split_k
 
     stored = (torch.zeros(8 * 4096 // 2), torch.zeros(8 * 4096 // 8, dtype=torch.uint8))
     counts = []
@@ -378,7 +378,7 @@ def test_other_parts_are_another_problem(launching) -> None:
 def test_parts_of_the_reduction(outs, depth, pattern, splits, part, monkeypatch) -> None:
     from types import SimpleNamespace
 
-    from nmbench.kernels.nm_triton import split_k
+    from nmbench.kernels.triton import split_k
 
     gpu = SimpleNamespace(multi_processor_count=132)
     monkeypatch.setattr(split_k.torch.cuda, "get_device_properties", lambda device: gpu)
@@ -388,7 +388,7 @@ def test_parts_of_the_reduction(outs, depth, pattern, splits, part, monkeypatch)
 
 
 def test_a_capture_that_cannot_load_a_kernel_says_what_to_do(launching, monkeypatch) -> None:
-    from nmbench.kernels.nm_triton import tuning
+    from nmbench.kernels.triton import tuning
 
     _, launch, kernel, *_ = launching
 

@@ -1,4 +1,4 @@
-"""A factory for synthetic results folders that follow the record schema (nmbench.record)."""
+"""A factory for synthetic results folders that follow the record schema (nmbench.records.schema)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nmbench.report.compare import density_of
+from nmbench.analysis.rows import density_of
 
 Record = dict[str, Any]
 

@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from nmbench.report.render import FORMATS, write_report
-from nmbench.report.renderers.escape_latex import inline
-from nmbench.report.renderers.inline import to_html, to_plain
+from nmbench.document.escape_latex import inline
+from nmbench.document.inline import to_html, to_plain
+from nmbench.report.write import FORMATS, write_report
 
 #: format -> (the file with the words, how inline markdown is written in it)
 WORDS = {

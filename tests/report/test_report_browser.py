@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 
-from nmbench.report.render import write_report
+from nmbench.report.write import write_report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 

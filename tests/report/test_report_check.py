@@ -4,10 +4,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from nmbench._util.errors import UsageError
 from nmbench.cli import app
-from nmbench.errors import UsageError
 from nmbench.report.check import differences, formats_of
-from nmbench.report.render import FORMATS, write_report
+from nmbench.report.write import FORMATS, write_report
 
 
 @pytest.fixture

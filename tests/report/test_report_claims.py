@@ -7,10 +7,10 @@ import math
 
 import pytest
 
-from nmbench.report.claims import CLAIMS, Verdict, claims_tables, judge, prose, summary_table
-from nmbench.report.compare import compare
-from nmbench.report.frame import load
-from nmbench.report.statistics import paired
+from nmbench.analysis.rows import compare
+from nmbench.analysis.statistics import paired
+from nmbench.claims import CLAIMS, Verdict, claims_tables, judge, prose, summary_table
+from nmbench.records.frame import load
 
 NOISE = (0.0, 0.1, -0.1)
 SEEDS = range(3)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from nmbench.report.compare import compare
-from nmbench.report.frame import frame
+from nmbench.analysis.rows import compare
+from nmbench.records.frame import frame
 
 
 @pytest.fixture

@@ -2,10 +2,10 @@
 
 import pytest
 
-from nmbench.report.compare import compare
-from nmbench.report.evidence import against, decimals, in_short, matched, with_words
-from nmbench.report.frame import load
-from nmbench.report.statistics import paired
+from nmbench.analysis.pairs import against, decimals, in_short, matched, with_words
+from nmbench.analysis.rows import compare
+from nmbench.analysis.statistics import paired
+from nmbench.records.frame import load
 from nmbench.task import Metric
 
 

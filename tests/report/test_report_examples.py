@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from nmbench.report.compare import compare
-from nmbench.report.examples import _interval, over_examples, per_example
-from nmbench.report.frame import load
+from nmbench.analysis.examples import _interval, over_examples, per_example
+from nmbench.analysis.rows import compare
+from nmbench.records.frame import load
 
 
 def store(file, **values):

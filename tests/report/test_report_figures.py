@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nmbench.report.compare import compare, density_of
-from nmbench.report.cost_figure import front
-from nmbench.report.figures import draw, draw_overall
-from nmbench.report.frame import load
-from nmbench.report.heat_map import in_margins
-from nmbench.report.layer_series import layer_flips
+from nmbench.analysis.layer_series import layer_flips
+from nmbench.analysis.rows import compare, density_of
+from nmbench.records.frame import load
 from nmbench.report.panels import few, row_label, shorten, styles
 from nmbench.report.scale import edge, spread
+from nmbench.report.sections.cost_figure import front
+from nmbench.report.sections.figures import draw, draw_overall
+from nmbench.report.sections.heat_map import in_margins
 
 PNG = b"\x89PNG\r\n\x1a\n"
 NAMES = ("quality", "forest", "methods", "cost", "sad", "layers", "curves")

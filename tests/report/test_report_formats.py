@@ -17,20 +17,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nmbench.report.claims import Verdict
-from nmbench.report.claims_section import claims_sections
-from nmbench.report.frame import load
-from nmbench.report.model import Report, Section, distinct, tables
-from nmbench.report.render import FORMATS, write_report
-from nmbench.report.renderers.csv_files import csv_text
-from nmbench.report.renderers.escape_latex import plain
-from nmbench.report.renderers.fit import fit
-from nmbench.report.renderers.html import html as to_page
-from nmbench.report.renderers.latex import latex_files, latex_table
-from nmbench.report.renderers.markdown import markdown
-from nmbench.report.renderers.markdown import table as to_markdown
-from nmbench.report.table import Cell, Column, Table
-from nmbench.report.task_section import slugs
+from nmbench.claims import Verdict
+from nmbench.claims.section import claims_sections
+from nmbench.document.csv import csv_text
+from nmbench.document.escape_latex import plain
+from nmbench.document.fit import fit
+from nmbench.document.html import html as to_page
+from nmbench.document.latex import latex_files, latex_table
+from nmbench.document.markdown import markdown
+from nmbench.document.markdown import table as to_markdown
+from nmbench.document.model import Report, Section, distinct, tables
+from nmbench.document.table import Cell, Column, Table
+from nmbench.records.frame import load
+from nmbench.report.sections.task import slugs
+from nmbench.report.write import FORMATS, write_report
 
 GOLD = Path(__file__).parent / "gold"
 TABLES = [

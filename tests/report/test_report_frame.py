@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from nmbench import record
-from nmbench.report.columns import ABOUT, COLUMNS
-from nmbench.report.frame import frame, load, newest
+from nmbench.records import schema as record
+from nmbench.records.columns import ABOUT, COLUMNS
+from nmbench.records.frame import frame, load, newest
 
 
 def test_one_row_an_attempt_with_typed_columns(results):
@@ -228,5 +228,5 @@ def test_a_missing_dependency_is_one_line_with_the_command():
 
 
 def test_the_report_needs_no_torch():
-    code = "import sys, nmbench.report.render; sys.exit('torch' in sys.modules)"
+    code = "import sys, nmbench.report.write; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nmbench.report.claims import claims_tables, judge, prose, summary_table
-from nmbench.report.compare import compare
-from nmbench.report.frame import load
-from nmbench.report.overview_tables import examples_table, methods_by_patterns, patterns_by_tasks, precision_table
-from nmbench.report.published import beside, published_table
-from nmbench.report.two_sets import page
+from nmbench.analysis.rows import compare
+from nmbench.claims import claims_tables, judge, prose, summary_table
+from nmbench.claims.published import beside, published_table
+from nmbench.records.frame import load
+from nmbench.report.sections.overview import examples_table, methods_by_patterns, patterns_by_tasks, precision_table
+from nmbench.report.sections.two_sets import page
 
 SAD = {
     **{"pattern": "2:4", "weights": 100, "total": 50, "per_layer": {"a": 20, "b": 30}, "uncounted": 0},

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nmbench import samples
-from nmbench.report.compare import compare
-from nmbench.report.frame import load
-from nmbench.report.gallery import gallery
-from nmbench.report.render import write_report
-from nmbench.samples import Sample
+from nmbench.analysis.rows import compare
+from nmbench.contract import samples
+from nmbench.contract.samples import Sample
+from nmbench.records.frame import load
+from nmbench.report.sections.examples import gallery
+from nmbench.report.write import write_report
 
 BLUE = np.full((8, 12, 3), (0, 0, 255), np.uint8)
 RED = np.full((8, 12, 3), (255, 0, 0), np.uint8)

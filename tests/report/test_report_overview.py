@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from nmbench.report.compare import compare
-from nmbench.report.frame import load
-from nmbench.report.overview_tables import (
+from nmbench.analysis.rows import compare
+from nmbench.records.frame import load
+from nmbench.report.sections.overview import (
     examples_table,
     methods_by_patterns,
     patterns_by_tasks,

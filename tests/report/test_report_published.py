@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from nmbench.report import published as module
-from nmbench.report.compare import compare
-from nmbench.report.frame import load
-from nmbench.report.published import beside, published, published_table
+from nmbench.analysis.rows import compare
+from nmbench.claims import published as module
+from nmbench.claims.published import beside, published, published_table
+from nmbench.records.frame import load
 
 IMAGENET = {"fingerprint": "i", "counts": {"train": 1_281_167, "val": 50_000}}
 CHAIRS = {"fingerprint": "c", "counts": {"chairs train": 22_232, "chairs val": 640}}

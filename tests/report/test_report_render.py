@@ -4,10 +4,10 @@ import re
 
 import pytest
 
+from nmbench.analysis.series import flip_rate, training_loss
+from nmbench.records.frame import load
 from nmbench.report import build
-from nmbench.report.frame import load
-from nmbench.report.render import write_report
-from nmbench.report.series import flip_rate, training_loss
+from nmbench.report.write import write_report
 
 FIGURES = (
     "overall-patterns",

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from nmbench.report.claims.cost import faster
-from nmbench.report.compare import compare
-from nmbench.report.frame import load
-from nmbench.report.speed import speed_table
+from nmbench.analysis.rows import compare
+from nmbench.claims.cost import faster
+from nmbench.records.frame import load
+from nmbench.report.sections.speed import speed_table
 
 
 def speed(*rows: tuple[int, float, float | None], device: str = "Example GPU", **more: Any) -> dict[str, Any]:

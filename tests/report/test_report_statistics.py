@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from nmbench.report.statistics import paired
+from nmbench.analysis.statistics import paired
 
 T_2 = 4.302652729911275  # 97.5 % quantile of Student's t with 2 degrees of freedom, from a printed table
 

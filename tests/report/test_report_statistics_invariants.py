@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from nmbench.report.statistics import p_floor, paired, smallest_seen
+from nmbench.analysis.statistics import p_floor, paired, smallest_seen
 
 values = st.floats(-1e6, 1e6).map(lambda value: round(value, 3))
 pairs = st.lists(st.tuples(values, values), min_size=1, max_size=12)

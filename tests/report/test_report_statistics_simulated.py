@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nmbench.report.compare import compare
-from nmbench.report.frame import frame
-from nmbench.report.statistics import POWER, paired, smallest_seen
+from nmbench.analysis.rows import compare
+from nmbench.analysis.statistics import POWER, paired, smallest_seen
+from nmbench.records.frame import frame
 
 TIMES = 1500
 

@@ -2,13 +2,14 @@
 
 import pytest
 
-from nmbench.report import lists, words
-from nmbench.report.compare import compare
-from nmbench.report.cost_table import effort, size
-from nmbench.report.frame import Unreadable, frame, load, newest
-from nmbench.report.provenance import mixed, provenance
-from nmbench.report.renderers.fit import heading
-from nmbench.report.tables import quality
+from nmbench.analysis.rows import compare
+from nmbench.document import words
+from nmbench.document.fit import heading
+from nmbench.records.frame import Unreadable, frame, load, newest
+from nmbench.report.sections import lists
+from nmbench.report.sections.cost import effort, size
+from nmbench.report.sections.origins import mixed, provenance
+from nmbench.report.sections.tables import quality
 
 LOSS = {"name": "loss", "unit": "", "higher_is_better": False, "margin": 0.1}
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from nmbench.report.frame import load
-from nmbench.report.two_sets import between, lost, nothing_common, page, surroundings
+from nmbench.records.frame import load
+from nmbench.report.sections.two_sets import between, lost, nothing_common, page, surroundings
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def seeded() -> Iterator[None]:
 @pytest.fixture(params=["native", "torch"])
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to a mask on the CPU: the compiled pass, and torch operations alone."""
-    from nmbench.sparsity import _native
+    from nmbench.sparsity.fast import native as _native
 
     if request.param == "torch":
         monkeypatch.setattr(_native, "library", lambda: None)

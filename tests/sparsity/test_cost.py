@@ -7,9 +7,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nmbench.sparsity import NMPattern, cost, sparsify
-from nmbench.sparsity.candidates import LayerInfo
 from nmbench.sparsity.cost import compressed_bytes
 from nmbench.sparsity.mask import Grouping
+from nmbench.sparsity.select import LayerInfo
 
 torchvision = pytest.importorskip("torchvision")
 

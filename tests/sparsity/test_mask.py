@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from sparsity_toys import reference_mask
 from torch import nn
 
-from nmbench.sparsity import NMPattern, NonFiniteWeightError, _native, nm_mask
+from nmbench.sparsity import NMPattern, NonFiniteWeightError, nm_mask
+from nmbench.sparsity.fast import native as _native
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}

@@ -5,8 +5,9 @@ import torch
 from sparsity_toys import batch, loss_of, masked, mlp, reference_mask, sgd, train, weights
 from torch import nn
 
-from nmbench.sparsity import _native, sparsify
-from nmbench.sparsity.layer import SparseWeight
+from nmbench.sparsity import sparsify
+from nmbench.sparsity.fast import native as _native
+from nmbench.sparsity.weight import SparseWeight
 
 X = batch(0)[0]
 

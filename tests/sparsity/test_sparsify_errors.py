@@ -99,7 +99,7 @@ def test_an_exception_inside_forward_leaves_the_scope_right(path):
 
 def test_an_attribute_error_in_the_core_is_not_answered_with_the_dense_weight(monkeypatch):
     """nn.Module.__getattr__ would hand out the parameter, and the network would train dense without a word."""
-    from nmbench.sparsity.layer import SparseWeight
+    from nmbench.sparsity.weight import SparseWeight
 
     model = mlp()
     sparsify(model, "2:4", "ste")

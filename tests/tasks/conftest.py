@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from nmbench import rng
+from nmbench._util import random as rng
 from nmbench.run import Run
 from nmbench.task import DataInfo, Spec
 from nmbench_tasks.classification import Classification

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nmbench.plugins import load_task
+from nmbench.plan.describe import load_task
 from nmbench.testing import Failed, Skip, check, check_method, check_task, isolation, run, task_checks
 from nmbench.testing.battery import run as run_checks
 from nmbench.testing.isolation import ISOLATION_CHECKS

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nmbench.plugins import load_task
+from nmbench.plan.describe import load_task
 from nmbench.sparsity import methods
 from nmbench.testing import check_method, check_task
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from nmbench.errors import UsageError
+from nmbench._util.errors import UsageError
 from nmbench.kernels.bench.options import Options
 from nmbench.kernels.bench.record import write
 from nmbench.kernels.bench.run import available, run

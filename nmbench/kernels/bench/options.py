@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from nmbench.errors import UsageError, nearest
+from nmbench._util.errors import UsageError, nearest
 from nmbench.kernels.bench.suites import BATCHES, ROWS, SUITES
 from nmbench.sparsity import NMPattern
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from nmbench.kernels.bench.page import page
-from nmbench.store import write_json
+from nmbench.records.store import write_json
 
 __all__ = ["folder", "slug", "unused", "write"]
 

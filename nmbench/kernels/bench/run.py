@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from nmbench.environment import describe
-from nmbench.errors import UsageError, nearest
+from nmbench._util.errors import UsageError, nearest
+from nmbench._util.machine import describe
 from nmbench.kernels.backend import Backend
 from nmbench.kernels.bench import roofline, summary
 from nmbench.kernels.bench.candidates import first_line

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from nmbench.sparsity.layer import DENSE, FOLLOW, HOLD
+from nmbench.sparsity.weight import DENSE, FOLLOW, HOLD
 
 __all__ = ["DENSE", "FOLLOW", "HOLD", "Method"]
 

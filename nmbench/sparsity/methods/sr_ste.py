@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nmbench.sparsity import _fused, _native
+from nmbench.sparsity.fast import fused as _fused
+from nmbench.sparsity.fast import native as _native
 from nmbench.sparsity.methods.base import Method
 
 

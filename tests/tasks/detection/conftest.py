@@ -12,7 +12,7 @@ import torch
 
 pytest.importorskip("mmdet")
 
-from nmbench import rng
+from nmbench._util import random as rng
 from nmbench.run import Run
 from nmbench.sparsity import Handle, sparsify
 from nmbench.task import DataInfo, Spec

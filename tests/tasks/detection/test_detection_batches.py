@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nmbench import rng
+from nmbench._util import random as rng
 from nmbench.task import DataError
 from nmbench_tasks.detection import engine
 from nmbench_tasks.detection.batches import Order, Seeded, loader

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from nmbench.plugins import describe_task
+from nmbench.plan.describe import describe_task
 from nmbench_tasks.detection import Detection, Segmentation
 
 REFERENCES = {"detection": "nmbench_tasks.detection:Detection", "segmentation": "nmbench_tasks.detection:Segmentation"}

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from nmbench.samples import read, write
+from nmbench.contract.samples import read, write
 from nmbench_tasks.detection import Detection, Segmentation, datasets, engine, pictures
 from nmbench_tasks.detection.evaluate import _decoded
 

@@ -23,8 +23,8 @@ import json, os, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from nmbench import rng
-from nmbench.ranks import here
+from nmbench._util import random as rng
+from nmbench.worker.ranks import here
 from nmbench.run import Run
 from nmbench.sparsity import sparsify
 from nmbench.task import DataInfo, Spec

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from nmbench import rng
+from nmbench._util import random as rng
 from nmbench.run import Run
 from nmbench.task import DataInfo, Spec
 from nmbench_tasks.optical_flow import OpticalFlow, embedded, scenes, writers

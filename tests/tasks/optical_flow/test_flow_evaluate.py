@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.datasets import FlyingChairs
 
-from nmbench import samples
+from nmbench.contract import samples
 from nmbench_tasks.optical_flow import OpticalFlow
 from nmbench_tasks.optical_flow.metrics import measure, summary
 from nmbench_tasks.optical_flow.padding import Padding

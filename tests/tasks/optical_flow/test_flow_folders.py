@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from nmbench.cell import Cell
-from nmbench.execute import execute
-from nmbench.record import SCHEMA_VERSION
+from nmbench.plan.cell import Cell
+from nmbench.records.schema import SCHEMA_VERSION
 from nmbench.task import DataError
+from nmbench.worker.cell import execute
 from nmbench_tasks.optical_flow import OpticalFlow, plan, sets, writers
 
 SIZE = (136, 150)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from nmbench.sparsity import audit, sparsify
-from nmbench.sparsity.layer import SparseWeight
+from nmbench.sparsity.weight import SparseWeight
 from nmbench.task import Spec
 from nmbench_tasks.optical_flow import OpticalFlow
 

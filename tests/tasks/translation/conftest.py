@@ -11,7 +11,7 @@ import pytest
 import torch
 from translation_text import write_text
 
-from nmbench import rng
+from nmbench._util import random as rng
 from nmbench.run import Run
 from nmbench.sparsity import Handle, sparsify
 from nmbench.task import DataInfo, Spec

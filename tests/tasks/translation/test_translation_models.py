@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import nmbench.weights
+import nmbench.records.weights
 from nmbench.task import DataError
 from nmbench_tasks.translation import Translation, compat, models
 from nmbench_tasks.translation.corpus import translation_task
@@ -106,11 +106,11 @@ def test_a_file_with_tied_weights_once_loads_strictly(spec_of, tmp_path):
     """safetensors keeps one name of a tied weight."""
     torch.manual_seed(0)
     saved, path = model_of("transformer_narrow", spec_of), tmp_path / "weights.safetensors"
-    nmbench.weights.save(saved, path)
+    nmbench.records.weights.save(saved, path)
     weights = load_file(path)
     assert len(weights) < len(saved.state_dict())
     again = model_of("transformer_narrow", spec_of)
-    nmbench.weights.load(again, path)
+    nmbench.records.weights.load(again, path)
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), saved.parameters(), strict=True))
     model = model_of("transformer_narrow", spec_of)
     model.load_state_dict(weights, strict=True)

@@ -9,7 +9,7 @@ import sys
 import pytest
 from translation_text import write_text
 
-from nmbench.plugins import describe_task
+from nmbench.plan.describe import describe_task
 from nmbench_tasks.translation import Translation
 from nmbench_tasks.translation.scales import SCALES
 

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from nmbench import rng
+from nmbench._util import random as rng
 from nmbench.run import NonFiniteError
 from nmbench_tasks.translation import Translation, train
 from nmbench_tasks.translation.batches import TrainingBatches

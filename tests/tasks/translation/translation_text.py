@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nmbench import rng
+from nmbench._util import random as rng
 
 
 def write_text(folder: Path, pairs: int = 60, others: int = 8) -> Path:

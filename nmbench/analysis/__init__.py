@@ -1,0 +1,1 @@
+"""What is compared with what: pairs with the dense twin, statistics, curves. Imports records, draws nothing."""

@@ -1,0 +1,263 @@
+"""From the frame to the rows of a report: cells grouped over seeds and paired with their dense twins.
+
+    Setting    what a sparse cell and its dense twin share, the seed apart
+    Row        one (setting, pattern, method, hyper) over its seeds
+    compare    frame -> rows
+
+A pair is two `ok` cells of the same setting and seed whose data fingerprints agree. Where attempts of one cell, or the
+seeds of one row, saw different data, the row's notes say so.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from nmbench.analysis.statistics import Comparison, paired
+from nmbench.contract.task import Metric
+from nmbench.document.words import label
+from nmbench.records.frame import newest
+
+__all__ = ["Row", "Setting", "compare", "density_of"]
+
+Cell = Mapping[str, Any]
+
+
+@dataclass(frozen=True, order=True)
+class Setting:
+    """What a sparse cell and its dense twin share, the seed apart. `train` is canonical JSON, `init` "" by default."""
+
+    task: str
+    model: str
+    scale: str
+    train: str
+    init: str
+
+    def __str__(self) -> str:
+        """For instance "classification/resnet20 study (epochs=3)", as plain text."""
+        own = label("", self.train).strip(" ()")
+        init = f", initial weights {self.init}" if self.init else ""
+        return f"{self.task}/{self.model} {self.scale}" + (f" ({own})" if own else "") + init
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One (setting, pattern, method, hyper) over its seeds.
+
+    Attributes:
+        metric: the primary metric, with the strictest margin that the setting's records declare.
+        cells: cells of this row, failed ones included.
+        seeds, values: those that ended `ok`, with their primary value.
+        comparison: with the dense twins; None for the dense twin itself and where no cell ended `ok`.
+        means: mean over the `ok` cells of each numeric column that all of them have.
+        time_ratio: training time over the dense twin's, mean over the pairs whose times may be compared, else None.
+        shadow: for a dense row, the pattern of the mask that was only watched (for SAD).
+        notes: what a reader must know about the pairing, in words.
+        records: positions of the `ok` cells in `Loaded.records`.
+    """
+
+    setting: Setting
+    pattern: str
+    method: str
+    hyper: str
+    metric: Metric
+    cells: int
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]
+    comparison: Comparison | None
+    means: Mapping[str, float]
+    time_ratio: float | None
+    shadow: str | None
+    notes: tuple[str, ...]
+    records: tuple[int, ...]
+
+    @property
+    def verdict(self) -> str:
+        """The comparison's verdict; "reference" for the dense twin, "failed" where no cell ended `ok`."""
+        if not self.seeds:
+            return "failed"
+        return "reference" if self.comparison is None else self.comparison.verdict
+
+    @property
+    def pairs(self) -> int:
+        """How many of its cells were compared with their dense twins."""
+        return 0 if self.comparison is None else self.comparison.n
+
+    @property
+    def order(self) -> tuple[bool, float, str, str, str]:
+        """Sorts rows of any setting: the dense twin first, then by falling density, pattern and method."""
+        return _order((self.pattern, self.method, self.hyper))
+
+
+def compare(attempts: pd.DataFrame) -> list[Row]:
+    """The rows of all settings: by setting, then the dense twin first, then by falling density and method."""
+    settings: dict[Setting, list[Cell]] = {}
+    moved = _moved(attempts)
+    for cell in _plain(newest(attempts)):
+        cell["_moved"] = cell["cell_id"] in moved
+        key = Setting(*(cell[name] for name in ("task", "model", "scale", "train", "init")))
+        settings.setdefault(key, []).append(cell)
+    return [row for setting in sorted(settings) for row in _rows(setting, settings[setting])]
+
+
+def _moved(attempts: pd.DataFrame) -> set[str]:
+    """Ids of the cells whose `ok` attempts do not all have one data fingerprint."""
+    good = attempts[attempts["status"].eq("ok") & attempts["data_fingerprint"].notna()]
+    kinds = good.drop_duplicates(["cell_id", "data_fingerprint"])
+    return set(kinds.loc[kinds.duplicated("cell_id"), "cell_id"])
+
+
+def _plain(attempts: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as dictionaries of Python values; absent ones are None. `_index` is the position in the records."""
+    objects = attempts.astype(object).where(attempts.notna(), None)
+    cells = [{str(key): value for key, value in row.items()} for row in objects.to_dict("records")]
+    return [{**cell, "_index": index} for cell, index in zip(cells, attempts.index, strict=True)]
+
+
+def _rows(setting: Setting, cells: list[Cell]) -> list[Row]:
+    metric = _metric(cells)
+    twins = {cell["seed"]: cell for cell in cells if cell["pattern"] == "dense" and cell["status"] == "ok"}
+    groups: dict[tuple[str, str, str], list[Cell]] = {}
+    for cell in sorted(cells, key=lambda cell: (cell["seed"] is None, cell["seed"])):
+        groups.setdefault((cell["pattern"], cell["method"], cell["hyper"]), []).append(cell)
+    return [_row(setting, key, metric, groups[key], twins) for key in sorted(groups, key=_order)]
+
+
+def _row(
+    setting: Setting, key: tuple[str, str, str], metric: Metric, cells: list[Cell], twins: Mapping[Any, Cell]
+) -> Row:
+    # one cell a seed: a second one (an old id scheme, say) must not count as a further seed
+    ended = [cell for cell in cells if cell["status"] == "ok"]
+    good = list({cell["seed"]: cell for cell in ended}.values())
+    dense = key[0] == "dense"
+    pairs, notes = ([], []) if dense else _pair(good, twins)
+    notes += _data_notes(ended, good, metric)
+    comparison = None
+    if good and not dense:
+        comparison = paired(*_values(pairs, metric), metric.higher_is_better, metric.margin)
+        if not comparison.n:
+            comparison = replace(comparison, verdict=_why_nothing(good, pairs, twins))
+        if comparison.dropped:
+            notes.append(f"{comparison.dropped} of {len(pairs)} pairs without a finite {metric.name}")
+    return Row(
+        setting,
+        *key,
+        metric=metric,
+        cells=len({cell["seed"] for cell in cells}),
+        seeds=tuple(cell["seed"] for cell in good),
+        values=tuple(_value(cell, metric) for cell in good),
+        comparison=comparison,
+        means=_means(good),
+        time_ratio=_time_ratio(pairs),
+        shadow=next((cell["sad_pattern"] for cell in good if cell["sad_pattern"]), None) if dense else None,
+        notes=tuple(notes),
+        records=tuple(cell["_index"] for cell in good),
+    )
+
+
+def _metric(cells: list[Cell]) -> Metric:
+    """The primary metric that the newest `ok` records declare, with the strictest margin among them."""
+    declared = [cell for cell in cells if cell["primary_metric"]]
+    if not declared:
+        return Metric("")
+    last = max(declared, key=lambda cell: (cell["status"] == "ok", cell["_index"]))
+    same = [cell for cell in declared if cell["primary_metric"] == last["primary_metric"]]
+    margin = min(abs(cell["margin"]) for cell in same)
+    return Metric(last["primary_metric"], last["primary_unit"], last["higher_is_better"], margin)
+
+
+def _pair(cells: list[Cell], twins: Mapping[Any, Cell]) -> tuple[list[tuple[Cell, Cell]], list[str]]:
+    """Pairs (sparse, dense) of one seed, and in words why a cell has none."""
+    pairs, alone, other = [], [], []
+    for cell in cells:
+        twin = twins.get(cell["seed"])
+        if twin is None:
+            alone.append(cell["seed"])
+        elif twin["data_fingerprint"] != cell["data_fingerprint"]:
+            other.append(cell["seed"])
+        else:
+            pairs.append((cell, twin))
+    reasons = {
+        "without a dense twin that ended well": alone,
+        "not paired, because its dense twin saw other data (the fingerprints differ)": other,
+    }
+    return pairs, [f"seed {', '.join(map(str, seeds))}: {why}" for why, seeds in reasons.items() if seeds]
+
+
+def _data_notes(ended: list[Cell], good: list[Cell], metric: Metric) -> list[str]:
+    """In words: cells that are not one measurement of one thing, and values that are none."""
+    seeds = {
+        "its attempts saw different data (the fingerprints differ); the newest one that ended well counts": [
+            cell["seed"] for cell in good if cell["_moved"]
+        ],
+        "two cells of one seed; the last one counts": [
+            cell["seed"] for cell in good if sum(one["seed"] == cell["seed"] for one in ended) > 1
+        ],
+        # of a sparse row, the pairs that are dropped for this are counted with its comparison
+        f"no finite {metric.name}": [
+            cell["seed"] for cell in good if cell["pattern"] == "dense" and not math.isfinite(_value(cell, metric))
+        ],
+    }
+    notes = [f"seed {', '.join(map(str, found))}: {why}" for why, found in seeds.items() if found]
+    if len({cell["data_fingerprint"] for cell in good}) > 1:
+        notes.append("its seeds saw different data (the fingerprints differ)")
+    return notes
+
+
+def _why_nothing(cells: list[Cell], pairs: list[tuple[Cell, Cell]], twins: Mapping[Any, Cell]) -> str:
+    """The verdict of a row without a pair that can be compared."""
+    if pairs:
+        return "no finite pair"
+    return "twin saw other data" if any(cell["seed"] in twins for cell in cells) else "no dense twin"
+
+
+def _values(pairs: list[tuple[Cell, Cell]], metric: Metric) -> tuple[list[float], list[float]]:
+    return [_value(cell, metric) for cell, _ in pairs], [_value(twin, metric) for _, twin in pairs]
+
+
+def _value(cell: Cell, metric: Metric) -> float:
+    value = cell.get(f"metric.{metric.name}")
+    return math.nan if value is None else float(value)
+
+
+def _means(cells: list[Cell]) -> dict[str, float]:
+    names = [name for name, value in (cells[0] if cells else {}).items() if type(value) in (int, float)]
+    columns = {name: [cell[name] for cell in cells] for name in names}
+    return {name: sum(values) / len(values) for name, values in columns.items() if None not in values}
+
+
+def _time_ratio(pairs: list[tuple[Cell, Cell]]) -> float | None:
+    """Mean of sparse / dense training time. Both ran alone, in one go and on the same hardware, or do not count."""
+    ratios = [
+        _trained(cell) / _trained(twin)
+        for cell, twin in pairs
+        if all(one["alone"] and not one["resumed"] and _trained(one) > 0 for one in (cell, twin))
+        and (cell["cpu"], cell["gpu"]) == (twin["cpu"], twin["gpu"])
+    ]
+    return sum(ratios) / len(ratios) if ratios else None
+
+
+def _trained(cell: Cell) -> float:
+    """Seconds of training, with those of a pass that was taken over from the dense twin; 0 where they are not known."""
+    return float((cell["train_total_s"] if cell["reused"] else cell["train_s"]) or 0.0)
+
+
+def density_of(pattern: str) -> float:
+    """N / M of a pattern; 1 for "dense", NaN for text that is no pattern."""
+    if pattern == "dense":
+        return 1.0
+    match = re.match(r"(\d+):(\d+)", pattern)
+    return int(match[1]) / int(match[2]) if match and int(match[2]) else math.nan
+
+
+def _order(key: tuple[str, str, str]) -> tuple[bool, float, str, str, str]:
+    density = density_of(key[0])
+    pattern, method, hyper = key
+    # text order would put a method's default settings, "{}", last
+    place = -density if math.isfinite(density) else 0.0
+    return (pattern != "dense", place, pattern, method, "" if hyper == "{}" else hyper)

@@ -1,0 +1,148 @@
+"""Published figures beside ours, only where the two may be compared at all.
+
+published       the figures that ship with the package, each with its source
+beside          those that agree with a row of ours in task, data set, model, pattern, axis, method, metric and unit
+published_table the same as a table of the report
+Figure, Beside
+
+Only figures that were found in a source are in published.csv; a figure without an axis is one whose source contradicts
+itself about it, which is said wherever it is shown.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from nmbench.analysis.rows import Row
+from nmbench.document.table import Cell, Column, Table
+from nmbench.document.words import label, number
+from nmbench.records.schema import Record
+
+__all__ = ["Beside", "Figure", "beside", "published", "published_table"]
+
+#: (task, a data set's number of images in training and evaluation) -> its published name. The counts are the data
+#: set's own: a folder's name proves nothing.
+_DATA_SETS = {
+    ("classification", ("train", 1_281_167), ("val", 50_000)): "imagenet-1k",
+    ("optical-flow", ("chairs train", 22_232), ("chairs val", 640)): "flyingchairs",
+}
+#: our name of a model -> the published one, where they differ
+_MODELS = {"raft_large": "raft"}
+_DENSE = "dense"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of published.csv. axis: "" where the source does not settle it; dense models have none."""
+
+    task: str
+    dataset: str
+    model: str
+    pattern: str
+    axis: str
+    method: str
+    metric: str
+    value: float
+    unit: str
+    source: str
+    note: str
+
+    @property
+    def unsettled(self) -> bool:
+        """Is the axis along which the figure's model was grouped unknown?"""
+        return self.pattern != _DENSE and not self.axis
+
+
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """A published figure and the row of ours that it is shown with. `remarks`: what differs all the same."""
+
+    figure: Figure
+    row: Row
+    remarks: tuple[str, ...]
+
+
+@cache
+def published() -> tuple[Figure, ...]:
+    """All published figures, in the order of the file."""
+    lines = files("nmbench.report").joinpath("published.csv").read_text(encoding="utf-8").splitlines()
+    return tuple(Figure(value=float(line.pop("value")), **line) for line in csv.DictReader(lines))
+
+
+def beside(rows: Sequence[Row], records: Sequence[Record]) -> list[Beside]:
+    """Every published figure that agrees with a row that ended well, in the order of the rows.
+
+    Only rows of a "paper" scale and with the method's default settings are asked. `records` are those of the rows.
+    """
+    return [
+        Beside(figure, row, _remarks(figure, row))
+        for row in rows
+        if any(map(math.isfinite, row.values)) and row.setting.scale.split("-")[0] == "paper" and row.hyper == "{}"
+        for figure in published()
+        if _agrees(figure, row, [records[place] for place in row.records])
+    ]
+
+
+def _agrees(figure: Figure, row: Row, records: Sequence[Record]) -> bool:
+    pattern, _, axis = row.pattern.partition("@")
+    model = _MODELS.get(row.setting.model, row.setting.model)
+    ours = (row.setting.task, model, pattern, row.method, row.metric.name, row.metric.unit)
+    theirs = (figure.task, figure.model, figure.pattern, figure.method, figure.metric, figure.unit)
+    same_axis = pattern == _DENSE or not figure.axis or figure.axis == (axis or "input")
+    return ours == theirs and same_axis and all(_data_set(record) == figure.dataset for record in records)
+
+
+def _data_set(record: Record) -> str | None:
+    """The published name of the data that a record was trained and evaluated on, None where it is not known."""
+    counts = (record.get("data") or {}).get("counts") or {}
+    asked = tuple(sorted((str(name), count) for name, count in counts.items()))
+    return _DATA_SETS.get((record["cell"]["task"], *asked))
+
+
+def _remarks(figure: Figure, row: Row) -> tuple[str, ...]:
+    axis = row.pattern.partition("@")[2] or "input"
+    found = [f"the published axis is not settled, ours is {axis}"] if figure.unsettled else []
+    if row.setting.train != "{}":
+        found.append(f"ours with {label('', row.setting.train).strip(' ()')}")
+    if row.setting.init:
+        found.append(f"ours from the initial weights {row.setting.init}")
+    return (*found, *((figure.note,) if figure.note else ()))
+
+
+def published_table(shown: Sequence[Beside]) -> Table:
+    """One row a published figure, with our mean over the seeds."""
+    columns = (
+        Column("model", "Model"),
+        Column("pattern", "Pattern"),
+        Column("method", "Method"),
+        Column("metric", "Metric"),
+        Column("published", "Published", "r"),
+        Column("ours", "Ours", "r"),
+        Column("seeds", "Seeds", "r"),
+        Column("source", "Source"),
+        Column("remarks", "Remarks"),
+    )
+    notes = ("A published figure is one run on other machines, seldom with its seeds: it is shown, not compared.",)
+    return Table("published", "Published figures", columns, tuple(_cells(one) for one in shown), notes, keys=4)
+
+
+def _cells(one: Beside) -> tuple[Cell, ...]:
+    figure, row = one.figure, one.row
+    values = [value for value in row.values if math.isfinite(value)]
+    mean = sum(values) / len(values)
+    return (
+        Cell(row.setting.model),
+        Cell(row.pattern),
+        Cell(row.method),
+        Cell(f"{figure.metric} ({figure.unit})"),
+        Cell(number(figure.value, 2), figure.value),
+        Cell(number(mean, 2), mean),
+        Cell(str(len(values)), len(values)),
+        Cell(figure.source),
+        Cell("; ".join(one.remarks)),
+    )

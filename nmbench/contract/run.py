@@ -1,0 +1,247 @@
+"""What the worker hands to `Task.train` and `Task.evaluate`: the step callback, random streams, checkpoints.
+
+Run.bind(optimizer)      the N:M method's gradient term and mask refresh join the optimizer's own step
+Run.step(loss=, lr=)     once an optimizer step: curve, heartbeat, NaN check, global generators for the next update
+Run.save_checkpoint / load_checkpoint     resume state, in the work folder (never in the results)
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nmbench._util import random as rng
+from nmbench.contract.samples import Sample, Shown
+from nmbench.contract.task import DataInfo, Spec
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor
+
+    from nmbench.sparsity import Handle
+    from nmbench.worker.ranks import Ranks
+
+__all__ = ["NonFiniteError", "Run"]
+
+
+class NonFiniteError(Exception):
+    """The training loss is NaN or infinite; the cell ends with status `nan`."""
+
+
+class Run:
+    """One attempt at training one cell, seen from the task.
+
+    Attributes:
+        spec: model, scale, settings, seed.
+        data: what `prepare` returned.
+        device: torch device text, "cpu" or "cuda".
+        phase: index of the training pass (ASP trains the full schedule twice: 0, then 1).
+        checkpoint_dir: folder of this phase for resume state; exists.
+        updates: optimizer steps done in this phase.
+        rank, ranks: place of this process among those that train the cell together, and their number. It is that of
+            the setting `gpus`, where the task declares one; the environment is then as `torchrun` sets it.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        data: DataInfo,
+        handle: Handle | None,
+        work_dir: Path,
+        phase: int = 0,
+        beat: Callable[..., None] | None = None,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self.spec = spec
+        self.data = data
+        self.device = spec.device
+        self.phase = phase
+        self.updates = 0
+        self.rank, self.ranks = (ranks.rank, ranks.size) if ranks else (0, 1)
+        self.curve: list[tuple[float, float]] = []
+        self.per_example: dict[str, list[float]] = {}
+        self.texts: dict[str, list[str]] = {}
+        self.samples: list[Sample] = []
+        self.baselines: dict[str, dict[str, float]] = {}
+        self.facts: dict[str, str | int | float] = {}
+        self.notes: list[str] = []
+        self.checkpoint_dir = work_dir / f"phase-{phase}"
+        self.checkpoint_dir.mkdir(parents=True, exist_ok=True)
+        self._handle = handle
+        self._beat = beat or (lambda **_: None)
+        self._last_save = time.monotonic()
+        self.intervals: list[float] = []
+        self._elapsed_before = 0.0
+        self._begun = self._last_step = time.perf_counter()
+        self._ended: float | None = None
+        self.reseed()
+
+    def reseed(self) -> None:
+        """Set the global generators from (seed, update), for each rank its own, whatever was drawn before.
+
+        `step` does it. An engine calls it when its set-up has drawn: what follows must not depend on that.
+        """
+        rng.seed_all(self.spec.seed, "update", self.updates, *([self.rank] if self.rank else []))
+
+    # -- randomness ---------------------------------------------------------------------------------------------
+    def rng(self, epoch: int, index: int | str = "order") -> np.random.Generator:
+        """A generator that depends on (seed, epoch, index) only; for the data order and for augmentation."""
+        return rng.generator(self.spec.seed, epoch, index)
+
+    def stream(self, epoch: int, index: int | str) -> int:
+        """The same stream as a 63-bit integer, for `torch.manual_seed` in a data-loading worker."""
+        return rng.stream(self.spec.seed, epoch, index)
+
+    # -- training -----------------------------------------------------------------------------------------------
+    def bind(self, optimizer: torch.optim.Optimizer) -> None:
+        """Join the N:M method to the optimizer that really steps (not to a wrapper around it)."""
+        if self._handle is not None:
+            self._handle.bind(optimizer)
+
+    def step(self, loss: float | Tensor, lr: float = math.nan, total: int | None = None) -> None:
+        """Call once after each optimizer step. `loss` is the mean training loss of that step.
+
+        `total` is the number of steps of this phase, for the progress display.
+        Raises NonFiniteError if the loss is NaN or infinite.
+        """
+        value = float(loss)
+        now = time.perf_counter()
+        self.intervals.append(now - self._last_step)
+        self._last_step = now
+        self.updates += 1
+        if not math.isfinite(value):
+            raise NonFiniteError(f"the training loss is {value} at step {self.updates} of phase {self.phase}")
+        self.curve.append((value, float(lr)))
+        if self._handle is not None and self.updates & (self.updates - 1) == 0:
+            self._handle.snapshot()  # after 1, 2, 4, 8, ... steps: dense where much moves, few in all
+        self.reseed()
+        self._beat(phase=self.phase, step=self.updates, total=total, loss=value)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of training in this phase, those of an interrupted attempt up to its checkpoint included."""
+        end = time.perf_counter() if self._ended is None else self._ended
+        return self._elapsed_before + end - self._begun
+
+    def finish(self) -> None:
+        """The phase is over: `elapsed` stands still. Called by the worker."""
+        self._ended = time.perf_counter()
+
+    def alive(self) -> None:
+        """Say that a long part without optimizer steps (evaluation, say) is still going on."""
+        self._beat()
+
+    # -- evaluation ---------------------------------------------------------------------------------------------
+    def store_per_example(self, name: str, values: list[float]) -> None:
+        """Keep one value per evaluation example, in data-set order, for paired statistics."""
+        self.per_example[name] = [round(float(v), 6) for v in values]
+
+    def store_texts(self, name: str, values: Sequence[str]) -> None:
+        """Keep one text per evaluation example, in data-set order: hypotheses, references."""
+        self.texts[name] = [str(v) for v in values]
+
+    def store_sample(self, name: str, given: Mapping[str, Shown], output: Mapping[str, Shown]) -> None:
+        """Keep one evaluation example for the report to show, dense beside sparse; a handful is plenty.
+
+        `name` tells the sample in every cell of the task; `given` is what all cells share (source, reference, input
+        image), `output` what this model made of it. A value is a text, or an image: uint8, (height, width, 3).
+        """
+        self.samples.append(Sample(name, dict(given), dict(output)))
+
+    def store_baseline(self, name: str, **values: float) -> None:
+        """What a trivial answer reaches, for scale: `store_baseline("zero flow", epe=8.8)`."""
+        self.baselines[name] = {metric: float(value) for metric, value in values.items()}
+
+    def store_fact(self, name: str, value: str | int | float) -> None:
+        """Something about how this cell was trained or evaluated that the report should state, such as a signature."""
+        self.facts[name] = value
+
+    def note(self, text: str) -> None:
+        """A sentence for the record and the report: something that a reader of this cell has to know."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    # -- resume -------------------------------------------------------------------------------------------------
+    def state_dict(self) -> dict[str, Any]:
+        """Everything of this run that a resumed one needs, the method's state included."""
+        return {
+            "updates": self.updates,
+            "curve": [list(c) for c in self.curve],
+            "elapsed": self.elapsed,
+            "handle": None if self._handle is None else self._handle.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state` was taken. Load the model's weights before this, not after."""
+        self.updates = int(state["updates"])
+        self.curve = [(float(a), float(b)) for a, b in state["curve"]]
+        self._elapsed_before = float(state["elapsed"])
+        self._begun = self._last_step = time.perf_counter()
+        if self._handle is not None:
+            self._handle.load_state_dict(state["handle"])
+        self.reseed()
+
+    def adopt(self, curve: Sequence[tuple[float, float]], elapsed: float) -> None:
+        """This phase was trained elsewhere: (loss, learning rate) of each step, and the seconds that it took.
+
+        Load the weights that it gave before this. Called by the worker.
+        """
+        self.updates, self.curve = len(curve), list(curve)
+        self._elapsed_before, self._ended = elapsed, self._begun
+        if self._handle is not None:
+            self._handle.adopt(len(curve))
+
+    def checkpoint_due(self, every_s: float = 60.0) -> bool:
+        """True once `every_s` seconds have passed since the last checkpoint."""
+        return time.monotonic() - self._last_save >= every_s
+
+    def save_checkpoint(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, **extra: Any) -> None:
+        """Write a resume point: weights, optimizer, this run, and `extra` (plain values and tensors only).
+
+        The file appears whole or not at all: a temporary name, fsync, rename. Only rank 0 writes.
+        """
+        self._last_save = time.monotonic()
+        if self.rank:
+            return
+        import torch
+
+        state = {
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "run": self.state_dict(),
+            "extra": extra,
+        }
+        target = self.checkpoint_dir / "last.pt"
+        temporary = target.with_suffix(".tmp")
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+
+    def load_checkpoint(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
+        """Restore the last resume point of this phase and return its `extra`; None if there is none.
+
+        A checkpoint that cannot be read (a torn disk, another version) is put aside and training starts again.
+        """
+        import torch
+
+        path = self.checkpoint_dir / "last.pt"
+        if not path.exists():
+            return None
+        try:
+            # weights_only: a resume file never executes code
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception:
+            path.replace(path.with_suffix(".unreadable"))
+            return None
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        self.load_state_dict(state["run"])
+        extra: dict[str, Any] = state["extra"]
+        return extra

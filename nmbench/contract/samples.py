@@ -1,0 +1,100 @@
+"""Evaluation examples that a cell keeps for the report: what was given, and what the model made of it.
+
+Sample      one of them
+write       samples -> `samples.json` beside the record, images as PNG in base64 (JSON only: nothing to execute)
+read        the reverse
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nmbench.records.store import write_json
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Shown = str | NDArray[np.uint8]
+else:
+    Shown = Any
+
+__all__ = ["FILE", "Sample", "Shown", "read", "write"]
+
+FILE = "samples.json"
+_PNG = "data:image/png;base64,"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """`given` is what every cell of the task shares, `output` what this model answered; texts, or (H, W, 3) uint8."""
+
+    name: str
+    given: Mapping[str, Shown]
+    output: Mapping[str, Shown]
+
+
+def write(samples: Sequence[Sample], path: Path) -> None:
+    """Write `samples` to `path`. Raises ValueError for a value that is neither a text nor an RGB image in uint8."""
+    entries = [
+        {
+            "name": sample.name,
+            "given": {key: _encoded(sample.name, key, value) for key, value in sample.given.items()},
+            "output": {key: _encoded(sample.name, key, value) for key, value in sample.output.items()},
+        }
+        for sample in samples
+    ]
+    write_json(path, {"samples": entries}, indent=None)
+
+
+def read(path: Path) -> list[Sample]:
+    """What `write` wrote. Raises ValueError if the file is broken, OSError if it cannot be read."""
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))["samples"]
+        return [
+            Sample(
+                str(entry["name"]),
+                {str(key): _decoded(value) for key, value in entry["given"].items()},
+                {str(key): _decoded(value) for key, value in entry["output"].items()},
+            )
+            for entry in entries
+        ]
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path.name} holds no samples ({type(error).__name__}: {error})") from error
+
+
+def _encoded(name: str, key: str, value: Shown) -> dict[str, str]:
+    if isinstance(value, str):
+        return {"text": value}
+    import numpy as np
+    from PIL import Image
+
+    image = np.asarray(value)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(
+            f"sample {name!r}: {key!r} is neither a text nor a uint8 image (height, width, 3), but "
+            f"{image.dtype} {image.shape}"
+        )
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG", optimize=True)
+    return {"image": _PNG + base64.b64encode(buffer.getvalue()).decode("ascii")}
+
+
+def _decoded(value: Mapping[str, str]) -> Shown:
+    if "text" in value:
+        return str(value["text"])
+    import numpy as np
+    from PIL import Image, UnidentifiedImageError
+
+    data = base64.b64decode(value["image"].removeprefix(_PNG), validate=True)
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            return np.asarray(image.convert("RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(f"an image cannot be decoded ({error})") from error

@@ -1,0 +1,129 @@
+"""The report as one HTML file that needs nothing else: `html`.
+
+Styles, the script that sorts tables, and the figures stand in it; its own policy forbids it to load anything. Without a
+script all is still there to be read.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import singledispatchmethod
+from html import escape
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from nmbench.document.fit import heading
+from nmbench.document.inline import to_html
+from nmbench.document.model import Banner, Block, Bullets, Picture, Prose, Report, Section, Shell
+from nmbench.document.table import Cell, Table
+
+__all__ = ["html"]
+
+#: a drawing with more lines than this is larger and slower to show than its picture
+_MOST_SVG = 150_000
+_KINDS = {".svg": "image/svg+xml", ".png": "image/png"}
+
+
+def html(report: Report, figures: Path) -> str:
+    """The page; the files of the report's figures are read from `figures`."""
+    page = _Page(figures)
+    body = "\n".join(page.content(report, 2))
+    environment = Environment(loader=PackageLoader("nmbench.document"), undefined=StrictUndefined, autoescape=True)
+    template = environment.get_template("report.html.j2")
+    return template.render(title=report.title, body=body, links=page.links).rstrip() + "\n"
+
+
+@dataclass
+class _Page:
+    """One page being written: it gives every heading an anchor of its own."""
+
+    figures: Path
+    links: list[tuple[int, str, str]] = field(default_factory=list)
+
+    def content(self, part: Report | Section, level: int) -> Iterator[str]:
+        """The blocks of `part`; `level` is that of the headings in it."""
+        for block in part.content:
+            if isinstance(block, Section):
+                anchor = self._anchor(block.title)
+                self.links.append((level, anchor, block.title))
+                yield f'<section>\n<h{level} id="{anchor}">{escape(block.title)}</h{level}>'
+                yield from self.content(block, level + 1)
+                yield "</section>"
+            elif isinstance(block, Table):
+                yield _table(block, caption=block.title != part.title)
+            else:
+                yield self.block(block)
+
+    @singledispatchmethod
+    def block(self, block: Block) -> str:
+        """One block, but a table or a section."""
+        raise TypeError(f"{type(block).__name__} is no part of a report")
+
+    @block.register
+    def _(self, block: Prose) -> str:
+        return f"<p>{to_html(block.text)}</p>"
+
+    @block.register
+    def _(self, block: Bullets) -> str:
+        return "<ul>\n" + "\n".join(f"<li>{to_html(item)}</li>" for item in block.items) + "\n</ul>"
+
+    @block.register
+    def _(self, block: Banner) -> str:
+        return f'<p class="banner" role="note">{to_html(block.text)}</p>'
+
+    @block.register
+    def _(self, block: Shell) -> str:
+        return f"<pre><code>{escape(chr(10).join(block.lines))}</code></pre>"
+
+    @block.register
+    def _(self, block: Picture) -> str:
+        name = escape(f"{block.title}: {block.about}")
+        image = f'<img src="{_data(self.figures / block.file)}" alt="{name}">'
+        caption = f"<strong>{escape(block.title)}.</strong> {escape(block.caption)}"
+        return f"<figure>\n{image}\n<figcaption>{caption}</figcaption>\n</figure>"
+
+    def _anchor(self, title: str) -> str:
+        """The anchor that GitHub gives a heading of the markdown page."""
+        stem = re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+        taken = sum(anchor == stem or re.fullmatch(rf"{stem}-\d+", anchor) is not None for _, anchor, _ in self.links)
+        return f"{stem}-{taken}" if taken else stem
+
+
+def _data(file: Path) -> str:
+    """A figure as a data URI: the drawing where it is small, else its picture."""
+    drawing = file.with_suffix(".svg")
+    shown = drawing if drawing.exists() and drawing.stat().st_size <= _MOST_SVG else file
+    return f"data:{_KINDS[shown.suffix]};base64,{base64.b64encode(shown.read_bytes()).decode('ascii')}"
+
+
+def _table(table: Table, caption: bool) -> str:
+    sortable = ' class="sortable"' if table.sortable and len(table.rows) > 1 else ""
+    title = f"<caption>{escape(table.title)}</caption>\n" if caption else ""
+    head = "".join(f'<th scope="col" class="{column.align}">{escape(heading(column))}</th>' for column in table.columns)
+    rows = "\n".join(
+        "<tr>" + "".join(_cell(cell, column.align) for cell, column in zip(row, table.columns, strict=True)) + "</tr>"
+        for row in table.rows
+    )
+    return (
+        f'<div class="table" tabindex="0" role="group" aria-label="{escape(table.title)}">\n'
+        f'<table id="table-{escape(table.name)}"{sortable}>\n{title}<thead>\n<tr>{head}</tr>\n</thead>\n'
+        f"<tbody>\n{rows}\n</tbody>\n</table>\n</div>{_notes(table.notes)}"
+    )
+
+
+def _cell(cell: Cell, align: str) -> str:
+    shown = escape(cell.text)
+    if cell.code and shown:
+        shown = f"<code>{shown}</code>"
+    if cell.strong:
+        shown = f"<strong>{shown}</strong>"
+    value = "" if cell.value is None else f' data-value="{escape(str(cell.value))}"'
+    return f'<td class="{align}"{value}>{shown}</td>'
+
+
+def _notes(notes: tuple[str, ...]) -> str:
+    return "".join(f'\n<p class="note">{to_html(note)}</p>' for note in notes)

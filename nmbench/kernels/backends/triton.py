@@ -1,0 +1,104 @@
+"""The backend `triton`: our own kernels for any N:M, on a GPU, or on a CPU under TRITON_INTERPRET=1 (slow, for tests).
+
+Triton   packs by nmbench.kernels.nmtensor, runs by nmbench.kernels.triton.ops; importing it needs no triton
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from nmbench.kernels.backend import Backend, Problem, Settings
+from nmbench.kernels.triton import ops
+
+__all__ = ["Triton"]
+
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.int8, torch.float8_e4m3fn)
+
+
+class Triton(Backend):
+    """Compressed weights, expanded in registers and multiplied on the tensor cores; results are of `result_dtype`."""
+
+    name = "triton"
+
+    def refusal(self, problem: Problem) -> str | None:
+        """Why not: triton missing, pattern axis, dtype, device, capability, depthwise; else None."""
+        if importlib.util.find_spec("triton") is None:
+            return "triton is not installed"
+        if problem.pattern.axis != "input":
+            return "axis 'kernel': groups do not run along the reduction"
+        if problem.dtype not in _DTYPES:
+            return f"no kernel for {str(problem.dtype).removeprefix('torch.')}"
+        return _device_refusal(problem) or _float8_refusal(problem) or _shape_refusal(problem)
+
+    def pack(self, weight: Tensor, problem: Problem) -> dict[str, Tensor]:
+        """{"values", "positions"} of the compressed weight. ValueError if it breaks `problem.pattern`."""
+        from nmbench.kernels.nmtensor import compress
+
+        packed = compress(weight, problem.pattern)
+        return {"values": packed.values, "positions": packed.positions}
+
+    def linear(self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem) -> Tensor:
+        """x (..., in) -> (..., out); the split-K kernel up to 32 rows."""
+        n, m = problem.pattern.n, problem.pattern.m
+        splits = dict(problem.settings).get("splits", 0)
+        y: Tensor = ops.linear(x, packed["values"], packed["positions"], bias, problem.weight[0], n, m, splits)
+        return y
+
+    def variants(
+        self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem
+    ) -> list[Settings]:
+        """Up to 32 rows: the reduction in as many parts as seem right, and in one, which needs no second launch."""
+        if problem.kind != "linear" or x.numel() // max(1, x.shape[-1]) > ops.SPLIT_K_ROWS:
+            return [()]
+        from nmbench.kernels.triton.split_k import splits_for
+
+        m = problem.pattern.m
+        groups = -(-x.shape[-1] // m)
+        return [()] if splits_for(problem.weight[0], groups, m, x.device) == 1 else [(), (("splits", 1),)]
+
+    def conv2d(self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem) -> Tensor:
+        """x (N, in, H, W) -> (N, out, H', W'), channels_last; an x that is not channels_last is copied."""
+        out, _, kh, kw = problem.weight
+        y: Tensor = ops.conv2d(
+            x,
+            packed["values"],
+            packed["positions"],
+            bias,
+            [out, kh, kw],
+            problem.pattern.n,
+            problem.pattern.m,
+            list(problem.stride),
+            list(problem.padding),
+            list(problem.dilation),
+            problem.groups,
+        )
+        return y
+
+
+def _device_refusal(problem: Problem) -> str | None:
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        return None
+    if problem.device != "cuda":
+        return f"triton needs a GPU, not {problem.device}"
+    return "needs compute capability 8.0 or newer" if problem.capability < (8, 0) else None
+
+
+def _float8_refusal(problem: Problem) -> str | None:
+    if problem.dtype != torch.float8_e4m3fn:
+        return None
+    if problem.kind == "conv2d":
+        return "no convolution of float8_e4m3fn"
+    if problem.device == "cuda" and problem.capability < (8, 9):
+        return "float8 needs compute capability 8.9 or newer"
+    return None
+
+
+def _shape_refusal(problem: Problem) -> str | None:
+    if problem.kind == "conv2d" and problem.groups > 1 and problem.weight[1] == 1:
+        return "depthwise: no reduction over channels"
+    return None

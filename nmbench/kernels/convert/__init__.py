@@ -1,0 +1,1 @@
+"""A finalised model -> the same with sparse layers where they are the faster ones."""

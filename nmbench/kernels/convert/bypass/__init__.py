@@ -1,0 +1,1 @@
+"""Modules that go past their layers: attention, modules judged whole, modules read by name."""

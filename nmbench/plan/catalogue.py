@@ -1,0 +1,214 @@
+"""The parent's side of plugins: which tasks and methods there are, learnt without importing any of them.
+
+Entry points name them; `python -m nmbench.worker --describe` imports one in a process of its own and prints its
+declarations, which are cached by the distribution's version and a hash of its sources.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from nmbench._util.errors import UsageError
+from nmbench._util.paths import cache_dir
+
+__all__ = ["Catalogue", "Plugin", "catalogue", "source_hash"]
+
+_DESCRIBE_TIMEOUT = 120  # seconds; importing a large engine from a cold disk takes long
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A task or a method. status: "ok", "unavailable", "import", "invalid" or "duplicate"; `reason` says more."""
+
+    name: str
+    reference: str
+    distribution: str
+    version: str
+    source: str
+    status: str = "ok"
+    reason: str = ""
+    declaration: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All tasks and methods by name, and the rows that share a name with another (`duplicates`)."""
+
+    tasks: dict[str, Plugin]
+    methods: dict[str, Plugin]
+    duplicates: list[Plugin]
+
+
+def source_hash(reference: str) -> str:
+    """Hash of the plugin's Python sources: its file, or every file of its package. Imports nothing."""
+    if reference.startswith("path:"):
+        file = Path(reference[5:])
+        files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
+    else:
+        files = _files_of(reference.partition(":")[0])
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode())
+        digest.update(file.read_bytes() if file.exists() else b"")
+    return digest.hexdigest()[:16]
+
+
+def _files_of(module: str) -> list[Path]:
+    top, *rest = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)  # a top-level name is found without importing it
+    except (ImportError, ValueError):
+        return []
+    if spec is None:
+        return []
+    for folder in spec.submodule_search_locations or []:
+        path = Path(folder).joinpath(*rest)
+        if path.is_dir():
+            return sorted(path.rglob("*.py"))
+        if path.with_suffix(".py").is_file():
+            return [path.with_suffix(".py")]
+    return [Path(spec.origin)] if spec.origin else []
+
+
+def _ask_worker(arguments: list[str]) -> Any:
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "nmbench.worker", *arguments]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_DESCRIBE_TIMEOUT, env=environment, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return {"status": "import", "reason": f"its import took more than {_DESCRIBE_TIMEOUT} s"}
+    marker = done.stdout.rpartition("\x1e")[2]  # a plugin may print what it likes before
+    try:
+        return json.loads(marker)
+    except ValueError:
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        return {"status": "import", "reason": f"its import ended the process (exit {done.returncode}): {last}"}
+
+
+def _cached(key: str, arguments: list[str]) -> Any:
+    path = cache_dir() / "describe" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        pass
+    answer = _ask_worker(arguments)
+    said = [answer, *answer.get("methods", {}).values()]
+    if all(
+        about.get("status", "ok") == "ok" for about in said
+    ):  # a failure may be mended by installing something, so ask again
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_suffix(f".{os.getpid()}.{hashlib.sha256(os.urandom(8)).hexdigest()[:6]}")
+            temporary.write_text(json.dumps(answer))
+            temporary.replace(path)
+        except OSError:
+            pass  # no cache folder: slower, nothing else
+    return answer
+
+
+def _own_hash() -> str:
+    folder = Path(__file__).parent.parent
+    digest = hashlib.sha256()
+    for name in ("contract/task.py", "plan/describe.py", "worker/__main__.py", "sparsity/methods/base.py"):
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _plugin(point: EntryPoint) -> Plugin:
+    distribution = point.dist.name if point.dist else "?"
+    version = point.dist.version if point.dist else "?"
+    return Plugin(point.name, point.value.split("[")[0].strip(), distribution, version, "")
+
+
+def _describe(plugin: Plugin) -> Plugin:
+    source = source_hash(plugin.reference)
+    key = "/".join([plugin.reference, plugin.distribution, plugin.version, source, _own_hash(), sys.version])
+    told = _cached(key, ["--describe", plugin.reference])
+    name = told.get("name", plugin.name)
+    status, reason = told.get("status", "import"), told.get("reason", "")
+    if plugin.name and name != plugin.name:
+        status, reason = "invalid", f"its entry point says {plugin.name!r} but its class is named {name!r}"
+        name = plugin.name
+    if told.get("status") == "ok":
+        status, reason = _requirements_now(told, status, reason)
+    fallback = Path(plugin.reference[5:]).stem if plugin.reference.startswith("path:") else ""
+    return Plugin(name or fallback, plugin.reference, plugin.distribution, plugin.version, source, status, reason, told)
+
+
+def _requirements_now(told: dict[str, Any], status: str, reason: str) -> tuple[str, str]:
+    """A cached "ok" may be out of date: something it requires was removed since."""
+    from nmbench.plan.describe import missing_requirements
+
+    missing = missing_requirements(tuple(told.get("requires", ())))
+    if missing and status == "ok":
+        return "unavailable", f"needs {', '.join(missing)}; {told.get('install', '')}"
+    return status, reason
+
+
+def _folder_plugins(folder: Path) -> list[Plugin]:
+    if not folder.is_dir():
+        raise UsageError(f"--plugins {folder}: there is no such folder")
+    files = [p for p in sorted(folder.glob("*.py")) if not p.name.startswith("_")]
+    files += [p for p in sorted(folder.glob("*/__init__.py"))]
+    return [Plugin("", f"path:{p.absolute()}", f"folder {folder.name}", "", "") for p in files]
+
+
+def _methods() -> dict[str, Plugin]:
+    points = [_plugin(p) for p in entry_points(group="nmbench.methods")]
+    key = "/".join([f"{p.name}={p.reference}@{p.version}:{source_hash(p.reference)}" for p in points])
+    told = _cached("methods/" + key + _own_hash() + sys.version, ["--describe-methods"])
+    if told.get("status") == "import":
+        raise UsageError(f"the methods cannot be described: {told['reason']}")
+    found: dict[str, Plugin] = {}
+    for point in points:
+        about = told["methods"].get(point.name, {"status": "import", "reason": "not found by the worker"})
+        found.setdefault(
+            point.name,
+            Plugin(
+                point.name,
+                point.reference,
+                point.distribution,
+                point.version,
+                source_hash(point.reference),
+                about["status"],
+                about["reason"],
+                about,
+            ),
+        )
+    return found
+
+
+def catalogue(plugins: Path | None = None) -> Catalogue:
+    """Everything that is installed, and the tasks in the folder `plugins`. Raises UsageError if that is no folder.
+
+    Two tasks of one name: nmbench's own, else the first by distribution name, keeps it; the others are `duplicates`.
+    """
+    tasks = [_plugin(p) for p in entry_points(group="nmbench.tasks")]
+    tasks.sort(key=lambda p: (p.distribution != "nmbench", p.distribution, p.reference))
+    tasks += _folder_plugins(plugins) if plugins else []
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        later = pool.submit(_methods)
+        described = list(pool.map(_describe, tasks))
+        methods = later.result()
+    by_name: dict[str, Plugin] = {}
+    duplicates = []
+    for plugin in described:
+        if plugin.name in by_name:
+            first = by_name[plugin.name].distribution
+            reason = f"the name {plugin.name!r} is taken by {first}"
+            duplicates.append(Plugin(**{**vars(plugin), "status": "duplicate", "reason": reason}))
+        else:
+            by_name[plugin.name] = plugin
+    return Catalogue(by_name, methods, duplicates)

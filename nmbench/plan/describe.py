@@ -1,0 +1,152 @@
+"""The worker's side of plugins: import a task or the methods, check them, and declare them as JSON.
+
+load_task      "module:attribute" or "path:/file.py" -> a Task instance
+describe_task  the same as a declaration, errors included
+describe_methods
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from nmbench._util.errors import first_line
+from nmbench.contract.task import CONTRACT_VERSION, Metric, Task
+
+__all__ = ["PluginError", "describe_methods", "describe_task", "load_task", "missing_requirements"]
+
+
+class PluginError(Exception):
+    """The plugin imports but is no valid task; the text says why."""
+
+
+def _module_from(path: Path) -> ModuleType:
+    # a name of its own for each file, so that two plugins called task.py do not meet
+    name = f"nmbench_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"{path.name} cannot be loaded as a module")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _class_in(module: ModuleType) -> Any:
+    own = [c for c in vars(module).values() if inspect.isclass(c) and c.__module__ == module.__name__]
+    tasks = [c for c in own if issubclass(c, Task) and c.name]
+    if len(tasks) != 1:
+        raise PluginError(f"the file must define exactly one Task with a name; it defines {len(tasks)}")
+    return tasks[0]
+
+
+def _resolve(reference: str) -> Any:
+    if reference.startswith("path:"):
+        return _class_in(_module_from(Path(reference[5:])))
+    module, _, attribute = reference.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in attribute.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _check(cls: Any) -> None:
+    if not (inspect.isclass(cls) and issubclass(cls, Task)):
+        raise PluginError(f"{getattr(cls, '__name__', cls)!r} is not a subclass of nmbench.contract.task.Task")
+    if cls.contract_version != CONTRACT_VERSION:
+        raise PluginError(f"written for contract {cls.contract_version}; this nmbench has contract {CONTRACT_VERSION}")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", cls.name or ""):
+        raise PluginError(f"its name {cls.name!r} must be lower-case letters, digits and dashes")
+    if not cls.metrics or not all(isinstance(m, Metric) for m in cls.metrics):
+        raise PluginError("it declares no metrics (a tuple of nmbench.contract.task.Metric, the primary one first)")
+    if not cls.models or not all(isinstance(m, str) for m in cls.models):
+        raise PluginError("it declares no models")
+    if not cls.scales or not all(isinstance(s, dict) for s in cls.scales.values()):
+        raise PluginError("it declares no scales (scale name -> settings)")
+
+
+def load_task(reference: str) -> Task:
+    """Import and check a task. Raises PluginError, or whatever its import raises."""
+    cls = _resolve(reference)
+    _check(cls)
+    task: Task = cls()
+    return task
+
+
+def missing_requirements(requires: tuple[str, ...]) -> list[str]:
+    """Those of `requires` that are not installed, or not in a version that fits.
+
+    Each is a PEP 508 requirement, or several with "|" between them, of which one is enough.
+    """
+    missing = []
+    for text in requires:
+        lacking = [why for one in text.split("|") if (why := _missing(one.strip()))]
+        if len(lacking) == len(text.split("|")):
+            missing.append(" or ".join(lacking))
+    return missing
+
+
+def _missing(text: str) -> str:
+    """The requirement and what is wrong with it, or "" if it is met."""
+    try:
+        wanted = Requirement(text)
+    except InvalidRequirement as error:
+        raise PluginError(f"requires: {text!r} is no requirement ({error})") from error
+    try:
+        version = importlib.metadata.version(wanted.name)
+    except importlib.metadata.PackageNotFoundError:
+        return text
+    return "" if wanted.specifier.contains(version, prereleases=True) else f"{text} (installed: {version})"
+
+
+def describe_task(reference: str) -> dict[str, Any]:
+    """{"status": "ok" | "unavailable" | "import" | "invalid", "reason", and the declarations}. Never raises."""
+    try:
+        task = load_task(reference)
+        missing = missing_requirements(task.requires)
+    except PluginError as error:
+        return {"status": "invalid", "reason": str(error)}
+    except BaseException as error:  # a plugin may raise anything at import, SystemExit too
+        return {"status": "import", "reason": first_line(error)}
+    hint = task.install or f"pip install {' '.join(repr(t) for t in task.requires)}"
+    return {
+        "status": "unavailable" if missing else "ok",
+        "reason": f"needs {', '.join(missing)}; {hint}" if missing else "",
+        "name": task.name,
+        "metrics": [vars(metric) for metric in task.metrics],
+        "models": list(task.models),
+        "default_models": dict(task.default_models),
+        "open_models": task.open_models,
+        "scales": {name: dict(settings) for name, settings in task.scales.items()},
+        "contract": task.contract_version,
+        "requires": list(task.requires),
+        "install": hint,
+    }
+
+
+def describe_methods() -> dict[str, dict[str, Any]]:
+    """Method name -> {"status", "reason", and the class attributes}; a broken one does not stop the others."""
+    from nmbench.sparsity import methods
+
+    out: dict[str, dict[str, Any]] = {}
+    for name in methods.names():
+        try:
+            cls = methods.load(name)
+            names = ("phases", "sparse", "starts_dense")
+            fields = {"defaults": dict(cls.defaults), **{key: getattr(cls, key) for key in names}}
+            out[name] = {"status": "ok", "reason": "", **fields}
+        except Exception as error:
+            out[name] = {"status": "import", "reason": f"{type(error).__name__}: {error}"}
+    return out

@@ -1,0 +1,1 @@
+"""The record of an attempt: its schema, its files, the frame of many."""

@@ -1,0 +1,1 @@
+"""What a report consists of, one subject a file."""

@@ -1,0 +1,1 @@
+"""Runs cells in worker processes and turns every ending into a record."""

@@ -1,0 +1,156 @@
+"""What a trained model and its handle say, in the words of a record (see nmbench.records.schema).
+
+curve      losses and learning rates, binned
+sad        flips and snapshots
+memory     the most that the process took
+audit      the pattern, from the weights alone
+costs      parameters, MACs, bytes
+metrics    the task's values, checked against its declarations
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import resource
+import statistics
+import sys
+from typing import TYPE_CHECKING, Any
+
+from nmbench.contract.run import Run
+from nmbench.contract.task import Spec, Task
+from nmbench.plan.cell import DENSE, Cell
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nmbench.sparsity import Handle
+    from nmbench.sparsity.flips import SAD
+
+__all__ = ["InvalidResult", "audit", "costs", "curve", "memory", "metrics", "sad"]
+
+_MOST = 512  # entries of a curve in a record, which is to stay small
+_MOST_OF_A_LAYER = 32
+
+
+class InvalidResult(Exception):
+    """The cell ended, but its result breaks a promise; status `invalid`."""
+
+
+def _bins(count: int, most: int = _MOST) -> list[range]:
+    width = max(1, -(-count // most))
+    return [range(start, min(start + width, count)) for start in range(0, count, width)]
+
+
+def curve(runs: list[Run]) -> dict[str, list[Any]]:
+    """Mean loss and last learning rate of each bin of optimizer steps, phase by phase."""
+    out: dict[str, list[Any]] = {"phase": [], "step": [], "loss": [], "lr": []}
+    for run in runs:
+        for block in _bins(len(run.curve), _MOST // len(runs)):
+            out["phase"].append(run.phase)
+            out["step"].append(block[-1] + 1)
+            out["loss"].append(round(statistics.fmean(run.curve[i][0] for i in block), 6))
+            lr = run.curve[block[-1]][1]
+            out["lr"].append(lr if lr == lr else None)
+    return out
+
+
+def sad(handle: Handle) -> dict[str, Any]:
+    """Flips by layer and by bin of steps; SAD of consecutive snapshots and of the first and the last."""
+    counted = handle.sad
+    history = counted.history
+    blocks = _bins(len(history))
+    steps = sorted(counted.snapshots)
+    return {
+        "pattern": str(handle.pattern),
+        "weights": counted.weights,
+        "total": counted.total,
+        "per_layer": counted.per_layer,
+        "uncounted": counted.uncounted,
+        "layers": _by_layer(counted),
+        "step": [block[-1] + 1 for block in blocks],
+        "flips": [sum(history[i] for i in block) for block in blocks],
+        "snapshots": {
+            "steps": steps,
+            "consecutive": [counted.between(i, j) for i, j in itertools.pairwise(steps)],
+            "first_last": counted.between(steps[0], steps[-1]) if steps else 0,
+        },
+    }
+
+
+def _by_layer(counted: SAD) -> dict[str, Any]:
+    """Flips of each layer, summed over the steps since the previous entry."""
+    table = counted.table
+    blocks = _bins(len(table), _MOST_OF_A_LAYER)
+    flips = {
+        name: [int(table[block.start : block.stop, i].sum()) for block in blocks]
+        for i, name in enumerate(counted.names)
+    }
+    return {"step": [block[-1] + 1 for block in blocks], "flips": flips}
+
+
+def memory(device: str) -> dict[str, int | None]:
+    """Largest resident memory of this process so far, and on a GPU the most that torch held; bytes."""
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # macOS counts bytes, Linux KiB
+    peak = resident if sys.platform == "darwin" else resident * 1024
+    return {"peak_rss_bytes": peak, "peak_gpu_bytes": _gpu_peak() if device.startswith("cuda") else None}
+
+
+def _gpu_peak() -> int:
+    import torch
+
+    return int(torch.cuda.max_memory_allocated())
+
+
+def audit(model: nn.Module, handle: Handle, cell: Cell) -> dict[str, Any]:
+    """Density and violations of each candidate weight of the finalised model."""
+    from nmbench import sparsity
+
+    report = sparsity.audit(model, handle.pattern, handle.layers)
+    dense = cell.pattern == DENSE
+    layers = [
+        {
+            "name": layer.name,
+            "shape": list(layer.shape),
+            "role": "dense" if dense else layer.role,
+            "reason": "dense training" if dense and layer.role == "sparse" else layer.reason,
+            "density": round(layer.density, 6),
+            "violations": 0 if dense else layer.violations,
+        }
+        for layer in report.layers
+    ]
+    return {
+        "pattern": None if dense else cell.pattern,
+        "ok": dense or report.ok,
+        "density": round(report.density, 6),
+        "weights": report.weights,
+        "nonzeros": report.nonzeros,
+        "layers": layers,
+    }
+
+
+def costs(task: Task, model: nn.Module, handle: Handle, spec: Spec, cell: Cell) -> dict[str, Any]:
+    """Cost of the finalised model for one example."""
+    from nmbench.sparsity import cost
+
+    inputs = task.example_inputs(spec)
+    sparse = cell.pattern != DENSE
+    found = cost(model.to("cpu"), inputs, handle.pattern if sparse else None, handle.layers if sparse else ())
+    fields = ("parameters", "nonzeros", "macs_dense", "macs_effective", "bytes_dense", "bytes_compressed")
+    return {name: getattr(found, name) for name in fields} | {"training_passes": handle.method.phases}
+
+
+def metrics(task: Task, values: Any) -> dict[str, float]:
+    """The declared metrics out of what `evaluate` returned. Raises InvalidResult if one is missing or not finite."""
+    if not isinstance(values, dict):
+        raise InvalidResult(f"evaluate() returned {type(values).__name__}, not a dict")
+    out = {}
+    for metric in task.metrics:
+        value = values.get(metric.name)
+        if value is None:
+            raise InvalidResult(f"evaluate() did not return the declared metric {metric.name!r}")
+        if not math.isfinite(float(value)):
+            raise InvalidResult(f"the metric {metric.name!r} is {float(value)}")
+        out[metric.name] = float(value)
+    return out
