@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 __all__ = ["cache_dir"]
 
 
 def cache_dir() -> Path:
     """NMBENCH_CACHE, else `nmbench` in the user's cache folder."""
-    if given := os.environ.get("NMBENCH_CACHE"):
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nmbench"
+    return Path(os.environ.get("NMBENCH_CACHE") or user_cache_path("nmbench"))

@@ -8,17 +8,15 @@ lost or changed since shows up in the number and the size of the files.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from nmbench._util.files import locked, write_json
 from nmbench.contract.task import DataError
-from nmbench.records.store import write_json
 
 __all__ = ["made_once"]
 
@@ -35,7 +33,7 @@ def made_once(folder: Path, key: Mapping[str, Any], make: Callable[[Path], Manif
     if manifest := _verified(folder, key):
         return manifest
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.parent / f".{folder.name}.lock"):
+    with locked(folder.parent / f".{folder.name}.lock"):
         if not (manifest := _verified(folder, key)):  # another process may have made it while this one waited
             _rebuild(folder, key, make)
             manifest = _verified(folder, key)
@@ -72,11 +70,3 @@ def _rebuild(folder: Path, key: Mapping[str, Any], make: Callable[[Path], Manife
     write_json(partial / "manifest.json", {**told, "key": key, "files": _inventory(partial)})
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock; the kernel frees it if the process dies."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -8,13 +8,13 @@ Run.save_checkpoint / load_checkpoint     resume state, in the work folder (neve
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nmbench._util import random as rng
+from nmbench._util.files import replacing
 from nmbench.contract.samples import Sample, Shown
 from nmbench.contract.task import DataInfo, Spec
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nmbench.sparsity import Handle
-    from nmbench.worker.ranks import Ranks
 
 __all__ = ["NonFiniteError", "Run"]
 
@@ -55,14 +54,15 @@ class Run:
         work_dir: Path,
         phase: int = 0,
         beat: Callable[..., None] | None = None,
-        ranks: Ranks | None = None,
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         self.spec = spec
         self.data = data
         self.device = spec.device
         self.phase = phase
         self.updates = 0
-        self.rank, self.ranks = (ranks.rank, ranks.size) if ranks else (0, 1)
+        self.rank, self.ranks = rank, ranks
         self.curve: list[tuple[float, float]] = []
         self.per_example: dict[str, list[float]] = {}
         self.texts: dict[str, list[str]] = {}
@@ -217,12 +217,8 @@ class Run:
             "extra": extra,
         }
         target = self.checkpoint_dir / "last.pt"
-        temporary = target.with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
+        with replacing(target) as temporary:
+            torch.save(state, temporary)
 
     def load_checkpoint(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
         """Restore the last resume point of this phase and return its `extra`; None if there is none.

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nmbench.records.store import write_json
+from nmbench._util.files import write_json
 
 if TYPE_CHECKING:
     import numpy as np

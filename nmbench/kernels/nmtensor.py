@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nmbench._util.devices import on
-from nmbench.records.weights import replacing
+from nmbench._util.files import replacing
 from nmbench.sparsity import NMPattern
 from nmbench.sparsity.fast import fused as _fused
 from nmbench.sparsity.pattern import PatternLike

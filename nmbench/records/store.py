@@ -7,35 +7,17 @@ means that the attempt ended. An attempt folder without it is one that was kille
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nmbench._util.errors import UsageError
+from nmbench._util.files import Locked, locked
 from nmbench.plan.cell import Cell
 from nmbench.records.schema import Record, UnreadableRecord, migrate
 
-__all__ = ["CellState", "Store", "read_record", "write_json"]
-
-
-def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
-    """Write JSON so that `path` holds either what it held or all of `value`, whatever is killed when."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=indent, allow_nan=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+__all__ = ["CellState", "Store", "read_record"]
 
 
 def read_record(path: Path) -> Record:
@@ -118,16 +100,13 @@ class Store:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the matrix for one `run`. The system lets go when the process dies. Raises UsageError if it is held."""
+        held = contextlib.ExitStack()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            file = (self.folder / ".lock").open("w")
+            held.enter_context(locked(self.folder / ".lock", wait=False))
+        except Locked:
+            raise UsageError(f"another `nmbench run {self.matrix}` is working in {self.folder}; wait for it") from None
         except OSError as error:
             raise UsageError(f"cannot write to {self.folder}: {error.strerror}; choose another --results") from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UsageError(
-                    f"another `nmbench run {self.matrix}` is working in {self.folder}; wait for it"
-                ) from None
+        with held:
             yield

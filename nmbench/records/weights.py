@@ -2,20 +2,20 @@
 
 save       written whole or not at all
 load       into a model of the same architecture
-replacing  a context in which a file is written under another name, and put in its place when all went well
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from nmbench._util.files import replacing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["load", "replacing", "save"]
+__all__ = ["load", "save"]
 
 
 def save(model: nn.Module, path: Path | str, metadata: Mapping[str, str] | None = None) -> None:
@@ -24,23 +24,6 @@ def save(model: nn.Module, path: Path | str, metadata: Mapping[str, str] | None 
 
     with replacing(path) as temporary:
         save_model(model, str(temporary), None if metadata is None else dict(metadata))
-
-
-@contextlib.contextmanager
-def replacing(path: Path | str) -> Iterator[Path]:
-    """The name under which to write. Raises OSError if `path` cannot be a file; what is there stays until the end."""
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {target.parent} to write {target.name} to")
-    if target.is_dir():
-        raise IsADirectoryError(f"{target} is a folder; name a file in it")
-    temporary = target.with_name(f".{target.name}.tmp")
-    try:
-        yield temporary
-        temporary.replace(target)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def load(model: nn.Module, path: Path | str) -> None:

@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from nmbench._util.files import write_json
 from nmbench._util.machine import describe, gpus
 from nmbench.plan.catalogue import Plugin, source_hash
 from nmbench.plan.cell import Cell
 from nmbench.records.schema import SCHEMA_VERSION, Record, UnreadableRecord
-from nmbench.records.store import Store, read_record, write_json
+from nmbench.records.store import Store, read_record
 
 __all__ = ["Options", "Progress", "Scheduler", "code_hash"]
 

@@ -2,7 +2,6 @@
 
 wanted     which cells are to be measured, and which cannot be
 ask        parent: one cell; its record gets a section `speed`, or a note that says why not
-answer     child: load task, data and weights, and measure
 
 It runs when nothing else does, after the cells: what shares the machine would be in the figures. The cell's record is
 there already, so that nothing that happens here can lose it.
@@ -14,19 +13,19 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nmbench.plan.cell import DENSE, Cell
+from nmbench._util.files import write_json
 from nmbench.records.schema import Record
-from nmbench.records.store import CellState, write_json
+from nmbench.records.store import CellState
 
-__all__ = ["Settings", "answer", "ask", "wanted"]
+__all__ = ["WEIGHTS", "Settings", "ask", "unfinished", "wanted"]
 
 _FAILED = "its speed was not measured: "
-_WEIGHTS = "weights.safetensors"
+WEIGHTS = "weights.safetensors"
 _SEPARATOR = "\x1e"  # before each answer of the child
 
 
@@ -50,7 +49,7 @@ def wanted(states: Iterable[CellState], device: str) -> tuple[list[CellState], i
     What a CPU measured counts as none where there is a GPU: only dense kernels ran there.
     """
     missing = [state for state in states if state.done and state.record and not _measured(state.record, device)]
-    here = [state for state in missing if state.path is not None and (state.path / _WEIGHTS).is_file()]
+    here = [state for state in missing if state.path is not None and (state.path / WEIGHTS).is_file()]
     return here, len(missing) - len(here)
 
 
@@ -115,56 +114,10 @@ def _process(job: dict[str, Any], settings: Settings) -> dict[str, Any]:
         except (ValueError, RecursionError):  # cut off, or printed by a model; what came before it is whole
             continue
         if isinstance(told, dict) and ("failed" in told or isinstance(told.get("speed"), dict)):
-            return _unfinished(told["speed"], why) if told.pop("unfinished", False) else told
+            return unfinished(told["speed"], why) if told.pop("unfinished", False) else told
     return {"failed": why}
 
 
-def _unfinished(section: dict[str, Any], why: str) -> dict[str, Any]:
+def unfinished(section: dict[str, Any], why: str) -> dict[str, Any]:
     """What was measured before it went wrong."""
     return {"speed": {**section, "notes": [*section["notes"], f"larger batches were not measured: {why}"]}}
-
-
-def answer(job: dict[str, Any], tell: Callable[[dict[str, Any]], None] = lambda told: None) -> dict[str, Any]:
-    """{"speed": section} or {"failed": one line}; this runs in the child.
-
-    tell: gets {"speed": section, "unfinished": True} after each batch size, for a parent that waits no longer.
-    """
-    import torch
-
-    from nmbench.plan.describe import load_task
-    from nmbench.records import weights
-    from nmbench.worker.cell import spec_of
-    from nmbench.worker.failures import first_lines, without_home
-    from nmbench.worker.speed import measure
-
-    cell = Cell.from_dict(job["cell"])
-    sparse = cell.pattern != DENSE
-    so_far: dict[str, Any] = {}
-
-    def section(found: dict[str, Any]) -> dict[str, Any]:
-        notes = found["notes"] if sparse else [*found["notes"], "a dense cell has nothing to convert"]
-        return {"type": job["device"], **found, "notes": notes}
-
-    def progress(found: dict[str, Any]) -> None:
-        so_far["speed"] = section(found)
-        tell({**so_far, "unfinished": True})
-
-    try:
-        task = load_task(job["reference"])
-        spec = spec_of(cell, task, job["device"])
-        task.prepare(spec, Path(job["data_dir"]))
-        model = task.build(spec)
-        weights.load(model, Path(job["attempt_dir"]) / _WEIGHTS)
-        found = measure(
-            model,
-            task.example_inputs(spec),
-            torch.device(job["device"]),
-            budget_s=float(job["budget_s"]),
-            limit_s=60.0 + 4.0 * float(job["budget_s"]),
-            sparse=sparse,
-            progress=progress,
-        )
-    except Exception as error:
-        why = without_home(first_lines(error))
-        return _unfinished(so_far["speed"], why) if so_far else {"failed": why}
-    return {"speed": section(found)}

@@ -6,16 +6,22 @@ sparsify      model -> Handle: masks, the method's gradient term, SAD, finalize
 audit         from the weights alone: density, and groups that break the pattern
 cost          parameters, non-zeros, MACs, bytes
 Method        the contract of a training method (entry-point group nmbench.methods)
+
+Names are imported when they are first used (PEP 562), so that a pattern can be read where torch is not wanted.
 """
 
-from nmbench.sparsity.audit import AuditReport, LayerAudit, audit
-from nmbench.sparsity.cost import Cost, LayerCost, cost
-from nmbench.sparsity.flips import SAD
-from nmbench.sparsity.handle import Handle, sparsify
-from nmbench.sparsity.mask import NonFiniteWeightError, nm_mask
-from nmbench.sparsity.methods.base import DENSE, FOLLOW, HOLD, Method
-from nmbench.sparsity.pattern import NMPattern
-from nmbench.sparsity.select import LayerInfo, default_candidates
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nmbench.sparsity.audits import AuditReport, LayerAudit, audit
+    from nmbench.sparsity.costs import Cost, LayerCost, cost
+    from nmbench.sparsity.flips import SAD
+    from nmbench.sparsity.handle import Handle, sparsify
+    from nmbench.sparsity.mask import NonFiniteWeightError, nm_mask
+    from nmbench.sparsity.methods.base import DENSE, FOLLOW, HOLD, Method
+    from nmbench.sparsity.pattern import NMPattern
+    from nmbench.sparsity.select import LayerInfo, default_candidates
 
 __all__ = [
     "DENSE",
@@ -37,3 +43,23 @@ __all__ = [
     "nm_mask",
     "sparsify",
 ]
+
+_HOMES = {
+    "audits": ("AuditReport", "LayerAudit", "audit"),
+    "costs": ("Cost", "LayerCost", "cost"),
+    "flips": ("SAD",),
+    "handle": ("Handle", "sparsify"),
+    "mask": ("NonFiniteWeightError", "nm_mask"),
+    "methods.base": ("DENSE", "FOLLOW", "HOLD", "Method"),
+    "pattern": ("NMPattern",),
+    "select": ("LayerInfo", "default_candidates"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'nmbench.sparsity' has no attribute {name!r}")
+    value = getattr(import_module(f"nmbench.sparsity.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
         _answer({"methods": describe_methods()})
         return 0
     if verb == "--speed":
-        from nmbench.running.speed_job import answer
+        from nmbench.worker.speed_job import answer
 
         speed_job = json.loads(rest[0])
         _die_with_parent(int(speed_job["parent"]))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nmbench._util import random as rng
+from nmbench._util.files import replacing, write_json
 from nmbench._util.machine import describe
 from nmbench.contract import samples
 from nmbench.contract.run import Run
@@ -24,7 +25,6 @@ from nmbench.plan.cell import DENSE, Cell
 from nmbench.plan.describe import load_task
 from nmbench.records import weights
 from nmbench.records.schema import SCHEMA_VERSION, Record
-from nmbench.records.store import write_json
 from nmbench.worker import measure, reuse
 from nmbench.worker.failures import first_lines, kind, without_home
 from nmbench.worker.measure import InvalidResult
@@ -128,7 +128,7 @@ def _train(
     for phase in range(handle.method.phases):
         done = work / f"phase-{phase}.pt"
         handle.start_phase(phase)
-        run = Run(spec, data, handle, work, phase, beat, ranks)
+        run = Run(spec, data, handle, work, phase, beat, ranks.rank, ranks.size)
         runs.append(run)
         if done.exists():
             state = torch.load(done, map_location="cpu", weights_only=True)
@@ -141,9 +141,8 @@ def _train(
             task.train(model, run)
             run.finish()
         if phase + 1 < handle.method.phases and ranks.rank == 0:
-            temporary = done.with_suffix(".tmp")
-            torch.save({"model": model.state_dict(), "run": run.state_dict()}, temporary)
-            temporary.replace(done)
+            with replacing(done) as temporary:
+                torch.save({"model": model.state_dict(), "run": run.state_dict()}, temporary)
     return runs
 
 

@@ -21,6 +21,7 @@ from nmbench.running.speed_job import wanted
 from nmbench.sparsity import sparsify
 from nmbench.worker import speed
 from nmbench.worker.speed import NotBatched, batched, measure
+from nmbench.worker.speed_job import answer
 
 CPU = torch.device("cpu")
 
@@ -398,7 +399,7 @@ def test_a_failure_at_a_larger_batch_keeps_the_smaller(project: Any, monkeypatch
         "cell": record["cell"], "reference": reference, "attempt_dir": str(path.parent),
         "data_dir": str(project.folder / "data"), "device": "cpu", "budget_s": 1.0,
     }  # fmt: skip
-    found = speed_job.answer(job, told.append)
+    found = answer(job, told.append)
     assert [one["unfinished"] for one in told] == [True]
     assert found["speed"]["rows"] == [1]
     assert found["speed"]["notes"][-1] == "larger batches were not measured: RuntimeError: no more"

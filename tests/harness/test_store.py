@@ -10,9 +10,10 @@ import time
 
 import pytest
 
+from nmbench._util.files import write_json
 from nmbench.plan.cell import Cell
 from nmbench.records.schema import SCHEMA_VERSION, UnreadableRecord
-from nmbench.records.store import Store, read_record, write_json
+from nmbench.records.store import Store, read_record
 
 CELL = Cell("toy", "mlp", "smoke", "2:4", "ste")
 
@@ -77,7 +78,7 @@ def test_not_a_number_cannot_be_written(tmp_path):
 WRITER = """
 import sys
 from pathlib import Path
-from nmbench.records.store import write_json
+from nmbench._util.files import write_json
 path, i = Path(sys.argv[1]), 0
 print("go", flush=True)
 while True:

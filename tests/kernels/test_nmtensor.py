@@ -45,7 +45,7 @@ def test_any_pattern_any_size(out, size, m, data, seed):
 
 def test_the_size_is_that_of_the_cost_table():
     from nmbench.sparsity import sparsify
-    from nmbench.sparsity.cost import compressed_bytes
+    from nmbench.sparsity.costs import compressed_bytes
 
     model = torch.nn.Sequential(torch.nn.Conv2d(10, 6, 3), torch.nn.Linear(23, 5))
     handle = sparsify(model, "2:4")

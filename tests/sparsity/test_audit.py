@@ -8,7 +8,7 @@ from sparsity_toys import convnet, mlp, reference_mask, sgd, train, weights
 from torch import nn
 
 from nmbench.sparsity import audit, nm_mask, sparsify
-from nmbench.sparsity.audit import groups_over
+from nmbench.sparsity.audits import groups_over
 from nmbench.sparsity.mask import Grouping
 
 METHODS = ["ste", "sr-ste", "one-shot", "asp"]

@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nmbench.sparsity import NMPattern, cost, sparsify
-from nmbench.sparsity.cost import compressed_bytes
+from nmbench.sparsity.costs import compressed_bytes
 from nmbench.sparsity.mask import Grouping
 from nmbench.sparsity.select import LayerInfo
 

@@ -25,8 +25,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nmbench._util.files import write_json
 from nmbench.kernels.bench.page import page
-from nmbench.records.store import write_json
 
 __all__ = ["folder", "slug", "unused", "write"]
 

@@ -1,0 +1,81 @@
+"""Files that are written whole or not at all, and locks between processes.
+
+replacing    a context: write under another name; put in its place, synced, when all went well
+write_text   a text file
+write_json   a JSON file
+locked       a context: an exclusive lock that the system frees when the process dies
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+__all__ = ["Locked", "locked", "replacing", "write_json", "write_text"]
+
+
+class Locked(Exception):
+    """Another process holds the lock."""
+
+
+@contextlib.contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """The name under which to write. Afterwards `path` holds all of it; if anything is raised or killed, what it held.
+
+    File and folder are synced to the disk before the context ends. Raises OSError if `path` cannot be a file.
+    """
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {target.parent} to write {target.name} to")
+    if target.is_dir():
+        raise IsADirectoryError(f"{target} is a folder; name a file in it")
+    # process ids are those of one machine, and a folder may be seen by several
+    temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        _sync(temporary)
+        temporary.replace(target)
+        _sync(target.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write UTF-8 text, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path | str, value: Any, indent: int | None = 1) -> None:
+    """Write JSON, whole or not at all. Raises ValueError for NaN and infinities, which JSON does not have."""
+    write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def locked(path: Path | str, *, wait: bool = True) -> Iterator[None]:
+    """Hold an exclusive lock on `path`. Raises Locked where another has it and `wait` is false, or OSError."""
+    lock = FileLock(path, timeout=-1 if wait else 0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise Locked(str(path)) from error
+    try:
+        yield
+    finally:
+        lock.release()
