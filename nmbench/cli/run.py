@@ -15,7 +15,6 @@ from nmbench._util.machine import gpus
 from nmbench.cli.common import Data, MatrixName, Only, Plugins, Results, Seeds, Selection, select
 from nmbench.cli.export import SinkFolder, SinkNames, feeds_for
 from nmbench.cli.prepare import fingerprints
-from nmbench.records.schema import STATUSES
 
 if TYPE_CHECKING:
     from nmbench.plan.cell import Cell
@@ -23,10 +22,10 @@ if TYPE_CHECKING:
 
 
 def _stale(state: CellState, code: str, fingerprint: str | None) -> bool:
-    record = state.record or {}
-    if record.get("environment", {}).get("code") != code:
+    record = state.record
+    if record is None or record.environment is None or record.environment.code != code:
         return True
-    return fingerprint is not None and record.get("data", {}).get("fingerprint") != fingerprint
+    return fingerprint is not None and (record.data is None or record.data.fingerprint != fingerprint)
 
 
 def _wanted(chosen: Selection, rerun: str | None, data: Path) -> list[Cell]:
@@ -119,6 +118,7 @@ def run(
     """
     from rich.console import Console
 
+    from nmbench.records.schema import Status
     from nmbench.running.progress import progress_for
     from nmbench.running.scheduler import Options, Scheduler
     from nmbench.sinks.feed import Watching
@@ -127,7 +127,7 @@ def run(
         raise UsageError(f"--device {device!r}: use auto, cpu or cuda")
     if device == "cuda" and not gpus():
         raise UsageError("--device cuda: no NVIDIA GPU is visible here")
-    if rerun is not None and rerun not in (kinds := (*STATUSES, "stale", "unfinished", "unreadable")):
+    if rerun is not None and rerun not in (kinds := (*map(str, Status), "stale", "unfinished", "unreadable")):
         raise UsageError(f"--rerun {rerun!r}: no such kind{nearest(rerun, kinds)}")
     chosen = select(matrix, results, only, seeds, plugins)
     console = Console(stderr=False)
@@ -166,7 +166,7 @@ def run(
             raise typer.Exit(130) from None
         finally:
             feeds.close()
-    failed = sum(record["status"] != "ok" for record in records)
+    failed = sum(record.status.failed for record in records)
     console.print(
         f"{chosen.matrix.name}: {len(records) - failed} done now, {done} before, {failed} failed; "
         f"`nmbench report {matrix}` makes the report",

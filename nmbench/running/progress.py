@@ -17,13 +17,6 @@ from nmbench.running.scheduler import Progress
 __all__ = ["Lines", "Terminal", "progress_for"]
 
 
-def _summary(record: Record) -> str:
-    if record["status"] != "ok":
-        return str(record.get("error", {}).get("message", ""))
-    info = record["metric_info"][0]
-    return f"{info['name']} {record['metrics'][info['name']]:.4g} {info['unit']}".rstrip()
-
-
 class _Count:
     """Cells done and failed, and an estimate of the time left."""
 
@@ -74,7 +67,7 @@ class Lines:
         """See Progress."""
         self.count.add(record, seconds)
         head = f"[{self.count.ended}/{self.count.total}] {record['status']}"
-        self._say("  ".join(filter(None, [head, cell.label, f"{seconds:.0f} s", _summary(record), self.count.left()])))
+        self._say("  ".join(filter(None, [head, cell.label, f"{seconds:.0f} s", record.outcome, self.count.left()])))
 
     def close(self) -> None:
         """See Progress."""
@@ -126,7 +119,7 @@ class Terminal:
         colour = "green" if record["status"] == "ok" else "red"
         self.bars.console.print(
             f"[{colour}]{record['status']:<8}[/] {escape(cell.label)}  [dim]{seconds:.0f} s[/]  ",
-            escape(_summary(record)),
+            escape(record.outcome),
             sep="",
         )
         self._note()

@@ -22,14 +22,13 @@ from nmbench._util.files import write_json
 from nmbench._util.machine import describe, gpus
 from nmbench.plan.catalogue import Plugin, code_hash
 from nmbench.plan.cell import Cell
+from nmbench.records.attempt import read_record
 from nmbench.records.schema import SCHEMA_VERSION, Record, UnreadableRecord
-from nmbench.records.store import Store, read_record
+from nmbench.records.store import Store
 
 __all__ = ["Options", "Progress", "Scheduler"]
 
 _GRACE = 4.0  # seconds between asking a worker to stop and killing its process group
-#: endings after which the resume state is worth keeping: the same training may still succeed
-_RESUMABLE = {"interrupted", "crash", "timeout", "hang", "oom"}
 
 
 @dataclass
@@ -72,7 +71,7 @@ class _Running:
     process: subprocess.Popen[bytes]
     attempt: Path
     work: Path
-    head: Record
+    head: dict[str, Any]
     slots: list[int]  # taken from the others meanwhile; more than it uses, if it is to be alone
     begun: float = field(default_factory=time.monotonic)
     last_beat: float = field(default_factory=time.monotonic)
@@ -175,7 +174,7 @@ class Scheduler:
         return {"attempt_dir": str(state.path.absolute())} if same and whole else None
 
     # -- starting -----------------------------------------------------------------------------------------------
-    def _head(self, cell: Cell, number: int) -> Record:
+    def _head(self, cell: Cell, number: int) -> dict[str, Any]:
         plugin = self.plugins[cell.task]
         return {
             "schema_version": SCHEMA_VERSION,
@@ -199,10 +198,11 @@ class Scheduler:
             return None
         number, attempt = self.store.new_attempt(cell)
         status = {"unavailable": "skipped", "import": "import"}.get(plugin.status, "invalid")
-        record = self._head(cell, number) | {"status": status}
-        record["error"] = {"kind": plugin.status, "message": plugin.reason, "traceback": None}
-        record["environment"] = describe(1, code_hash(plugin), self.device)
-        write_json(attempt / "record.json", record)
+        head = self._head(cell, number) | {"status": status}
+        head["error"] = {"kind": plugin.status, "message": plugin.reason, "traceback": None}
+        head["environment"] = describe(1, code_hash(plugin), self.device)
+        record = Record.model_validate(head)
+        record.write(attempt / "record.json")
         self.progress.ended(cell, record, 0.0)
         return record
 
@@ -300,8 +300,8 @@ class Scheduler:
             record = read_record(path)
         except UnreadableRecord:
             record = self._record_for_the_dead(running)
-            write_json(path, record)
-        if record["status"] not in _RESUMABLE:
+            record.write(path)
+        if not record.status.resumable:
             _remove(running.work)
         self.progress.ended(running.cell, record, time.monotonic() - running.begun)
         return record
@@ -314,12 +314,12 @@ class Scheduler:
             hint = " (out of memory?)" if code == -signal.SIGKILL else ""
             last = _last_line(running.attempt / "worker.log")
             message = f"the worker process {how}{hint}" + (f"; it last printed: {last}" if last else "")
-        record = running.head | {"status": kind}
+        record = {**running.head, "status": kind}
         record["error"] = {"kind": kind, "message": message, "traceback": None}
         seconds = round(time.monotonic() - running.begun, 3)
         record["timings"] = {"total_s": seconds, "alone": False}
         record["environment"] = describe(1, self._sources[running.cell.task], self.device)
-        return record
+        return Record.model_validate(record)
 
     def _stop_all(self) -> None:
         """Ctrl-C: ask all workers to stop, give them a few seconds, kill the rest, record them all."""

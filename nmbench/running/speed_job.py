@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nmbench._util.files import write_json
-from nmbench.records.schema import Record
+from nmbench.records.schema import Record, Speed
 from nmbench.records.store import CellState
 
 __all__ = ["WEIGHTS", "Settings", "ask", "unfinished", "wanted"]
@@ -54,8 +53,8 @@ def wanted(states: Iterable[CellState], device: str) -> tuple[list[CellState], i
 
 
 def _measured(record: Record, device: str) -> bool:
-    rows = (record.get("speed") or {}).get("rows")
-    return bool(rows) and (device == "cpu" or record["speed"].get("type") == "cuda")
+    speed = record.speed
+    return speed is not None and bool(speed.rows) and (device == "cpu" or speed.type == "cuda")
 
 
 def ask(state: CellState, reference: str, settings: Settings) -> str:
@@ -72,15 +71,15 @@ def ask(state: CellState, reference: str, settings: Settings) -> str:
         "parent": os.getpid(),
     }
     found = _process(job, settings)
-    record = dict(state.record)
-    record["notes"] = [note for note in record.get("notes") or [] if not note.startswith(_FAILED)]
+    record = state.record.model_copy()
+    record.notes = [note for note in record.notes if not note.startswith(_FAILED)]
     if "speed" in found:
-        record["speed"] = found["speed"]
+        record.speed = Speed.model_validate(found["speed"])
         said = "; ".join(map(_said, found["speed"]["rows"]))
     else:
         said = _FAILED + str(found["failed"])
-        record["notes"].append(said)
-    write_json(state.path / "record.json", record)
+        record.notes.append(said)
+    record.write(state.path / "record.json")
     return said
 
 

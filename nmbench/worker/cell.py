@@ -165,7 +165,7 @@ class _Trained:
     runs: list[Run]
 
 
-def _train_cell(job: dict[str, Any], cell: Cell, record: Record, clock: _Clock, ranks: Ranks) -> _Trained:
+def _train_cell(job: dict[str, Any], cell: Cell, record: dict[str, Any], clock: _Clock, ranks: Ranks) -> _Trained:
     """Fill `record` step by step, so that what is known stays known when a later step fails. Every rank does this."""
     attempt, work = Path(job["attempt_dir"]), Path(job["work_dir"])
     _set_up_torch(int(job["threads"]))
@@ -203,7 +203,7 @@ def _train_cell(job: dict[str, Any], cell: Cell, record: Record, clock: _Clock, 
     return _Trained(task, spec, model, handle, runs)
 
 
-def _adopt(model: nn.Module, job: dict[str, Any], record: Record) -> Record | None:
+def _adopt(model: nn.Module, job: dict[str, Any], record: dict[str, Any]) -> Record | None:
     """Take the dense twin's weights, if the scheduler found them; its record, or None where it is to be trained."""
     if not job.get("first_phase"):
         return None
@@ -217,7 +217,7 @@ def _adopt(model: nn.Module, job: dict[str, Any], record: Record) -> Record | No
     return twin
 
 
-def _finish_cell(job: dict[str, Any], cell: Cell, record: Record, clock: _Clock, trained: _Trained) -> None:
+def _finish_cell(job: dict[str, Any], cell: Cell, record: dict[str, Any], clock: _Clock, trained: _Trained) -> None:
     """Finalize, audit, evaluate, cost."""
     attempt = Path(job["attempt_dir"])
     task, model, handle, runs = trained.task, trained.model, trained.handle, trained.runs
@@ -249,7 +249,7 @@ def _device(device: str, ranks: Ranks) -> str:
     return f"cuda:{ranks.rank}"
 
 
-def _keep(runs: list[Run], record: Record, attempt: Path) -> None:
+def _keep(runs: list[Run], record: dict[str, Any], attempt: Path) -> None:
     """What the task stored besides its metrics: small things in the record, the rest in files beside it."""
     last = runs[-1]
     if last.per_example:
@@ -270,7 +270,7 @@ def execute(job: dict[str, Any], job_file: Path) -> None:
     cell = Cell.from_dict(job["cell"])
     attempt, work = Path(job["attempt_dir"]), Path(job["work_dir"])
     clock = _Clock(_Heart(work / "heartbeat.json"))
-    record: Record = {**job["head"], "status": "ok", "notes": []}
+    record: dict[str, Any] = {**job["head"], "status": "ok", "notes": []}
     ending = threading.Lock()
     ranks = Ranks()
 

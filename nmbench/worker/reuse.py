@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nmbench.records import weights
+from nmbench.records.attempt import read_record
 from nmbench.records.schema import Record, UnreadableRecord
-from nmbench.records.store import read_record
 
 if TYPE_CHECKING:
     from torch import nn
