@@ -58,7 +58,7 @@ COLUMNS = {
         Column("scale", "string", "cell.scale", "smoke, quick, study, paper or a task's own"),
         Column("train", "string", "cell.train", "the engine's settings that are not the scale's own, canonical JSON"),
         Column("init", "string", "cell.init", 'hash of the initial weights, "" if none were given'),
-        Column("pattern", "string", "cell.pattern_text", 'N:M pattern with its axis, if not "input"; "dense" for the twin'),
+        Column("pattern", "string", "cell.pattern_text", 'N:M pattern, with its axis if not "input"; or "dense"'),
         Column("method", "string", "cell.method", "name of the method"),
         Column("hyper", "string", "cell.hyper", "the method's settings that are not its defaults, canonical JSON"),
         Column("seed", "Int64", "cell.seed", "seed of the cell"),
