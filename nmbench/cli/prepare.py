@@ -12,8 +12,8 @@ from nmbench._util.child import ask
 from nmbench.cli.common import Data, MatrixName, Only, Plugins, Results, Seeds, select
 
 if TYPE_CHECKING:
-    from nmbench.plan.catalogue import Plugin
     from nmbench.plan.cell import Cell
+    from nmbench.plan.declarations import TaskPlugin
 
 __all__ = ["fingerprints", "prepare"]
 
@@ -24,16 +24,16 @@ def _key(cell: Cell) -> tuple[str, str, str, str]:
     return cell.task, cell.model, cell.scale, canonical(dict(cell.train))
 
 
-def _ask(cell: Cell, plugin: Plugin, data: Path) -> dict[str, Any]:
+def _ask(cell: Cell, plugin: TaskPlugin, data: Path) -> dict[str, Any]:
     """What `Task.prepare` says, from a process of its own."""
-    if plugin.status != "ok":
+    if not plugin.usable:
         return {"status": plugin.status, "message": plugin.reason}
     job = {"cell": cell.to_dict(), "reference": plugin.reference, "data_dir": str(data.absolute())}
     reply = ask("nmbench.worker", "--prepare", json.dumps(job))
     return reply.answer or {"status": "crash", "message": f"preparing failed: {reply.ending}"}
 
 
-def fingerprints(cells: list[Cell], plugins: dict[str, Plugin], data: Path) -> dict[str, str | None]:
+def fingerprints(cells: list[Cell], plugins: dict[str, TaskPlugin], data: Path) -> dict[str, str | None]:
     """Cell id -> fingerprint of its data as they are now (None if they cannot be prepared)."""
     answers: dict[tuple[str, str, str, str], dict[str, Any]] = {}
     for cell in cells:

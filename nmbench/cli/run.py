@@ -40,14 +40,14 @@ def _wanted(chosen: Selection, rerun: str | None, data: Path) -> list[Cell]:
         return [state.cell for state in states if state.status == rerun]
     done = [state for state in states if state.done]
     prints = fingerprints([state.cell for state in done], chosen.catalogue.tasks, data)
-    codes = {name: code_hash(plugin) for name, plugin in chosen.catalogue.tasks.items()}
-    return [s.cell for s in done if _stale(s, codes[s.cell.task], prints.get(s.cell.id))]
+    tasks, methods = chosen.catalogue.tasks, chosen.catalogue.methods
+    return [s.cell for s in done if _stale(s, code_hash(tasks[s.cell.task], methods[s.cell.method]), prints[s.cell.id])]
 
 
 def _start_dense(chosen: Selection) -> frozenset[str]:
     """Methods whose first training pass is the dense twin's training."""
     methods = chosen.catalogue.methods
-    return frozenset(name for name, method in methods.items() if method.declaration.get("starts_dense"))
+    return frozenset(name for name, method in methods.items() if method.declaration and method.declaration.starts_dense)
 
 
 def _command(matrix: str, results: Path, data: Path, plugins: Path | None) -> str:
@@ -75,7 +75,7 @@ def _measure_speed(chosen: Selection, device: str, data: Path, budget_s: float, 
     states, lost = wanted([chosen.store.state(cell) for cell in chosen.cells], kind)
     for number, state in enumerate(states, 1):
         plugin = chosen.catalogue.tasks[state.cell.task]
-        if plugin.status != "ok":
+        if not plugin.usable:
             say(f"speed {number}/{len(states)} {state.cell.label}: {plugin.reason}")
             continue
         done = ask(state, plugin.reference, Settings(kind, data, budget_s))

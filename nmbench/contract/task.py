@@ -16,12 +16,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pydantic import BaseModel
+
+from nmbench._util.settings import Settings
+
 if TYPE_CHECKING:
     from torch import nn
 
     from nmbench.contract.run import Run
 
-__all__ = ["CONTRACT_VERSION", "DataError", "DataInfo", "DivergedError", "Metric", "SkipCell", "Spec", "Task"]
+__all__ = [
+    "CONTRACT_VERSION",
+    "DataError",
+    "DataInfo",
+    "Diagnosis",
+    "DivergedError",
+    "Metric",
+    "SkipCell",
+    "Spec",
+    "Task",
+]
 
 CONTRACT_VERSION = 1
 
@@ -81,6 +95,14 @@ class Spec:
     device: str = "cpu"
 
 
+@dataclass(frozen=True)
+class Diagnosis:
+    """Something about this installation that a task's user should know, on one line; ok: nothing is wrong with it."""
+
+    text: str
+    ok: bool = True
+
+
 class Task:
     """Subclass this; see `docs` or `nmbench_tasks.classification` for an example.
 
@@ -101,9 +123,16 @@ class Task:
     open_models: ClassVar[bool] = False
     #: scale -> every training setting with its default there; a matrix may override exactly these
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    #: a pydantic model of the settings (type, range, help text), where there is one
+    settings: ClassVar[type[BaseModel] | None] = None
 
     #: conformance checks (`nmbench check`) that this task is known to fail, each with the reason
     expected_failures: ClassVar[Mapping[str, str]] = {}
+
+    @classmethod
+    def declared(cls, scale: str) -> Settings:
+        """Every setting at a scale, with its default, type, range and help."""
+        return Settings.declared(cls.scales[scale], cls.settings)
 
     def prepare(self, spec: Spec, root: Path) -> DataInfo:
         """Make or verify the data below `root`. Safe to call again and from several processes at once.
@@ -134,3 +163,10 @@ class Task:
     def example_inputs(self, spec: Spec) -> tuple[Any, ...]:
         """Positional inputs of one forward pass with batch size 1, for cost and latency."""
         raise NotImplementedError(f"{type(self).__name__} has no example_inputs()")
+
+    def diagnosis(self) -> Iterable[Diagnosis]:
+        """What `nmbench doctor` should say of this task's engine: its version, say, and whether parts of it work.
+
+        It is asked where requirements are missing too, in a process of its own.
+        """
+        return ()

@@ -20,8 +20,9 @@ from typing import Any, Protocol
 
 from nmbench._util.files import write_json
 from nmbench._util.machine import describe, gpus
-from nmbench.plan.catalogue import Plugin, code_hash
+from nmbench.plan.catalogue import code_hash
 from nmbench.plan.cell import Cell
+from nmbench.plan.declarations import TaskPlugin
 from nmbench.records.schema import SCHEMA_VERSION, Record, UnreadableRecord
 from nmbench.records.store import Store, read_record
 
@@ -84,7 +85,7 @@ class _Running:
 class Scheduler:
     """Runs a list of cells of one store."""
 
-    def __init__(self, store: Store, plugins: dict[str, Plugin], options: Options, progress: Progress) -> None:
+    def __init__(self, store: Store, plugins: dict[str, TaskPlugin], options: Options, progress: Progress) -> None:
         self.store = store
         self.plugins = plugins
         self.options = options
@@ -186,16 +187,16 @@ class Scheduler:
             "plugin": {
                 "distribution": plugin.distribution,
                 "version": plugin.version,
-                "contract": plugin.declaration.get("contract"),
+                "contract": plugin.declaration and plugin.declaration.contract,
             },
-            "metric_info": plugin.declaration.get("metrics", []),
+            "metric_info": [vars(metric) for metric in plugin.declaration.metrics] if plugin.declaration else [],
             "command": f"{self.options.command} --only {cell.id}",
         }
 
     def _refusal(self, cell: Cell) -> Record | None:
         """A cell whose plugin cannot be used gets its record at once."""
         plugin = self.plugins[cell.task]
-        if plugin.status == "ok":
+        if plugin.usable:
             return None
         number, attempt = self.store.new_attempt(cell)
         status = {"unavailable": "skipped", "import": "import"}.get(plugin.status, "invalid")
@@ -208,10 +209,9 @@ class Scheduler:
 
     def _ranks(self, cell: Cell) -> int:
         """Processes that train the cell together: its setting `gpus`, where the task has one."""
-        if cell.task not in self.plugins:
-            return 1
-        settings = {**self.plugins[cell.task].declaration.get("scales", {}).get(cell.scale, {}), **cell.train}
-        value = settings.get("gpus", 1)
+        task = self.plugins[cell.task].declaration if cell.task in self.plugins else None
+        scale = task.scales.get(cell.scale) if task else None
+        value = {**(scale.defaults if scale else {}), **cell.train}.get("gpus", 1)
         return max(1, value) if isinstance(value, int) else 1
 
     def _visible(self, slots: list[int], ranks: int) -> str:

@@ -2,6 +2,7 @@
 
 python -m nmbench.worker --describe REFERENCE     declarations of a task, as JSON
 python -m nmbench.worker --describe-methods       declarations of all methods
+python -m nmbench.worker --diagnose REFERENCE     what a task says of this installation, as JSON
 python -m nmbench.worker --prepare JSON           make or verify a task's data, and print its DataInfo
 python -m nmbench.worker --job JOB                run one cell and write its record
 python -m nmbench.worker --speed JSON             time the model that a finished cell left (nmbench.running.speed_job)
@@ -29,7 +30,7 @@ def main(arguments: list[str]) -> int:
     """Do what the arguments say; the exit status is 0 whenever an answer or a record was written."""
     verb, *rest = arguments
     set_up()
-    if verb in ("--describe", "--describe-methods", "--prepare", "--speed"):
+    if verb in ("--describe", "--describe-methods", "--diagnose", "--prepare", "--speed"):
         die_with_parent()
         answer(_asked(verb, *rest))
         return 0
@@ -50,10 +51,14 @@ def _asked(verb: str, *rest: str) -> Mapping[str, Any]:
         from nmbench.plan.describe import describe_task
 
         return describe_task(rest[0])
+    if verb == "--diagnose":
+        from nmbench.plan.describe import diagnose_task
+
+        return diagnose_task(rest[0])
     if verb == "--describe-methods":
         from nmbench.plan.describe import describe_methods
 
-        return {"methods": describe_methods()}
+        return describe_methods()
     if verb == "--prepare":
         from nmbench.worker.cell import prepare
 

@@ -22,7 +22,7 @@ from nmbench.contract import samples
 from nmbench.contract.run import Run
 from nmbench.contract.task import DataError, SkipCell, Spec, Task
 from nmbench.plan.cell import Cell, InitialWeights
-from nmbench.plan.describe import load_task
+from nmbench.plan.describe import load_task, spec_of
 from nmbench.records import weights
 from nmbench.records.schema import SCHEMA_VERSION, Record
 from nmbench.worker import measure, reuse
@@ -78,12 +78,6 @@ class _Clock:
             return work()
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-
-
-def spec_of(cell: Cell, task: Task, device: str) -> Spec:
-    """What the task is told of the cell: the scale's settings with the cell's own on top."""
-    settings = {**task.scales[cell.scale], **cell.train}
-    return Spec(cell.task, cell.model, cell.scale, cell.seed, settings, device)
 
 
 def _load_init(model: nn.Module, init: InitialWeights, path: str) -> None:

@@ -12,10 +12,9 @@ from typing import Any
 import torch
 
 from nmbench.plan.cell import Cell
-from nmbench.plan.describe import load_task
+from nmbench.plan.describe import load_task, spec_of
 from nmbench.records import weights
 from nmbench.running.speed_job import WEIGHTS, unfinished
-from nmbench.worker.cell import spec_of
 from nmbench.worker.failures import first_lines, without_home
 from nmbench.worker.speed import measure
 
