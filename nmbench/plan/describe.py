@@ -21,7 +21,8 @@ from typing import Any
 from packaging.requirements import InvalidRequirement, Requirement
 
 from nmbench._util.errors import first_line
-from nmbench.contract.task import CONTRACT_VERSION, Metric, Task
+from nmbench.contract.spec import Metric
+from nmbench.contract.task import CONTRACT_VERSION, Task
 
 __all__ = ["PluginError", "describe_methods", "describe_task", "load_task", "missing_requirements"]
 
