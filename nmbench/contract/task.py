@@ -13,6 +13,7 @@ from nmbench.contract.run import Run
 from nmbench.contract.spec import DataInfo, Metric, Spec
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from torch import nn
 
 __all__ = ["CONTRACT_VERSION", "Task"]
@@ -40,6 +41,8 @@ class Task:
     open_models: ClassVar[bool] = False
     #: scale -> every training setting with its default there; a matrix may override exactly these
     scales: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    #: a pydantic model of the settings (type, range, help text), where there is one
+    settings: ClassVar[type[BaseModel] | None] = None
 
     #: conformance checks (`nmbench check`) that this task is known to fail, each with the reason
     expected_failures: ClassVar[Mapping[str, str]] = {}

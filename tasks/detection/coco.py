@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nmbench.task import DataError, DataInfo
+from nmbench_tasks._shared import folders
 from nmbench_tasks.detection import layout
 
 __all__ = ["categories", "check"]
@@ -21,8 +22,8 @@ __all__ = ["categories", "check"]
 _PARTS = ("images", "annotations", "categories")
 
 
-def check(root: Path, classes: int, masks: bool) -> DataInfo:
-    """Counts and fingerprint of the data in `root`; `masks`: each object needs a segmentation.
+def check(named: str, classes: int, masks: bool) -> DataInfo:
+    """Counts and fingerprint of the data in the folder `named`; `masks`: each object needs a segmentation.
 
     The fingerprint covers the annotations, and names and sizes of the images, not their pixels.
 
@@ -30,41 +31,34 @@ def check(root: Path, classes: int, masks: bool) -> DataInfo:
         DataError: a folder or file is missing or broken, an image is named that is not there, there are no
             categories, others in val than in train or not `classes` of them, or masks are missing.
     """
-    if not root.is_dir():
-        raise DataError(
-            f"no data folder {root}\nset data to a folder in the layout of COCO 2017 (annotations/, train2017/, "
-            "val2017/), or to 'embedded'"
-        )
+    holds = "annotations/, train2017/, val2017/"
+    root = folders.user_folder(named, f"in the layout of COCO 2017 ({holds})")
     fingerprint = hashlib.sha256()
-    named, counts = {}, {}
+    listed, counts = {}, {}
     for split in layout.SPLITS:
         found = _read(root, split, fingerprint)
         _check_images(found, root, split, fingerprint)
-        _check_annotations(found, layout.annotations(root, split), masks)
-        named[split] = _names(found, layout.annotations(root, split))
+        _check_annotations(found, layout.instances(root, split), masks)
+        listed[split] = _names(found, layout.instances(root, split))
         counts[split] = len(found["images"])
-    if named["train"] != named["val"]:
+    if listed["train"] != listed["val"]:
         raise DataError(
-            f"{layout.annotations(root, 'train')} and {layout.annotations(root, 'val').name} list different "
+            f"{layout.instances(root, 'train')} and {layout.instances(root, 'val').name} list different "
             "categories; both must have the same ones in the same order"
         )
-    if len(named["train"]) != classes:
-        raise DataError(
-            f"{root} has {len(named['train'])} categories, the setting classes is {classes}\n"
-            f"set train = {{ classes = {len(named['train'])} }}, or name another folder in data"
-        )
+    folders.check_classes(root, len(listed["train"]), classes, "categories")
     return DataInfo(root, counts, fingerprint.hexdigest())
 
 
 def categories(root: Path) -> tuple[str, ...]:
     """Names of the categories of the (checked) data in `root`, in the order of their annotation file."""
-    found = json.loads(layout.annotations(root, "val").read_bytes())  # the smaller of the two files
+    found = json.loads(layout.instances(root, "val").read_bytes())  # the smaller of the two files
     return tuple(category["name"] for category in found["categories"])
 
 
 def _read(root: Path, split: str, fingerprint: hashlib._Hash) -> Mapping[str, Any]:
     """The instances JSON of `split`, with lists of images, annotations and categories in it."""
-    path = layout.annotations(root, split)
+    path = layout.instances(root, split)
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -93,7 +87,7 @@ def _names(found: Mapping[str, Any], path: Path) -> list[tuple[int, str]]:
 
 def _check_images(found: Mapping[str, Any], root: Path, split: str, fingerprint: hashlib._Hash) -> None:
     """Every image that the annotations name is a file with something in it."""
-    path, folder = layout.annotations(root, split), layout.images(root, split)
+    path, folder = layout.instances(root, split), layout.images(root, split)
     if not found["images"]:
         raise DataError(f"the list of images in {path} is empty")
     try:
@@ -108,7 +102,7 @@ def _check_images(found: Mapping[str, Any], root: Path, split: str, fingerprint:
             size = 0
         if size == 0:
             missing.append(name)
-        fingerprint.update(f"{split}/{name}\0{size}\n".encode())
+        folders.stamp(fingerprint, f"{split}/{name}", size)
     if missing:
         raise DataError(
             f"{path.name} names images that are missing or empty in {folder}: {len(missing)} of {len(names)}, "

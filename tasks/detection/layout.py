@@ -1,20 +1,20 @@
 """Where things lie in a data set in the layout of COCO 2017.
 
-annotations   annotations/instances_train2017.json
-images        train2017/
+instances   annotations/instances_train2017.json
+images      train2017/
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["ANNOTATIONS", "SPLITS", "annotations", "images"]
+__all__ = ["ANNOTATIONS", "SPLITS", "images", "instances"]
 
 ANNOTATIONS = "annotations"
 SPLITS = ("train", "val")
 
 
-def annotations(root: Path, split: str) -> Path:
+def instances(root: Path, split: str) -> Path:
     """The instances JSON of `split` ("train" or "val")."""
     return root / ANNOTATIONS / f"instances_{split}2017.json"
 

@@ -43,7 +43,8 @@ def install() -> str:
         ) from error
     if _NAME not in sys.modules:
         if importlib.util.find_spec(_NAME) is None:
-            sys.modules[_NAME] = mmcv._ext = _StandIn()
+            sys.modules[_NAME] = stand_in = _StandIn()
+            vars(mmcv)["_ext"] = stand_in
         else:
             _load_compiled()
     return "torchvision" if isinstance(sys.modules[_NAME], _StandIn) else "mmcv"

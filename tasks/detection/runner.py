@@ -39,12 +39,14 @@ class CellRunner(Runner):
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
         """The model on the cell's device; Runner would take a GPU wherever there is one."""
         if is_model_wrapper(model) or (self.distributed and self._cell_device.type == "cuda"):
-            return super().wrap_model(model_wrapper_cfg, model)
+            wrapped: nn.Module = super().wrap_model(model_wrapper_cfg, model)
+            return wrapped
         model = revert_sync_batchnorm(model.to(self._cell_device))
         if not self.distributed:
             return model
         unused = bool(self.cfg.get("find_unused_parameters", False))
-        return MMDistributedDataParallel(module=model, broadcast_buffers=False, find_unused_parameters=unused)
+        wrapped = MMDistributedDataParallel(module=model, broadcast_buffers=False, find_unused_parameters=unused)
+        return wrapped
 
     def build_visualizer(self, visualizer: Any = None) -> Visualizer:
         """One that stores nothing."""

@@ -12,15 +12,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nmbench.task import DataInfo, Metric, Spec, Task
-from nmbench_tasks.detection.scales import DETECTION, SEGMENTATION
+from nmbench.task import DataInfo, Metric, Run, Spec, Task
+from nmbench_tasks.detection.scales import DETECTION, SEGMENTATION, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from torch import nn
-
-    from nmbench.run import Run
 
 __all__ = ["Detection", "Segmentation"]
 
@@ -47,6 +45,7 @@ class _CocoTask(Task):
     )
     install = "pip install 'nmbench[detection-lite]', or 'nmbench[detection]' beside a full mmcv"
     open_models = True
+    settings = Settings
     #: does the task need instance masks, and a model that predicts them?
     masks: ClassVar[bool] = False
 
@@ -57,10 +56,10 @@ class _CocoTask(Task):
         """
         from nmbench_tasks.detection import coco, embedded
 
-        if spec.train["data"] == "embedded":
-            embedded.check_settings(spec)
-            return embedded.prepare(root)
-        return coco.check(Path(spec.train["data"]).expanduser(), int(spec.train["classes"]), self.masks)
+        settings = Settings.of(spec)
+        if settings.data == "embedded":
+            return embedded.prepare(spec, root)
+        return coco.check(settings.data, settings.classes, self.masks)
 
     def build(self, spec: Spec) -> nn.Module:
         """The detector of a built-in model, of a config that mmdet ships, or of a config file; initialised.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nmbench_tasks.optical_flow.affine import Array
+from nmbench_tasks._shared.affine import Array
 
 __all__ = ["Cutout", "random_cutout"]
 

@@ -3,7 +3,7 @@
     prepare      the folder, made if it is missing, stale or incomplete
 
 Layout: FlyingChairs/data/<number>_img1.ppm, _img2.ppm, _flow.flo, FlyingChairs/FlyingChairs_train_val.txt, and
-`manifest.json` (nmbench.contract.data).
+`manifest.json` (nmbench.task.made_once).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nmbench.contract.data import made_once
 from nmbench.task import DataInfo
+from nmbench_tasks._shared import folders
 from nmbench_tasks.optical_flow import scenes, writers
 
 __all__ = ["NAME", "VERSION", "prepare"]
@@ -27,9 +27,7 @@ _MARKS = {"train": writers.TRAIN, "val": writers.VAL}
 
 def prepare(root: Path) -> DataInfo:
     """The embedded data below `root`, written if need be. Safe to call from several processes at once."""
-    folder = root / "optical-flow" / NAME
-    manifest = made_once(folder, {"version": VERSION}, _write_pairs)
-    return DataInfo(folder, manifest["counts"], manifest["fingerprint"])
+    return folders.embedded(root / "optical-flow" / NAME, VERSION, _write_pairs)
 
 
 def _write_pairs(folder: Path) -> Mapping[str, Any]:

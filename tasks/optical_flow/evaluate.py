@@ -7,14 +7,15 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from nmbench.contract.modes import evaluating
-from nmbench.run import Run
+from nmbench.task import Run, evaluating
+from nmbench_tasks._shared.folders import spread
 from nmbench_tasks.optical_flow import plan
 from nmbench_tasks.optical_flow.data import normalised
 from nmbench_tasks.optical_flow.metrics import Errors, measure, summary
 from nmbench_tasks.optical_flow.padding import Padding
 from nmbench_tasks.optical_flow.pictures import flow_picture, image_picture
 from nmbench_tasks.optical_flow.prepare import evaluation_set
+from nmbench_tasks.optical_flow.scales import Settings
 from nmbench_tasks.optical_flow.sets import FlowSet, Pair
 
 __all__ = ["evaluate"]
@@ -27,10 +28,10 @@ def evaluate(model: nn.Module, run: Run) -> dict[str, float]:
 
     What the answer "nothing moves" reaches is the baseline `zero flow`. The model's mode is left as it was.
     """
-    settings = run.spec.train
+    settings = Settings.of(run.spec)
     names = plan.evaluations(settings)
     found: dict[str, float] = {}
-    run.store_fact("updates in evaluation", int(settings["eval_updates"]))
+    run.store_fact("updates in evaluation", settings.eval_updates)
     with torch.no_grad(), evaluating(model):
         for number, name in enumerate(names):
             pairs = evaluation_set(name, settings, run.data.path)
@@ -50,12 +51,12 @@ def evaluate(model: nn.Module, run: Run) -> dict[str, float]:
 
 def _errors(model: nn.Module, pairs: FlowSet, run: Run, shown: int) -> tuple[list[Errors], list[Errors]]:
     """Errors of the model and of zero flow, pair by pair; the first pair, one in the middle... are kept to show."""
-    settings = run.spec.train
-    places = {i * len(pairs) // shown for i in range(shown)}
+    settings = Settings.of(run.spec)
+    places = spread(len(pairs), shown) if shown else []
     errors: list[Errors] = []
     still: list[Errors] = []
-    for group in _groups(pairs, int(settings["eval_batch"])):
-        flows = _estimate(model, group, int(settings["eval_updates"]), street=pairs.sparse)
+    for group in _groups(pairs, settings.eval_batch):
+        flows = _estimate(model, group, settings.eval_updates, street=pairs.sparse)
         for pair, flow in zip(group, flows, strict=True):
             place = len(errors)
             if not pair.valid.any():
@@ -84,7 +85,8 @@ def _groups(pairs: FlowSet, most: int) -> Iterator[Sequence[Pair]]:
 def _estimate(model: nn.Module, group: Sequence[Pair], updates: int, street: bool) -> Tensor:
     """The last estimate for pairs of one size, (pairs, 2, height, width), on the CPU."""
     device = next(model.parameters()).device
-    padding = Padding(*group[0].flow.shape[-2:], street=street)
+    height, width = group[0].flow.shape[-2:]
+    padding = Padding(height, width, street)
     first, second = (
         padding.pad(normalised(torch.stack(images).to(device)))
         for images in ([pair.first for pair in group], [pair.second for pair in group])

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from nmbench.task import DataError
+from nmbench_tasks._shared.folders import stamp
 from nmbench_tasks.optical_flow.headers import flow_size, image_size
 from nmbench_tasks.optical_flow.plan import LEAST
 from nmbench_tasks.optical_flow.sets import FlowSet
@@ -29,7 +30,7 @@ def check(pairs: FlowSet, root: Path, fingerprint: hashlib._Hash) -> tuple[int, 
         width, height = _size_of(*files)
         least_height, least_width = min(least_height, height), min(least_width, width)
         for path in files:
-            fingerprint.update(f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}\n".encode())
+            stamp(fingerprint, path.relative_to(root).as_posix(), path.stat().st_size)
     return least_height, least_width
 
 

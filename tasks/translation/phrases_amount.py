@@ -41,7 +41,8 @@ def _number(rng: Random) -> Decimal:
     digits = rng.choice((1, 2, 2, 3, 3, 4, 5, 6, 7))
     whole = rng.randrange(10 ** (digits - 1), 10**digits)
     decimals = rng.choice((0, 0, 0, 0, 1, 2))
-    return Decimal(whole) + Decimal(rng.randrange(1, 10**decimals) if decimals else 0) / 10**decimals
+    part = rng.randrange(1, 10**decimals) if decimals else 0
+    return Decimal(whole) + Decimal(part) / Decimal(10**decimals)
 
 
 def _measure(rng: Random) -> Pair:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from decimal import Decimal
 from random import Random
+from typing import Literal
 
 from babel import dates
 from babel.lists import format_list
@@ -18,7 +19,15 @@ from nmbench_tasks.translation.phrases_name import Draw, Pair, both
 __all__ = ["TIMES"]
 
 _FIRST_YEAR, _YEARS = 1900, 200
-_SECONDS = {"minute": 60, "hour": 3600, "day": 86400, "week": 604800, "month": 2629800, "year": 31557600}
+_Unit = Literal["minute", "hour", "day", "week", "month", "year"]
+_SECONDS: dict[_Unit, int] = {
+    "minute": 60,
+    "hour": 3600,
+    "day": 86400,
+    "week": 604800,
+    "month": 2629800,
+    "year": 31557600,
+}
 #: unit of a duration and how many of it are fewer than one of the unit before it
 _PARTS = {"year": 40, "month": 12, "week": 5, "day": 31, "hour": 24, "minute": 60, "second": 60}
 

@@ -6,30 +6,31 @@ from dataclasses import replace
 from pathlib import Path
 
 from nmbench.task import DataError, DataInfo, Spec
+from nmbench_tasks._shared.folders import user_folder
 from nmbench_tasks.translation import embedded, preprocessed, rawtext
 from nmbench_tasks.translation.binarise import SPLITS
 from nmbench_tasks.translation.corpus import Corpus
+from nmbench_tasks.translation.scales import Settings
 
 __all__ = ["prepare"]
 
 
 def prepare(spec: Spec, root: Path) -> DataInfo:
     """The corpus that the setting `data` names, binarised. Raises DataError if it is missing or broken."""
-    if spec.train["data"] == "embedded":
-        embedded.check_settings(spec)
-        info = embedded.prepare(root)
+    settings = Settings.of(spec)
+    if settings.data == "embedded":
+        info = embedded.prepare(spec, root)
     else:
-        folder = Path(spec.train["data"]).expanduser()
-        if not folder.is_dir():
-            raise DataError(f"no data folder {folder}\nset data to a folder with a corpus in it, or to 'embedded'")
-        info = (preprocessed if preprocessed.is_one(folder, spec) else rawtext).prepare(folder, spec, root)
-    return _within_length(info, spec)
+        folder = user_folder(settings.data, "with a corpus in it")
+        source = preprocessed if preprocessed.is_one(folder, settings) else rawtext
+        info = source.prepare(folder, settings, root)
+    return _within_length(info, settings)
 
 
-def _within_length(info: DataInfo, spec: Spec) -> DataInfo:
+def _within_length(info: DataInfo, settings: Settings) -> DataInfo:
     """`info` with the pairs that are short enough counted, and the others said."""
-    corpus = Corpus(info.path, spec.train)
-    limit = int(spec.train["max_length"])
+    corpus = Corpus(info.path, settings)
+    limit = settings.max_length
     counts, notes = {}, list(info.notes)
     for split in SPLITS:
         if not corpus.has(split):

@@ -11,20 +11,22 @@ from pathlib import Path
 
 import numpy as np
 
-from nmbench.task import DataError, DataInfo, Spec
+from nmbench.task import DataError, DataInfo
+from nmbench_tasks._shared.folders import stamp
 from nmbench_tasks.translation.binarise import SPLITS
 from nmbench_tasks.translation.corpus import Corpus
+from nmbench_tasks.translation.scales import Settings
 
 __all__ = ["is_one", "prepare"]
 
 
-def is_one(folder: Path, spec: Spec) -> bool:
+def is_one(folder: Path, settings: Settings) -> bool:
     """Does `folder` hold binarised data, or at least one of its dictionaries?"""
-    languages = (spec.train["source_lang"], spec.train["target_lang"])
+    languages = (settings.source_lang, settings.target_lang)
     return any((folder / f"dict.{language}.txt").exists() for language in languages) or any(folder.glob("train.*.idx"))
 
 
-def prepare(folder: Path, spec: Spec, root: Path) -> DataInfo:
+def prepare(folder: Path, settings: Settings, root: Path) -> DataInfo:
     """Counts and fingerprint of the data in `folder`, which stay where they are.
 
     The fingerprint covers the dictionaries, and names and sizes of the rest.
@@ -32,7 +34,7 @@ def prepare(folder: Path, spec: Spec, root: Path) -> DataInfo:
     Raises DataError: a split is missing or unreadable, its sides differ in length, a sentence is empty, or a token is
     not in the dictionary.
     """
-    corpus = Corpus(folder, spec.train)
+    corpus = Corpus(folder, settings)
     splits = [split for split in SPLITS if split != "valid" or corpus.has(split)]
     fingerprint = hashlib.sha256()
     for language in corpus.languages:
@@ -56,5 +58,5 @@ def prepare(folder: Path, spec: Spec, root: Path) -> DataInfo:
                     f"{place} has token {largest}, dict.{language}.txt only {len(dictionary)} entries\n"
                     "they are not of one make: binarise the text again"
                 )
-            fingerprint.update(f"{file.name}\0{file.stat().st_size}\n".encode())
+            stamp(fingerprint, file.name, file.stat().st_size)
     return DataInfo(folder, {split: len(corpus.dataset(split)) for split in splits}, fingerprint.hexdigest())

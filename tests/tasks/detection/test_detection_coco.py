@@ -30,7 +30,7 @@ def root_at(folder: Path) -> Path:
             ],
             "categories": [{"id": 7, "name": "cat"}, {"id": 8, "name": "dog"}],
         }
-        path = layout.annotations(folder, split)
+        path = layout.instances(folder, split)
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(found))
     return folder
@@ -42,7 +42,7 @@ def root(tmp_path):
 
 
 def edit(root, split, change):
-    path = layout.annotations(root, split)
+    path = layout.instances(root, split)
     found = json.loads(path.read_text())
     change(found)
     path.write_text(json.dumps(found))
@@ -95,7 +95,7 @@ def third_category(root):
 
 
 def no_json(root):
-    layout.annotations(root, "train").write_text('{"images": [')
+    layout.instances(root, "train").write_text('{"images": [')
 
 
 def captions(root):
@@ -103,7 +103,7 @@ def captions(root):
 
 
 def a_list(root):
-    layout.annotations(root, "train").write_text("[]")
+    layout.instances(root, "train").write_text("[]")
 
 
 def no_images(root):

@@ -14,6 +14,7 @@ from nmbench.records.schema import SCHEMA_VERSION
 from nmbench.task import DataError
 from nmbench.worker.cell import execute
 from nmbench_tasks.optical_flow import OpticalFlow, plan, sets, writers
+from nmbench_tasks.optical_flow.scales import Settings
 
 SIZE = (136, 150)
 
@@ -147,7 +148,7 @@ def test_a_stage_without_its_data_set(flow_spec, tmp_path):
         with pytest.raises(DataError, match=r"need the data set '\w+', and the setting data is 'embedded'"):
             OpticalFlow().prepare(flow_spec(scale=scale), tmp_path)
     with pytest.raises(ValueError, match="did you mean 'chairs'"):
-        plan.stages(flow_spec(stages="chair").train)
+        plan.stages(Settings(stages="chair"))
 
 
 # -- the other layouts, written as their owners do ------------------------------------------------------------------
