@@ -12,8 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["Array", "apply", "inverse", "linear", "motion", "pixel_centres", "similarity", "warped"]
-
 Array = NDArray[np.float64]
 
 

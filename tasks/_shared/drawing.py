@@ -18,8 +18,6 @@ from PIL import Image
 
 from nmbench_tasks._shared.affine import Array, inverse, warped
 
-__all__ = ["CLASSES", "HALVES", "LUMA", "background", "glyphs", "ink", "opacity", "originals", "photographs"]
-
 CLASSES = 10
 #: part of every photograph's width that a split may crop from
 HALVES = {"train": ((0.0, 0.7),) * 2, "val": ((0.7, 1.0),) * 2}

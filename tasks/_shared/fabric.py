@@ -16,8 +16,6 @@ from torch import Tensor, nn
 
 from nmbench.task import Run
 
-__all__ = ["fabric", "remaining", "set_rate", "stepped"]
-
 
 def fabric(device: str, amp: bool) -> Fabric:
     """Fabric on `device` ("cpu", "cuda:1"), with bfloat16 autocast on CUDA if `amp`."""

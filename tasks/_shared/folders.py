@@ -21,8 +21,6 @@ from numpy.typing import NDArray
 
 from nmbench.task import DataError, DataInfo, Spec, made_once
 
-__all__ = ["check_classes", "embedded", "refuse_paper", "save_png", "spread", "stamp", "user_folder"]
-
 
 def user_folder(named: str, holds: str) -> Path:
     """The folder `named`, which should hold a set that `holds` describes. Raises DataError if there is none."""

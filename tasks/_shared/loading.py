@@ -15,8 +15,6 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from nmbench.task import DataError
 
-__all__ = ["Key", "Loader", "Wrapped"]
-
 #: place in the data set, and the seed of the augmentation
 Key = tuple[int, int]
 

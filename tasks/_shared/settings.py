@@ -13,8 +13,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nmbench.task import Spec
 
-__all__ = ["Settings", "unknown_name"]
-
 
 class Settings(BaseModel):
     """The field names are those of the matrix, their defaults the values at scale quick."""

@@ -27,8 +27,6 @@ from nmbench_tasks._shared import folders
 from nmbench_tasks._shared.loading import Key, Loader
 from nmbench_tasks.classification.scales import Settings
 
-__all__ = ["EpochKeys", "Examples", "batches", "normalised"]
-
 _CACHE_BYTES = 256 * 2**20
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _to_float = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(_MEAN, _STD)])

@@ -9,8 +9,6 @@ from nmbench.task import Run, evaluating
 from nmbench_tasks.classification.data import Examples, batches, normalised
 from nmbench_tasks.classification.scales import Settings
 
-__all__ = ["evaluate"]
-
 
 def evaluate(model: nn.Module, run: Run) -> dict[str, float]:
     """top1 and top5 in %, loss in nats (mean cross-entropy, without label smoothing).

@@ -9,8 +9,6 @@ from pathlib import Path
 from nmbench.task import DataError, DataInfo
 from nmbench_tasks._shared import folders
 
-__all__ = ["check"]
-
 _SPLITS = ("train", "val")
 
 

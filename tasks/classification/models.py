@@ -14,8 +14,6 @@ from torchvision.models.resnet import BasicBlock
 
 from nmbench_tasks._shared.settings import unknown_name
 
-__all__ = ["NarrowResNet", "build"]
-
 
 class NarrowResNet(nn.Module):
     """A 3x3 stem of stride 2, three stages of one BasicBlock (width, 2 width, 4 width channels), one linear layer.

@@ -16,8 +16,6 @@ from nmbench_tasks.classification.scales import SCALES, Settings
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Classification"]
-
 
 class Classification(Task):
     """Image classification with torchvision models; top-1 accuracy is the primary metric."""

@@ -18,8 +18,6 @@ from nmbench_tasks._shared.fabric import fabric, remaining, set_rate, stepped
 from nmbench_tasks.classification.data import EpochKeys, Examples, batches, normalised
 from nmbench_tasks.classification.scales import Settings
 
-__all__ = ["learning_rate", "train"]
-
 
 def train(model: nn.Module, run: Run) -> None:
     """Train `model` in place for all epochs; it is left on the run's device.

@@ -15,8 +15,6 @@ from torch import Tensor, nn
 from nmbench._util.errors import first_line
 from nmbench.task import DataError
 
-__all__ = ["load"]
-
 #: where the weights lie in files that hold more than them
 _WRAPPERS = ("state_dict", "model")
 _PREFIXES = ("module.", "backbone.")

@@ -26,8 +26,6 @@ from nmbench.task import DataError, Run
 from nmbench_tasks._shared.loading import Key, Loader, Wrapped
 from nmbench_tasks.detection.scales import Settings
 
-__all__ = ["Batches", "Order", "Seeded", "loader"]
-
 
 class Order(Sampler[int]):
     """Indices of one epoch for rank `rank` of `ranks`: every `ranks`-th of the first `count` of a permutation."""

@@ -1,5 +1,7 @@
 """A data set in the layout of COCO 2017, checked before a detector is trained on it.
 
+instances    where its annotations lie: annotations/instances_train2017.json
+images       where its images lie: train2017/
 check        everything that the loader will rely on
 categories   class names, in the order of the model's classes
 """
@@ -15,9 +17,20 @@ from typing import Any
 
 from nmbench.task import DataError, DataInfo
 from nmbench_tasks._shared import folders
-from nmbench_tasks.detection import layout
 
-__all__ = ["categories", "check"]
+ANNOTATIONS = "annotations"
+SPLITS = ("train", "val")
+
+
+def instances(root: Path, split: str) -> Path:
+    """The instances JSON of `split` ("train" or "val")."""
+    return root / ANNOTATIONS / f"instances_{split}2017.json"
+
+
+def images(root: Path, split: str) -> Path:
+    """The folder with the images of `split`."""
+    return root / f"{split}2017"
+
 
 _PARTS = ("images", "annotations", "categories")
 
@@ -35,15 +48,15 @@ def check(named: str, classes: int, masks: bool) -> DataInfo:
     root = folders.user_folder(named, f"in the layout of COCO 2017 ({holds})")
     fingerprint = hashlib.sha256()
     listed, counts = {}, {}
-    for split in layout.SPLITS:
+    for split in SPLITS:
         found = _read(root, split, fingerprint)
         _check_images(found, root, split, fingerprint)
-        _check_annotations(found, layout.instances(root, split), masks)
-        listed[split] = _names(found, layout.instances(root, split))
+        _check_annotations(found, instances(root, split), masks)
+        listed[split] = _names(found, instances(root, split))
         counts[split] = len(found["images"])
     if listed["train"] != listed["val"]:
         raise DataError(
-            f"{layout.instances(root, 'train')} and {layout.instances(root, 'val').name} list different "
+            f"{instances(root, 'train')} and {instances(root, 'val').name} list different "
             "categories; both must have the same ones in the same order"
         )
     folders.check_classes(root, len(listed["train"]), classes, "categories")
@@ -52,13 +65,13 @@ def check(named: str, classes: int, masks: bool) -> DataInfo:
 
 def categories(root: Path) -> tuple[str, ...]:
     """Names of the categories of the (checked) data in `root`, in the order of their annotation file."""
-    found = json.loads(layout.instances(root, "val").read_bytes())  # the smaller of the two files
+    found = json.loads(instances(root, "val").read_bytes())  # the smaller of the two files
     return tuple(category["name"] for category in found["categories"])
 
 
 def _read(root: Path, split: str, fingerprint: hashlib._Hash) -> Mapping[str, Any]:
     """The instances JSON of `split`, with lists of images, annotations and categories in it."""
-    path = layout.instances(root, split)
+    path = instances(root, split)
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -87,7 +100,7 @@ def _names(found: Mapping[str, Any], path: Path) -> list[tuple[int, str]]:
 
 def _check_images(found: Mapping[str, Any], root: Path, split: str, fingerprint: hashlib._Hash) -> None:
     """Every image that the annotations name is a file with something in it."""
-    path, folder = layout.instances(root, split), layout.images(root, split)
+    path, folder = instances(root, split), images(root, split)
     if not found["images"]:
         raise DataError(f"the list of images in {path} is empty")
     try:

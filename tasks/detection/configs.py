@@ -20,8 +20,6 @@ from nmbench_tasks._shared.settings import unknown_name
 from nmbench_tasks.detection import narrow
 from nmbench_tasks.detection.scales import Settings
 
-__all__ = ["ConfigError", "fit", "has_masks", "load"]
-
 #: built-in models that are configs of mmdet's under a shorter name
 _SHIPPED = {
     "faster-rcnn-r50": "faster-rcnn_r50_fpn_1x_coco",

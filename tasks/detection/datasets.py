@@ -14,11 +14,9 @@ from typing import Any
 
 from mmdet.registry import DATASETS
 
-from nmbench_tasks.detection import coco, layout
+from nmbench_tasks.detection import coco
 from nmbench_tasks.detection.configs import ConfigError
 from nmbench_tasks.detection.scales import Settings
-
-__all__ = ["build", "pipeline"]
 
 _META = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
 
@@ -49,8 +47,8 @@ def build(
     wanted = {
         "type": "CocoDataset",
         "data_root": str(root),
-        "ann_file": str(layout.instances(Path(), split)),
-        "data_prefix": {"img": f"{layout.images(Path(), split)}/"},
+        "ann_file": str(coco.instances(Path(), split)),
+        "data_prefix": {"img": f"{coco.images(Path(), split)}/"},
         "metainfo": {"classes": coco.categories(root)},
         "test_mode": split == "val",
     }

@@ -16,10 +16,8 @@ from typing import Any
 from nmbench.task import DataInfo, Spec
 from nmbench_tasks._shared import folders
 from nmbench_tasks._shared.drawing import CLASSES
-from nmbench_tasks.detection import layout, scenes
+from nmbench_tasks.detection import coco, scenes
 from nmbench_tasks.detection.scales import Settings
-
-__all__ = ["NAME", "VERSION", "prepare"]
 
 #: to be raised whenever the scenes change
 VERSION = 1
@@ -46,7 +44,7 @@ def _write_set(folder: Path) -> dict[str, Any]:
 
 def _write_split(folder: Path, split: str, fingerprint: hashlib._Hash) -> int:
     """Images and annotations of `split`; returns the number of images."""
-    target = layout.images(folder, split)
+    target = coco.images(folder, split)
     target.mkdir(parents=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -58,7 +56,7 @@ def _write_split(folder: Path, split: str, fingerprint: hashlib._Hash) -> int:
     categories = [{"id": c + 1, "name": str(c), "supercategory": "digit"} for c in range(CLASSES)]
     text = json.dumps({"images": images, "annotations": annotations, "categories": categories})
     fingerprint.update(text.encode())
-    path = layout.instances(folder, split)
+    path = coco.instances(folder, split)
     path.parent.mkdir(exist_ok=True)
     path.write_text(text)
     return len(images)

@@ -17,10 +17,8 @@ from torch import nn
 from nmbench.task import Run, evaluating
 from nmbench_tasks._shared.folders import spread
 from nmbench_tasks._shared.loading import Loader
-from nmbench_tasks.detection import engine, layout
+from nmbench_tasks.detection import coco, engine
 from nmbench_tasks.detection.scales import Settings
-
-__all__ = ["SHOWN", "evaluate"]
 
 #: pictures that the report shows
 SHOWN = 3
@@ -48,7 +46,7 @@ def evaluate(model: nn.Module, run: Run, masks: bool) -> dict[str, float]:
     kinds = {"box": "bbox", "mask": "segm"} if masks else {"box": "bbox"}
     watcher = _watcher(run, dataset, masks)
     with contextlib.redirect_stdout(io.StringIO()), evaluating(model):  # pycocotools prints its progress
-        metric = CocoMetric(ann_file=str(layout.instances(root, "val")), metric=list(kinds.values()))
+        metric = CocoMetric(ann_file=str(coco.instances(root, "val")), metric=list(kinds.values()))
         metric.img_ids = [dataset.get_data_info(i)["img_id"] for i in range(len(dataset))]
         runner = CellRunner(
             str(next(model.parameters()).device),

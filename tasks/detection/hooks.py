@@ -19,8 +19,6 @@ from nmbench.task import Run
 from nmbench_tasks.detection.batches import Batches
 from nmbench_tasks.detection.scales import Settings
 
-__all__ = ["AveragedHook", "ResumeHook", "StepHook"]
-
 
 class StepHook(Hook):
     """Tells `run` of each optimizer step: mean loss of its batches (over all ranks), and the learning rate it had."""

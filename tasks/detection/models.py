@@ -20,8 +20,6 @@ from nmbench.task import Spec
 from nmbench_tasks.detection import engine
 from nmbench_tasks.detection.scales import Settings
 
-__all__ = ["build", "candidates", "example_inputs", "frozen"]
-
 #: the layers of a bbox head that say what an object is and where: fc_cls, retina_reg, conv_centerness, cls_branches.0
 _PREDICTOR = re.compile(
     r"(^|\.)bbox_head\.(.*[._])?(cls|reg|obj|centerness|iou|pred)(_refine|_branches)?(\.\d+)*\.weight$"

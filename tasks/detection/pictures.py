@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from torchvision.transforms.v2.functional import resize
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
-__all__ = ["drawn"]
-
 _COLOURS = [
     "#ffd92f",
     "#66c2ff",

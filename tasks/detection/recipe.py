@@ -18,8 +18,6 @@ from nmbench_tasks.detection import datasets
 from nmbench_tasks.detection.configs import ConfigError
 from nmbench_tasks.detection.scales import Settings
 
-__all__ = ["Plan", "plan"]
-
 
 @dataclass
 class Plan:

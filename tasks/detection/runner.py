@@ -15,8 +15,6 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from torch import nn
 
-__all__ = ["CellRunner", "quiet_hooks"]
-
 quiet_hooks: dict[str, Any] = {"logger": None, "checkpoint": None, "sampler_seed": None}
 
 

@@ -20,8 +20,6 @@ from PIL import Image
 from nmbench_tasks._shared import drawing
 from nmbench_tasks._shared.affine import Array, linear
 
-__all__ = ["SIZE", "SPLITS", "Object", "Scene", "scenes"]
-
 #: height and width of a scene in pixels
 SIZE = 160
 #: scenes

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-__all__ = ["Detection", "Segmentation"]
-
 
 def _average_precisions(prefix: str) -> tuple[Metric, ...]:
     """COCO's six average precisions; the sizes are of areas below 32^2, up to 96^2 and above 96^2 pixels."""

@@ -14,8 +14,6 @@ from torch import nn
 from nmbench.task import Run
 from nmbench_tasks.detection import configs, engine, models, recipe
 
-__all__ = ["train"]
-
 
 def train(model: nn.Module, run: Run) -> None:
     """Train `model` in place by the schedule of `run.spec`; it is left on the run's device.

@@ -12,8 +12,6 @@ import numpy as np
 
 from nmbench_tasks._shared.affine import Array
 
-__all__ = ["Cutout", "random_cutout"]
-
 _HARD = 1.0  # px: the edge of a hard shape is smoothed over one pixel, as a camera would
 _SOFT = (3.0, 6.0)  # px
 _WAVES = np.arange(2, 5)  # bumps round a blob

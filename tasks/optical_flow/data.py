@@ -18,18 +18,16 @@ from torch.utils.data import Dataset, Sampler
 from nmbench.task import Run
 from nmbench_tasks._shared.loading import Key, Loader
 from nmbench_tasks.optical_flow import colour, spatial
-from nmbench_tasks.optical_flow.plan import Stage
 from nmbench_tasks.optical_flow.prepare import Part
+from nmbench_tasks.optical_flow.scales import Stage
 from nmbench_tasks.optical_flow.sets import Pair
-
-__all__ = ["Augmented", "Keys", "batches", "normalised"]
 
 
 class Augmented(Dataset[Pair]):
     """All pairs of a stage, each as often as its part says; crops of the stage's size."""
 
     def __init__(self, parts: list[Part], stage: Stage, augment: str) -> None:
-        self.parts, self.size, self.whole = parts, (stage.height, stage.width), augment == "raft"
+        self.parts, self.size, self.whole = parts, (stage.crop_height, stage.crop_width), augment == "raft"
         self._ends = np.cumsum([len(part.pairs) * part.repeat for part in parts])
 
     def __len__(self) -> int:

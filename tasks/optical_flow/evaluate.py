@@ -1,4 +1,8 @@
-"""Metrics of a model on each evaluation set, computed in float32; the first set's are the task's."""
+"""Metrics of a model on each evaluation set, computed in float32; the first set's are the task's.
+
+evaluate    the metrics
+Padding     images padded to what RAFT takes, and flows cut back
+"""
 
 from __future__ import annotations
 
@@ -6,19 +10,17 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from nmbench.task import Run, evaluating
 from nmbench_tasks._shared.folders import spread
 from nmbench_tasks.optical_flow import plan
 from nmbench_tasks.optical_flow.data import normalised
 from nmbench_tasks.optical_flow.metrics import Errors, measure, summary
-from nmbench_tasks.optical_flow.padding import Padding
 from nmbench_tasks.optical_flow.pictures import flow_picture, image_picture
 from nmbench_tasks.optical_flow.prepare import evaluation_set
 from nmbench_tasks.optical_flow.scales import Settings
 from nmbench_tasks.optical_flow.sets import FlowSet, Pair
-
-__all__ = ["evaluate"]
 
 _SHOWN = 2  # pairs kept as pictures
 
@@ -105,3 +107,24 @@ def _show(run: Run, name: str, pair: Pair, flow: Tensor) -> None:
         },
         output={"flow": flow_picture(flow, pair.flow, pair.valid)},
     )
+
+
+_MULTIPLE = 8  # px, of the model's input
+
+
+class Padding:
+    """Repeats the border until height and width are multiples of 8; `street` adds rows at the bottom only, as KITTI."""
+
+    def __init__(self, height: int, width: int, street: bool = False) -> None:
+        down, across = -height % _MULTIPLE, -width % _MULTIPLE
+        top = 0 if street else down // 2
+        self._sides = (across // 2, across - across // 2, top, down - top)
+
+    def pad(self, images: Tensor) -> Tensor:
+        """(batch, channels, height, width), float, with its border repeated."""
+        return functional.pad(images, self._sides, mode="replicate") if any(self._sides) else images
+
+    def cut(self, flows: Tensor) -> Tensor:
+        """Of (..., padded height, padded width) the part that `pad` was given."""
+        left, right, top, bottom = self._sides
+        return flows[..., top : flows.shape[-2] - bottom, left : flows.shape[-1] - right]

@@ -1,6 +1,5 @@
 """From settings to what is to be done: stages, evaluation sets, folders. Everything is checked here, before any work.
 
-Stage                 one stage of training, with its numbers
 stages, evaluations   those that the settings name
 root_of               the folder that holds one of torchvision's data sets
 held_out              is a part of this evaluation set kept from training?
@@ -9,13 +8,10 @@ held_out              is a part of this evaluation set kept from training?
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
 from pathlib import Path
 
 from nmbench.task import DataError
-from nmbench_tasks.optical_flow.scales import EVALUATIONS, RECIPES, Recipe, Settings
-
-__all__ = ["LEAST", "TRAINS_ON", "Stage", "evaluations", "held_out", "root_of", "stages"]
+from nmbench_tasks.optical_flow.scales import EVALUATIONS, RECIPES, Settings, Stage
 
 #: px; RAFT's correlation pyramid takes no smaller images
 LEAST = 128
@@ -30,19 +26,6 @@ TRAINS_ON = {
 }
 #: without a public split for validation: what is trained on is not evaluated on
 _NO_VAL = ("sintel", "kitti", "hd1k")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Steps of `batch` crops of (height, width) px; `lr` is the peak of the cycle."""
-
-    name: str
-    steps: int
-    batch: int
-    lr: float
-    weight_decay: float
-    height: int
-    width: int
 
 
 def stages(settings: Settings) -> list[Stage]:
@@ -86,18 +69,15 @@ def _names(key: str, value: str, known: tuple[str, ...]) -> list[str]:
 
 
 def _stage(name: str, settings: Settings) -> Stage:
-    own = RECIPES[name].model_dump()
-    recipe = Recipe(**{key: own[key] if getattr(settings, key) < 0 else getattr(settings, key) for key in own})
-    for key in ("crop_height", "crop_width"):
-        px = getattr(recipe, key)
+    over = settings.model_dump(include=set(Stage.model_fields))
+    stage = RECIPES[name].model_copy(update={"name": name} | {key: own for key, own in over.items() if own >= 0})
+    for key, px in (("crop_height", stage.crop_height), ("crop_width", stage.crop_width)):
         if px < LEAST or px % 8:
             raise DataError(
                 f"the setting {key} is {px} px; RAFT takes multiples of 8 from {LEAST} px on, "
                 f"for instance {max(LEAST, -(-px // 8) * 8)}"
             )
-    for key in ("steps", "batch"):
-        if getattr(recipe, key) < 1:
-            raise ValueError(f"the setting {key} is 0; it must be at least 1, or -1 for the stage's own")
-    return Stage(
-        name, recipe.steps, recipe.batch, recipe.lr, recipe.weight_decay, recipe.crop_height, recipe.crop_width
-    )
+    for key, value in (("steps", stage.steps), ("batch", stage.batch)):
+        if value < 1:
+            raise ValueError(f"the setting {key} is {value}; it must be at least 1, or -1 for the stage's own")
+    return stage

@@ -13,12 +13,9 @@ from pathlib import Path
 
 from nmbench.task import DataError, DataInfo
 from nmbench_tasks._shared.folders import spread
-from nmbench_tasks.optical_flow import embedded, folders, plan
-from nmbench_tasks.optical_flow.plan import Stage
-from nmbench_tasks.optical_flow.scales import Settings
+from nmbench_tasks.optical_flow import embedded, plan, sets
+from nmbench_tasks.optical_flow.scales import Settings, Stage
 from nmbench_tasks.optical_flow.sets import FlowSet, open_set
-
-__all__ = ["Part", "evaluation_set", "parts_of_stage", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -82,12 +79,12 @@ def prepare(settings: Settings, root: Path) -> DataInfo:
     for stage in wanted:
         parts = parts_of_stage(stage, settings, place)
         for part in parts:
-            least = folders.check(part.pairs, _root(settings, _family(part.pairs.name), place), fingerprint)
+            least = sets.check(part.pairs, _root(settings, _family(part.pairs.name), place), fingerprint)
             _check_crop(stage, settings.augment, part.pairs.name, least)
         counts[f"{stage.name} train"] = sum(len(part.pairs) for part in parts)
     for name in evaluated:
         pairs = evaluation_set(name, settings, place)
-        folders.check(pairs, _root(settings, _family(name), place), fingerprint)
+        sets.check(pairs, _root(settings, _family(name), place), fingerprint)
         counts[f"{name} val"] = len(pairs)
     if info and families == {"embedded"}:
         return info  # with the hash of its pixels
@@ -101,10 +98,11 @@ def prepare(settings: Settings, root: Path) -> DataInfo:
 
 def _check_crop(stage: Stage, augment: str, name: str, least: tuple[int, int]) -> None:
     """With "raft" a pair smaller than the crop is zoomed until it fits; "light" zooms nothing."""
-    if augment == "light" and (least[0] < stage.height or least[1] < stage.width):
+    if augment == "light" and (least[0] < stage.crop_height or least[1] < stage.crop_width):
         raise DataError(
-            f"{name} has images of {least[1]} x {least[0]} px, the crops of stage {stage.name} are {stage.width} x "
-            f"{stage.height} px\nset crop_width and crop_height to less, or augment to 'raft', which zooms"
+            f"{name} has images of {least[1]} x {least[0]} px, the crops of stage {stage.name} are "
+            f"{stage.crop_width} x {stage.crop_height} px\n"
+            "set crop_width and crop_height to less, or augment to 'raft', which zooms"
         )
 
 

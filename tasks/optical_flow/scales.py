@@ -6,12 +6,11 @@ from pydantic import BaseModel, Field
 
 from nmbench_tasks._shared import settings
 
-__all__ = ["EVALUATIONS", "RECIPES", "SCALES", "Recipe", "Settings"]
 
+class Stage(BaseModel):
+    """Steps of `batch` crops of (crop_height, crop_width) px; `lr` is the peak of the cycle."""
 
-class Recipe(BaseModel):
-    """A stage's own settings, from the appendix and the training scripts of the RAFT paper."""
-
+    name: str = ""
     steps: int
     batch: int
     lr: float
@@ -20,13 +19,14 @@ class Recipe(BaseModel):
     crop_width: int
 
 
-RECIPES: Final[dict[str, Recipe]] = {
-    "embedded": Recipe(steps=5000, batch=4, lr=4e-4, weight_decay=1e-4, crop_height=128, crop_width=128),
-    "chairs": Recipe(steps=100_000, batch=12, lr=4e-4, weight_decay=1e-4, crop_height=368, crop_width=496),
-    "things": Recipe(steps=100_000, batch=6, lr=1.25e-4, weight_decay=1e-4, crop_height=400, crop_width=720),
+#: a stage's own settings, from the appendix and the training scripts of the RAFT paper
+RECIPES: Final[dict[str, Stage]] = {
+    "embedded": Stage(steps=5000, batch=4, lr=4e-4, weight_decay=1e-4, crop_height=128, crop_width=128),
+    "chairs": Stage(steps=100_000, batch=12, lr=4e-4, weight_decay=1e-4, crop_height=368, crop_width=496),
+    "things": Stage(steps=100_000, batch=6, lr=1.25e-4, weight_decay=1e-4, crop_height=400, crop_width=720),
     # Sintel with FlyingThings3D, KITTI and HD1K among it, as in the paper
-    "sintel": Recipe(steps=100_000, batch=6, lr=1.25e-4, weight_decay=1e-5, crop_height=368, crop_width=768),
-    "kitti": Recipe(steps=50_000, batch=6, lr=1e-4, weight_decay=1e-5, crop_height=288, crop_width=960),
+    "sintel": Stage(steps=100_000, batch=6, lr=1.25e-4, weight_decay=1e-5, crop_height=368, crop_width=768),
+    "kitti": Stage(steps=50_000, batch=6, lr=1e-4, weight_decay=1e-5, crop_height=288, crop_width=960),
 }
 # where only Sintel and FlyingThings3D are at hand
 RECIPES["sintel-things"] = RECIPES["sintel"]

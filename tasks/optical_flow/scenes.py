@@ -22,8 +22,6 @@ from nmbench_tasks._shared import affine, drawing
 from nmbench_tasks._shared.affine import Array
 from nmbench_tasks.optical_flow.cutouts import Cutout, random_cutout
 
-__all__ = ["HEIGHT", "REGIONS", "SPLITS", "WIDTH", "Scene", "compose", "scenes"]
-
 HEIGHT, WIDTH = 144, 160
 #: pairs
 SPLITS = {"train": 480, "val": 80}

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-__all__ = ["OpticalFlow"]
-
 
 class OpticalFlow(Task):
     """Optical flow with torchvision's RAFT; the end-point error is the primary metric."""
@@ -97,5 +95,5 @@ class OpticalFlow(Task):
         settings = Settings.of(spec)
         last = stages(settings)[-1]
         generator = torch.Generator().manual_seed(spec.seed)
-        first, second = torch.rand(2, 1, 3, last.height, last.width, generator=generator) * 2 - 1
+        first, second = torch.rand(2, 1, 3, last.crop_height, last.crop_width, generator=generator) * 2 - 1
         return first, second, settings.eval_updates

@@ -18,13 +18,10 @@ from nmbench.task import Run
 from nmbench_tasks._shared.fabric import fabric, remaining, set_rate, stepped
 from nmbench_tasks.optical_flow import plan
 from nmbench_tasks.optical_flow.data import Augmented, Keys, batches
-from nmbench_tasks.optical_flow.loss import sequence_loss
-from nmbench_tasks.optical_flow.plan import Stage
+from nmbench_tasks.optical_flow.metrics import sequence_loss
 from nmbench_tasks.optical_flow.prepare import parts_of_stage
-from nmbench_tasks.optical_flow.scales import Settings
+from nmbench_tasks.optical_flow.scales import Settings, Stage
 from nmbench_tasks.optical_flow.sets import Pair
-
-__all__ = ["freeze", "learning_rate", "train"]
 
 _START, _END = 1 / 25, 1 / 250_000  # of the peak, as torch's OneCycleLR has them by default
 

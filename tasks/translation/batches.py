@@ -22,8 +22,6 @@ from nmbench_tasks.translation.scales import Settings
 from fairseq.data import data_utils
 from fairseq.data.iterators import EpochBatchIterator, GroupedIterator
 
-__all__ = ["TrainingBatches"]
-
 
 class TrainingBatches:
     """`next(batches)` is a list of `update_freq` batches, for one optimizer step (fewer at the end of an epoch).

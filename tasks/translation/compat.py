@@ -17,8 +17,6 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["SHADOWS"]
-
 #: what `TransformerEncoderLayerBase.__init__` registers beside the real weights, for the fused path
 SHADOWS = tuple(f"{part}_{kind}" for part in ("in_proj", "out_proj", "fc1", "fc2") for kind in ("weight", "bias"))
 

@@ -27,8 +27,6 @@ from fairseq.data import Dictionary, LanguagePairDataset, encoders
 from fairseq.data.indexed_dataset import MMapIndexedDataset
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
-__all__ = ["Corpus", "moved", "translation_task"]
-
 #: what fairseq collates: "id", "net_input" {"src_tokens", "src_lengths", "prev_output_tokens"}, "target", "ntokens"
 Batch = dict[str, Any]
 

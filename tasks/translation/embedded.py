@@ -17,11 +17,8 @@ from typing import Any
 from nmbench.task import DataError, DataInfo, Spec, made_once
 from nmbench_tasks._shared.folders import refuse_paper
 from nmbench_tasks.translation import phrases
-from nmbench_tasks.translation.binarise import binarise
+from nmbench_tasks.translation.binarise import DIGITS, Subwords, binarise
 from nmbench_tasks.translation.scales import Settings
-from nmbench_tasks.translation.subwords import DIGITS, Subwords
-
-__all__ = ["ENTRIES", "PIECES", "VERSION", "prepare"]
 
 #: to be raised whenever the corpus changes
 VERSION = 1

@@ -25,8 +25,6 @@ from nmbench_tasks.translation.scales import Settings
 # isort: split
 from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
 
-__all__ = ["MAX_TOKENS", "SHOWN", "evaluate", "token_losses", "translate"]
-
 #: source tokens of a batch; the search keeps `beam` hypotheses of each sentence
 MAX_TOKENS = 2000
 #: sentences kept for the report

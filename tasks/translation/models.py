@@ -25,8 +25,6 @@ from fairseq.models import ARCH_MODEL_REGISTRY, register_model_architecture
 from fairseq.models.transformer import TransformerModel, base_architecture
 from fairseq.tasks.translation import TranslationTask
 
-__all__ = ["NARROW", "build", "candidates", "dictionary"]
-
 NARROW = "transformer_narrow"
 #: the ends of the names of what is sparse: the four projections of every attention, and both feed-forward layers
 _SPARSE = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")

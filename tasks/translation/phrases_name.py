@@ -18,8 +18,6 @@ from typing import Literal, NamedTuple
 from babel import Locale
 from babel.lists import format_list
 
-__all__ = ["LISTS", "Draw", "Pair", "both", "names"]
-
 
 class Pair(NamedTuple):
     """A source and its reference translation."""

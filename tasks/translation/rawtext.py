@@ -14,11 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from nmbench.task import DataError, DataInfo, made_once
-from nmbench_tasks.translation.binarise import SPLITS, binarise
+from nmbench_tasks.translation.binarise import FIELD, SPLITS, Subwords, binarise
 from nmbench_tasks.translation.scales import Settings
-from nmbench_tasks.translation.subwords import FIELD, Subwords
-
-__all__ = ["prepare", "scanned"]
 
 #: lines that the subwords are learnt from, evenly over the corpus
 _LEARNT_FROM = 2_000_000

@@ -6,8 +6,6 @@ from pydantic import Field
 
 from nmbench_tasks._shared import settings
 
-__all__ = ["SCALES", "Settings"]
-
 
 class Settings(settings.Settings):
     """The settings at scale quick."""

@@ -21,8 +21,6 @@ from nmbench_tasks.translation.scales import SCALES, Settings
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Translation"]
-
 
 class Translation(Task):
     """Machine translation with fairseq's Transformers; BLEU is the primary metric."""

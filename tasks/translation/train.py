@@ -2,6 +2,7 @@
 
     train           trains the model in place, from the last checkpoint if there is one
     update          one optimizer step, on a list of batches
+    Precision       mixed precision: bfloat16 needs no care, float16 has its losses scaled
 
 fairseq's own Trainer would save pickles and reseed by its own rule; this loop does the same arithmetic in the same
 order: sum the losses, backward, divide the gradients by the number of target tokens, clip, step. The N:M method's term
@@ -21,18 +22,18 @@ from nmbench.task import NonFiniteError, Run
 from nmbench_tasks.translation import compat  # noqa: F401
 from nmbench_tasks.translation.batches import TrainingBatches
 from nmbench_tasks.translation.corpus import Batch, Corpus, moved
-from nmbench_tasks.translation.precision import Precision
 from nmbench_tasks.translation.scales import Settings
 
 # isort: split
+from contextlib import AbstractContextManager
+
 from fairseq import criterions
 from fairseq.optim.adam import FairseqAdam, FairseqAdamConfig
 from fairseq.optim.lr_scheduler.inverse_square_root_schedule import (
     InverseSquareRootLRScheduleConfig,
     InverseSquareRootSchedule,
 )
-
-__all__ = ["adam", "criterion_of", "schedule", "train", "update"]
+from torch import Tensor
 
 #: an update that overflows float16 is done again with half the scale; so often at most
 _OVERFLOWS = 24
@@ -139,3 +140,36 @@ def _restore(states: tuple[Any, Any]) -> None:
     torch.set_rng_state(states[0])
     if states[1] is not None:
         torch.cuda.set_rng_state(states[1])
+
+
+_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Precision:
+    """Precision `name` ("fp32", "bf16" or "fp16") for the torch optimizer `optimizer` on `device`.
+
+    Weights, gradients and Adam's moments are float32 in each.
+    """
+
+    def __init__(self, name: str, device: torch.device, optimizer: torch.optim.Optimizer) -> None:
+        self._type, self._device, self._optimizer = _TYPES[name], device.type, optimizer
+        self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
+
+    def forward(self) -> AbstractContextManager[Any]:
+        """Matrix products in the lower precision."""
+        return torch.autocast(self._device, self._type, enabled=self._type is not torch.float32)
+
+    def backward(self, loss: Tensor) -> None:
+        """Gradients of `loss`, added to those that are there."""
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's own
+
+    def unscale(self) -> None:
+        """Gradients in their own units again. Before anything that looks at their size."""
+        self.scaler.unscale_(self._optimizer)
+
+    def step(self) -> bool:
+        """The optimizer's step. False if a gradient overflowed float16: no step was done, and the scale is halved."""
+        before = self.scaler.get_scale()
+        self.scaler.step(self._optimizer)
+        self.scaler.update()
+        return self.scaler.get_scale() >= before

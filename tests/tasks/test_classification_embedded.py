@@ -8,7 +8,6 @@ from torchvision.datasets import ImageFolder
 
 from nmbench.task import DataError, DataInfo
 from nmbench_tasks._shared import drawing
-from nmbench_tasks.classification import digits
 from nmbench_tasks.classification import embedded as module
 
 
@@ -17,7 +16,7 @@ def test_it_is_an_image_folder_with_the_counts_it_claims(embedded):
         found = ImageFolder(embedded.path / split)
         assert found.classes == [str(c) for c in range(10)]
         assert len(found) == embedded.counts[split]
-        assert set(np.bincount(found.targets)) == {digits.SPLITS[split]}
+        assert set(np.bincount(found.targets)) == {module.SPLITS[split]}
     assert embedded.counts["train"] >= 6000
     assert embedded.counts["val"] >= 2000
 
@@ -42,7 +41,7 @@ def test_photograph_regions_do_not_overlap():
 
 
 def test_pictures_on_disk_are_the_generated_ones(embedded):
-    picture = next(digits.pictures("val"))
+    picture = next(module.pictures("val"))
     assert picture.pixels.shape == (32, 32, 3)
     assert picture.pixels.dtype == np.uint8
     path = embedded.path / "val" / "0" / f"{picture.original:04d}-00000.png"
@@ -58,7 +57,7 @@ def test_written_again_elsewhere_it_has_the_same_bytes(tiny, tmp_path, spec_of):
 @pytest.fixture
 def tiny(tmp_path, monkeypatch, spec_of) -> DataInfo:
     """A data set of 30 pictures below tmp_path, quick to write again."""
-    monkeypatch.setattr(digits, "SPLITS", {"train": 2, "val": 1})
+    monkeypatch.setattr(module, "SPLITS", {"train": 2, "val": 1})
     return module.prepare(spec_of(), tmp_path)
 
 

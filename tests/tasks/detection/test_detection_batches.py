@@ -159,10 +159,10 @@ def test_pictures_of_a_batch_are_those_of_the_data_set(run_of, spec_of):
 def test_an_image_that_cannot_be_decoded(scenes_on_disk, spec_of, tmp_path):
     import shutil
 
-    from nmbench_tasks.detection import datasets, layout
+    from nmbench_tasks.detection import coco, datasets
 
     root = tmp_path / "broken"
-    shutil.copytree(scenes_on_disk.path / layout.ANNOTATIONS, root / layout.ANNOTATIONS)
+    shutil.copytree(scenes_on_disk.path / coco.ANNOTATIONS, root / coco.ANNOTATIONS)
     (root / "train2017").mkdir()
     for number in range(1, 7):
         (root / "train2017" / f"{number:012d}.png").write_bytes(b"no picture")

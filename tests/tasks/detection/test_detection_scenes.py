@@ -22,25 +22,26 @@ from task_helpers import bytes_of
 
 from nmbench.task import DataError, DataInfo
 from nmbench_tasks._shared.drawing import originals
-from nmbench_tasks.detection import embedded, layout, scenes
+from nmbench_tasks.detection import coco as files
+from nmbench_tasks.detection import embedded, scenes
 
 
 @pytest.fixture(scope="module")
 def coco(scenes_on_disk):
     with contextlib.redirect_stdout(io.StringIO()):
-        return {split: COCO(str(layout.instances(scenes_on_disk.path, split))) for split in layout.SPLITS}
+        return {split: COCO(str(files.instances(scenes_on_disk.path, split))) for split in files.SPLITS}
 
 
 def test_there_are_as_many_as_it_says(scenes_on_disk, coco):
-    for split in layout.SPLITS:
-        on_disk = sorted(path.name for path in layout.images(scenes_on_disk.path, split).iterdir())
+    for split in files.SPLITS:
+        on_disk = sorted(path.name for path in files.images(scenes_on_disk.path, split).iterdir())
         assert on_disk == sorted(image["file_name"] for image in coco[split].imgs.values())
         assert len(on_disk) == scenes_on_disk.counts[split]
     assert scenes_on_disk.counts["train"] >= 400
     assert scenes_on_disk.counts["val"] >= 100
 
 
-@pytest.mark.parametrize("split", layout.SPLITS)
+@pytest.mark.parametrize("split", files.SPLITS)
 def test_every_scene_has_one_to_four_digits_of_all_classes_and_sizes(coco, split):
     found = coco[split]
     counts = {len(found.getAnnIds(imgIds=[image])) for image in found.imgs}
@@ -52,7 +53,7 @@ def test_every_scene_has_one_to_four_digits_of_all_classes_and_sizes(coco, split
     assert large > 20
 
 
-@pytest.mark.parametrize("split", layout.SPLITS)
+@pytest.mark.parametrize("split", files.SPLITS)
 def test_boxes_and_areas_are_those_of_the_masks(coco, split):
     found = coco[split]
     for annotation in list(found.anns.values())[::7]:
@@ -68,7 +69,7 @@ def test_a_digit_is_lighter_than_what_is_behind_it(scenes_on_disk, coco):
     """The masks lie where the ink is."""
     found, lighter = coco["val"], []
     for image in list(found.imgs.values())[::4]:
-        pixels = np.asarray(Image.open(layout.images(scenes_on_disk.path, "val") / image["file_name"]).convert("L"))
+        pixels = np.asarray(Image.open(files.images(scenes_on_disk.path, "val") / image["file_name"]).convert("L"))
         masks = [found.annToMask(a).astype(bool) for a in found.imgToAnns[image["id"]]]
         behind = pixels[~np.any(masks, axis=0)].mean()
         lighter += [pixels[mask].mean() - behind for mask in masks]
@@ -77,8 +78,8 @@ def test_a_digit_is_lighter_than_what_is_behind_it(scenes_on_disk, coco):
 
 
 def test_no_handwritten_original_is_in_both_splits(coco):
-    used = {split: {a["original"] for a in coco[split].anns.values()} for split in layout.SPLITS}
-    allowed = {split: set(np.concatenate(originals()[split]).tolist()) for split in layout.SPLITS}
+    used = {split: {a["original"] for a in coco[split].anns.values()} for split in files.SPLITS}
+    allowed = {split: set(np.concatenate(originals()[split]).tolist()) for split in files.SPLITS}
     assert used["train"] <= allowed["train"]
     assert used["val"] <= allowed["val"]
     assert used["train"].isdisjoint(used["val"])

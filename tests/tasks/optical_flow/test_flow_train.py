@@ -12,9 +12,9 @@ from nmbench.run import NonFiniteError, Run
 from nmbench.sparsity import audit, sparsify
 from nmbench_tasks.optical_flow import OpticalFlow, plan, train
 from nmbench_tasks.optical_flow.data import Augmented, Keys, batches
-from nmbench_tasks.optical_flow.loss import sequence_loss
+from nmbench_tasks.optical_flow.metrics import sequence_loss
 from nmbench_tasks.optical_flow.prepare import parts_of_stage
-from nmbench_tasks.optical_flow.scales import Settings
+from nmbench_tasks.optical_flow.scales import RECIPES, Settings
 
 CPU = torch.device("cpu")
 
@@ -159,7 +159,7 @@ def test_the_optimizer_has_the_stage_s_settings(flow_spec, flow_model, flow_run)
 
 
 def test_one_cycle():
-    stage = plan.Stage("chairs", 200, 1, 4e-4, 0.0, 128, 128)
+    stage = RECIPES["chairs"].model_copy(update={"steps": 200})
     rates = [train.learning_rate(step, stage, 0.05) for step in range(200)]
     assert rates[0] < 0.2 * 4e-4
     assert max(rates) == rates[9] == pytest.approx(4e-4)

@@ -8,9 +8,9 @@ from task_helpers import bytes_of
 from nmbench.task import DataError
 from nmbench_tasks.translation import embedded as module
 from nmbench_tasks.translation import phrases
+from nmbench_tasks.translation.binarise import DIGITS, Subwords
 from nmbench_tasks.translation.corpus import Corpus
 from nmbench_tasks.translation.scales import Settings
-from nmbench_tasks.translation.subwords import DIGITS, Subwords
 
 
 def test_it_is_what_fairseq_preprocess_writes(embedded):

@@ -12,8 +12,8 @@ from nmbench.run import NonFiniteError
 from nmbench_tasks.translation import Translation, train
 from nmbench_tasks.translation.batches import TrainingBatches
 from nmbench_tasks.translation.corpus import Corpus
-from nmbench_tasks.translation.precision import Precision
 from nmbench_tasks.translation.scales import Settings
+from nmbench_tasks.translation.train import Precision
 
 
 def trained(run, built):
