@@ -31,7 +31,7 @@ def _stale(state: CellState, code: str, fingerprint: str | None) -> bool:
 
 def _wanted(chosen: Selection, rerun: str | None, data: Path) -> list[Cell]:
     """The cells to run: those not done; or with --rerun, those of one kind."""
-    from nmbench.running.scheduler import code_hash
+    from nmbench.plan.catalogue import code_hash
 
     states = [chosen.store.state(cell) for cell in chosen.cells]
     if rerun is None:

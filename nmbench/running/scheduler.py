@@ -20,12 +20,12 @@ from typing import Any, Protocol
 
 from nmbench._util.files import write_json
 from nmbench._util.machine import describe, gpus
-from nmbench.plan.catalogue import Plugin, source_hash
+from nmbench.plan.catalogue import Plugin, code_hash
 from nmbench.plan.cell import Cell
 from nmbench.records.schema import SCHEMA_VERSION, Record, UnreadableRecord
 from nmbench.records.store import Store, read_record
 
-__all__ = ["Options", "Progress", "Scheduler", "code_hash"]
+__all__ = ["Options", "Progress", "Scheduler"]
 
 _GRACE = 4.0  # seconds between asking a worker to stop and killing its process group
 #: endings after which the resume state is worth keeping: the same training may still succeed
@@ -79,11 +79,6 @@ class _Running:
     seen: float = 0.0
     killed_for: str = ""
     message: str = ""
-
-
-def code_hash(plugin: Plugin) -> str:
-    """Hash of nmbench's sources and of the plugin's: results of another hash are stale."""
-    return f"{source_hash('nmbench')}-{plugin.source}"
 
 
 class Scheduler:
@@ -240,6 +235,7 @@ class Scheduler:
         job = {
             "head": head,
             "cell": cell.to_dict(),
+            "init": str(cell.init.path) if cell.init else None,
             "reference": plugin.reference,
             "attempt_dir": str(attempt.absolute()),
             "work_dir": str(work),

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from nmbench.contract.run import Run
 from nmbench.contract.spec import Spec
 from nmbench.contract.task import Task
-from nmbench.plan.cell import DENSE, Cell
+from nmbench.plan.cell import Cell
 
 if TYPE_CHECKING:
     from torch import nn
@@ -109,7 +109,7 @@ def audit(model: nn.Module, handle: Handle, cell: Cell) -> dict[str, Any]:
     from nmbench import sparsity
 
     report = sparsity.audit(model, handle.pattern, handle.layers)
-    dense = cell.pattern == DENSE
+    dense = cell.is_dense
     layers = [
         {
             "name": layer.name,
@@ -122,7 +122,7 @@ def audit(model: nn.Module, handle: Handle, cell: Cell) -> dict[str, Any]:
         for layer in report.layers
     ]
     return {
-        "pattern": None if dense else cell.pattern,
+        "pattern": None if dense else cell.pattern_text,
         "ok": dense or report.ok,
         "density": round(report.density, 6),
         "weights": report.weights,
@@ -136,7 +136,7 @@ def costs(task: Task, model: nn.Module, handle: Handle, spec: Spec, cell: Cell) 
     from nmbench.sparsity import cost
 
     inputs = task.example_inputs(spec)
-    sparse = cell.pattern != DENSE
+    sparse = not cell.is_dense
     found = cost(model.to("cpu"), inputs, handle.pattern if sparse else None, handle.layers if sparse else ())
     fields = ("parameters", "nonzeros", "macs_dense", "macs_effective", "bytes_dense", "bytes_compressed")
     return {name: getattr(found, name) for name in fields} | {"training_passes": handle.method.phases}
