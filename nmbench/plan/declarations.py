@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from nmbench._util.settings import Settings
-from nmbench.contract.task import Metric
+from nmbench.contract.spec import Metric
 
 __all__ = [
     "Declaration",

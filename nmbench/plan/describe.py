@@ -26,7 +26,8 @@ from pydantic import BaseModel, ValidationError
 
 from nmbench._util.errors import first_line
 from nmbench._util.settings import SettingError
-from nmbench.contract.task import CONTRACT_VERSION, Metric, Spec, Task
+from nmbench.contract.spec import Metric, Spec
+from nmbench.contract.task import CONTRACT_VERSION, Task
 from nmbench.plan.cell import Cell
 from nmbench.plan.declarations import Description, MethodDeclaration, PluginStatus, TaskDeclaration
 

@@ -20,7 +20,8 @@ from nmbench._util.files import replacing, write_json
 from nmbench._util.machine import describe
 from nmbench.contract import samples
 from nmbench.contract.run import Run
-from nmbench.contract.task import DataError, SkipCell, Spec, Task
+from nmbench.contract.spec import DataError, SkipCell, Spec
+from nmbench.contract.task import Task
 from nmbench.plan.cell import Cell, InitialWeights
 from nmbench.plan.describe import load_task, spec_of
 from nmbench.records import weights

@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from nmbench.contract.run import NonFiniteError
-from nmbench.contract.task import DataError, DivergedError, SkipCell
+from nmbench.contract.spec import DataError, DivergedError, NonFiniteError, SkipCell
 from nmbench.worker.measure import InvalidResult
 
 __all__ = ["first_lines", "kind", "without_home"]

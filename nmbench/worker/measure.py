@@ -18,7 +18,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from nmbench.contract.run import Run
-from nmbench.contract.task import Spec, Task
+from nmbench.contract.spec import Spec
+from nmbench.contract.task import Task
 from nmbench.plan.cell import Cell
 
 if TYPE_CHECKING:
