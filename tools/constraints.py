@@ -13,7 +13,12 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "constraints.txt"
@@ -34,29 +39,45 @@ def extras() -> list[str]:
     return sorted(config["options.extras_require"])
 
 
-def resolved(upgrade: bool, *wanted: str) -> dict[str, str]:
-    """Distribution -> version. Raises CalledProcessError where pip finds no set of versions."""
+def resolved(upgrade: bool, *wanted: str) -> list[dict[str, Any]]:
+    """Metadata of every distribution that pip would install. Raises CalledProcessError where it finds none that fit."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "-q", "--report", str(report)]
         kept = [] if upgrade else ["-c", str(FILE)]
         subprocess.run([*pip, *kept, *wanted], cwd=ROOT, check=True)
-        items = [item["metadata"] for item in json.loads(report.read_text(encoding="utf-8"))["install"]]
-    return {item["name"]: item["version"].partition("+")[0] for item in items if item["name"] != "nmbench"}
+        return [item["metadata"] for item in json.loads(report.read_text(encoding="utf-8"))["install"]]
+
+
+def closure(extras: Iterable[str], requires: Callable[[str], Iterable[str] | None]) -> set[str]:
+    """Names of all that nmbench pulls in with `extras`. requires: name -> its requirements, None where unknown."""
+    waiting, seen = [Requirement(f"nmbench[{','.join(extras)}]")], set[tuple[str, frozenset[str]]]()
+    while waiting:
+        wanted = waiting.pop()
+        key = canonicalize_name(wanted.name), frozenset(wanted.extras)
+        if key not in seen:
+            seen.add(key)
+            chosen = wanted.extras | {""}
+            found = map(Requirement, requires(key[0]) or [])
+            waiting += [r for r in found if r.marker is None or any(r.marker.evaluate({"extra": e}) for e in chosen)]
+    return {name for name, _ in seen if name != "nmbench"}
 
 
 def main(arguments: list[str]) -> None:
     """Write the file."""
     upgrade = "--upgrade" in arguments
-    whole = resolved(upgrade, f".[{','.join(extras())}]")
-    usual = resolved(upgrade, f".[{','.join(name for name in extras() if name not in SINKS)}]")
-    usual = {name: whole[name] for name in usual} | resolved(upgrade, "--no-deps", *ALONE)
-    sinks = {name: version for name, version in whole.items() if name not in usual}
-    text = HEAD.format(*sys.version_info) + _lines(usual) + SINKS_HEAD + _lines(sinks)
-    FILE.write_text(text, encoding="utf-8")
+    every = resolved(upgrade, f".[{','.join(extras())}]")
+    needs = {canonicalize_name(item["name"]): item.get("requires_dist") for item in every}
+    usual = closure(set(extras()) - set(SINKS), lambda name: needs.get(name))
+    alone = resolved(upgrade, "--no-deps", *ALONE)
+    by_name = {canonicalize_name(item["name"]): item for item in [*every, *alone]}
+    first = [*(item for name, item in by_name.items() if name in usual), *alone]
+    rest = [item for name, item in by_name.items() if item not in first and name != "nmbench"]
+    FILE.write_text(HEAD.format(*sys.version_info) + _lines(first) + SINKS_HEAD + _lines(rest), encoding="utf-8")
 
 
-def _lines(versions: dict[str, str]) -> str:
+def _lines(items: list[dict[str, Any]]) -> str:
+    versions = {item["name"]: item["version"].partition("+")[0] for item in items}
     ordered = sorted(versions.items(), key=lambda item: item[0].lower())
     return "".join(f"{name}=={version}\n" for name, version in ordered)
 
