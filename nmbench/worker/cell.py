@@ -17,7 +17,7 @@ import time
 import traceback
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nmbench._util import random as rng
 from nmbench._util.files import write_json
@@ -29,16 +29,13 @@ from nmbench.plan.describe import load_task, spec_of
 from nmbench.records import weights
 from nmbench.records.attempt import BATCHES, PER_EXAMPLE, RECORD, TEXTS, TRACEBACK, WEIGHTS
 from nmbench.records.schema import Data, Environment, Failure, MetricInfo, Record, Reused, Status, Timings
-from nmbench.running.job import Job, TrainingJob
+from nmbench.running.job import Job, Prepared, TrainingJob
 from nmbench.sparsity.pattern import NMPattern
 from nmbench.worker import measure, measurements, training
 from nmbench.worker.failures import first_lines, kind, without_home
 from nmbench.worker.ranks import RankFailure, Ranks, here, start
 from nmbench.worker.signs import Clock, Heart
 from nmbench.worker.tracing import trace_batches
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["SHADOW_PATTERN", "execute", "execute_rank", "prepare"]
 
@@ -255,11 +252,11 @@ def execute_rank(job: TrainingJob) -> int:
     return 0
 
 
-def prepare(job: Job) -> dict[str, Any]:
-    """Make or verify the data of `job`'s cell; {"status", "message", "fingerprint", "counts"}."""
+def prepare(job: Job) -> Prepared:
+    """Make or verify the data of `job`'s cell."""
     try:
         task = load_task(job.reference)
         data = task.prepare(spec_of(job.cell, task, "cpu"), job.data_dir)
     except Exception as error:
-        return {"status": kind(error), "message": first_lines(error)}
-    return {"status": Status.OK, "message": "", "fingerprint": data.fingerprint, "counts": dict(data.counts)}
+        return Prepared(status=kind(error), message=first_lines(error))
+    return Prepared(data=Data(fingerprint=data.fingerprint, counts=dict(data.counts)))
