@@ -47,7 +47,7 @@ def _wanted(chosen: Selection, rerun: str | None, data: Path) -> list[Cell]:
 def _start_dense(chosen: Selection) -> frozenset[str]:
     """Methods whose first training pass is the dense twin's training."""
     methods = chosen.catalogue.methods
-    return frozenset(name for name, method in methods.items() if method.declaration.get("starts_dense"))
+    return frozenset(name for name, method in methods.items() if method.declaration and method.declaration.starts_dense)
 
 
 def _command(matrix: str, results: Path, data: Path, plugins: Path | None) -> str:

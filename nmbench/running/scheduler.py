@@ -121,7 +121,7 @@ class Scheduler:
         while free and not self._asked_to_stop and (cell := queue.first()) is not None:
             alone = cell.id in self.options.alone
             wanted = slots if alone else min(ranks(cell, self.catalogue.tasks[cell.task]), slots)
-            if self.catalogue.tasks[cell.task].status == "ok" and free < wanted:
+            if self.catalogue.tasks[cell.task].usable and free < wanted:
                 return  # a cell of several ranks waits for its turn rather than being overtaken for ever
             queue.take()
             if self._start(cell, wanted):
@@ -146,7 +146,7 @@ class Scheduler:
         record = head(cell, 1, plugin, self.store.matrix, self.options.command)
         try:
             record.attempt, attempt = self.store.new_attempt(cell)
-            if plugin.status != "ok":
+            if not plugin.usable:
                 record = refused(record, plugin, code, self.executor.device)
                 self._write(record, attempt)
                 self._ended(record, 0.0, attempt)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from nmbench._util import random as rng
 from nmbench.contract.run import Run
-from nmbench.contract.task import DataInfo, Spec, Task
+from nmbench.contract.spec import DataInfo, Spec
+from nmbench.contract.task import Task
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from nmbench.contract.task import DataError, SkipCell
+from nmbench.contract.spec import DataError, SkipCell
 from nmbench.records import weights as files
 from nmbench.testing.battery import Failed, Skip, check
 from nmbench.testing.bench import PATTERN, Bench, Trained, digest, weights
@@ -200,7 +200,7 @@ def evaluating_leaves_no_trace(bench: Bench) -> None:
     if digest(weights(model)) != before:
         raise Failed("evaluate() changes weights or buffers")
     if [m.training for m in model.modules()] != modes:
-        raise Failed("evaluate() leaves modules in another mode (nmbench.contract.modes.evaluating restores each)")
+        raise Failed("evaluate() leaves modules in another mode (nmbench.task.evaluating restores each)")
     if _random_state() != state:
         raise Failed("evaluate() draws from the global random generators")
 

@@ -61,7 +61,7 @@ def _asked(verb: str, *rest: str) -> Mapping[str, Any]:
     if verb == "--prepare":
         from nmbench.worker.cell import prepare
 
-        return prepare(Job.model_validate_json(rest[0]))
+        return prepare(Job.model_validate_json(rest[0])).model_dump(mode="json")
     from nmbench.worker import speed
 
     told = speed.answer(

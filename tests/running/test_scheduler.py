@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from nmbench.plan.catalogue import Catalogue, Plugin
+from nmbench._util.settings import Settings
+from nmbench.plan.catalogue import Catalogue
 from nmbench.plan.cell import Cell
+from nmbench.plan.declarations import Plugin, TaskDeclaration
 from nmbench.records.attempt import RECORD, read_record
 from nmbench.records.schema import Environment, Record, Status
 from nmbench.records.store import Store
@@ -71,8 +73,9 @@ class Quiet(Progress):
 
 @pytest.fixture
 def schedule(tmp_path: Path) -> Callable[..., list[Record]]:
-    scales = {"scales": {"smoke": {"gpus": 1}}}
-    plugin = Plugin("toy", "toy:Toy", "toys", "1", "", declaration=scales)
+    scales = {"smoke": Settings.declared({"gpus": 1})}
+    declaration = TaskDeclaration(name="toy", metrics=(), models=("mlp",), scales=scales)
+    plugin = Plugin("toy", "toy:Toy", "toys", "1", declaration=declaration)
 
     def run(executor: Pretended, *cells: Cell, **options: Any) -> list[Record]:
         store = Store(tmp_path / "results", "toys")

@@ -11,6 +11,7 @@ import nmbench.records.weights
 from nmbench.task import DataError
 from nmbench_tasks.translation import Translation, compat, models
 from nmbench_tasks.translation.corpus import translation_task
+from nmbench_tasks.translation.scales import Settings
 
 SHAPES = {  # encoder and decoder layers, units, feed-forward units, heads
     "transformer_narrow": (2, 128, 256, 4),
@@ -24,7 +25,7 @@ SHAPES = {  # encoder and decoder layers, units, feed-forward units, heads
 def model_of(name, spec_of, entries=40, other=None, **over):
     spec = spec_of(max_length=32, **over)
     sides = models.dictionary(entries), models.dictionary(other or entries)
-    return models.build(name, translation_task(spec.train, *sides), spec.train)
+    return models.build(name, translation_task(Settings.of(spec), *sides), Settings.of(spec))
 
 
 @pytest.mark.parametrize("name", Translation.models)

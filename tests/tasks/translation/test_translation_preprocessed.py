@@ -10,6 +10,7 @@ from nmbench.run import Run
 from nmbench.task import DataError
 from nmbench_tasks.translation import Translation, compat  # noqa: F401
 from nmbench_tasks.translation.corpus import Corpus
+from nmbench_tasks.translation.scales import Settings
 
 # isort: split
 from fairseq import options
@@ -63,7 +64,7 @@ def test_text_beside_it_is_what_translations_are_compared_with(spec_of, folder, 
     spec, task = spec_for(spec_of, folder), Translation()
     written = [f"Satz {number}" for number in range(8)]
     (folder / "test.de").write_text("".join(f"{line}\n" for line in written))
-    corpus = Corpus(task.prepare(spec, tmp_path / "data").path, spec.train)
+    corpus = Corpus(task.prepare(spec, tmp_path / "data").path, Settings.of(spec))
     assert corpus.text("test", 1) == written
 
 
@@ -117,7 +118,7 @@ def test_words_are_joined_by_fairseqs_detokeniser(spec_of, folder):
         with pytest.raises(DataError, match="pip install sacremoses"):
             prepared(spec_of, folder, tokenizer="moses")
     else:
-        corpus = Corpus(folder, spec_for(spec_of, folder, tokenizer="moses").train)
+        corpus = Corpus(folder, Settings.of(spec_for(spec_of, folder, tokenizer="moses")))
         words = corpus.task.target_dictionary
         for word in ("Hallo", ",", "Welt"):
             words.add_symbol(word)
