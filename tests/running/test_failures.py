@@ -63,6 +63,14 @@ def test_a_timeout_is_kept(project):
     assert record["error"]["message"] == "it took more than 6 s"
 
 
+def test_a_fault_of_the_surroundings_costs_no_training(project):
+    project.matrix(train='{ fail = "disk" }')
+    project.run("run", "--only", "dense", expect=1)
+    assert project.records()[0]["error"]["message"] == "OSError: [Errno 28] No space left on device"
+    project.run("run", "--only", "dense")
+    assert project.ok("dense")["timings"]["resumed"] is True
+
+
 def test_rerun_takes_one_kind_only(project):
     project.matrix(train='{ fail = ["data", "error"] }')
     project.run("run", "--only", "dense", expect=1)
