@@ -246,11 +246,8 @@ def _task(cls: Any) -> str:
         ]
         for metric in cls.metrics
     ]
-    names = list(dict.fromkeys(key for settings in cls.scales.values() for key in settings))
-    settings = [
-        [_code(key), *(_json(settings[key]) if key in settings else "" for settings in cls.scales.values())]
-        for key in names
-    ]
+    said = {name: field.description or "" for name, field in cls.settings.model_fields.items()}
+    settings = [[_code(key), said[key], *(_json(values[key]) for values in cls.scales.values())] for key in said]
     more = ", and other names that its `build` knows" if cls.open_models else ""
     family = cls.__module__.split(".")[1]
     page = f" [Read more](../tasks/{family}.md)." if (_ROOT / "tasks" / family / "README.md").exists() else ""
@@ -262,7 +259,7 @@ def _task(cls: Any) -> str:
             _table(["Metric", "Unit", "Better", "Margin"], metrics),
             f"Models: {', '.join(map(_code, cls.models))}{more}.",
             '??? note "Every setting, with its default at each scale"\n\n'
-            + "\n".join(f"    {line}" for line in _table(["Setting", *cls.scales], settings).splitlines()),
+            + "\n".join(f"    {line}" for line in _table(["Setting", "What", *cls.scales], settings).splitlines()),
         ]
     )
 
