@@ -3,6 +3,7 @@
 Metric     one number that a task reports, with its unit, direction and non-inferiority margin
 Spec       what is to be trained: model, scale, settings, seed
 DataInfo   where the prepared data lie, how much there is, and a fingerprint
+Diagnosis  something that `nmbench doctor` says of a task's engine
 DataError, DivergedError, NonFiniteError, SkipCell    how a cell may end without a result
 """
 
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DataError", "DataInfo", "DivergedError", "Metric", "NonFiniteError", "SkipCell", "Spec"]
+__all__ = ["DataError", "DataInfo", "Diagnosis", "DivergedError", "Metric", "NonFiniteError", "SkipCell", "Spec"]
 
 
 class DataError(Exception):
@@ -73,3 +74,11 @@ class Spec:
     seed: int
     train: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Something about this installation that a task's user should know, on one line; ok: nothing is wrong with it."""
+
+    text: str
+    ok: bool = True

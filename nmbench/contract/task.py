@@ -9,12 +9,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nmbench.contract.run import Run
-from nmbench.contract.spec import DataInfo, Metric, Spec
+from pydantic import BaseModel
+
+from nmbench._util.settings import Settings
+from nmbench.contract.spec import DataInfo, Diagnosis, Metric, Spec
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
     from torch import nn
+
+    from nmbench.contract.run import Run
 
 __all__ = ["CONTRACT_VERSION", "Task"]
 
@@ -47,6 +50,11 @@ class Task:
     #: conformance checks (`nmbench check`) that this task is known to fail, each with the reason
     expected_failures: ClassVar[Mapping[str, str]] = {}
 
+    @classmethod
+    def declared(cls, scale: str) -> Settings:
+        """Every setting at a scale, with its default, type, range and help."""
+        return Settings.declared(cls.scales[scale], cls.settings)
+
     def prepare(self, spec: Spec, root: Path) -> DataInfo:
         """Make or verify the data below `root`. Safe to call again and from several processes at once.
 
@@ -76,3 +84,10 @@ class Task:
     def example_inputs(self, spec: Spec) -> tuple[Any, ...]:
         """Positional inputs of one forward pass with batch size 1, for cost and latency."""
         raise NotImplementedError(f"{type(self).__name__} has no example_inputs()")
+
+    def diagnosis(self) -> Iterable[Diagnosis]:
+        """What `nmbench doctor` should say of this task's engine: its version, say, and whether parts of it work.
+
+        It is asked where requirements are missing too, in a process of its own.
+        """
+        return ()

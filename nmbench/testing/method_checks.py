@@ -79,7 +79,7 @@ def method_is_declared(bench: MethodBench) -> None:
     if cls.phases < 1:
         raise Failed(f"it declares {cls.phases} training passes")
     made = cls()
-    if made.hyper != dict(cls.defaults):
+    if made.hyper != cls.declared().defaults:
         raise Failed(f"made without settings it has {made.hyper}, not its defaults")
     try:
         cls(no_such_setting=1)

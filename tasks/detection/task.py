@@ -12,7 +12,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nmbench.task import DataInfo, Metric, Run, Spec, Task
+from nmbench._util.machine import versions
+from nmbench.task import DataInfo, Diagnosis, Metric, Run, Spec, Task
 from nmbench_tasks.detection.scales import DETECTION, SEGMENTATION, Settings
 
 if TYPE_CHECKING:
@@ -46,6 +47,20 @@ class _CocoTask(Task):
     settings = Settings
     #: does the task need instance masks, and a model that predicts them?
     masks: ClassVar[bool] = False
+
+    def diagnosis(self) -> Iterable[Diagnosis]:
+        """mmdet, and where its compiled operators come from."""
+        installed = versions()
+        if "mmdet" not in installed:
+            return
+        if "mmcv" in installed:
+            operators = f"operators of mmcv {installed['mmcv']}"
+        elif "mmcv-lite" in installed:
+            operators = f"mmcv-lite {installed['mmcv-lite']}, operators of torchvision"
+        else:
+            operators = "but neither mmcv nor mmcv-lite"
+        ok = "mmcv" in installed or "mmcv-lite" in installed
+        yield Diagnosis(f"mmdet {installed['mmdet']} ({operators})", ok)
 
     def prepare(self, spec: Spec, root: Path) -> DataInfo:
         """Make the embedded data below `root`, or check the COCO root that the setting `data` names.

@@ -11,11 +11,13 @@ evaluate    metrics
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nmbench.task import DataInfo, Metric, Run, Spec, Task
+from nmbench._util.machine import versions
+from nmbench.task import DataInfo, Diagnosis, Metric, Run, Spec, Task
 from nmbench_tasks.translation.scales import SCALES, Settings
 
 if TYPE_CHECKING:
@@ -58,6 +60,16 @@ class Translation(Task):
 
     def __init__(self) -> None:
         self._prepared: dict[tuple[Any, ...], Path] = {}
+
+    def diagnosis(self) -> Iterable[Diagnosis]:
+        """fairseq, and whether its data utilities were compiled; nothing of it is imported."""
+        if (version := versions().get("fairseq")) is not None:
+            package = importlib.util.find_spec("fairseq")
+            folders = map(Path, (package.submodule_search_locations if package else None) or [])
+            compiled = any(any(folder.glob("data/data_utils_fast*.so")) for folder in folders)
+            yield Diagnosis(
+                f"fairseq {version} ({'with' if compiled else 'WITHOUT its'} compiled data utilities)", compiled
+            )
 
     def prepare(self, spec: Spec, root: Path) -> DataInfo:
         """Make the embedded corpus below `root`, or check and binarise the one that the setting `data` names.
