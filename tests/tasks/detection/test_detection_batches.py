@@ -172,6 +172,18 @@ def test_an_image_that_cannot_be_decoded(scenes_on_disk, spec_of, tmp_path):
         Seeded(dataset)[0, 0]
 
 
+class Broken(Numbers):
+    def __getitem__(self, index):
+        raise DataError("what is wrong\nwhat to do")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_is_wrong_with_the_data_is_told_in_its_own_words(workers):
+    with pytest.raises(DataError) as caught:
+        next(iter(loader(FakeRun(workers=workers), Broken(23), 4, 20)))
+    assert str(caught.value) == "what is wrong\nwhat to do"
+
+
 def test_a_seeded_data_set_is_still_the_data_set(run_of, spec_of):
     from nmbench_tasks.detection import datasets
 

@@ -214,8 +214,3 @@ def test_each_part_comes_as_often_as_it_says():
     assert len(pairs) == 3 + 12 + 6
     seen = [int(pairs[place, 0].flow[0].abs().max()) - 3 for place in range(len(pairs))]
     assert seen == [0] * 3 + [1] * 12 + [2] * 6
-
-
-def test_an_unknown_augmentation():
-    with pytest.raises(ValueError, match="'raft' or 'light'"):
-        augmented("heavy")

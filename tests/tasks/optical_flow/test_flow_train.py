@@ -226,18 +226,15 @@ def test_a_loss_that_is_not_finite_stops_the_run(flow_spec, flow_model, flow_run
 
 
 def test_the_paper_s_schedule():
-    recipe = [
-        (s.name, s.steps, s.batch, s.lr, s.height, s.width) for s in plan.stages(OpticalFlow.scales["paper-kitti"])
-    ]
-    assert recipe == [
+    stages = plan.stages(Settings(**OpticalFlow.scales["paper-kitti"]))
+    assert [(s.name, s.steps, s.batch, s.lr, s.crop_height, s.crop_width) for s in stages] == [
         ("chairs", 100_000, 12, 4e-4, 368, 496),
         ("things", 100_000, 6, 1.25e-4, 400, 720),
         ("sintel", 100_000, 6, 1.25e-4, 368, 768),
         ("kitti", 50_000, 6, 1e-4, 288, 960),
     ]
-    decays = [stage.weight_decay for stage in plan.stages(OpticalFlow.scales["paper-kitti"])]
-    assert decays == [1e-4, 1e-4, 1e-5, 1e-5]
-    assert [s.name for s in plan.stages(OpticalFlow.scales["paper"])] == ["chairs", "things"]
+    assert [stage.weight_decay for stage in stages] == [1e-4, 1e-4, 1e-5, 1e-5]
+    assert [s.name for s in plan.stages(Settings(**OpticalFlow.scales["paper"]))] == ["chairs", "things"]
     assert OpticalFlow.scales["paper"]["gamma"] == 0.8
     assert OpticalFlow.scales["paper"]["amp"]
 

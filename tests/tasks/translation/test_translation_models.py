@@ -50,7 +50,7 @@ def test_transformer_base_has_the_parameters_of_the_paper(spec_of):
 def test_an_unknown_name_is_told_its_nearest(spec_of):
     with pytest.raises(ValueError, match=r"'transformer_wmt_en'.*transformer_wmt_en_de"):
         model_of("transformer_wmt_en", spec_of)
-    with pytest.raises(ValueError, match="no Transformer called 'lstm'"):
+    with pytest.raises(ValueError, match="no Transformer of fairseq is called 'lstm'"):
         model_of("lstm", spec_of)
 
 

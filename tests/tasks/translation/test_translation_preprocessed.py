@@ -88,7 +88,7 @@ FAULTS = {
     "no test": (lambda f: (f / "test.en-de.en.idx").unlink(), "no split test"),
     "no index": (lambda f: (f / "train.en-de.en.bin").unlink(), "no split train"),
     "one side": (lambda f: (f / "train.en-de.de.bin").unlink(), "no translations of train"),
-    "other format": (lambda f: (f / "train.en-de.en.idx").write_bytes(b"nonsense" * 9), "cannot be read: Index file"),
+    "other format": (lambda f: (f / "train.en-de.en.idx").write_bytes(b"nonsense" * 9), "cannot be read: .*Index file"),
     "cut off": (lambda f: os.truncate(f / "train.en-de.en.bin", 300), "train.en-de.en.bin is not as long"),
     "lengths": (lambda f: rewrite(f, "train.en-de.de", [[5, 6, 2]] * 59), "same number of examples"),
     "empty side": (lambda f: rewrite(f, "test.en-de.de", [[5, 2]] * 5 + [[2]] + [[6, 2]] * 2), "sentence 6 is empty"),
@@ -124,8 +124,6 @@ def test_words_are_joined_by_fairseqs_detokeniser(spec_of, folder):
             words.add_symbol(word)
         tokens = torch.tensor([words.index(word) for word in ("Hallo", ",", "Welt", "!")])
         assert corpus.sentence(tokens) == "Hallo, Welt!"
-    with pytest.raises(DataError, match="'none' or 'moses'"):
-        prepared(spec_of, folder, tokenizer="nltk")
 
 
 def test_a_joined_dictionary_ties_all_embeddings(spec_of, folder, tmp_path):

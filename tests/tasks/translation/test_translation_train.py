@@ -312,11 +312,6 @@ def test_an_overflow_in_fp16_is_done_again_and_steps_once(make_run, spec_of, bui
     assert float(((one - other).abs() < 1e-4).float().mean()) > 0.97
 
 
-def test_an_unknown_precision(spec_of):
-    with pytest.raises(ValueError, match="the setting precision is 'fp8': input should be 'fp32', 'bf16' or 'fp16'"):
-        Settings.of(spec_of(precision="fp8"))
-
-
 @pytest.mark.parametrize("over", [{"lr": 1e30, "clip_norm": 0.0}, {"lr": 1e30}])
 def test_a_training_that_explodes_is_stopped(make_run, spec_of, built, over):
     with pytest.raises(NonFiniteError):
