@@ -20,6 +20,9 @@ BROKEN = {
     "cannot": ("import nothing_of_that_name", "import", "ModuleNotFoundError: No module named 'nothing_of_that_name'"),
     "exits": ("import os; os._exit(7)", "import", "importing it failed: its process ended with status 7"),
     "raises": ("raise SystemExit('no')", "import", "SystemExit: no"),
+    "mute": (
+        "class E(Exception):\n def __str__(self): raise ValueError\nraise E", "import", "E: no message",
+    ),
     "notatask": ("class Plugin: pass", "invalid", "'Plugin' is not a subclass of nmbench.task.Task"),
     "nometric": (f'{HEAD}class Plugin(Task): name = "nometric"', "invalid", "it declares no metrics"),
     "misnamed": (f'{HEAD}class Plugin(Task): name = "other"; {METRICS}', "invalid", "its entry point says 'misnamed'"),
