@@ -18,7 +18,7 @@ import torch
 from nmbench.sparsity import sparsify
 from nmbench.task import Spec
 from nmbench_tasks.optical_flow import OpticalFlow
-from nmbench_tasks.optical_flow.loss import sequence_loss
+from nmbench_tasks.optical_flow.metrics import sequence_loss
 from nmbench_tasks.optical_flow.plan import stages
 
 

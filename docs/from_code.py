@@ -199,10 +199,20 @@ def methods() -> str:
     rows = []
     for point in _own("nmbench.methods"):
         cls = point.load()
-        settings = ", ".join(f"`{key} = {value}`" for key, value in cls.defaults.items())
         said = " ".join((inspect.getdoc(cls) or "").split())
-        rows.append([_code(point.name), said, settings, str(cls.phases)])
+        rows.append([_code(point.name), said, _settings(cls.declared().root), str(cls.phases)])
     return _table(["Method", "What", "Settings and defaults", "Training passes"], rows)
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    return "; ".join(
+        ": ".join(filter(None, [f"`{key} = {setting.default}`", _about(setting)])) for key, setting in settings.items()
+    )
+
+
+def _about(setting: Any) -> str:
+    """Help and range of a setting."""
+    return ", ".join(filter(None, [setting.help, setting.range]))
 
 
 def _own(group: str) -> list[Any]:
@@ -252,7 +262,11 @@ def _task(cls: Any) -> str:
     ]
     names = list(dict.fromkeys(key for settings in cls.scales.values() for key in settings))
     settings = [
-        [_code(key), *(_json(settings[key]) if key in settings else "" for settings in cls.scales.values())]
+        [
+            _code(key),
+            *(_json(settings[key]) if key in settings else "" for settings in cls.scales.values()),
+            next((_about(one.root[key]) for one in map(cls.declared, cls.scales) if key in one.root), ""),
+        ]
         for key in names
     ]
     more = ", and other names that its `build` knows" if cls.open_models else ""
@@ -266,7 +280,7 @@ def _task(cls: Any) -> str:
             _table(["Metric", "Unit", "Better", "Margin"], metrics),
             f"Models: {', '.join(map(_code, cls.models))}{more}.",
             '??? note "Every setting, with its default at each scale"\n\n'
-            + "\n".join(f"    {line}" for line in _table(["Setting", *cls.scales], settings).splitlines()),
+            + "\n".join(f"    {line}" for line in _table(["Setting", *cls.scales, "Meaning"], settings).splitlines()),
         ]
     )
 

@@ -62,7 +62,8 @@ def select(
 ) -> Selection:
     """The cells that the options choose. Raises UsageError if there are none."""
     from nmbench.plan.catalogue import catalogue
-    from nmbench.plan.matrix import alone, cells, load
+    from nmbench.plan.matrix import load
+    from nmbench.plan.unfold import alone, cells
     from nmbench.records.store import Store
 
     matrix = load(name)

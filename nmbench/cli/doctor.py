@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import platform
 import shutil
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from nmbench._util.machine import cpu_name, gpus, versions
 from nmbench._util.paths import cache_dir
 from nmbench.cli.common import Plugins
+
+if TYPE_CHECKING:
+    from nmbench.plan.catalogue import Catalogue
+    from nmbench.plan.declarations import Plugin
 
 _OPTIONAL = {
     "torchvision": "classification, detection, segmentation and optical flow: pip install 'nmbench[all]'",
@@ -40,19 +44,21 @@ def doctor(plugins: Plugins = None) -> None:
     if os.environ.get("NMBENCH_NATIVE") == "0":
         fast = "switched off by NMBENCH_NATIVE=0"
     typer.echo(f"masks       {fast}; cache in {cache_dir()}")
-    typer.echo(f"engines     {_mmdet(installed)}; {_fairseq(installed)}")
     from nmbench.plan.catalogue import catalogue
 
     known = catalogue(plugins)
-    for plugin in [*known.tasks.values(), *known.duplicates, *known.methods.values()]:
-        if plugin.status == "ok":
-            continue
-        problems += 1
-        typer.echo(f"{plugin.status:<11} {plugin.name} ({plugin.distribution}): {plugin.reason}")
+    for ok, line in _diagnoses(known):
+        problems += not ok
+        typer.echo(f"{'engine' if ok else 'faulty':<11} {line}")
+    every: list[Plugin[Any]] = [*known.tasks.values(), *known.duplicates, *known.methods.values()]
+    for plugin in every:
+        if not plugin.usable:
+            problems += 1
+            typer.echo(f"{plugin.status:<11} {plugin.name} ({plugin.distribution}): {plugin.reason}")
     for line in _kernels():
         problems += 1
         typer.echo(f"{'unusable':<11} {line}")
-    ready = [p.name for p in known.tasks.values() if p.status == "ok"]
+    ready = [p.name for p in known.tasks.values() if p.usable]
     typer.echo(f"tasks       {', '.join(ready) or 'none'} ready; {problems} plugins with a problem")
     if not ready:
         raise typer.Exit(1)
@@ -70,24 +76,14 @@ def _kernels() -> list[str]:
     return [f"kernel backend {name} ({one.version}): {one.reason}" for name, one in found if one.backend is None]
 
 
-def _mmdet(installed: dict[str, str]) -> str:
-    """mmdet and where its compiled operators come from."""
-    if "mmdet" not in installed:
-        return "no mmdet (detection, segmentation)"
-    if "mmcv" in installed:
-        operators = f"operators of mmcv {installed['mmcv']}"
-    elif "mmcv-lite" in installed:
-        operators = f"mmcv-lite {installed['mmcv-lite']}, operators of torchvision"
-    else:
-        operators = "but neither mmcv nor mmcv-lite"
-    return f"mmdet {installed['mmdet']} ({operators})"
+def _diagnoses(known: Catalogue) -> list[tuple[bool, str]]:
+    """(well, line) of what the tasks say of their engines; tasks that say the same share a line."""
+    from nmbench.plan.catalogue import diagnoses
 
-
-def _fairseq(installed: dict[str, str]) -> str:
-    """fairseq and whether its data utilities were compiled; nothing of it is imported."""
-    if "fairseq" not in installed:
-        return "no fairseq (translation)"
-    package = importlib.util.find_spec("fairseq")
-    folders = [Path(folder) for folder in (package.submodule_search_locations if package else None) or []]
-    compiled = any(True for folder in folders for _ in folder.glob("data/data_utils_fast*.so"))
-    return f"fairseq {installed['fairseq']} ({'with' if compiled else 'WITHOUT its'} compiled data utilities)"
+    asked = [task for task in known.tasks.values() if task.declaration and task.declaration.diagnoses]
+    names: dict[tuple[bool, str], list[str]] = {}
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        for task, lines in zip(asked, pool.map(diagnoses, asked), strict=True):
+            for line in lines:
+                names.setdefault(line, []).append(task.name)
+    return [(ok, f"{', '.join(tasks)}: {text}") for (ok, text), tasks in names.items()]

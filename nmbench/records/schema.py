@@ -82,8 +82,8 @@ class Status(StrEnum):
 
     @property
     def resumable(self) -> bool:
-        """Is the resume state worth keeping? The same training may still succeed."""
-        return self in (Status.INTERRUPTED, Status.CRASH, Status.TIMEOUT, Status.HANG, Status.OOM)
+        """Is the resume state worth keeping? Not where the training itself came to an end, good or bad."""
+        return self not in (Status.OK, Status.NAN, Status.DIVERGED, Status.INVALID)
 
 
 _LIMIT = 2**63  # of a 64-bit integer, which is what a column of the frame holds

@@ -109,9 +109,9 @@ class Local:
         self.threads = max(1, self._cores // len(self._slots))
         return len(self._slots)
 
-    def start(self, job: TrainingJob, slots: int) -> str:
+    def start(self, job: TrainingJob) -> str:
         """See Executor."""
-        taken = sorted(self._free)[:slots]
+        taken = sorted(self._free)[: job.slots]
         used = min(job.ranks, len(self._slots))  # a cell that is to be alone takes more than it uses
         job = job.model_copy(
             update={
@@ -165,6 +165,8 @@ class Local:
 
     def poll(self, handles: Collection[str], wait_s: float) -> dict[str, Fate]:
         """See Executor. Enforces the limits."""
+        if not handles:
+            return {}
         if any(self._workers[handle].pidfd is None for handle in handles):
             time.sleep(min(wait_s, 0.05))
         else:

@@ -11,8 +11,8 @@ import contextlib
 import os
 from pathlib import Path
 
-from nmbench.contract.run import InvalidResult, NonFiniteError
-from nmbench.contract.task import DataError, DivergedError, SkipCell
+from nmbench.contract.run import InvalidResult
+from nmbench.contract.spec import DataError, DivergedError, NonFiniteError, SkipCell
 from nmbench.records.schema import Status
 
 __all__ = ["first_lines", "kind", "without_home"]

@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nmbench._util.errors import first_line
 from nmbench.task import DataError
-
-__all__ = ["load"]
 
 #: where the weights lie in files that hold more than them
 _WRAPPERS = ("state_dict", "model")
@@ -28,7 +27,7 @@ def load(model: nn.Module, path: str) -> None:
     Raises DataError if the file cannot be read, lacks a weight of the backbone, or has one of another shape.
     """
     file = Path(path).expanduser()
-    backbone = model.backbone
+    backbone = model.get_submodule("backbone")
     wanted = backbone.state_dict()
     given = _unwrapped(_read(file))
     missing = [name for name in wanted if name not in given and not name.endswith("num_batches_tracked")]
@@ -62,10 +61,7 @@ def _read(file: Path) -> Mapping[str, Any]:
     except FileNotFoundError:
         raise DataError(f"backbone_weights: there is no file {file}") from None
     except Exception as error:
-        first = (str(error).strip().splitlines() or ["no message"])[0]
-        raise DataError(
-            f"backbone_weights: {file} cannot be read as weights ({type(error).__name__}: {first})"
-        ) from error
+        raise DataError(f"backbone_weights: {file} cannot be read as weights ({first_line(error)})") from error
 
 
 def _unwrapped(found: Mapping[str, Any]) -> dict[str, Tensor]:

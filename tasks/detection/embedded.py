@@ -1,10 +1,9 @@
 """The embedded data set on disk: scenes of digits in the layout of COCO 2017, below <data root>/detection.
 
-    prepare          the folder, made if it is missing, stale or incomplete
-    check_settings   settings that the embedded data cannot serve
+    prepare    the folder, made if it is missing, stale or incomplete
 
 Layout: train2017/*.png, val2017/*.png, annotations/instances_{train,val}2017.json (masks as compressed RLE), and
-`manifest.json` (nmbench.contract.data).
+`manifest.json` (nmbench.task.made_once).
 """
 
 from __future__ import annotations
@@ -14,34 +13,26 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nmbench.contract.data import made_once
-from nmbench.task import DataError, DataInfo, Spec
-from nmbench_tasks.detection import layout, scenes
-
-__all__ = ["CLASSES", "NAME", "VERSION", "check_settings", "prepare"]
+from nmbench.task import DataInfo, Spec
+from nmbench_tasks._shared import folders
+from nmbench_tasks._shared.drawing import CLASSES
+from nmbench_tasks.detection import coco, scenes
+from nmbench_tasks.detection.scales import Settings
 
 #: to be raised whenever the scenes change
 VERSION = 1
 NAME = f"digit-scenes-v{VERSION}"
-CLASSES = 10
 
 
-def check_settings(spec: Spec) -> None:
-    """Raises DataError if the embedded data cannot serve the settings of `spec`."""
-    if spec.scale == "paper":
-        raise DataError(
-            "scale paper needs COCO 2017, and the setting data is 'embedded'\n"
-            'name its root, with annotations/, train2017/ and val2017/ in it: train = { data = "/path/to/coco" }'
-        )
-    if int(spec.train["classes"]) != CLASSES:
-        raise DataError(f"the embedded data have {CLASSES} classes, the setting classes is {spec.train['classes']}")
+def prepare(spec: Spec, root: Path) -> DataInfo:
+    """The embedded data below `root`, written if need be. Safe to call from several processes at once.
 
-
-def prepare(root: Path) -> DataInfo:
-    """The embedded data below `root`, written if need be. Safe to call from several processes at once."""
-    folder = root / "detection" / NAME
-    manifest = made_once(folder, {"version": VERSION}, _write_set)
-    return DataInfo(folder, manifest["counts"], manifest["fingerprint"])
+    Raises DataError if they cannot serve the settings of `spec`.
+    """
+    holds = "annotations/, train2017/ and val2017/"
+    folders.refuse_paper(spec, "COCO 2017", f'name its root, with {holds} in it: train = {{ data = "/path/to/coco" }}')
+    folders.check_classes(None, CLASSES, Settings.of(spec).classes, "classes")
+    return folders.embedded(root / "detection" / NAME, VERSION, _write_set)
 
 
 def _write_set(folder: Path) -> dict[str, Any]:
@@ -53,23 +44,19 @@ def _write_set(folder: Path) -> dict[str, Any]:
 
 def _write_split(folder: Path, split: str, fingerprint: hashlib._Hash) -> int:
     """Images and annotations of `split`; returns the number of images."""
-    from PIL import Image
-
-    target = layout.images(folder, split)
+    target = coco.images(folder, split)
     target.mkdir(parents=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number, scene in enumerate(scenes.scenes(split), start=1):
         name = f"{number:012d}.png"
-        Image.fromarray(scene.pixels).save(target / name, compress_level=1)
-        # pixels, not file bytes: another zlib packs the same picture differently
-        fingerprint.update(f"{split}/{name}".encode() + scene.pixels.tobytes())
+        folders.save_png(scene.pixels, target / name, fingerprint, f"{split}/{name}")
         images.append({"id": number, "file_name": name, "width": scenes.SIZE, "height": scenes.SIZE})
         annotations += [_annotation(len(annotations) + k, number, o) for k, o in enumerate(scene.objects, start=1)]
     categories = [{"id": c + 1, "name": str(c), "supercategory": "digit"} for c in range(CLASSES)]
     text = json.dumps({"images": images, "annotations": annotations, "categories": categories})
     fingerprint.update(text.encode())
-    path = layout.annotations(folder, split)
+    path = coco.instances(folder, split)
     path.parent.mkdir(exist_ok=True)
     path.write_text(text)
     return len(images)

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["BASES", "apply"]
-
 BASES = {
     "faster-rcnn-r18-narrow": "_base_/models/faster-rcnn_r50_fpn.py",
     "retinanet-r18-narrow": "_base_/models/retinanet_r50_fpn.py",

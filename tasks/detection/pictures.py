@@ -11,10 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from matplotlib import font_manager
+from numpy.typing import NDArray
 from torchvision.transforms.v2.functional import resize
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
-
-__all__ = ["drawn"]
 
 _COLOURS = [
     "#ffd92f",
@@ -33,7 +32,7 @@ _SMALL = 320  # an image below this many px is shown at twice its size
 
 def drawn(
     image: np.ndarray, boxes: np.ndarray, labels: Sequence[int], texts: Sequence[str], masks: np.ndarray | None = None
-) -> np.ndarray:
+) -> NDArray[np.uint8]:
     """`image` (height, width, 3) uint8 RGB with `boxes` (n, 4; x1, y1, x2, y2 in px) and `masks` (n, height, width).
 
     Colours go by `labels`, `texts` stand at the boxes. Small images come back at twice their size.
@@ -52,7 +51,8 @@ def drawn(
         picture = draw_bounding_boxes(
             picture, scaled, labels=list(texts), colors=colours, width=2, font=_font(), font_size=15
         )
-    return picture.permute(1, 2, 0).contiguous().numpy()
+    shown: NDArray[np.uint8] = picture.permute(1, 2, 0).contiguous().numpy()
+    return shown
 
 
 @functools.cache

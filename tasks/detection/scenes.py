@@ -4,26 +4,26 @@
     Scene       pixels and the objects in them
     scenes      every scene of a split, always the same ones
 
-Digits and photographs ship inside scikit-learn. Val has handwritten originals and photograph regions of its own.
+Val has handwritten originals and photograph regions of its own.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
-from nmbench_tasks.classification.digits import originals
-
-__all__ = ["SIZE", "SPLITS", "Object", "Scene", "scenes"]
+from nmbench_tasks._shared import drawing
+from nmbench_tasks._shared.affine import Array, linear
 
 #: height and width of a scene in pixels
 SIZE = 160
 #: scenes
 SPLITS = {"train": 480, "val": 160}
-#: part of a photograph's width that a split may crop from; the rest belongs to the other split
-_REGIONS = {"train": (0.0, 0.7), "val": (0.7, 1.0)}
 _SEED = 20210209
 _MOST = 4  # digits in a scene
 _HEIGHTS = (26.0, 100.0)  # of a digit, in pixels
@@ -31,12 +31,13 @@ _HUGE = (140.0, 156.0)  # of the digit of most scenes with one only: COCO calls 
 _HUGE_SHARE = 0.8
 _STRETCH = (0.95, 1.35)  # width of a digit against its natural one
 _HUGE_STRETCH = (1.2, 1.7)
-_RIM = 2  # empty pixels round an 8 x 8 digit, so that interpolation fades it out
 _INSIDE = 0.3  # opacity from which a pixel belongs to the digit's mask
 _OVERLAP = 0.1  # part of the smaller of two boxes that may be covered by the other
-_LUMA = np.array([0.299, 0.587, 0.114])
 _BRIGHTEST = 110.0  # mean grey level of a background
 _CONTRAST = 60.0  # grey levels between an ink and the background's mean, at least
+
+#: (x, y, width, height) in px
+Box = tuple[int, int, int, int]
 
 
 class Object(NamedTuple):
@@ -44,41 +45,40 @@ class Object(NamedTuple):
 
     label: int
     original: int
-    mask: np.ndarray
-    box: tuple[int, int, int, int]
+    mask: NDArray[np.bool_]
+    box: Box
 
 
 class Scene(NamedTuple):
     """`pixels` (SIZE, SIZE, 3) uint8, and the digits in it; none covers another by more than a little."""
 
-    pixels: np.ndarray
+    pixels: NDArray[np.uint8]
     objects: list[Object]
 
 
 def scenes(split: str) -> Iterator[Scene]:
     """Every scene of `split`. Each handwritten original of the split comes about equally often."""
-    from sklearn.datasets import load_digits, load_sample_images
-
-    images, target = load_digits().images, load_digits().target
-    photographs = [_region(photo, split) for photo in load_sample_images().images]
+    glyphs, photographs = drawing.glyphs(), drawing.photographs(drawing.HALVES[split])
+    by_class = drawing.originals()[split]
+    labels = {int(row): label for label, rows in enumerate(by_class) for row in rows}
     rng = np.random.default_rng([_SEED, list(SPLITS).index(split)])
-    rows = _rows(np.concatenate(originals()[split]), rng)
+    rows = _rows(np.concatenate(by_class), rng)
     for _ in range(SPLITS[split]):
         pixels = _background(photographs[rng.integers(len(photographs))], rng)
-        behind = float(pixels.mean(axis=(0, 1)) @ _LUMA)
+        behind = float(pixels.mean(axis=(0, 1)) @ drawing.LUMA)
         objects: list[Object] = []
         for height in _heights(rng):
             row = next(rows)
-            placed = _placed(_glyph(images[row]), height, [o.box for o in objects], rng)
+            placed = _placed(glyphs[row], height, [o.box for o in objects], rng)
             if placed is None:
                 continue
             opacity, box = placed
             pixels = _inked(pixels, opacity, behind, rng)
-            objects.append(Object(int(target[row]), row, opacity > _INSIDE, box))
+            objects.append(Object(labels[row], row, opacity > _INSIDE, box))
         yield Scene(np.round(pixels).astype(np.uint8), objects)
 
 
-def _rows(available: np.ndarray, rng: np.random.Generator) -> Iterator[int]:
+def _rows(available: NDArray[np.intp], rng: np.random.Generator) -> Iterator[int]:
     """Rows of load_digits without end, shuffled anew each time that all of them came."""
     while True:
         yield from map(int, rng.permutation(available))
@@ -89,37 +89,17 @@ def _heights(rng: np.random.Generator) -> list[float]:
     count = int(rng.integers(1, _MOST + 1))
     if count == 1 and rng.random() < _HUGE_SHARE:
         return [float(rng.uniform(*_HUGE))]
-    return sorted(np.exp(rng.uniform(*np.log(_HEIGHTS), size=count)).tolist(), reverse=True)
+    low, high = map(math.log, _HEIGHTS)
+    return sorted(np.exp(rng.uniform(low, high, size=count)).tolist(), reverse=True)
 
 
-def _glyph(image: np.ndarray) -> Any:
-    """A PIL picture of an 8 x 8 digit with values 0..16, with an empty rim."""
-    from PIL import Image
-
-    return Image.fromarray(np.pad(np.round(image * (255 / 16)).astype(np.uint8), _RIM))
-
-
-def _region(photo: np.ndarray, split: str) -> Any:
-    from PIL import Image
-
-    left, right = (round(part * photo.shape[1]) for part in _REGIONS[split])
-    return Image.fromarray(photo[:, left:right])
+def _background(photo: Image.Image, rng: np.random.Generator) -> Array:
+    """A random square of `photo`, darkened, scaled to (SIZE, SIZE, 3)."""
+    pixels = drawing.background(photo, rng.uniform(0.4, 1.0) * min(photo.size), SIZE, rng)
+    return pixels * rng.uniform(0.6, 1.0) * min(1.0, _BRIGHTEST / max(1.0, float(pixels.mean())))
 
 
-def _background(photo: Any, rng: np.random.Generator) -> np.ndarray:
-    """A random square of `photo`, darkened, scaled to (SIZE, SIZE, 3) float64."""
-    from PIL import Image
-
-    side = rng.uniform(0.4, 1.0) * min(photo.size)
-    left, top = rng.uniform(0, photo.width - side), rng.uniform(0, photo.height - side)
-    box = (left, top, left + side, top + side)
-    pixels = np.asarray(photo.resize((SIZE, SIZE), Image.Resampling.BILINEAR, box=box), dtype=np.float64)
-    return pixels * rng.uniform(0.6, 1.0) * min(1.0, _BRIGHTEST / max(1.0, pixels.mean()))
-
-
-def _placed(
-    glyph: Any, height: float, taken: list[tuple[int, int, int, int]], rng: np.random.Generator
-) -> tuple[np.ndarray, tuple[int, int, int, int]] | None:
+def _placed(glyph: Image.Image, height: float, taken: list[Box], rng: np.random.Generator) -> tuple[Array, Box] | None:
     """`glyph` turned and scaled to about `height` px, somewhere free: opacity (SIZE, SIZE) in 0..1 and its box.
 
     A little smaller with each trial; None if it found no free place in 20.
@@ -132,24 +112,17 @@ def _placed(
     return None
 
 
-def _jittered(glyph: Any, height: float, rng: np.random.Generator) -> np.ndarray:
+def _jittered(glyph: Image.Image, height: float, rng: np.random.Generator) -> Array:
     """The digit's opacity (SIZE, SIZE) in 0..1, rotated by up to 20 degrees, wholly inside the scene."""
-    from PIL import Image
-
     angle = rng.uniform(-0.35, 0.35)
     stretch = rng.uniform(*(_STRETCH if height <= _HEIGHTS[1] else _HUGE_STRETCH))
     scale = height / 8 * np.array([stretch, 1.0])  # output px per px of the original, across and down
     half = np.minimum(4 * scale, SIZE / 2 - 1)
     centre = np.array([rng.uniform(h, SIZE - h) for h in half])
-    rotate = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    inverse = np.linalg.inv(rotate @ np.diag(scale))
-    offset = glyph.width / 2 - inverse @ centre
-    data = (*inverse[0], offset[0], *inverse[1], offset[1])
-    moved = glyph.transform((SIZE, SIZE), Image.Transform.AFFINE, data, Image.Resampling.BICUBIC)
-    return np.asarray(moved, dtype=np.float64) / 255
+    return drawing.opacity(glyph, linear(angle, scale), centre, SIZE)
 
 
-def _box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
+def _box(mask: NDArray[np.bool_]) -> Box | None:
     """The box (x, y, w, h) that just holds `mask`; None if there is none or it touches the scene's border."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if len(rows) == 0 or 0 in (rows[0], columns[0]) or SIZE - 1 in (rows[-1], columns[-1]):
@@ -157,17 +130,15 @@ def _box(mask: np.ndarray) -> tuple[int, int, int, int] | None:
     return int(columns[0]), int(rows[0]), int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1
 
 
-def _covered(box: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> float:
+def _covered(box: Box, other: Box) -> float:
     """The part of the smaller box that lies in the other."""
     width = min(box[0] + box[2], other[0] + other[2]) - max(box[0], other[0])
     height = min(box[1] + box[3], other[1] + other[3]) - max(box[1], other[1])
     return max(0, width) * max(0, height) / min(box[2] * box[3], other[2] * other[3])
 
 
-def _inked(pixels: np.ndarray, opacity: np.ndarray, behind: float, rng: np.random.Generator) -> np.ndarray:
+def _inked(pixels: Array, opacity: Array, behind: float, rng: np.random.Generator) -> Array:
     """Write a digit in a random ink, lighter than the photograph's mean grey `behind`; (SIZE, SIZE, 3) float64."""
-    ink = rng.uniform(0, 255, size=3)
-    while ink @ _LUMA - behind < _CONTRAST:
-        ink = rng.uniform(0, 255, size=3)
+    ink = drawing.ink(rng, behind, _CONTRAST)
     cover = (opacity * rng.uniform(0.75, 1.0))[..., None]
     return pixels * (1 - cover) + ink * cover

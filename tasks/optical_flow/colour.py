@@ -12,8 +12,6 @@ import numpy as np
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-__all__ = ["erase", "jitter"]
-
 _STRENGTH = {False: (0.4, 0.5 / np.pi), True: (0.3, 0.3 / np.pi)}  # dense, sparse: factors, share of the hue circle
 _ASYMMETRIC = 0.2  # how often the two images of a dense pair get different colours
 _ERASED = 0.5  # how often something is erased

@@ -3,7 +3,7 @@
     prepare      the folder, made if it is missing, stale or incomplete
 
 Layout: FlyingChairs/data/<number>_img1.ppm, _img2.ppm, _flow.flo, FlyingChairs/FlyingChairs_train_val.txt, and
-`manifest.json` (nmbench.contract.data).
+`manifest.json` (nmbench.task.made_once).
 """
 
 from __future__ import annotations
@@ -13,23 +13,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nmbench.contract.data import made_once
 from nmbench.task import DataInfo
-from nmbench_tasks.optical_flow import scenes, writers
-
-__all__ = ["NAME", "VERSION", "prepare"]
+from nmbench_tasks._shared import folders
+from nmbench_tasks.optical_flow import files, scenes
 
 #: to be raised whenever the pairs change
 VERSION = 1
 NAME = f"moving-photographs-v{VERSION}"
-_MARKS = {"train": writers.TRAIN, "val": writers.VAL}
+_MARKS = {"train": files.TRAIN, "val": files.VAL}
 
 
 def prepare(root: Path) -> DataInfo:
     """The embedded data below `root`, written if need be. Safe to call from several processes at once."""
-    folder = root / "optical-flow" / NAME
-    manifest = made_once(folder, {"version": VERSION}, _write_pairs)
-    return DataInfo(folder, manifest["counts"], manifest["fingerprint"])
+    return folders.embedded(root / "optical-flow" / NAME, VERSION, _write_pairs)
 
 
 def _write_pairs(folder: Path) -> Mapping[str, Any]:
@@ -41,9 +37,9 @@ def _write_pairs(folder: Path) -> Mapping[str, Any]:
         for scene in scenes.scenes(split):
             marks.append(_MARKS[split])
             stem = f"{len(marks):05d}"
-            writers.write_ppm(data / f"{stem}_img1.ppm", scene.first)
-            writers.write_ppm(data / f"{stem}_img2.ppm", scene.second)
-            writers.write_flo(data / f"{stem}_flow.flo", scene.flow)
+            files.write_ppm(data / f"{stem}_img1.ppm", scene.first)
+            files.write_ppm(data / f"{stem}_img2.ppm", scene.second)
+            files.write_flo(data / f"{stem}_flow.flo", scene.flow)
             fingerprint.update(stem.encode() + scene.first.tobytes() + scene.second.tobytes() + scene.flow.tobytes())
-    writers.write_split(folder / "FlyingChairs" / "FlyingChairs_train_val.txt", marks)
+    files.write_split(folder / "FlyingChairs" / "FlyingChairs_train_val.txt", marks)
     return {"counts": dict(scenes.SPLITS), "fingerprint": fingerprint.hexdigest()}

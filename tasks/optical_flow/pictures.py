@@ -13,8 +13,6 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.utils import flow_to_image
 
-__all__ = ["flow_picture", "image_picture"]
-
 _SMALL = 256  # px: a picture that is no wider is shown at twice its size
 _WIDE = 640  # px: one that is wider is shown smaller
 

@@ -12,15 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
-from nmbench_tasks.optical_flow import affine
-from nmbench_tasks.optical_flow.affine import Array
+from nmbench_tasks._shared import affine, drawing
+from nmbench_tasks._shared.affine import Array
 from nmbench_tasks.optical_flow.cutouts import Cutout, random_cutout
-
-__all__ = ["HEIGHT", "REGIONS", "SPLITS", "WIDTH", "Scene", "compose", "regions", "scenes"]
 
 HEIGHT, WIDTH = 144, 160
 #: pairs
@@ -43,11 +43,11 @@ class Scene(NamedTuple):
     `occluded`: (height, width) bool, True where what is seen in `first` is hidden in `second` or outside of it.
     """
 
-    first: np.ndarray
-    second: np.ndarray
-    flow: np.ndarray
-    layers: np.ndarray
-    occluded: np.ndarray
+    first: NDArray[np.uint8]
+    second: NDArray[np.uint8]
+    flow: NDArray[np.float32]
+    layers: NDArray[np.uint8]
+    occluded: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,14 @@ class _Layer:
     `gain` (3,) multiplies the colours, in both images alike. `cutout` is None for the background.
     """
 
-    photograph: Any
+    photograph: Image.Image
     texture: Array
     motion: Array
     gain: Array
     cutout: Cutout | None
 
-    def colours(self, points_to_first: Array) -> np.ndarray:
+    def colours(self, points_to_first: Array) -> Array:
         """(height, width, 3) float64, seen through a map that takes an image's points to those of the first one."""
-        from PIL import Image
-
         image = _warped(self.photograph, self.texture @ points_to_first, Image.Resampling.BICUBIC)
         return np.minimum(np.asarray(image, dtype=np.float64) * self.gain, 255.0)
 
@@ -75,31 +73,19 @@ class _Layer:
         return np.ones(points.shape[:-1]) if self.cutout is None else self.cutout.opacity(points)
 
 
-def regions(split: str) -> list[Any]:
-    """The parts of the photographs that `split` may use, as PIL images."""
-    from PIL import Image
-    from sklearn.datasets import load_sample_images
-
-    found = []
-    for photograph, parts in zip(load_sample_images().images, REGIONS[split], strict=True):
-        left, right = (round(part * photograph.shape[1]) for part in parts)
-        found.append(Image.fromarray(photograph[:, left:right]))
-    return found
-
-
 def scenes(split: str) -> Iterator[Scene]:
     """Every scene of `split`. The one of a given number does not depend on how many there are."""
-    photographs = regions(split)
+    photographs = drawing.photographs(REGIONS[split])
     for number in range(SPLITS[split]):
         yield compose(np.random.default_rng([_SEED, list(SPLITS).index(split), number]), photographs)
 
 
-def compose(rng: np.random.Generator, photographs: Sequence[Any]) -> Scene:
+def compose(rng: np.random.Generator, photographs: Sequence[Image.Image]) -> Scene:
     """A scene of two to four layers; `photographs` are PIL images, RGB."""
     layers = [_background(rng, photographs)]
     layers += [_foreground(rng, photographs) for _ in range(rng.integers(1, 4))]
     points = affine.pixel_centres(HEIGHT, WIDTH)
-    back = [np.linalg.inv(layer.motion) for layer in layers]
+    back = [affine.inverse(layer.motion) for layer in layers]
     opacity_first = np.stack([layer.opacity(points) for layer in layers])
     opacity_second = np.stack([layer.opacity(affine.apply(m, points)) for layer, m in zip(layers, back, strict=True)])
     visible = _topmost(opacity_first)
@@ -114,13 +100,13 @@ def compose(rng: np.random.Generator, photographs: Sequence[Any]) -> Scene:
     )
 
 
-def _topmost(opacity: Array) -> np.ndarray:
+def _topmost(opacity: Array) -> NDArray[np.intp]:
     """Number of the uppermost layer that is at least half opaque; (layers, ...) -> (...)."""
     last = len(opacity) - 1
-    return last - np.argmax(opacity[::-1] >= 0.5, axis=0)
+    return np.asarray(last - np.argmax(opacity[::-1] >= 0.5, axis=0))
 
 
-def _blend(colours: list[np.ndarray], opacity: Array) -> np.ndarray:
+def _blend(colours: list[Array], opacity: Array) -> NDArray[np.uint8]:
     """From the bottom to the top, (height, width, 3) uint8."""
     image = colours[0]
     for colour, alpha in zip(colours[1:], opacity[1:, ..., None], strict=True):
@@ -128,26 +114,26 @@ def _blend(colours: list[np.ndarray], opacity: Array) -> np.ndarray:
     return np.round(image).astype(np.uint8)
 
 
-def _outside(points: Array) -> np.ndarray:
+def _outside(points: Array) -> NDArray[np.bool_]:
     x, y = points[..., 0], points[..., 1]
-    return (x < 0) | (x > WIDTH) | (y < 0) | (y > HEIGHT)
+    return np.asarray((x < 0) | (x > WIDTH) | (y < 0) | (y > HEIGHT))
 
 
-def _covered(layers: list[_Layer], back: list[Array], visible: np.ndarray, target: Array) -> np.ndarray:
+def _covered(layers: list[_Layer], back: list[Array], visible: NDArray[np.intp], target: Array) -> NDArray[np.bool_]:
     """Is another layer than `visible` on top at the points `target` of the second image?"""
     there = np.stack([layer.opacity(affine.apply(m, target)) for layer, m in zip(layers, back, strict=True)])
-    return _topmost(there) != visible
+    return np.asarray(_topmost(there) != visible)
 
 
-def _background(rng: np.random.Generator, photographs: Sequence[Any]) -> _Layer:
-    centre = np.array([WIDTH, HEIGHT]) / 2
+def _background(rng: np.random.Generator, photographs: Sequence[Image.Image]) -> _Layer:
+    centre: Array = np.array([WIDTH, HEIGHT]) / 2
     motion = _motion(rng, centre)
     corners = np.array([[0, 0], [WIDTH, 0], [0, HEIGHT], [WIDTH, HEIGHT]], dtype=float)
-    needed = np.concatenate([corners, affine.apply(np.linalg.inv(motion), corners)])
+    needed = np.concatenate([corners, affine.apply(affine.inverse(motion), corners)])
     return _textured(rng, photographs, motion, needed, None)
 
 
-def _foreground(rng: np.random.Generator, photographs: Sequence[Any]) -> _Layer:
+def _foreground(rng: np.random.Generator, photographs: Sequence[Image.Image]) -> _Layer:
     centre = rng.uniform([0.1 * WIDTH, 0.1 * HEIGHT], [0.9 * WIDTH, 0.9 * HEIGHT])
     cutout = random_cutout(rng, centre, float(rng.uniform(16, 40)))
     box = centre + cutout.reach * np.array([[-1, -1], [1, -1], [-1, 1], [1, 1]])
@@ -161,14 +147,12 @@ def _motion(rng: np.random.Generator, centre: Array) -> Array:
 
 
 def _textured(
-    rng: np.random.Generator, photographs: Sequence[Any], motion: Array, needed: Array, cutout: Cutout | None
+    rng: np.random.Generator, photographs: Sequence[Image.Image], motion: Array, needed: Array, cutout: Cutout | None
 ) -> _Layer:
     """A layer whose `needed` points all lie in its photograph, with contrast enough for its motion to be seen."""
-    from PIL import Image
-
     gain = rng.uniform(0.6, 1.3, 3)
     while True:
-        photograph = photographs[rng.integers(len(photographs))]
+        photograph = photographs[int(rng.integers(len(photographs)))]
         scale, angle = rng.uniform(*_ZOOM), rng.uniform(-np.pi, np.pi)
         target = rng.uniform([0, 0], photograph.size)
         texture = affine.similarity(scale, angle, needed.mean(axis=0), target)
@@ -179,7 +163,7 @@ def _textured(
             return _Layer(photograph, texture, motion, gain, cutout)
 
 
-def _shows_motion(grey: np.ndarray, cutout: Cutout | None) -> bool:
+def _shows_motion(grey: NDArray[np.uint8], cutout: Cutout | None) -> bool:
     """Have most blocks of (height, width) contrast? Of a cut-out only those count whose middle lies in it."""
     rows, columns = HEIGHT // _BLOCK, WIDTH // _BLOCK
     blocks = grey.reshape(rows, _BLOCK, columns, _BLOCK).std(axis=(1, 3))
@@ -188,9 +172,5 @@ def _shows_motion(grey: np.ndarray, cutout: Cutout | None) -> bool:
     return blocks.size == 0 or float((blocks >= _CONTRAST).mean()) >= _TEXTURED
 
 
-def _warped(photograph: Any, matrix: Array, resampling: Any) -> Any:
-    """An image of the scene's size whose points `matrix` takes to points of `photograph`."""
-    from PIL import Image
-
-    data = tuple(matrix[:2].ravel())
-    return photograph.transform((WIDTH, HEIGHT), Image.Transform.AFFINE, data, resampling)
+def _warped(photograph: Image.Image, matrix: Array, resampling: Image.Resampling) -> Image.Image:
+    return affine.warped(photograph, matrix, (WIDTH, HEIGHT), resampling)

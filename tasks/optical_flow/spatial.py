@@ -14,8 +14,6 @@ from torch.nn import functional
 
 from nmbench_tasks.optical_flow.sets import Pair
 
-__all__ = ["crop", "mirror", "random_crop", "random_zoom", "zoom"]
-
 _ZOOMED = 0.8  # how often a pair is zoomed
 _STRETCHED = 0.8  # how often a dense pair's axes are zoomed differently
 _STRETCH = 0.2  # log2

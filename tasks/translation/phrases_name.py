@@ -13,12 +13,10 @@ import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from random import Random
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from babel import Locale
 from babel.lists import format_list
-
-__all__ = ["LISTS", "Draw", "Pair", "both", "names"]
 
 
 class Pair(NamedTuple):
@@ -66,7 +64,7 @@ def _named(kind: str, code: str) -> Pair:
 def _list_of(kind: str) -> Draw:
     def draw(rng: Random) -> Pair:
         chosen = rng.sample(_codes(kind), rng.choice((2, 2, 3, 3, 4)))
-        style = rng.choice(("standard", "standard", "or"))
+        style: Literal["standard", "or"] = rng.choice(("standard", "standard", "or"))
         table = _tables(kind)
         return both(lambda locale: format_list([table[locale][code] for code in chosen], style, locale))
 

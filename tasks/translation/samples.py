@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["FILE", "PAIRS", "page"]
-
 FILE = Path(__file__).with_name("SAMPLES.md")
 PAIRS = 200
 

@@ -65,6 +65,13 @@ def test_debug_shows_the_traceback(tmp_path):
     assert "Traceback" in nmbench("--debug", "run", "quik", cwd=tmp_path).stderr
 
 
+def test_a_level_that_is_none_is_named(tmp_path):
+    env = {**os.environ, "NMBENCH_LOG": "debugg"}
+    done = subprocess.run([sys.executable, "-m", "nmbench", "list"], env=env, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.strip() == "nmbench: NMBENCH_LOG=debugg: no such level; did you mean 'debug'?"
+
+
 def test_seeds_replace_those_of_the_matrix(tmp_path):
     out = nmbench("plan", "quick", "--seeds", "3,5-6", cwd=tmp_path).stdout
     assert {line.rpartition(" ")[2] for line in out.splitlines()[:-1]} == {"3", "5", "6"}

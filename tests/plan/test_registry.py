@@ -140,3 +140,36 @@ def test_a_folder_of_task_files(tmp_path, site):
 )
 def test_one_of_several_requirements_is_enough(requires, missing):
     assert missing_requirements(requires) == missing
+
+
+DIAGNOSED = """
+from nmbench.task import Diagnosis, Metric, Task
+
+class Sounds(Task):
+    name = "sounds"
+    metrics = (Metric("a"),)
+    models = ("m",)
+    scales = {"smoke": {}}
+    requires = REQUIRES
+
+    def diagnosis(self):
+        yield Diagnosis("ears 2.1")
+        BODY
+"""
+
+
+@pytest.mark.parametrize(
+    ("requires", "body", "lines"),
+    [
+        ("()", "", ["engine      sounds: ears 2.1"]),
+        ("('no-such-thing',)", "yield Diagnosis('no drum', ok=False)",
+         ["engine      sounds: ears 2.1", "faulty      sounds: no drum", "unavailable sounds"]),
+        ("()", "raise OSError('deaf')", ["faulty      sounds: its diagnosis failed: OSError: deaf"]),
+        ("()", "import os; os._exit(3)", ["faulty      sounds: its diagnosis failed: its process ended with status 3"]),
+    ],
+)  # fmt: skip
+def test_a_task_says_its_own_diagnosis_in_doctor(tmp_path, requires, body, lines):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "sounds.py").write_text(DIAGNOSED.replace("REQUIRES", requires).replace("BODY", body))
+    out = nmbench(tmp_path, tmp_path, "doctor", "--plugins", "own").stdout
+    assert [line for line in lines if not any(said.startswith(line) for said in out.splitlines())] == [], out

@@ -1,4 +1,4 @@
-"""Fixtures of the classification tests: one embedded data set for the session, and runs that need no worker."""
+"""Fixtures of all tasks' tests, and classification's own: one embedded data set, runs that need no worker."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def save_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint after every step, for each task."""
+    monkeypatch.setattr(Run, "checkpoint_due", lambda self, every_s=0.0: True)
 
 
 def _spec_of(**over: Any) -> Spec:

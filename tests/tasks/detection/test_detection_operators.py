@@ -25,7 +25,7 @@ from torch.autograd import gradcheck
 
 pytest.importorskip("mmcv")
 
-from nmbench_tasks.detection.operators import install
+from nmbench_tasks.detection.engine import install
 
 if install() != "torchvision":
     pytest.skip("full mmcv serves its operators itself", allow_module_level=True)
@@ -67,7 +67,7 @@ try:
     import mmcv.ops
 except ModuleNotFoundError as error:
     print(error)
-from nmbench_tasks.detection.operators import install
+from nmbench_tasks.detection.engine import install
 print(install())
 import mmdet.models, mmdet.registry
 from mmengine.utils.dl_utils.misc import mmcv_full_available
@@ -84,7 +84,7 @@ def test_full_mmcv_is_left_alone_and_one_that_does_not_load_is_named(tmp_path):
     printed = fresh(
         f"""
 import pathlib, sys
-from nmbench_tasks.detection.operators import install
+from nmbench_tasks.detection.engine import install
 try:
     install()
 except ImportError as error:

@@ -12,34 +12,13 @@ import random
 import numpy as np
 import pytest
 import torch
+from task_helpers import Interrupted, interrupt_at, same
 
 from nmbench.run import NonFiniteError
 from nmbench.sparsity import sparsify
 from nmbench.task import DataError
-from nmbench_tasks.detection import Detection, hooks
+from nmbench_tasks.detection import Detection
 from nmbench_tasks.detection.configs import ConfigError
-
-
-class Interrupted(Exception):
-    pass
-
-
-def interrupt_at(update):
-    def beat(step=None, **_):
-        if step == update:
-            raise Interrupted
-
-    return beat
-
-
-def same(first, second) -> bool:
-    a, b = first.state_dict(), second.state_dict()
-    return list(a) == list(b) and all(torch.equal(a[key], b[key]) for key in a)
-
-
-@pytest.fixture
-def save_always(monkeypatch):
-    monkeypatch.setattr(hooks, "CHECKPOINT_S", 0.0)
 
 
 # 3 steps an epoch: in the middle of the first epoch, at its end, in the second

@@ -2,19 +2,19 @@
 
 import copy
 import math
-import random
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from task_helpers import generators
 from torchvision.datasets import FlyingChairs
 
 from nmbench.contract import samples
 from nmbench_tasks.optical_flow import OpticalFlow
+from nmbench_tasks.optical_flow.evaluate import Padding
 from nmbench_tasks.optical_flow.metrics import measure, summary
-from nmbench_tasks.optical_flow.padding import Padding
 from nmbench_tasks.optical_flow.pictures import flow_picture, image_picture
 
 
@@ -167,10 +167,6 @@ def test_pictures_are_of_a_size_that_can_be_shown():
     assert image_picture(torch.zeros(3, 436, 1024, dtype=torch.uint8)).shape[1] == 640
     image = torch.randint(0, 256, (3, 50, 60), dtype=torch.uint8)
     assert np.array_equal(image_picture(image)[::2, ::2], image.permute(1, 2, 0).numpy())
-
-
-def generators():
-    return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
 
 
 def test_evaluate_leaves_mode_weights_and_generators_alone(flow_run, flow_spec, flow_model):

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy.ndimage import binary_dilation, maximum_filter, minimum_filter
 from torch.nn import functional
 
-from nmbench_tasks.optical_flow import affine, cutouts, scenes
+from nmbench_tasks._shared import affine
+from nmbench_tasks.optical_flow import cutouts, scenes
 
 
 @pytest.fixture(scope="module")

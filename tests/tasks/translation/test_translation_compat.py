@@ -9,14 +9,15 @@ from safetensors.torch import load_file, save_model
 
 from nmbench_tasks.translation import Translation, compat, models
 from nmbench_tasks.translation.corpus import translation_task
+from nmbench_tasks.translation.scales import Settings
 
 ARCHITECTURES = ("transformer_narrow", "transformer", "transformer_wmt_en_de", "transformer_vaswani_wmt_en_de_big")
 
 
 def model_of(name, spec_of, entries=40):
-    spec = spec_of(max_length=32)
+    settings = Settings.of(spec_of(max_length=32))
     return models.build(
-        name, translation_task(spec.train, models.dictionary(entries), models.dictionary(entries)), spec.train
+        name, translation_task(settings, models.dictionary(entries), models.dictionary(entries)), settings
     )
 
 

@@ -5,25 +5,15 @@ import math
 
 import pytest
 import torch
+from task_helpers import Interrupted, interrupt_at, same
 
 from nmbench._util import random as rng
 from nmbench.run import NonFiniteError
 from nmbench_tasks.translation import Translation, train
 from nmbench_tasks.translation.batches import TrainingBatches
 from nmbench_tasks.translation.corpus import Corpus
-from nmbench_tasks.translation.precision import Precision
-
-
-class Interrupted(Exception):
-    pass
-
-
-def interrupt_at(update):
-    def beat(step=None, **_):
-        if step == update:
-            raise Interrupted
-
-    return beat
+from nmbench_tasks.translation.scales import Settings
+from nmbench_tasks.translation.train import Precision
 
 
 def trained(run, built):
@@ -32,18 +22,12 @@ def trained(run, built):
     return model
 
 
-def same(first, second) -> bool:
-    a, b = first.state_dict(), second.state_dict()
-    return list(a) == list(b) and all(torch.equal(a[key], b[key]) for key in a)
-
-
 # 40 pairs make 5 batches of 150 tokens: 12 updates are in the third epoch (with two batches a step, in the fourth)
 EPOCHS = {"train_pairs": 40, "dropout": 0.2, "attention_dropout": 0.1}
 
 
 @pytest.mark.parametrize(("update", "update_freq"), [(3, 1), (5, 1), (8, 2)])
-def test_a_run_resumed_in_mid_epoch_ends_bit_equal(make_run, spec_of, built, monkeypatch, update, update_freq):
-    monkeypatch.setattr(train, "CHECKPOINT_S", 0.0)
+def test_a_run_resumed_in_mid_epoch_ends_bit_equal(make_run, spec_of, built, save_always, update, update_freq):
     spec = spec_of(update_freq=update_freq, **EPOCHS)
     whole = make_run(spec, work="whole")
     expected = trained(whole, built)
@@ -57,8 +41,7 @@ def test_a_run_resumed_in_mid_epoch_ends_bit_equal(make_run, spec_of, built, mon
 
 
 @pytest.mark.parametrize("method", ["sr-ste", "one-shot"])
-def test_a_sparse_run_resumed_ends_bit_equal(make_run, spec_of, built, sparsified, monkeypatch, method):
-    monkeypatch.setattr(train, "CHECKPOINT_S", 0.0)
+def test_a_sparse_run_resumed_ends_bit_equal(make_run, spec_of, built, sparsified, save_always, method):
     spec = spec_of(**EPOCHS)
 
     def attempt(work, beat=None):
@@ -77,8 +60,7 @@ def test_a_sparse_run_resumed_ends_bit_equal(make_run, spec_of, built, sparsifie
     assert len(flips) == 12
 
 
-def test_a_finished_run_is_not_trained_again(make_run, built, monkeypatch):
-    monkeypatch.setattr(train, "CHECKPOINT_S", 0.0)
+def test_a_finished_run_is_not_trained_again(make_run, built, save_always):
     expected = trained(make_run(), built)
     assert same(trained(make_run(beat=interrupt_at(13)), built), expected)
 
@@ -119,7 +101,7 @@ def batch_ids(corpus, run, steps):
 
 def test_batches_depend_on_seed_and_epoch_alone(embedded, make_run, spec_of):
     spec = spec_of(train_pairs=40)
-    corpus = Corpus(embedded.path, spec.train)
+    corpus = Corpus(embedded.path, Settings.of(spec))
     first = batch_ids(corpus, make_run(spec), 15)
     torch.rand(7)
     assert batch_ids(corpus, make_run(spec), 15) == first
@@ -131,7 +113,7 @@ def test_batches_depend_on_seed_and_epoch_alone(embedded, make_run, spec_of):
 
 def test_batches_leave_the_generators_alone(embedded, make_run, spec_of):
     run = make_run(spec_of(train_pairs=40))
-    stream = TrainingBatches(Corpus(embedded.path, run.spec.train), run)
+    stream = TrainingBatches(Corpus(embedded.path, Settings.of(run.spec)), run)
     before = torch.get_rng_state()
     for _ in range(15):
         next(stream)
@@ -140,7 +122,7 @@ def test_batches_leave_the_generators_alone(embedded, make_run, spec_of):
 
 def test_batches_keep_to_their_tokens(embedded, make_run, spec_of):
     run = make_run(spec_of(max_tokens=150, update_freq=3))
-    stream = TrainingBatches(Corpus(embedded.path, run.spec.train), run)
+    stream = TrainingBatches(Corpus(embedded.path, Settings.of(run.spec)), run)
     for batch in next(stream):
         assert batch["net_input"]["src_tokens"].numel() <= 150
         assert batch["target"].numel() <= 150
@@ -210,10 +192,10 @@ def test_the_gradient_is_the_mean_over_tokens(make_run, spec_of, built, embedded
     """Two batches in a step give the gradient of the sum of their losses divided by the sum of their tokens."""
     spec = spec_of(update_freq=2, clip_norm=0.0, lr=0.0)
     run, model = make_run(spec), built(spec)
-    corpus = Corpus(embedded.path, spec.train)
+    corpus = Corpus(embedded.path, Settings.of(spec))
     criterion = train.criterion_of(corpus, 0.1)
     samples = next(TrainingBatches(corpus, run))
-    optimizer = train.adam(model, spec.train)
+    optimizer = train.adam(model, Settings.of(spec))
     precision = Precision("fp32", torch.device("cpu"), optimizer.optimizer)
     loss = train.update(model.train(), samples, criterion, optimizer, precision, 0.0)
     got = {name: p.grad.clone() for name, p in model.named_parameters()}
@@ -247,7 +229,7 @@ def test_it_does_what_fairseqs_trainer_does(make_run, spec_of, built, embedded, 
     from fairseq.trainer import Trainer
 
     spec = spec_of(updates=5, update_freq=2, lr=0.005, warmup_updates=3, clip_norm=0.7, weight_decay=0.01)
-    corpus, weights = Corpus(embedded.path, spec.train), []
+    corpus, weights = Corpus(embedded.path, Settings.of(spec)), []
     run, model = make_run(spec), built(spec)
     step = run.step
     run.step = lambda **said: (step(**said), weights.append([p.detach().clone() for p in model.parameters()]))
@@ -287,12 +269,12 @@ def test_it_does_what_fairseqs_trainer_does(make_run, spec_of, built, embedded, 
 def test_lower_precision_gives_nearly_the_same_gradient(make_run, spec_of, built, embedded, name):
     """On a CPU, where it can be tested; a cell uses it on CUDA only. Clipping needs unscaled gradients."""
     spec, clip = spec_of(lr=0.0), 0.1
-    corpus = Corpus(embedded.path, spec.train)
+    corpus = Corpus(embedded.path, Settings.of(spec))
     samples = next(TrainingBatches(corpus, make_run(spec)))
     criterion, found = train.criterion_of(corpus, 0.1), {}
     for kind in ("fp32", name):
         model = built(spec).train()
-        optimizer = train.adam(model, spec.train)
+        optimizer = train.adam(model, Settings.of(spec))
         precision = Precision(kind, torch.device("cpu"), optimizer.optimizer)
         loss = train.update(model, samples, criterion, optimizer, precision, clip)
         found[kind] = loss, torch.cat([p.grad.reshape(-1) for p in model.parameters()])
@@ -306,13 +288,13 @@ def test_lower_precision_gives_nearly_the_same_gradient(make_run, spec_of, built
 
 def test_an_overflow_in_fp16_is_done_again_and_steps_once(make_run, spec_of, built, embedded, sparsified):
     spec = spec_of(dropout=0.3)
-    corpus, run = Corpus(embedded.path, spec.train), make_run(spec)
+    corpus, run = Corpus(embedded.path, Settings.of(spec)), make_run(spec)
     samples, criterion = next(TrainingBatches(corpus, run)), train.criterion_of(corpus, 0.1)
 
     def stepped(scale):
         model = built(spec).train()
         handle = sparsified(model)
-        optimizer = train.adam(model, spec.train)
+        optimizer = train.adam(model, Settings.of(spec))
         optimizer.set_lr(1e-3)
         handle.bind(optimizer.optimizer)
         precision = Precision("fp16", torch.device("cpu"), optimizer.optimizer)
@@ -328,12 +310,6 @@ def test_an_overflow_in_fp16_is_done_again_and_steps_once(make_run, spec_of, bui
     # Adam's first step is as long as the rate in the direction of each gradient's sign: other dropout, other signs
     one, other = (torch.cat([p.detach().reshape(-1) for p in model.parameters()]) for model in (calm, wild))
     assert float(((one - other).abs() < 1e-4).float().mean()) > 0.97
-
-
-def test_an_unknown_precision(spec_of, built):
-    optimizer = train.adam(built(spec_of()), spec_of().train)
-    with pytest.raises(ValueError, match="fp32, bf16, fp16"):
-        Precision("fp8", torch.device("cpu"), optimizer.optimizer)
 
 
 @pytest.mark.parametrize("over", [{"lr": 1e30, "clip_norm": 0.0}, {"lr": 1e30}])
