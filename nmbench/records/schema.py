@@ -93,6 +93,8 @@ Numbers = list[float | None]
 
 def _about(text: str, default: Any = None) -> Any:
     """A field that may be absent, and its documentation."""
+    if default in ([], {}):  # pydantic would copy it deeply, which takes longer
+        return Field(default_factory=type(default), description=text)
     return Field(default, description=text)
 
 
@@ -423,7 +425,7 @@ class Record(Section):
     def outcome(self) -> str:
         """On one line: the primary metric, or why there is none."""
         if self.status.failed:
-            return (self.error and self.error.message) or ""
+            return " ".join(((self.error and self.error.message) or "").split())
         if self.primary is None or self.primary_value is None:
             return ""
         return f"{self.primary.name} {self.primary_value:.4g} {self.primary.unit}".rstrip()
