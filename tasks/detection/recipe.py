@@ -4,8 +4,6 @@ Plan    what mmengine's Runner is given
 plan    both recipes; batch size, accumulation, precision, averaging come from the settings in either
 """
 
-from __future__ import annotations
-
 import copy
 from dataclasses import dataclass, field
 from typing import Any
@@ -84,11 +82,7 @@ def _of_task(settings: Settings, iterations: int) -> dict[str, Any]:
     ramp = {"type": "LinearLR", "by_epoch": False, "begin": 0, "end": warmup, "start_factor": 1.0 / (warmup + 1)}
     return {
         "loop": {"type": "EpochBasedTrainLoop", "max_epochs": epochs, "val_interval": epochs + 1},
-        "optimizer": {
-            "type": "OptimWrapper",
-            "optimizer": adamw,
-            "clip_grad": {"max_norm": settings.clip},
-        },
+        "optimizer": {"type": "OptimWrapper", "optimizer": adamw, "clip_grad": {"max_norm": settings.clip}},
         "schedule": [ramp, cosine] if warmup else [cosine],
         "hooks": [],
     }

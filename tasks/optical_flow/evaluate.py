@@ -4,8 +4,6 @@ evaluate    the metrics
 Padding     images padded to what RAFT takes, and flows cut back
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import torch

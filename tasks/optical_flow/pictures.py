@@ -4,8 +4,6 @@ flow_picture     an estimate or the truth, on the truth's own scale
 image_picture    an image, of the same size
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import NDArray

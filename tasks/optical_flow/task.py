@@ -40,7 +40,7 @@ class OpticalFlow(Task):
     scales: ClassVar[dict[str, dict[str, Any]]] = SCALES
     settings = Settings
     expected_failures: ClassVar[dict[str, str]] = {
-        "shuffled-weights-score-worse": "at smoke scale RAFT still answers that nothing moves, as any weights do",
+        "shuffled-weights-score-worse": "at smoke scale RAFT still answers that nothing moves, as any weights do"
     }
 
     def prepare(self, spec: Spec, root: Path) -> DataInfo:

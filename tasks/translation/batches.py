@@ -1,9 +1,4 @@
-"""Training batches by tokens, in fairseq's own order: a function of (seed, epoch) only, to be continued anywhere.
-
-TrainingBatches     the endless stream of them; its state is two numbers
-"""
-
-from __future__ import annotations
+"""Training batches by tokens, in fairseq's own order: a function of (seed, epoch) only, to be continued anywhere."""
 
 import warnings
 from collections.abc import Iterator, Mapping

@@ -4,8 +4,6 @@ Corpus         a folder that fairseq-preprocess wrote, or one of this task's wit
 moved          a batch on another device
 """
 
-from __future__ import annotations
-
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path

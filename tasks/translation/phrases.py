@@ -6,8 +6,6 @@ VERSIONS    what the text depends on: the libraries that carry it, with their ve
 corpus      all pairs of all splits; no source occurs twice, in one split or in two
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator
 from importlib.metadata import version

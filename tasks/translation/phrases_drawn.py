@@ -1,9 +1,4 @@
-"""Phrases from CLDR through Babel: dates, times, durations, measures, prices; numbers in words by num2words.
-
-TIMES, AMOUNTS    kind -> a function that draws one
-"""
-
-from __future__ import annotations
+"""Phrases from CLDR through Babel: dates, times, durations, measures, prices; numbers in words by num2words."""
 
 import functools
 from datetime import datetime, timedelta

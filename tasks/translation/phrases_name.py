@@ -7,8 +7,6 @@
 A name cannot be guessed from other names, so names alone are only trained on; the test asks for them in lists.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Callable, Iterator, Mapping

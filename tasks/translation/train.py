@@ -125,9 +125,7 @@ def adam(model: nn.Module, settings: Settings) -> FairseqAdam:
 def schedule(optimizer: FairseqAdam, settings: Settings) -> InverseSquareRootSchedule:
     """fairseq's schedule: linear to `lr` over `warmup_updates`, then lr * sqrt(warmup_updates / update)."""
     config = InverseSquareRootLRScheduleConfig(
-        warmup_updates=max(1, settings.warmup_updates),
-        warmup_init_lr=settings.warmup_init_lr,
-        lr=[settings.lr],
+        warmup_updates=max(1, settings.warmup_updates), warmup_init_lr=settings.warmup_init_lr, lr=[settings.lr]
     )
     return InverseSquareRootSchedule(config, optimizer)
 

@@ -23,7 +23,7 @@ from task_helpers import bytes_of
 from nmbench.task import DataError, DataInfo
 from nmbench_tasks._shared.drawing import originals
 from nmbench_tasks.detection import coco as files
-from nmbench_tasks.detection import embedded, scenes
+from nmbench_tasks.detection import embedded
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_boxes_and_areas_are_those_of_the_masks(coco, split):
     found = coco[split]
     for annotation in list(found.anns.values())[::7]:
         mask = found.annToMask(annotation)
-        assert mask.shape == (scenes.SIZE, scenes.SIZE)
+        assert mask.shape == (embedded.SIZE, embedded.SIZE)
         assert mask.sum() == annotation["area"]
         x, y, w, h = annotation["bbox"]
         rows, columns = np.nonzero(mask)
@@ -96,13 +96,13 @@ def test_digits_hardly_cover_each_other(coco):
     for found in coco["train"].imgToAnns.values():
         boxes = [tuple(a["bbox"]) for a in found]
         pairs = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i]]
-        assert all(scenes._covered(a, b) <= scenes._OVERLAP for a, b in pairs)
+        assert all(embedded._covered(a, b) <= embedded._OVERLAP for a, b in pairs)
 
 
 @pytest.fixture
 def tiny(tmp_path, monkeypatch, spec_of) -> DataInfo:
     """A data set of five scenes below tmp_path, quick to write again."""
-    monkeypatch.setattr(scenes, "SPLITS", {"train": 3, "val": 2})
+    monkeypatch.setattr(embedded, "SPLITS", {"train": 3, "val": 2})
     return embedded.prepare(spec_of(), tmp_path)
 
 
@@ -157,7 +157,7 @@ def test_a_killed_writer_leaves_no_data_set_behind(tmp_path, monkeypatch, spec_o
         yield from ()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(scenes, "scenes", broken)
+    monkeypatch.setattr(embedded, "scenes", broken)
     with pytest.raises(KeyboardInterrupt):
         embedded.prepare(spec_of(), tmp_path)
     assert not (tmp_path / "detection" / embedded.NAME).exists()
@@ -169,7 +169,7 @@ def prepare_and_report(root: Path, barrier, queue) -> None:
 
 
 def test_two_processes_at_once_write_it_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(scenes, "SPLITS", {"train": 3, "val": 2})
+    monkeypatch.setattr(embedded, "SPLITS", {"train": 3, "val": 2})
     context = multiprocessing.get_context("fork")
     barrier, infos, writes = context.Barrier(2), context.Queue(), context.Queue()
     write = embedded._write_set
