@@ -13,7 +13,7 @@ import typer
 from nmbench._util.errors import UsageError, nearest
 from nmbench._util.machine import gpus
 from nmbench.cli.common import Data, MatrixName, Only, Plugins, Results, Seeds, Selection, select
-from nmbench.cli.export import SinkFolder, SinkNames, feeds_for
+from nmbench.cli.export import SinkFolder, SinkNames, outbox_for
 from nmbench.cli.prepare import fingerprints
 
 if TYPE_CHECKING:
@@ -119,7 +119,6 @@ def run(
     """
     from rich.console import Console
 
-    from nmbench.records.attempt import RECORD
     from nmbench.records.schema import Status
     from nmbench.running.local import Limits, Local
     from nmbench.running.progress import progress_for
@@ -149,14 +148,14 @@ def run(
         limits = Limits(planned.timeout if timeout is None else timeout, planned.hang if hang is None else hang)
         command = _command(matrix, results, data, plugins)
         options = Options(data, trace, command, chosen.alone, _start_dense(chosen))
-        feeds = feeds_for(sink, sinks, results, planned.name, console)
+        outbox = outbox_for(sink, sinks, results, chosen.store.folder, console)
         scheduler = Scheduler(
             chosen.store,
             chosen.catalogue,
             options,
             progress_for(console),
             Local(workers, device, limits),
-            written=lambda attempt: feeds.send(attempt / RECORD),
+            written=outbox.send,
         )
         try:
             records = scheduler.run(cells)
@@ -166,7 +165,7 @@ def run(
             console.print(f"{chosen.matrix.name}: interrupted; run the same command again to go on", highlight=False)
             raise typer.Exit(130) from None
         finally:
-            feeds.close()
+            outbox.close()
     failed = sum(record.status.failed for record in records)
     console.print(
         f"{chosen.matrix.name}: {len(records) - failed} done now, {done} before, {failed} failed; "

@@ -28,6 +28,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from nmbench._util.files import write_json
+from nmbench._util.settings import plain
 from nmbench.plan.cell import Cell
 
 __all__ = [
@@ -354,22 +355,15 @@ def _cell(value: object) -> Cell:
         raise ValueError(f"the cell has no {', '.join(missing)}")
     if not abs(value["seed"]) < _LIMIT:
         raise ValueError("the seed is no 64-bit integer")
-    for key in ("train", "hyper", "init"):
-        if not isinstance(value.get(key) or {}, dict):
-            raise ValueError(f"its {key} is not an object")
-    settings = {key: value.get(key) or {} for key in ("train", "hyper")}
-    json.dumps(settings, allow_nan=False)
-    return Cell.from_dict({**value, **settings, "init": _init(value.get("init"))})
-
-
-def _init(value: dict[str, Any] | None) -> dict[str, str] | None:
-    """Initial weights: the hash and the file's name. Old records have the path as it was typed."""
-    if not value:
-        return None
-    if type(value.get("sha256")) is not str:
-        raise ValueError("its init has no sha256")
-    name = value.get("file") or value.get("path") or ""
-    return {"sha256": value["sha256"], "file": Path(str(name)).name}
+    tables = {key: value.get(key) or {} for key in ("train", "hyper", "init")}
+    if wrong := [key for key, table in tables.items() if not isinstance(table, dict)]:
+        raise ValueError(f"its {', '.join(wrong)} is not an object")
+    if tables["init"] and not all(
+        isinstance(text, str) for text in (tables["init"].get("sha256"), *tables["init"].values())
+    ):
+        raise ValueError("its init is not a hash and a name")
+    json.dumps(tables, allow_nan=False)
+    return Cell.from_dict({**value, **tables})
 
 
 class Record(Section):
@@ -515,7 +509,8 @@ def _without(raw: dict[str, Any], wrong: dict[str, str]) -> Record:
     """The record without the sections that are `wrong`; key -> reason."""
     if reason := next((wrong[key] for key in wrong if key in _IDENTITY), None):
         raise UnreadableRecord(reason)
-    record = Record.model_validate({key: value for key, value in raw.items() if key not in wrong})
+    # 2.0 is as good a number of steps as 2
+    record = Record.model_validate({key: plain(value) for key, value in raw.items() if key not in wrong})
     record._broken = {key: (reason, raw.get(key)) for key, reason in wrong.items()}
     return record
 

@@ -2,6 +2,7 @@
 
 python -m nmbench.worker --describe REFERENCE     declarations of a task, as JSON
 python -m nmbench.worker --describe-methods       declarations of all methods
+python -m nmbench.worker --diagnose REFERENCE     what a task says of this installation, as JSON
 python -m nmbench.worker --prepare JSON           make or verify a task's data, and print its DataInfo
 python -m nmbench.worker --job FILE               run one cell and write its record
 python -m nmbench.worker --speed JSON             time the model that a finished cell left (nmbench.running.speed)
@@ -55,7 +56,11 @@ def _asked(verb: str, *rest: str) -> Mapping[str, Any]:
     if verb == "--describe-methods":
         from nmbench.plan.describe import describe_methods
 
-        return {"methods": describe_methods()}
+        return describe_methods()
+    if verb == "--diagnose":
+        from nmbench.plan.describe import diagnose_task
+
+        return diagnose_task(rest[0])
     from nmbench.running.job import Job, SpeedJob
 
     if verb == "--prepare":

@@ -20,8 +20,6 @@ class Toy(Task):
     def prepare(self, spec: Spec, root: Path) -> DataInfo:
         if spec.train["fail"] == "data":
             raise DataError("the toy data are missing in data/toy; make them with a spell")
-        if spec.train["fail"] == "slow data":
-            time.sleep(6)
         return DataInfo(root, {"train": 64, "val": 64}, hashlib.sha256(b"toy").hexdigest(), ("made up",))
 
     def build(self, spec: Spec):
@@ -91,7 +89,7 @@ class Toy(Task):
         if run.spec.train["fail"] == "break pattern":
             return {"accuracy": float("nan"), "loss": 0.0}
         if run.spec.train["fail"] == "thread":
-            threading.Thread(target=time.sleep, args=(100,)).start()
+            threading.Thread(target=time.sleep, args=(200,)).start()
         if run.spec.train["fail"] == "nan fact":
             run.store_fact("secret", float("nan"))
         hits = (out.argmax(1) == y).float()
