@@ -5,6 +5,7 @@ python tools/translation_samples.py     write the file again
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from nmbench_tasks.translation.phrases import VERSIONS, corpus
@@ -13,13 +14,14 @@ FILE = Path(__file__).parent.parent / "tasks" / "translation" / "SAMPLES.md"
 PAIRS = 200
 
 
-def page() -> str:
-    """The file's text."""
+def page(pairs: Iterable[tuple[str, str, str]]) -> str:
+    """The file's text for rows of (kind, English, German)."""
     made_of = " and ".join(f"{package} {version}" for package, version in VERSIONS.items())
-    rows = [f"| {kind} | {pair.english} | {pair.german} |\n" for kind, pair in corpus()["test"][:PAIRS]]
+    rows = [f"| {kind} | {english} | {german} |\n" for kind, english, german in pairs]
     head = f"# The first {len(rows)} test pairs of the embedded corpus\n\nMade with {made_of}.\n\n"
     return head + "| kind | English | German |\n|:--|:--|:--|\n" + "".join(rows)
 
 
 if __name__ == "__main__":
-    FILE.write_text(page(), encoding="utf-8")
+    chosen = corpus()["test"][:PAIRS]
+    FILE.write_text(page((phrase.kind, *phrase.pair) for phrase in chosen), encoding="utf-8")

@@ -21,11 +21,12 @@ REFERENCES = {"detection": "nmbench_tasks.detection:Detection", "segmentation": 
 def test_it_is_described(name):
     told = describe_task(REFERENCES[name])
     assert told["status"] == "ok", told["reason"]
-    assert told["name"] == name
-    assert told["metrics"][0]["name"] == {"detection": "box_AP", "segmentation": "mask_AP"}[name]
-    assert set(told["scales"]) == {"smoke", "quick", "study", "paper"}
-    assert told["open_models"]
-    assert set(told["default_models"].values()) <= set(told["models"])
+    said = told["declaration"]
+    assert said["name"] == name
+    assert said["metrics"][0]["name"] == {"detection": "box_AP", "segmentation": "mask_AP"}[name]
+    assert set(said["scales"]) == {"smoke", "quick", "study", "paper"}
+    assert said["open_models"]
+    assert set(said["default_models"].values()) <= set(said["models"])
 
 
 @pytest.mark.parametrize("name", REFERENCES)

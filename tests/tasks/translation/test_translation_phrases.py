@@ -100,7 +100,8 @@ def test_it_is_always_the_same(monkeypatch):
     assert other.stdout.strip() == digest_of(phrases.corpus()) == digest_of(phrases.corpus())
 
 
-def test_the_sample_file_is_what_the_generator_gives():
+def test_the_sample_file_is_what_the_generator_gives(embedded):
     """`python tools/translation_samples.py` writes it again."""
     tool = runpy.run_path(str(Path(__file__).parents[3] / "tools" / "translation_samples.py"))
-    assert tool["FILE"].read_text(encoding="utf-8") == tool["page"]()
+    pairs = list(zip(*(lines(embedded, "test", column) for column in ("kind", "en", "de")), strict=True))
+    assert tool["FILE"].read_text(encoding="utf-8") == tool["page"](pairs[:200])

@@ -47,7 +47,7 @@ def test_without_fairseq_it_is_unavailable_and_says_what_to_do(monkeypatch):
     assert told["status"] == "unavailable"
     assert "needs fairseq==0.12.2" in told["reason"]
     assert "pip install --no-deps fairseq==0.12.2" in told["reason"]
-    assert told["metrics"][0]["name"] == "bleu"
+    assert told["declaration"]["metrics"][0]["name"] == "bleu"
 
 
 @pytest.mark.slow
