@@ -4,7 +4,7 @@ scales     settings, and the recipe of each stage      plan       settings -> st
 embedded, cutouts          the embedded pairs          files      the formats on disk
 sets       torchvision's loaders, by name, checked     prepare    the data sets of a stage and an evaluation
 colour, spatial            what training changes       data       pairs in an order, batches
-train      the engine                                  metrics, pictures, evaluate
+train      the engine                                  metrics, evaluate
 """
 
 from __future__ import annotations

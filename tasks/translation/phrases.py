@@ -12,8 +12,7 @@ from importlib.metadata import version
 from random import Random
 from typing import NamedTuple
 
-from nmbench_tasks.translation.phrases_drawn import AMOUNTS, TIMES
-from nmbench_tasks.translation.phrases_name import LISTS, Draw, Pair, names
+from nmbench_tasks.translation.phrases_drawn import AMOUNTS, LISTS, TIMES, Draw, Pair, names
 
 KINDS: dict[str, Draw] = TIMES | AMOUNTS | LISTS
 SIZES = {"train": 24_000, "valid": 1_000, "test": 1_000}

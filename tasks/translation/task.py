@@ -4,7 +4,7 @@ compat      what keeps fairseq importable         scales      settings
 phrases...  the embedded text                     embedded    the embedded corpus on disk
 rawtext     a user's text files                   prepare     any corpus, checked
 binarise    from text to fairseq's binarised data corpus      binarised data, read
-models      networks by name                      batches, train    one training pass
+models      networks by name                      train       one training pass
 evaluate    metrics
 """
 

@@ -20,8 +20,7 @@ from torch import nn
 
 from nmbench.task import NonFiniteError, Run
 from nmbench_tasks.translation import compat  # noqa: F401
-from nmbench_tasks.translation.batches import TrainingBatches
-from nmbench_tasks.translation.corpus import Batch, Corpus, moved
+from nmbench_tasks.translation.corpus import Batch, Corpus, TrainingBatches, moved
 from nmbench_tasks.translation.scales import Settings
 
 # isort: split

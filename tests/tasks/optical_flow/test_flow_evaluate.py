@@ -11,9 +11,8 @@ from torchvision.datasets import FlyingChairs
 
 from nmbench.contract import samples
 from nmbench_tasks.optical_flow import OpticalFlow
-from nmbench_tasks.optical_flow.evaluate import Padding
+from nmbench_tasks.optical_flow.evaluate import Padding, flow_picture, image_picture
 from nmbench_tasks.optical_flow.metrics import measure, summary
-from nmbench_tasks.optical_flow.pictures import flow_picture, image_picture
 
 
 def errors_of(distances, lengths):

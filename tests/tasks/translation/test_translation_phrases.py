@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nmbench_tasks.translation import phrases
-from nmbench_tasks.translation.phrases_name import both, names
+from nmbench_tasks.translation.phrases_drawn import both, names
 
 SMALL = {"train": 520, "valid": 20, "test": 20}
 

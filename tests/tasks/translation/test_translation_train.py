@@ -7,8 +7,7 @@ import torch
 from task_helpers import Interrupted, interrupt_at, same
 
 from nmbench_tasks.translation import Translation
-from nmbench_tasks.translation.batches import TrainingBatches
-from nmbench_tasks.translation.corpus import Corpus
+from nmbench_tasks.translation.corpus import Corpus, TrainingBatches
 from nmbench_tasks.translation.scales import Settings
 
 

@@ -9,8 +9,7 @@ import torch
 from nmbench._util import random as rng
 from nmbench.run import NonFiniteError
 from nmbench_tasks.translation import Translation, train
-from nmbench_tasks.translation.batches import TrainingBatches
-from nmbench_tasks.translation.corpus import Corpus
+from nmbench_tasks.translation.corpus import Corpus, TrainingBatches
 from nmbench_tasks.translation.scales import Settings
 from nmbench_tasks.translation.train import Precision
 
