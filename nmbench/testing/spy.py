@@ -34,15 +34,7 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What importing a plugin did.
-
-    Attributes:
-        seconds: how long it took.
-        modules: packages that it imported.
-        drawn: global random generators that it drew from.
-        network, written: connections that it made, files that it opened for writing.
-        cuda, moved: did it start CUDA, did it change the working folder?
-    """
+    """What importing a plugin did; `drawn` names the random generators, `moved`: is the working folder another?"""
 
     seconds: float
     modules: list[str]
@@ -55,19 +47,12 @@ class ImportReport:
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What training two cells did.
-
-    Attributes:
-        broken: layers whose loaded weights break the pattern.
-        written: files that were opened for writing.
-        live: bytes of tensors that were alive after the first and after the second training.
-        left: what lay in the working folder at the end.
-    """
+    """What training two cells did: layers that break the pattern, files written, bytes of tensors alive after each."""
 
     broken: list[str]
     written: list[str]
     live: list[int]
-    left: list[str]
+    left: list[str]  # in the working folder
 
 
 class _Watch:

@@ -6,8 +6,6 @@ warped                        a picture through a map
 pixel_centres                 the points of an image
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image

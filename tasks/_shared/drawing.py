@@ -8,8 +8,6 @@ opacity       a digit turned, stretched and placed
 ink           a colour that stands out
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

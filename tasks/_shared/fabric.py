@@ -6,8 +6,6 @@ stepped     what follows an optimizer step: the harness hears of it, and a check
 set_rate    the learning rate of the next step
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

@@ -5,8 +5,6 @@ Loader    torch's DataLoader that draws nothing from the global generators and h
 Wrapped   a data set around another one
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Any
 

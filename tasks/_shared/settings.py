@@ -1,9 +1,4 @@
-"""A task's settings as a type: one table for defaults, ranges, help texts, and for the code that reads them.
-
-Settings    the base of a task's own table: a pydantic model whose fields have a default and a description
-"""
-
-from __future__ import annotations
+"""A task's settings as a type: one table for defaults, ranges, help texts, and for the code that reads them."""
 
 import difflib
 from collections.abc import Iterable

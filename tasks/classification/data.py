@@ -6,8 +6,6 @@ batches         mini-batches, by `workers` processes or by none, with equal resu
 normalised      uint8 batch -> float batch on the model's device
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager

@@ -7,8 +7,6 @@ prepare     the set on disk below <data root>/classification, made if it is miss
 Layout: train/<class>/<original>-<number>.png and val/..., and `manifest.json` (nmbench.task.made_once).
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path

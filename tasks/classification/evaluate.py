@@ -1,7 +1,5 @@
 """Metrics of a model on the split val, computed in float32."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

@@ -4,8 +4,6 @@ NarrowResNet    a small residual network for 32 x 32 images
 build           `resnet-narrow`, or a classification model of torchvision under its own name
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torchvision

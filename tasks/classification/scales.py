@@ -14,8 +14,7 @@ class Settings(settings.Settings):
     classes: int = Field(10, ge=1, description="number of classes that the data must have")
     image_size: int = Field(32, ge=1, description="height and width of the model's input, in pixels")
     transform: Literal["digits", "imagenet"] = Field(
-        "digits",
-        description='"digits" (shifted by up to 2 px) or "imagenet" (random resized crop, mirrored)',
+        "digits", description='"digits" (shifted by up to 2 px) or "imagenet" (random resized crop, mirrored)'
     )
     train_images: int = Field(0, ge=0, description="use only this many, evenly over the classes; 0 uses all")
     val_images: int = Field(0, ge=0, description="the same in evaluation")

@@ -4,8 +4,6 @@ train           trains the model in place, from the last checkpoint if there is 
 learning_rate   the schedule, a function of the step alone, so that a resumed run needs no scheduler state
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 

@@ -11,8 +11,6 @@ kernels know neither. On CUDA the backward of the two RoI operators adds atomica
 a gradient may differ from run to run.
 """
 
-from __future__ import annotations
-
 import torch
 import torchvision
 from torch import Tensor

@@ -1,9 +1,4 @@
-"""A pretrained backbone from a file: torchvision's ResNet weights, or whatever has the names of mmdet's backbone.
-
-load    the file's weights into the model's backbone
-"""
-
-from __future__ import annotations
+"""A pretrained backbone from a file: torchvision's ResNet weights, or whatever has the names of mmdet's backbone."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,27 +23,23 @@ def load(model: nn.Module, path: str) -> None:
     """
     file = Path(path).expanduser()
     backbone = model.get_submodule("backbone")
-    wanted = backbone.state_dict()
-    given = _unwrapped(_read(file))
+    wanted, given = backbone.state_dict(), _unwrapped(_read(file))
+    if fault := _misfit(wanted, given, f"this {type(backbone).__name__}"):
+        raise DataError(f"backbone_weights: {file} is of another architecture: {fault}")
+    backbone.load_state_dict({name: given[name] for name in wanted if name in given}, strict=False)
+
+
+def _misfit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], backbone: str) -> str:
+    """What of `given` does not fit the weights `wanted` of `backbone`; "" if all does."""
     missing = [name for name in wanted if name not in given and not name.endswith("num_batches_tracked")]
     if missing:
-        raise DataError(
-            f"backbone_weights: {file} is of another architecture: it lacks {len(missing)} of the {len(wanted)} "
-            f"weights of this {type(backbone).__name__}, the first is {missing[0]}"
-        )
-    usable = {name: given[name] for name in wanted if name in given}
-    for name, value in usable.items():
-        if value.shape != wanted[name].shape:
-            raise DataError(
-                f"backbone_weights: {file} is of another architecture: {name} has shape {tuple(value.shape)}, "
-                f"this {type(backbone).__name__} needs {tuple(wanted[name].shape)}"
-            )
-    if left := [n for n in given if n.startswith("layer") and n not in wanted]:
-        raise DataError(
-            f"backbone_weights: {file} is of another architecture: it has {len(left)} weights that this "
-            f"{type(backbone).__name__} has not, the first is {left[0]}"
-        )
-    backbone.load_state_dict(usable, strict=False)
+        return f"it lacks {len(missing)} of the {len(wanted)} weights of {backbone}, the first is {missing[0]}"
+    for name in [name for name in wanted if name in given]:
+        have, need = tuple(given[name].shape), tuple(wanted[name].shape)
+        if have != need:
+            return f"{name} has shape {have}, {backbone} needs {need}"
+    left = [name for name in given if name.startswith("layer") and name not in wanted]
+    return f"it has {len(left)} weights that {backbone} has not, the first is {left[0]}" if left else ""
 
 
 def _read(file: Path) -> Mapping[str, Any]:

@@ -8,8 +8,6 @@
 mmdet's pipelines draw from the global generators of Python, numpy and torch, so all of these are seeded.
 """
 
-from __future__ import annotations
-
 import itertools
 import random
 from collections.abc import Iterator
@@ -93,12 +91,7 @@ class Seeded(Wrapped):
 
 
 def loader(
-    run: Run,
-    dataset: Any,
-    batch: int,
-    count: int,
-    grouping: dict[str, Any] | None = None,
-    endless: bool = False,
+    run: Run, dataset: Any, batch: int, count: int, grouping: dict[str, Any] | None = None, endless: bool = False
 ) -> Loader:
     """Training batches of `batch` images for this rank, `count` images an epoch over all ranks.
 

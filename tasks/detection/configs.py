@@ -6,8 +6,6 @@ has_masks     does its model predict instance masks?
 fit           the same with its model made ready for a cell's settings, and what was changed in it, in words
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ pipeline   the task's own steps
 build      the data set of a split
 """
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import io
@@ -34,11 +32,7 @@ def pipeline(settings: Settings, masks: bool, train: bool) -> list[dict[str, Any
 
 
 def build(
-    root: Path,
-    split: str,
-    steps: list[dict[str, Any]],
-    settings: Settings,
-    given: dict[str, Any] | None = None,
+    root: Path, split: str, steps: list[dict[str, Any]], settings: Settings, given: dict[str, Any] | None = None
 ) -> Any:
     """mmdet's data set for `split` of the COCO layout in `root`; training leaves images without objects out.
 

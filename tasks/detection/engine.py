@@ -9,8 +9,6 @@ load without it. `install` puts a module of that name into `sys.modules`. The op
 called. Where full mmcv is installed its own operators are used, untouched.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib
 import importlib.util

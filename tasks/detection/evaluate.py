@@ -1,9 +1,4 @@
-"""COCO's average precisions on the split val, by mmengine's test loop, mmdet's CocoMetric and pycocotools.
-
-evaluate    the metrics in %, and three pictures for the report
-"""
-
-from __future__ import annotations
+"""COCO's average precisions on the split val, by mmengine's test loop, mmdet's CocoMetric and pycocotools."""
 
 import contextlib
 import io

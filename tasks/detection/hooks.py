@@ -5,8 +5,6 @@ ResumeHook     writes resume points, and goes on from one, to the batch
 AveragedHook   leaves the averaged weights behind where mmengine's EMAHook kept some
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from mmengine.dist import all_reduce

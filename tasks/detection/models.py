@@ -6,8 +6,6 @@ frozen           names of the weights that do not train
 example_inputs   one image for MACs and latency
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

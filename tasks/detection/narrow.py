@@ -7,8 +7,6 @@ Images of 128 px have no use for strides of 32 and more, so levels end at stride
 weights: no stage is frozen, and the neck, which sees few images a batch, has group normalisation.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 BASES = {

@@ -1,9 +1,4 @@
-"""Detections drawn on their image, for the report.
-
-drawn    boxes, and masks where there are any, over an image
-"""
-
-from __future__ import annotations
+"""Detections drawn on their image, for the report."""
 
 import functools
 from collections.abc import Sequence
@@ -15,18 +10,7 @@ from numpy.typing import NDArray
 from torchvision.transforms.v2.functional import resize
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
-_COLOURS = [
-    "#ffd92f",
-    "#66c2ff",
-    "#ff6e54",
-    "#7fe87f",
-    "#e78ac3",
-    "#ffffff",
-    "#fc8d62",
-    "#4de0d0",
-    "#b39ddb",
-    "#ff3d7f",
-]
+_PALETTE = "#ffd92f", "#66c2ff", "#ff6e54", "#7fe87f", "#e78ac3", "#ffffff", "#fc8d62", "#4de0d0", "#b39ddb", "#ff3d7f"
 _SMALL = 320  # an image below this many px is shown at twice its size
 
 
@@ -42,7 +26,7 @@ def drawn(
     size = [factor * side for side in picture.shape[1:]]
     picture = resize(picture, size)
     if len(boxes):
-        colours = [_COLOURS[label % len(_COLOURS)] for label in labels]
+        colours = [_PALETTE[label % len(_PALETTE)] for label in labels]
         if masks is not None:
             shapes = torch.from_numpy(np.ascontiguousarray(masks)).bool()
             shapes = shapes.repeat_interleave(factor, 1).repeat_interleave(factor, 2)

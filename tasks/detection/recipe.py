@@ -4,8 +4,6 @@ Plan    what mmengine's Runner is given
 plan    both recipes; batch size, accumulation, precision, averaging come from the settings in either
 """
 
-from __future__ import annotations
-
 import copy
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,17 +50,13 @@ def plan(config: Config, run: Run, masks: bool) -> Plan:
     iterations = images // (batch * run.ranks)  # an epoch
     made = _of_config(config, settings) if own else _of_task(settings, iterations)
     made["optimizer"] |= {"accumulative_counts": settings.accumulate}
-    if settings.amp and _on_gpu(run.device):
+    if settings.amp and torch.device(run.device).type == "cuda":
         made["optimizer"]["type"] = "AmpOptimWrapper"
     if momentum := settings.ema:
         made["hooks"] = [hook for hook in made["hooks"] if hook["type"] != "EMAHook"]
         # batch statistics are averaged with the weights that made them
         made["hooks"].append({"type": "EMAHook", "momentum": momentum, "update_buffers": True})
     return Plan(dataset, batch, images, **made)
-
-
-def _on_gpu(device: str) -> bool:
-    return torch.device(device).type == "cuda"
 
 
 def _share_of(settings: Settings, ranks: int) -> int:
@@ -84,11 +78,7 @@ def _of_task(settings: Settings, iterations: int) -> dict[str, Any]:
     ramp = {"type": "LinearLR", "by_epoch": False, "begin": 0, "end": warmup, "start_factor": 1.0 / (warmup + 1)}
     return {
         "loop": {"type": "EpochBasedTrainLoop", "max_epochs": epochs, "val_interval": epochs + 1},
-        "optimizer": {
-            "type": "OptimWrapper",
-            "optimizer": adamw,
-            "clip_grad": {"max_norm": settings.clip},
-        },
+        "optimizer": {"type": "OptimWrapper", "optimizer": adamw, "clip_grad": {"max_norm": settings.clip}},
         "schedule": [ramp, cosine] if warmup else [cosine],
         "hooks": [],
     }

@@ -4,8 +4,6 @@ CellRunner    changes four things that Runner does by itself, and nothing of its
 quiet_hooks   mmengine's default hooks without those that write files or lines
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -23,12 +21,7 @@ class CellRunner(Runner):
 
     def __init__(self, device: str, **arguments: Any) -> None:
         self._cell_device = torch.device(device)
-        super().__init__(
-            **arguments,
-            default_hooks=dict(quiet_hooks),
-            log_level="WARNING",
-            default_scope="mmdet",
-        )
+        super().__init__(**arguments, default_hooks=dict(quiet_hooks), log_level="WARNING", default_scope="mmdet")
 
     def set_randomness(self, *args: Any, **kwargs: Any) -> None:
         """The global generators are the harness's: it sets them from (seed, update) at each step."""

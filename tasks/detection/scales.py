@@ -16,8 +16,7 @@ class Settings(settings.Settings):
     train_images: int = Field(0, ge=0, description="use only the first so many; 0 uses all")
     val_images: int = Field(0, ge=0, description="the same in evaluation")
     recipe: Literal["task", "config"] = Field(
-        "task",
-        description='"task": these settings; "config": pipeline, optimizer, schedule and hooks of the config',
+        "task", description='"task": these settings; "config": pipeline, optimizer, schedule and hooks of the config'
     )
     long_side: int = Field(128, ge=1, description='images are scaled to fit into these, in px (recipe "task")')
     short_side: int = Field(128, ge=1, description="see long_side")
@@ -59,8 +58,4 @@ DETECTION: dict[str, dict[str, Any]] = {
     ),
 }
 
-SEGMENTATION = {
-    **DETECTION,
-    "quick": DETECTION["quick"] | {"epochs": 6},
-    "study": DETECTION["study"] | {"epochs": 21},
-}
+SEGMENTATION = {**DETECTION, "quick": DETECTION["quick"] | {"epochs": 6}, "study": DETECTION["study"] | {"epochs": 21}}

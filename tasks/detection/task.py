@@ -1,10 +1,10 @@
 """The two tasks' declarations; the work is in the modules that their methods import, so that declaring needs no mmdet.
 
-scales      settings                  embedded, scenes, coco, layout   data on disk
-configs     a config by name or path  models    the detector, its candidates, a pretrained backbone
+scales      settings                      embedded, coco      data on disk
+configs     a config by name or path      models, backbone    the detector, its candidates, pretrained weights
 recipe      optimizer and schedule        datasets, batches   images in, their order and augmentation
-train, runner, hooks                  one training pass                evaluate, pictures   metrics, samples
-engine, operators                     what has to happen before mmdet is imported
+train, runner, hooks   one training pass  evaluate, pictures  metrics, samples
+engine      what has to happen before mmdet is imported
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""One training pass: mmengine's Runner, with the hooks that join it to the harness.
-
-train    trains the model in place, from the last checkpoint if there is one
-"""
-
-from __future__ import annotations
+"""One training pass: mmengine's Runner, with the hooks that join it to the harness."""
 
 from collections.abc import Iterator
 

@@ -4,8 +4,6 @@ jitter    brightness, contrast, saturation, hue
 erase     rectangles of the second image in its mean colour: what was there is occluded
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

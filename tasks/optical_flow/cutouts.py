@@ -4,8 +4,6 @@ Cutout        an outline round a centre; `opacity(points)`
 random_cutout a blob or a polygon
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -6,8 +6,6 @@ batches          batch after batch, by `workers` processes or by none, with equa
 normalised       uint8 images -> float images in -1..1, as torchvision's RAFT wants them
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 
 import numpy as np

@@ -2,25 +2,54 @@
 
 evaluate    the metrics
 Padding     images padded to what RAFT takes, and flows cut back
+flow_picture, image_picture    for the report: the usual colour wheel, hue for direction and strength for length
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.utils import flow_to_image
 
 from nmbench.task import Run, evaluating
 from nmbench_tasks._shared.folders import spread
 from nmbench_tasks.optical_flow import plan
 from nmbench_tasks.optical_flow.data import normalised
 from nmbench_tasks.optical_flow.metrics import Errors, measure, summary
-from nmbench_tasks.optical_flow.pictures import flow_picture, image_picture
 from nmbench_tasks.optical_flow.prepare import evaluation_set
 from nmbench_tasks.optical_flow.scales import Settings
 from nmbench_tasks.optical_flow.sets import FlowSet, Pair
+
+_SMALL = 256  # px: a picture that is no wider is shown at twice its size
+_WIDE = 640  # px: one that is wider is shown smaller
+
+
+def flow_picture(flow: Tensor, truth: Tensor, valid: Tensor) -> NDArray[np.uint8]:
+    """`flow` (2, height, width) as RGB; the longest vector of `truth` has full strength, in every cell alike.
+
+    Longer estimates are shown at full strength too. Where `truth` is unknown it is shown as no motion.
+    """
+    longest = torch.linalg.vector_norm(torch.where(valid, truth, 0.0), dim=0).max().clamp(min=1e-6)
+    length = torch.linalg.vector_norm(flow, dim=0).clamp(min=1e-6)
+    within = torch.nan_to_num(flow * (longest / length).clamp(max=1.0))
+    # torchvision divides by the longest vector of what it is given: one of that length goes along
+    scale = torch.zeros_like(within)
+    scale[0] = longest
+    return image_picture(flow_to_image(torch.stack([within, scale]).float())[0])
+
+
+def image_picture(picture: Tensor) -> NDArray[np.uint8]:
+    """(3, height, width) uint8 -> (h, w, 3), twice as large if small, at most 640 px wide."""
+    width = picture.shape[-1]
+    factor = 2.0 if width <= _SMALL else min(1.0, _WIDE / width)
+    if factor != 1.0:
+        mode = "nearest" if factor > 1 else "area"
+        picture = functional.interpolate(picture[None].float(), scale_factor=factor, mode=mode)[0]
+    return picture.round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+
 
 _SHOWN = 2  # pairs kept as pictures
 

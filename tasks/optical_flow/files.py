@@ -4,8 +4,6 @@ write_ppm, write_flo, write_split    an image (binary PPM, P6), a flow (Middlebu
 image_size, flow_size                from the heads of files; .flo, .pfm (FlyingThings3D), .png (KITTI, HD1K)
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path

@@ -6,8 +6,6 @@ measure          estimate and truth -> Errors
 summary          many Errors -> the task's metrics
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

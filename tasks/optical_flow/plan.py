@@ -5,8 +5,6 @@ root_of               the folder that holds one of torchvision's data sets
 held_out              is a part of this evaluation set kept from training?
 """
 
-from __future__ import annotations
-
 import difflib
 from pathlib import Path
 
@@ -15,14 +13,19 @@ from nmbench_tasks.optical_flow.scales import EVALUATIONS, RECIPES, Settings, St
 
 #: px; RAFT's correlation pyramid takes no smaller images
 LEAST = 128
-#: the data sets that a stage trains on
-TRAINS_ON = {
-    "embedded": ("embedded",),
-    "chairs": ("chairs",),
-    "things": ("things",),
-    "sintel": ("sintel", "things", "kitti", "hd1k"),
-    "sintel-things": ("sintel", "things"),
-    "kitti": ("kitti",),
+#: stage -> (data set, repeat, scales), as RAFT's authors mixed them
+MIX: dict[str, list[tuple[str, int, tuple[float, float]]]] = {
+    "embedded": [("embedded", 1, (-0.1, 0.5))],
+    "chairs": [("chairs", 1, (-0.1, 1.0))],
+    "things": [("things", 1, (-0.4, 0.8))],
+    "sintel": [
+        ("sintel", 100, (-0.2, 0.6)),
+        ("kitti", 200, (-0.3, 0.5)),
+        ("hd1k", 5, (-0.5, 0.2)),
+        ("things-clean", 1, (-0.2, 0.6)),
+    ],
+    "sintel-things": [("sintel", 100, (-0.2, 0.6)), ("things-clean", 1, (-0.2, 0.6))],
+    "kitti": [("kitti", 1, (-0.2, 0.4))],
 }
 #: without a public split for validation: what is trained on is not evaluated on
 _NO_VAL = ("sintel", "kitti", "hd1k")
@@ -41,10 +44,20 @@ def evaluations(settings: Settings) -> list[str]:
     return _names("evaluate_on", settings.evaluate_on, EVALUATIONS)
 
 
+def family(name: str) -> str:
+    """The data set of a variant: sintel of sintel-clean."""
+    return name.partition("-")[0]
+
+
+def trains_on(stage: Stage) -> set[str]:
+    """The data sets of a stage."""
+    return {family(name) for name, _, _ in MIX[stage.name]}
+
+
 def held_out(settings: Settings, dataset: str) -> bool:
     """Is a fifth of `dataset` (for instance "sintel") left out of training, and only that fifth evaluated?"""
-    evaluated = {name.partition("-")[0] for name in evaluations(settings)}
-    trained = {name for stage in stages(settings) for name in TRAINS_ON[stage.name]}
+    evaluated = {family(name) for name in evaluations(settings)}
+    trained = {name for stage in stages(settings) for name in trains_on(stage)}
     return dataset in _NO_VAL and dataset in evaluated & trained
 
 

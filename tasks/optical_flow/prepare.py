@@ -5,8 +5,6 @@ evaluation_set       the pairs of an evaluation
 prepare              all of them -> DataInfo
 """
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,27 +26,11 @@ class Part:
     mirror: tuple[float, float] = (0.5, 0.1)
 
 
-#: stage -> (data set, repeat, scales), as RAFT's authors mixed them
-_MIX: dict[str, list[tuple[str, int, tuple[float, float]]]] = {
-    "embedded": [("embedded", 1, (-0.1, 0.5))],
-    "chairs": [("chairs", 1, (-0.1, 1.0))],
-    "things": [("things", 1, (-0.4, 0.8))],
-    "sintel": [
-        ("sintel", 100, (-0.2, 0.6)),
-        ("kitti", 200, (-0.3, 0.5)),
-        ("hd1k", 5, (-0.5, 0.2)),
-        ("things-clean", 1, (-0.2, 0.6)),
-    ],
-    "sintel-things": [("sintel", 100, (-0.2, 0.6)), ("things-clean", 1, (-0.2, 0.6))],
-    "kitti": [("kitti", 1, (-0.2, 0.4))],
-}
-
-
 def parts_of_stage(stage: Stage, settings: Settings, embedded_root: Path) -> list[Part]:
     """Raises DataError if one of the data sets is missing."""
     parts = []
-    for name, repeat, scales in _MIX[stage.name]:
-        family = _family(name)
+    for name, repeat, scales in plan.MIX[stage.name]:
+        family = plan.family(name)
         pairs = open_set(name, _root(settings, family, embedded_root))
         if plan.held_out(settings, family):
             pairs = pairs.part(held_out=False)
@@ -60,7 +42,7 @@ def parts_of_stage(stage: Stage, settings: Settings, embedded_root: Path) -> lis
 
 def evaluation_set(name: str, settings: Settings, embedded_root: Path) -> FlowSet:
     """The pairs of the evaluation `name`. Raises DataError if they are missing."""
-    family = _family(name)
+    family = plan.family(name)
     pairs = open_set(name, _root(settings, family, embedded_root), "val")
     if plan.held_out(settings, family):
         pairs = pairs.part(held_out=True)
@@ -70,8 +52,8 @@ def evaluation_set(name: str, settings: Settings, embedded_root: Path) -> FlowSe
 def prepare(settings: Settings, root: Path) -> DataInfo:
     """Everything that `settings` train or evaluate on. Raises DataError for the first thing that is wrong."""
     wanted, evaluated = plan.stages(settings), plan.evaluations(settings)
-    families = {name for stage in wanted for name in plan.TRAINS_ON[stage.name]}
-    families |= {_family(name) for name in evaluated}
+    families = {name for stage in wanted for name in plan.trains_on(stage)}
+    families |= {plan.family(name) for name in evaluated}
     info = embedded.prepare(root) if "embedded" in families else None
     place = info.path if info else Path(settings.data).expanduser()
     fingerprint = hashlib.sha256((info.fingerprint if info else "").encode())
@@ -79,12 +61,12 @@ def prepare(settings: Settings, root: Path) -> DataInfo:
     for stage in wanted:
         parts = parts_of_stage(stage, settings, place)
         for part in parts:
-            least = sets.check(part.pairs, _root(settings, _family(part.pairs.name), place), fingerprint)
+            least = sets.check(part.pairs, _root(settings, plan.family(part.pairs.name), place), fingerprint)
             _check_crop(stage, settings.augment, part.pairs.name, least)
         counts[f"{stage.name} train"] = sum(len(part.pairs) for part in parts)
     for name in evaluated:
         pairs = evaluation_set(name, settings, place)
-        sets.check(pairs, _root(settings, _family(name), place), fingerprint)
+        sets.check(pairs, _root(settings, plan.family(name), place), fingerprint)
         counts[f"{name} val"] = len(pairs)
     if info and families == {"embedded"}:
         return info  # with the hash of its pixels
@@ -104,10 +86,6 @@ def _check_crop(stage: Stage, augment: str, name: str, least: tuple[int, int]) -
             f"{stage.crop_width} x {stage.crop_height} px\n"
             "set crop_width and crop_height to less, or augment to 'raft', which zooms"
         )
-
-
-def _family(name: str) -> str:
-    return name.partition("-")[0]
 
 
 def _root(settings: Settings, family: str, embedded_root: Path) -> Path:

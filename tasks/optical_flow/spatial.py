@@ -5,8 +5,6 @@ mirror    across or down
 crop      a window
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

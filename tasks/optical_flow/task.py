@@ -1,11 +1,10 @@
 """The task's declarations; the work is in the modules that its methods import, so that declaring needs no torchvision.
 
 scales     settings, and the recipe of each stage      plan       settings -> stages, evaluations, roots, checked
-affine, cutouts, scenes    the embedded pairs          writers, embedded    on disk, as FlyingChairs
-sets       torchvision's loaders, by name              headers, folders     checks of a user's data
-prepare    the data sets of a stage and an evaluation, all checked
+embedded, cutouts          the embedded pairs          files      the formats on disk
+sets       torchvision's loaders, by name, checked     prepare    the data sets of a stage and an evaluation
 colour, spatial            what training changes       data       pairs in an order, batches
-loss, train                the engine                  padding, metrics, pictures, evaluate
+train      the engine                                  metrics, evaluate
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class OpticalFlow(Task):
     scales: ClassVar[dict[str, dict[str, Any]]] = SCALES
     settings = Settings
     expected_failures: ClassVar[dict[str, str]] = {
-        "shuffled-weights-score-worse": "at smoke scale RAFT still answers that nothing moves, as any weights do",
+        "shuffled-weights-score-worse": "at smoke scale RAFT still answers that nothing moves, as any weights do"
     }
 
     def prepare(self, spec: Spec, root: Path) -> DataInfo:

@@ -5,8 +5,6 @@ learning_rate   the cycle, a function of the step alone, so that a resumed run n
 freeze          which layers keep their statistics in a stage
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

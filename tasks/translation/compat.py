@@ -1,11 +1,7 @@
 """Everything that keeps fairseq 0.12.2 importable and honest on current Python, hydra and torch, and nothing else.
 
 Import this module before any `from fairseq...`: importing it imports fairseq. Nothing of fairseq is copied.
-
-    SHADOWS    names of the copies of weights that unmodified fairseq keeps in every encoder layer
 """
-
-from __future__ import annotations
 
 import dataclasses
 import importlib

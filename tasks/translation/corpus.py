@@ -2,12 +2,13 @@
 
 Corpus         a folder that fairseq-preprocess wrote, or one of this task's with such a folder `binary` in it
 moved          a batch on another device
+TrainingBatches    by tokens, in fairseq's own order: a function of (seed, epoch) only, to be continued anywhere
 """
 
-from __future__ import annotations
-
+import warnings
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,16 @@ import torch
 from numpy.typing import NDArray
 
 from nmbench._util.errors import first_line
-from nmbench.task import DataError
+from nmbench.task import DataError, Run
 from nmbench_tasks._shared.folders import spread
 from nmbench_tasks.translation import compat  # noqa: F401  (before fairseq)
 from nmbench_tasks.translation.scales import Settings
 
 # isort: split
 from fairseq import utils
-from fairseq.data import Dictionary, LanguagePairDataset, encoders
+from fairseq.data import Dictionary, LanguagePairDataset, data_utils, encoders
 from fairseq.data.indexed_dataset import MMapIndexedDataset
+from fairseq.data.iterators import EpochBatchIterator, GroupedIterator
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
 #: what fairseq collates: "id", "net_input" {"src_tokens", "src_lengths", "prev_output_tokens"}, "target", "ntokens"
@@ -145,3 +147,52 @@ def _tokenizer(settings: Settings) -> Any:
         return encoders.build_tokenizer(Namespace(tokenizer="moses", source_lang=source, target_lang=target))
     except ImportError as error:
         raise DataError(f"tokenizer = 'moses': {str(error).strip()}") from error
+
+
+class TrainingBatches:
+    """`next(batches)` is a list of `update_freq` batches, for one optimizer step (fewer at the end of an epoch).
+
+    As in fairseq, batches are made once, of pairs of similar length, and shuffled anew in each epoch.
+    Raises DataError if no pair is left to train on.
+    """
+
+    def __init__(self, corpus: Corpus, run: Run) -> None:
+        settings, dataset = Settings.of(run.spec), corpus.dataset("train")
+        # neighbouring seeds of fairseq share orders (it adds the epoch to the seed); these have nothing in common
+        seed = run.stream(0, "batches") % 2**31
+        with data_utils.numpy_seed(seed):
+            order = dataset.ordered_indices()
+        kept = order[np.isin(order, corpus.indices("train"))]
+        if len(kept) == 0:
+            raise DataError(f"no training pair has at most max_length = {settings.max_length} tokens on both sides")
+        batches = dataset.batch_by_size(kept, max_tokens=settings.max_tokens)
+        self._epochs = EpochBatchIterator(dataset, dataset.collater, batches, seed=seed, num_workers=settings.workers)
+        self._group = settings.update_freq
+        self._steps: Any = None  # fairseq's iterator over one epoch
+
+    def __next__(self) -> list[Batch]:
+        if self._steps is None or not self._steps.has_next():
+            with _generators_untouched():
+                epoch = self._epochs.next_epoch_itr(shuffle=True)
+            self._steps = GroupedIterator(epoch, self._group)
+        group: list[Batch] = next(self._steps)
+        return group
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values: the epoch and the batches that were used of it."""
+        state: dict[str, Any] = self._epochs.state_dict()
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken."""
+        with _generators_untouched():
+            self._epochs.load_state_dict(state)
+        self._steps = None
+
+
+@contextmanager
+def _generators_untouched() -> Iterator[None]:
+    """A DataLoader draws a number when it starts, in mid-epoch where a run was resumed: dropout must not notice."""
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*pin_memory.*")  # fairseq always asks for pinned memory
+        yield

@@ -7,8 +7,6 @@ Layout: text/<split>.<language> and text/<split>.kind (the kind of each phrase),
 `manifest.json`.
 """
 
-from __future__ import annotations
-
 import hashlib
 from importlib.metadata import version
 from pathlib import Path

@@ -5,8 +5,6 @@ translate     beam search over the test split
 token_losses  each sentence's loss under teacher forcing
 """
 
-from __future__ import annotations
-
 import math
 from argparse import Namespace
 from typing import Any

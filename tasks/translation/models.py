@@ -6,8 +6,6 @@ candidates   the weights that may become sparse
 dictionary   a dictionary of a given size, for building without data
 """
 
-from __future__ import annotations
-
 from argparse import Namespace
 from typing import Any
 

@@ -4,8 +4,6 @@ prepare               the corpus that the setting `data` names
 is_preprocessed, preprocessed    one that `fairseq-preprocess` binarised already, and its checks
 """
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import replace
 from pathlib import Path

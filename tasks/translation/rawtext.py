@@ -4,8 +4,6 @@ prepare     checked, split into subwords, and binarised below the data root
 scanned     the checks of one file
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 from collections.abc import Iterator

@@ -2,10 +2,9 @@
 
 compat      what keeps fairseq importable         scales      settings
 phrases...  the embedded text                     embedded    the embedded corpus on disk
-rawtext     a user's text files                   preprocessed    a user's fairseq-preprocess folder
-subwords, binarise    from text to fairseq's binarised data
-corpus      binarised data, read                  batches     training batches
-models      networks by name                      train, precision    one training pass
+rawtext     a user's text files                   prepare     any corpus, checked
+binarise    from text to fairseq's binarised data corpus      binarised data, read
+models      networks by name                      train       one training pass
 evaluate    metrics
 """
 

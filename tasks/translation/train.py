@@ -20,8 +20,7 @@ from torch import nn
 
 from nmbench.task import NonFiniteError, Run
 from nmbench_tasks.translation import compat  # noqa: F401
-from nmbench_tasks.translation.batches import TrainingBatches
-from nmbench_tasks.translation.corpus import Batch, Corpus, moved
+from nmbench_tasks.translation.corpus import Batch, Corpus, TrainingBatches, moved
 from nmbench_tasks.translation.scales import Settings
 
 # isort: split
@@ -125,9 +124,7 @@ def adam(model: nn.Module, settings: Settings) -> FairseqAdam:
 def schedule(optimizer: FairseqAdam, settings: Settings) -> InverseSquareRootSchedule:
     """fairseq's schedule: linear to `lr` over `warmup_updates`, then lr * sqrt(warmup_updates / update)."""
     config = InverseSquareRootLRScheduleConfig(
-        warmup_updates=max(1, settings.warmup_updates),
-        warmup_init_lr=settings.warmup_init_lr,
-        lr=[settings.lr],
+        warmup_updates=max(1, settings.warmup_updates), warmup_init_lr=settings.warmup_init_lr, lr=[settings.lr]
     )
     return InverseSquareRootSchedule(config, optimizer)
 

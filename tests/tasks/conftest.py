@@ -15,6 +15,16 @@ from nmbench.run import Run
 from nmbench.task import DataInfo, Spec
 from nmbench_tasks.classification import Classification
 
+#: fixtures that make a whole data set or train: 5 to 25 s for the first test that asks for one
+_SLOW = {"embedded", "scenes_on_disk", "flow_data", "learner", "attempt"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what trains or needs a data set, directly or through another fixture."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents and _SLOW & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:

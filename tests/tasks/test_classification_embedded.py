@@ -61,13 +61,6 @@ def tiny(tmp_path, monkeypatch, spec_of) -> DataInfo:
     return module.prepare(spec_of(), tmp_path)
 
 
-def test_a_lost_picture_is_made_good(tiny, tmp_path, spec_of):
-    before = bytes_of(tiny.path)
-    next((tiny.path / "val" / "3").glob("*.png")).unlink()
-    assert module.prepare(spec_of(), tmp_path) == tiny
-    assert bytes_of(tiny.path) == before
-
-
 def test_settings_that_it_cannot_serve(spec_of, tmp_path):
     with pytest.raises(DataError, match="/path/to/imagenet"):
         module.prepare(spec_of(scale="paper"), tmp_path)

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from task_helpers import Interrupted, generators, interrupt_at, same
+from task_helpers import Interrupted, interrupt_at, same
 
 from nmbench.run import NonFiniteError, Run
 from nmbench.sparsity import default_candidates, sparsify
@@ -70,21 +70,6 @@ def test_training_changes_the_weights_and_lowers_the_loss(make_run, spec_of, bui
     assert sum(losses[-12:]) / 12 < 0.8 * sum(losses[:12]) / 12
 
 
-def test_the_optimizer_that_is_bound_is_the_one_that_steps(make_run, built):
-    """Fabric wraps the optimizer; hooks on the bound one must fire once a step, no more and no less."""
-    run = make_run()
-    calls = []
-
-    def bind(optimizer):
-        assert type(optimizer) is torch.optim.SGD
-        optimizer.register_step_pre_hook(lambda *_: calls.append("before"))
-        optimizer.register_step_post_hook(lambda *_: calls.append("after"))
-
-    run.bind = bind
-    trained(run, built)
-    assert calls == ["before", "after"] * 12
-
-
 def test_the_model_keeps_its_keys_and_stays_plain(make_run, built):
     model = built(make_run().spec)
     keys, members = list(model.state_dict()), set(vars(model))
@@ -133,27 +118,6 @@ def test_too_few_images_for_a_step(make_run, spec_of, built):
 def test_a_loss_that_is_not_finite_stops_the_run(make_run, spec_of, built):
     with pytest.raises(NonFiniteError):
         trained(make_run(spec_of(lr=1e20)), built)
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_evaluate_leaves_mode_and_generators_alone(make_run, spec_of, built, workers):
-    run = make_run(spec_of(workers=workers))
-    model = built(run.spec).train()
-    model.bn1.eval()  # a frozen layer
-    modes, weights, before = [m.training for m in model.modules()], copy.deepcopy(model), generators()
-    first = Classification().evaluate(model, run)
-    assert generators() == before
-    assert [m.training for m in model.modules()] == modes
-    assert same(model, weights)
-    assert Classification().evaluate(model, run) == first
-
-
-def test_evaluate_does_not_depend_on_the_batch_size(make_run, built, spec_of):
-    run = make_run()
-    model = built(run.spec)
-    whole = Classification().evaluate(model, run)
-    parts = Classification().evaluate(model, make_run(spec_of(eval_batch=7)))
-    assert parts == pytest.approx(whole, rel=1e-5)
 
 
 class Fixed(torch.nn.Module):

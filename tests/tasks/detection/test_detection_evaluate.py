@@ -5,13 +5,11 @@ pytest tests/tasks/detection/test_detection_evaluate.py
 
 from __future__ import annotations
 
-import copy
 import math
 
 import numpy as np
 import pytest
 import torch
-from task_helpers import generators, same
 from torch import nn
 
 from nmbench.contract.samples import read, write
@@ -90,28 +88,6 @@ def test_sizes_that_val_has_not_are_said(run_of, spec_of):
     assert metrics["box_AP"] == 100.0
     assert any("val has no large objects, so APl says nothing" in note for note in run.notes)
     assert metrics["mask_APl"] == 0.0
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_evaluate_leaves_weights_modes_and_generators_alone(run_of, spec_of, built, workers, capsys):
-    spec = spec_of(workers=workers)
-    run, model = run_of(spec), built(spec)
-    model.backbone.bn1.eval()  # a frozen layer
-    modes, weights, before = [m.training for m in model.modules()], copy.deepcopy(model), generators()
-    first = Detection().evaluate(model, run)
-    assert generators() == before
-    assert [m.training for m in model.modules()] == modes
-    assert same(model, weights)
-    assert Detection().evaluate(model, run) == first
-    assert capsys.readouterr().out == ""
-
-
-def test_evaluate_does_not_depend_on_the_batch_size(attempt, run_of, spec_of):
-    model, handle, _ = attempt(spec_of(epochs=4))
-    handle.finalize()
-    one = Detection().evaluate(model, run_of(spec_of(eval_batch=1, val_images=20)))
-    many = Detection().evaluate(model, run_of(spec_of(eval_batch=7, val_images=20)))
-    assert one == pytest.approx(many, abs=0.2)
 
 
 def test_a_mask_model_can_be_evaluated_on_its_boxes_alone(run_of, spec_of, built):

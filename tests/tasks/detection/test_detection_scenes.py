@@ -7,11 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
-import multiprocessing
-import os
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +18,7 @@ from task_helpers import bytes_of
 from nmbench.task import DataError, DataInfo
 from nmbench_tasks._shared.drawing import originals
 from nmbench_tasks.detection import coco as files
-from nmbench_tasks.detection import embedded, scenes
+from nmbench_tasks.detection import embedded
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +53,7 @@ def test_boxes_and_areas_are_those_of_the_masks(coco, split):
     found = coco[split]
     for annotation in list(found.anns.values())[::7]:
         mask = found.annToMask(annotation)
-        assert mask.shape == (scenes.SIZE, scenes.SIZE)
+        assert mask.shape == (embedded.SIZE, embedded.SIZE)
         assert mask.sum() == annotation["area"]
         x, y, w, h = annotation["bbox"]
         rows, columns = np.nonzero(mask)
@@ -96,13 +91,13 @@ def test_digits_hardly_cover_each_other(coco):
     for found in coco["train"].imgToAnns.values():
         boxes = [tuple(a["bbox"]) for a in found]
         pairs = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i]]
-        assert all(scenes._covered(a, b) <= scenes._OVERLAP for a, b in pairs)
+        assert all(embedded._covered(a, b) <= embedded._OVERLAP for a, b in pairs)
 
 
 @pytest.fixture
 def tiny(tmp_path, monkeypatch, spec_of) -> DataInfo:
     """A data set of five scenes below tmp_path, quick to write again."""
-    monkeypatch.setattr(scenes, "SPLITS", {"train": 3, "val": 2})
+    monkeypatch.setattr(embedded, "SPLITS", {"train": 3, "val": 2})
     return embedded.prepare(spec_of(), tmp_path)
 
 
@@ -110,79 +105,6 @@ def test_written_again_elsewhere_it_has_the_same_bytes(tiny, tmp_path, spec_of):
     again = embedded.prepare(spec_of(), tmp_path / "elsewhere")
     assert again.fingerprint == tiny.fingerprint
     assert bytes_of(again.path) == bytes_of(tiny.path)
-
-
-def test_data_that_are_whole_are_not_written_again(tiny, tmp_path, monkeypatch, spec_of):
-    monkeypatch.setattr(embedded, "_write_set", lambda folder: pytest.fail("it was written again"))
-    assert embedded.prepare(spec_of(), tmp_path) == tiny
-
-
-def harm(kind: str, folder: Path) -> None:
-    victim, manifest = folder / "val2017" / "000000000002.png", folder / "manifest.json"
-    match kind:
-        case "remove":
-            victim.unlink()
-        case "add":
-            (victim.parent / "stray.png").write_bytes(b"x")
-        case "truncate":
-            os.truncate(victim, 10)
-        case "annotations":
-            shutil.rmtree(folder / "annotations")
-        case "manifest":
-            manifest.write_text(manifest.read_text()[:-20])
-        case "version":
-            manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"key": {"version": 0}}))
-
-
-@pytest.mark.parametrize("kind", ["remove", "add", "truncate", "annotations", "manifest", "version"])
-def test_damage_is_found_and_made_good(tiny, tmp_path, kind, spec_of):
-    before = bytes_of(tiny.path)
-    harm(kind, tiny.path)
-    assert bytes_of(tiny.path) != before
-    assert embedded.prepare(spec_of(), tmp_path) == tiny
-    assert bytes_of(tiny.path) == before
-
-
-def test_what_a_killed_process_left_is_cleared_away(tiny, tmp_path, spec_of):
-    left = tiny.path.with_name(f".{embedded.NAME}.partial") / "train2017"
-    left.mkdir(parents=True)
-    (left / "half.png").write_bytes(b"")
-    harm("remove", tiny.path)
-    assert embedded.prepare(spec_of(), tmp_path) == tiny
-    assert not left.exists()
-
-
-def test_a_killed_writer_leaves_no_data_set_behind(tmp_path, monkeypatch, spec_of):
-    def broken(split):
-        yield from ()
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(scenes, "scenes", broken)
-    with pytest.raises(KeyboardInterrupt):
-        embedded.prepare(spec_of(), tmp_path)
-    assert not (tmp_path / "detection" / embedded.NAME).exists()
-
-
-def prepare_and_report(root: Path, barrier, queue) -> None:
-    barrier.wait()
-    queue.put(embedded.prepare(root))
-
-
-def test_two_processes_at_once_write_it_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(scenes, "SPLITS", {"train": 3, "val": 2})
-    context = multiprocessing.get_context("fork")
-    barrier, infos, writes = context.Barrier(2), context.Queue(), context.Queue()
-    write = embedded._write_set
-    monkeypatch.setattr(embedded, "_write_set", lambda folder: (writes.put(os.getpid()), write(folder))[1])
-    started = [context.Process(target=prepare_and_report, args=(tmp_path, barrier, infos)) for _ in range(2)]
-    for process in started:
-        process.start()
-    first, second = (infos.get(timeout=60) for _ in started)
-    for process in started:
-        process.join(timeout=60)
-    assert first == second
-    assert writes.get(timeout=5)
-    assert writes.empty()
 
 
 def test_settings_that_it_cannot_serve(spec_of, tmp_path):

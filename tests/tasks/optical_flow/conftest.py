@@ -14,7 +14,7 @@ import torch
 from nmbench._util import random as rng
 from nmbench.run import Run
 from nmbench.task import DataInfo, Spec
-from nmbench_tasks.optical_flow import OpticalFlow, embedded, files, scenes
+from nmbench_tasks.optical_flow import OpticalFlow, embedded, files
 
 SMALL = {"train": 6, "val": 3}
 
@@ -37,7 +37,7 @@ def flow_spec() -> Callable[..., Spec]:
 def flow_data(tmp_path_factory: pytest.TempPathFactory) -> DataInfo:
     """Nine embedded pairs, made once; tests must not write there."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scenes, "SPLITS", SMALL)
+        patch.setattr(embedded, "SPLITS", SMALL)
         return embedded.prepare(tmp_path_factory.mktemp("flow"))
 
 

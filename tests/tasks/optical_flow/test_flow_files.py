@@ -8,15 +8,15 @@ from torchvision.datasets import FlyingChairs
 from torchvision.datasets._optical_flow import _read_flo
 
 from nmbench.task import DataError
-from nmbench_tasks.optical_flow import embedded, files, scenes
+from nmbench_tasks.optical_flow import embedded, files
 
 
 def test_the_embedded_data_are_what_torchvisions_loader_reads(flow_data, monkeypatch):
-    monkeypatch.setattr(scenes, "SPLITS", {"train": 6, "val": 3})
+    monkeypatch.setattr(embedded, "SPLITS", {"train": 6, "val": 3})
     for split in ("train", "val"):
         read = FlyingChairs(str(flow_data.path), split=split)
         assert len(read) == flow_data.counts[split]
-        for (first, second, flow), scene in zip(read, scenes.scenes(split), strict=True):
+        for (first, second, flow), scene in zip(read, embedded.scenes(split), strict=True):
             assert np.array_equal(np.asarray(first), scene.first)
             assert np.array_equal(np.asarray(second), scene.second)
             assert np.array_equal(flow, scene.flow)
@@ -25,7 +25,7 @@ def test_the_embedded_data_are_what_torchvisions_loader_reads(flow_data, monkeyp
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
     """A data set of two pairs below tmp_path, quick to write again."""
-    monkeypatch.setattr(scenes, "SPLITS", {"train": 1, "val": 1})
+    monkeypatch.setattr(embedded, "SPLITS", {"train": 1, "val": 1})
     return embedded.prepare(tmp_path / "data")
 
 
@@ -45,7 +45,7 @@ def test_whole_data_are_not_written_again_and_a_lost_file_is_made_good(tiny, tmp
     (tiny.path / "FlyingChairs" / "data" / "00002_flow.flo").unlink()
     assert embedded.prepare(tmp_path / "data") == tiny
     assert contents(tiny.path) == before
-    monkeypatch.setattr(scenes, "scenes", lambda split: pytest.fail("it was written again"))
+    monkeypatch.setattr(embedded, "scenes", lambda split: pytest.fail("it was written again"))
     assert embedded.prepare(tmp_path / "data") == tiny
 
 

@@ -274,6 +274,7 @@ def own_torch_settings():
     torch.use_deterministic_algorithms(False)
 
 
+@pytest.mark.slow
 def test_in_a_worker_a_broken_file_is_status_data(chairs, tmp_path, own_torch_settings):
     truncate(2, "flow.flo")(chairs)
     small = {"steps": 1, "batch": 1, "updates": 1, "eval_updates": 1}

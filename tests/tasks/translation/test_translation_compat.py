@@ -37,6 +37,7 @@ def test_it_is_the_real_fairseq_with_its_compiled_parts():
         assert module.__file__.endswith((".so", ".pyd"))
 
 
+@pytest.mark.slow
 def test_the_import_leaves_nothing_behind_and_says_nothing():
     said = python(
         "import dataclasses, logging\n"
@@ -52,6 +53,7 @@ def test_the_import_leaves_nothing_behind_and_says_nothing():
     assert said == "a mutable default is refused again"
 
 
+@pytest.mark.slow
 def test_without_the_module_fairseq_cannot_be_imported():
     """If this fails, a line of compat.py has become unnecessary."""
     said = python("try:\n    import fairseq.tasks.translation\nexcept ValueError as error: print(error)")

@@ -1,7 +1,5 @@
 """The embedded corpus on disk: text, subwords and binarised data say the same, and prepare can be called anyhow."""
 
-import os
-
 import pytest
 from task_helpers import bytes_of
 
@@ -75,16 +73,6 @@ def test_other_versions_do_not_meet_in_one_folder(small, tmp_path, monkeypatch, 
     other = module.prepare(spec_of(), tmp_path)
     assert other.path != one.path
     assert one.path.is_dir()
-
-
-def test_damage_is_made_good_and_what_is_whole_stays(small, tmp_path, monkeypatch, spec_of):
-    info = module.prepare(spec_of(), tmp_path)
-    before = bytes_of(info.path)
-    os.truncate(info.path / "binary" / "train.en-de.de.bin", 100)
-    assert module.prepare(spec_of(), tmp_path) == info
-    assert bytes_of(info.path) == before
-    monkeypatch.setattr(module, "_write", lambda folder: pytest.fail("it was written again"))
-    assert module.prepare(spec_of(), tmp_path) == info
 
 
 def test_a_changed_text_has_another_fingerprint(small, tmp_path, monkeypatch, spec_of):

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from safetensors.torch import load_file, save_model
-from task_helpers import generators
 from translation_text import write_text
 
 from nmbench.run import Run
@@ -163,17 +162,6 @@ def test_samples_are_the_same_sentences_in_every_cell(learner, make_run):
         place = one.texts["sources"].index(sample.given["source"])
         assert sample.output == {"translation": one.texts["hypotheses"][place]}
         assert sample.given["reference"] == one.texts["references"][place]
-
-
-def test_evaluate_leaves_mode_weights_and_generators_alone(learner, run):
-    model = copy.deepcopy(learner.model).train()
-    model.encoder.layers[0].eval()  # a frozen layer
-    modes, weights, before = [m.training for m in model.modules()], copy.deepcopy(model.state_dict()), generators()
-    first = Translation().evaluate(model, run)
-    assert generators() == before
-    assert [m.training for m in model.modules()] == modes
-    assert all(torch.equal(weights[key], value) for key, value in model.state_dict().items())
-    assert Translation().evaluate(model, run) == first
 
 
 def test_a_hopeless_model_is_measured_too(make_run, spec_of, built):
