@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from nmbench.document.inline import to_plain
-from nmbench.document.model import Banner, Bullets, Picture, Prose, Report, Section, Shell, tables
+from nmbench.document.model import Banner, Bullets, Fold, Part, Picture, Prose, Report, Section, Shell, tables
 from nmbench.document.table import Cell, Column, Table
 from nmbench.document.words import NBSP
 
@@ -21,11 +21,11 @@ def csv_files(report: Report) -> dict[str, str]:
     return {**files, "notes.csv": _lines([("where", "text"), *_said(report, report.title)])}
 
 
-def _said(part: Report | Section, where: str) -> Iterator[tuple[str, str]]:
+def _said(part: Part, where: str) -> Iterator[tuple[str, str]]:
     """(headings, sentence) for everything but tables and figures; the notes of a table under its name."""
     for block in part.content:
         match block:
-            case Section():
+            case Section() | Fold():
                 yield from _said(block, f"{where} / {block.title}")
             case Prose() | Banner():
                 yield where, to_plain(block.text)

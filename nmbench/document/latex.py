@@ -10,7 +10,7 @@ from functools import singledispatch
 
 from nmbench.document.escape_latex import inline, plain
 from nmbench.document.fit import fit, heading
-from nmbench.document.model import Banner, Block, Bullets, Picture, Prose, Report, Section, Shell
+from nmbench.document.model import Banner, Block, Bullets, Fold, Part, Picture, Prose, Report, Section, Shell
 from nmbench.document.table import Cell, Table
 
 __all__ = ["WIDTH", "latex_files", "latex_table"]
@@ -59,12 +59,14 @@ def latex_table(table: Table) -> str:
     return "\n".join(_part(part, table, place, len(parts)) for place, part in enumerate(parts, start=1))
 
 
-def _content(part: Report | Section, level: int, files: dict[str, str]) -> list[str]:
+def _content(part: Part, level: int, files: dict[str, str]) -> list[str]:
     found: list[str] = []
     for block in part.content:
         if isinstance(block, Section):
             command = ("section", "subsection", "subsubsection", "paragraph")[min(level, 3)]
             found += [f"\\{command}{{{plain(block.title)}}}", *_content(block, level + 1, files)]
+        elif isinstance(block, Fold):
+            found += [f"\\paragraph{{{plain(block.title)}}}", *_content(block, level, files)]
         elif isinstance(block, Table):
             files[f"tables/{block.name}.tex"] = latex_table(block)
             found.append(f"\\input{{tables/{block.name}}}")
