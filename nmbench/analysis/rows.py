@@ -84,6 +84,21 @@ class Row:
         return "reference" if self.comparison is None else self.comparison.verdict
 
     @property
+    def dense(self) -> bool:
+        """Is this the dense twin's row?"""
+        return self.pattern == "dense"
+
+    @property
+    def label(self) -> str:
+        """The row's name in a legend: "dense", or the method with its settings."""
+        return "dense" if self.dense else label(self.method, self.hyper)
+
+    @property
+    def full_label(self) -> str:
+        """The row's name where patterns meet: "dense", or the pattern and the method with its settings."""
+        return "dense" if self.dense else f"{self.pattern} {self.label}"
+
+    @property
     def pairs(self) -> int:
         """How many of its cells were compared with their dense twins."""
         return 0 if self.comparison is None else self.comparison.n

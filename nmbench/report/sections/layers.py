@@ -1,10 +1,15 @@
-"""SAD by layer: flips per weight of every layer in all, and over the steps as a strip a method on one colour scale."""
+"""What happened in which layer: mask flips of every layer over training, and the layers that were left dense.
+
+figure       block of a task: flips per weight in all, and over the steps as a strip a method on one colour scale
+left_dense   block of a task: candidate layers that no mask was put on
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,20 +19,34 @@ from matplotlib.figure import Figure
 
 from nmbench.analysis.layer_series import LayerFlips, layer_flips
 from nmbench.analysis.rows import Row, Setting
-from nmbench.document.words import plural, si
-from nmbench.records.schema import Record
-from nmbench.report.layout import grid, inches, name, save
-from nmbench.report.panels import Drawn, Style, few, few_labels, row_label, setting_title, shorten
+from nmbench.analysis.study import Study
+from nmbench.document.model import Block, Fold, Picture, Prose
+from nmbench.document.table import Cell, Column, Table
+from nmbench.document.words import NBSP, percent, plural, si
+from nmbench.report.style import (
+    Style,
+    few,
+    few_labels,
+    file_of,
+    plain_numbers,
+    save,
+    setting_title,
+    shorten,
+    styles,
+)
 
-__all__ = ["layers"]
+__all__ = ["figure", "left_dense"]
 
+_TITLE = "Mask flips by layer"
 _MOST_LINES = 3
 _MOST_STRIPS = 3
 _MOST_LAYERS = 40
+_MOST_NAMES = 6
 #: these two are what the claims are about: their strips come first
 _FIRST = ("sr-ste", "ste")
 _MAP = "viridis_r"
 _LOG = 30.0  # times the smallest total, from where on a log scale is needed
+_WEIGHTS = "Weights are those of the layers named, with their share of all candidate weights of the model."
 
 
 @dataclass(frozen=True)
@@ -40,7 +59,7 @@ class _Line:
     @property
     def strips(self) -> list[Row]:
         timed = [row for row, flips in self.moving.items() if len(flips.edges)]
-        order = {row: (row_label(row) not in _FIRST, row.pattern != "dense", row.hyper != "{}") for row in timed}
+        order = {row: (row.label not in _FIRST, not row.dense, row.hyper != "{}") for row in timed}
         return sorted(timed, key=order.__getitem__)[:_MOST_STRIPS]
 
     @property
@@ -52,48 +71,50 @@ class _Line:
         return min(_MOST_LAYERS, len(self.first.names))
 
 
-def layers(rows: Sequence[Row], records: Sequence[Record], look: Mapping[str, Style], path: Path) -> Drawn:
+def figure(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
     """One line a (setting, pattern): dots for the totals by layer, then the strips."""
-    title = "Mask flips by layer"
     rows, too_many = few_labels(rows)
     groups, left_out = few(_groups(rows), _MOST_LINES, "settings and patterns")
-    lines = [one for one in (_line(group, rows, records) for group in groups) if one.moving]
+    lines = [one for one in (_line(study, group, rows) for group in groups) if one.moving]
     if not lines:
-        return Drawn(None, title, "No record of a cell that ended well holds mask flips by layer.")
+        yield Prose(f"{_TITLE}: no figure. No record of a cell that ended well holds mask flips by layer.")
+        return
     columns = 1 + max(len(line.strips) for line in lines)
-    heights = [max(1.1, 0.145 * line.count) for line in lines]
-    left = 0.2 + 0.058 * max(len(label) for line in lines for label in _labels(line))
-    right = 0.8 if columns > 1 else 0.15
-    figure, axes = grid(
-        heights, columns, left + (2.2 * columns if columns > 1 else 3.4) + right, left=left, right=right, gap=0.12
-    )
-    norm = _norm(lines)
+    heights = [max(1.1, 0.145 * line.count) + 0.75 for line in lines]
+    whole = Figure(figsize=(3.2 + 2.1 * columns, sum(heights)))
+    axes = whole.subplots(len(lines), columns, squeeze=False, height_ratios=heights)
+    norm, look = _norm(lines), styles(rows)
     for line, places in zip(lines, axes, strict=True):
         _dots(places[0], line, look)
         for place, row in zip(places[1:], line.strips, strict=False):
-            _strip(place, line.moving[row], line.count, norm, shorten(row_label(row), 30))
+            _strip(place, line.moving[row], line.count, norm, shorten(row.label, 30))
         for spare in places[1 + len(line.strips) :]:
             spare.remove()
     if columns > 1:
-        _scale(figure, axes[0][-1] if len(lines[0].strips) == columns - 1 else axes[0][0], norm)
-    save(figure, [places[0] for places in axes], path)
-    return Drawn(path.name, title, _caption(lines, columns > 1) + left_out + too_many)
+        bar = whole.colorbar(ScalarMappable(norm, _MAP), ax=list(axes[0]), extend="min", aspect=12)
+        bar.minorticks_off()
+        bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        bar.set_label("flips per weight per step", fontsize=7)
+    path = file_of(study, "layers", rows)
+    save(whole, [places[0] for places in axes], path)
+    shown = Picture(path.name, _TITLE, rows[0].setting.task, _caption(lines, columns > 1) + left_out + too_many)
+    yield Fold(_TITLE, (shown,))
 
 
 def _groups(rows: Sequence[Row]) -> list[tuple[Setting, str, list[Row]]]:
     """Rows by setting and pattern, with the dense twin that watched the pattern; most rows with flips first."""
     found: dict[tuple[Setting, str], list[Row]] = {}
     for row in rows:
-        pattern = row.shadow if row.pattern == "dense" else row.pattern
+        pattern = row.shadow if row.dense else row.pattern
         if pattern and row.means.get("sad_total"):
-            found.setdefault((row.setting, pattern), []).append(row)
-    sparse = [(*key, group) for key, group in found.items() if any(row.pattern != "dense" for row in group)]
+            found.setdefault((row.setting, str(pattern)), []).append(row)
+    sparse = [(*key, group) for key, group in found.items() if not all(row.dense for row in group)]
     return sorted(sparse, key=lambda one: -len(one[2]))
 
 
-def _line(group: tuple[Setting, str, list[Row]], rows: Sequence[Row], records: Sequence[Record]) -> _Line:
+def _line(study: Study, group: tuple[Setting, str, list[Row]], rows: Sequence[Row]) -> _Line:
     setting, pattern, shown = group
-    flips = {row: found for row in shown if (found := layer_flips(row, records)) is not None}
+    flips = {row: found for row in shown if (found := layer_flips(row, study.loaded.records)) is not None}
     first = next(iter(flips.values()), None)
     same = {row: one for row, one in flips.items() if first is not None and one.names == first.names}
     return _Line(", ".join(filter(None, [setting_title(setting, rows), pattern])), same)
@@ -108,36 +129,25 @@ def _norm(lines: Sequence[_Line]) -> LogNorm:
     return LogNorm(float(np.quantile(positive, 0.02)), max(float(positive.max()), 1.01 * float(positive.min())))
 
 
-def _labels(line: _Line) -> list[str]:
-    layers = zip(line.first.names[: line.count], line.first.sizes, strict=False)
-    return [f"{shorten(layer.removesuffix('.weight'), 44)} ({si(size)})" for layer, size in layers]
-
-
 def _dots(axis: Axes, line: _Line, look: Mapping[str, Style]) -> None:
     place = np.arange(line.count)
     totals = np.concatenate([flips.total[: line.count] for flips in line.moving.values()])
     log = totals.max() > _LOG * totals[totals > 0].min()
     for row, flips in line.moving.items():
-        style, total = look[row_label(row)], flips.total[: line.count]
-        axis.plot(
-            np.where(total > 0, total, np.nan) if log else total,
-            place,
-            color=style.colour,
-            marker=style.marker,
-            markerfacecolor=style.face,
-            markersize=4,
-            linestyle=style.line,
-            linewidth=0.6,
-            label=row_label(row),
-        )
+        style, total = look[row.label], flips.total[: line.count]
+        shown = np.where(total > 0, total, np.nan) if log else total
+        axis.plot(shown, place, markersize=4, linestyle=style.line, linewidth=0.6, label=row.label, **style.look)
     if log:
-        axis.set_xscale("log", subs=[])
+        axis.set_xscale("log")
+        plain_numbers(axis, "x")
     else:
         axis.set_xlim(0, 1.06 * float(totals.max()))
-    axis.set_yticks(place, _labels(line), fontsize=7)
+    layers = zip(line.first.names[: line.count], line.first.sizes, strict=False)
+    names = [f"{shorten(layer.removesuffix('.weight'), 44)} ({si(size)})" for layer, size in layers]
+    axis.set_yticks(place, names, fontsize=7)
     axis.set_ylim(line.count - 0.5, -0.5)
     axis.set_xlabel(f"flips per weight, all steps{' (log)' if log else ''}")
-    name(axis, shorten(line.title, 34))
+    axis.set_title(shorten(line.title, 34))
 
 
 def _strip(axis: Axes, flips: LayerFlips, count: int, norm: LogNorm, title: str) -> None:
@@ -147,34 +157,80 @@ def _strip(axis: Axes, flips: LayerFlips, count: int, norm: LogNorm, title: str)
     axis.pcolormesh(flips.edges, np.arange(count + 1) - 0.5, rate, norm=norm, cmap=_MAP, rasterized=True)
     axis.set_ylim(count - 0.5, -0.5)
     axis.set_yticks([])
-    axis.set_xticks([0, flips.edges[-1] / 2, flips.edges[-1]], ["0", "", f"{flips.edges[-1]:g}"])
-    # or the numbers of neighbours would meet
-    axis.get_xticklabels()[0].set_horizontalalignment("left")
-    axis.get_xticklabels()[-1].set_horizontalalignment("right")
+    axis.set_xticks([0, flips.edges[-1]], ["0", f"{flips.edges[-1]:g}"])
     axis.set_xlabel("optimizer step")
-    name(axis, title)
-
-
-def _scale(figure: Figure, beside: Axes, norm: LogNorm) -> None:
-    box = beside.get_position()
-    width = figure.get_figwidth()
-    bar = figure.add_axes((1 - 0.66 / width, box.y0, 0.11 / width, box.height))
-    figure.colorbar(ScalarMappable(norm, _MAP), cax=bar, extend="min")
-    bar.minorticks_off()
-    bar.set_title("per step", fontsize=8, y=1 + 0.06 / inches(bar))
+    axis.set_title(title)
 
 
 def _caption(lines: Sequence[_Line], strips: bool) -> str:
     seeds = sorted({flips.seeds for line in lines for flips in line.moving.values()})
     over = plural(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
-    said = (
+    caption = (
         f"Mask flips per weight of each layer (its weights in brackets), mean over {over}. Left: the sum over all "
         "steps. Dense: a shadow mask of that pattern, only watched."
     )
     if strips:
-        said += " Right: flips per weight and step over training, all on one colour scale; white is a stretch without."
+        caption += " Right: flips per weight and step over training, on one colour scale; white is a stretch without."
     if any(len(line.moving) > len(line.strips) > 0 for line in lines):
-        said += f" At most {_MOST_STRIPS} methods have a strip."
+        caption += f" At most {_MOST_STRIPS} methods have a strip."
     if most := max((len(line.first.names) for line in lines if line.count < len(line.first.names)), default=0):
-        said += f" Drawn are the first {_MOST_LAYERS} of {most} layers."
-    return said
+        caption += f" Drawn are the first {_MOST_LAYERS} of {most} layers."
+    return caption
+
+
+# -- layers left dense ----------------------------------------------------------------------------------------------
+def left_dense(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
+    """Per model, the candidate layers that no mask was put on, by reason, with their share of the candidate weights."""
+    audits = [(str(record["cell"]["model"]), audit) for row in rows for record in study.records_of(row)
+              if (audit := record.get("audit") or {}).get("pattern")]  # fmt: skip
+    totals: dict[str, int] = {}
+    seen: dict[str, set[str]] = {}
+    reasons: dict[tuple[str, str], dict[str, int]] = {}
+    patterns: dict[tuple[str, str], set[str]] = {}
+    for model, audit in audits:
+        layers: list[dict[str, Any]] = audit.get("layers") or []
+        totals[model] = max(totals.get(model, 0), sum(map(_weights, layers)))
+        seen.setdefault(model, set()).add(str(audit["pattern"]))
+        for layer in layers:
+            if layer.get("role") == "dense":
+                key = (model, str(layer.get("reason") or "no reason recorded"))
+                reasons.setdefault(key, {})[str(layer.get("name"))] = _weights(layer)
+                patterns.setdefault(key, set()).add(str(audit["pattern"]))
+    columns = (
+        Column("model", "Model"),
+        Column("patterns", "Patterns"),
+        Column("why", "Why"),
+        Column("layers", "Layers"),
+        Column("weights", "Weights", "r"),
+    )
+    body = tuple(
+        (
+            Cell(model),
+            Cell("all" if patterns[model, why] == seen[model] else ", ".join(sorted(patterns[model, why]))),
+            Cell(why),
+            # every name in CSV, some on a page
+            Cell(_names(list(layers)), ", ".join(layers)),
+            _share(sum(layers.values()), totals[model]),
+        )
+        for (model, why), layers in sorted(reasons.items())
+    )
+    if body:
+        yield Fold("Layers left dense", (Table("layers-left-dense", "Layers left dense", columns, body, (_WEIGHTS,)),))
+    else:
+        yield Prose("No candidate layer was left dense, or no record of a sparse cell that ended well says so.")
+
+
+def _weights(layer: dict[str, Any]) -> int:
+    return math.prod(layer.get("shape") or [0])
+
+
+def _names(names: list[str]) -> str:
+    shown = ", ".join(names[:_MOST_NAMES])
+    return f"{shown} and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else shown
+
+
+def _share(weights: int, total: int) -> Cell:
+    if not total:
+        return Cell(str(weights), weights)
+    share = weights / total
+    return Cell(f"{si(weights)}{NBSP}({percent(share)})", weights, parts=(("share", share),))
