@@ -70,7 +70,7 @@ class Beside:
 @cache
 def published() -> tuple[Figure, ...]:
     """All published figures, in the order of the file."""
-    lines = files("nmbench.report").joinpath("published.csv").read_text(encoding="utf-8").splitlines()
+    lines = files("nmbench.claims").joinpath("published.csv").read_text(encoding="utf-8").splitlines()
     return tuple(Figure(value=float(line.pop("value")), **line) for line in csv.DictReader(lines))
 
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from nmbench._util.child import ask
 from nmbench.cli.common import Data, MatrixName, Only, Plugins, Results, Seeds, select
 
 if TYPE_CHECKING:
@@ -31,23 +28,9 @@ def _ask(cell: Cell, plugin: Plugin, data: Path) -> dict[str, Any]:
     """What `Task.prepare` says, from a process of its own."""
     if plugin.status != "ok":
         return {"status": plugin.status, "message": plugin.reason}
-    job = {
-        "cell": cell.to_dict(),
-        "reference": plugin.reference,
-        "data_dir": str(data.absolute()),
-        "parent": os.getpid(),
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "job.json"
-        path.write_text(json.dumps(job))
-        command = [sys.executable, "-m", "nmbench.worker", "--prepare", str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    try:
-        answer: dict[str, Any] = json.loads(done.stdout.rpartition("\x1e")[2])
-    except ValueError:
-        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        return {"status": "crash", "message": f"preparing ended the process (exit {done.returncode}): {last}"}
-    return answer
+    job = {"cell": cell.to_dict(), "reference": plugin.reference, "data_dir": str(data.absolute())}
+    reply = ask("nmbench.worker", "--prepare", json.dumps(job))
+    return reply.answer or {"status": "crash", "message": f"preparing failed: {reply.ending}"}
 
 
 def fingerprints(cells: list[Cell], plugins: dict[str, Plugin], data: Path) -> dict[str, str | None]:

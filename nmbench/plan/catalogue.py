@@ -10,7 +10,6 @@ import hashlib
 import importlib.util
 import json
 import os
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
+from nmbench._util.child import ask
 from nmbench._util.errors import UsageError
 from nmbench._util.paths import cache_dir
 
@@ -80,21 +80,10 @@ def _files_of(module: str) -> list[Path]:
     return [Path(spec.origin)] if spec.origin else []
 
 
-def _ask_worker(arguments: list[str]) -> Any:
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "nmbench.worker", *arguments]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_DESCRIBE_TIMEOUT, env=environment, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return {"status": "import", "reason": f"its import took more than {_DESCRIBE_TIMEOUT} s"}
-    marker = done.stdout.rpartition("\x1e")[2]  # a plugin may print what it likes before
-    try:
-        return json.loads(marker)
-    except ValueError:
-        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        return {"status": "import", "reason": f"its import ended the process (exit {done.returncode}): {last}"}
+def _ask_worker(arguments: list[str]) -> dict[str, Any]:
+    environment = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    reply = ask("nmbench.worker", *arguments, timeout=_DESCRIBE_TIMEOUT, environment=environment)
+    return reply.answer or {"status": "import", "reason": f"importing it failed: {reply.ending}"}
 
 
 def _cached(key: str, arguments: list[str]) -> Any:

@@ -64,13 +64,13 @@ def _resolve(reference: str) -> Any:
 
 def _check(cls: Any) -> None:
     if not (inspect.isclass(cls) and issubclass(cls, Task)):
-        raise PluginError(f"{getattr(cls, '__name__', cls)!r} is not a subclass of nmbench.contract.task.Task")
+        raise PluginError(f"{getattr(cls, '__name__', cls)!r} is not a subclass of nmbench.task.Task")
     if cls.contract_version != CONTRACT_VERSION:
         raise PluginError(f"written for contract {cls.contract_version}; this nmbench has contract {CONTRACT_VERSION}")
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", cls.name or ""):
         raise PluginError(f"its name {cls.name!r} must be lower-case letters, digits and dashes")
     if not cls.metrics or not all(isinstance(m, Metric) for m in cls.metrics):
-        raise PluginError("it declares no metrics (a tuple of nmbench.contract.task.Metric, the primary one first)")
+        raise PluginError("it declares no metrics (a tuple of nmbench.task.Metric, the primary one first)")
     if not cls.models or not all(isinstance(m, str) for m in cls.models):
         raise PluginError("it declares no models")
     if not cls.scales or not all(isinstance(s, dict) for s in cls.scales.values()):

@@ -7,9 +7,7 @@ alone     the ids of those that are to have the machine to themselves
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,7 +19,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from nmbench._util.errors import UsageError, nearest
 from nmbench.plan.catalogue import Catalogue, Plugin
-from nmbench.plan.cell import DENSE, Cell
+from nmbench.plan.cell import DENSE, Cell, InitialWeights, pattern_of
+from nmbench.sparsity.pattern import NMPattern
 
 __all__ = ["Grid", "Matrix", "alone", "cells", "load", "shipped"]
 
@@ -116,15 +115,11 @@ class _Choice:
     model: str
 
 
-def _check_pattern(text: str) -> str:
-    # the same rules as nmbench.sparsity.NMPattern, which the parent does not import since it brings torch
-    match = re.fullmatch(r"(\d{1,4}):(\d{1,4})(?:@(input|kernel))?", text.strip(), re.ASCII)
-    if not match:
-        raise UsageError(f"pattern {text!r}: write N:M, for instance '2:4' or '4:8@kernel', or 'dense'")
-    n, m, axis = int(match[1]), int(match[2]), match[3]
-    if not 1 <= n <= m <= 64:
-        raise UsageError(f"pattern {text!r}: 1 <= N <= M <= 64 must hold")
-    return f"{n}:{m}" + ("@kernel" if axis == "kernel" else "")
+def _pattern(text: str) -> NMPattern | None:
+    try:
+        return pattern_of(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def _choose_model(entry: str, matrix: Matrix, catalogue: Catalogue, models: list[str] | None) -> list[_Choice]:
@@ -169,17 +164,14 @@ def _check_settings(kind: str, given: Mapping[str, Any], known: Mapping[str, Any
     return {key: value for key, value in given.items() if value != known[key]}
 
 
-def _init(matrix: Matrix) -> dict[str, str] | None:
-    if matrix.init is None:
-        return None
+def _init(matrix: Matrix) -> InitialWeights | None:
     try:
-        digest = hashlib.sha256(Path(matrix.init).read_bytes()).hexdigest()
+        return InitialWeights.read(Path(matrix.init)) if matrix.init is not None else None
     except OSError as error:
         raise UsageError(f"init = {matrix.init!r}: {error.strerror}") from error
-    return {"path": matrix.init, "sha256": digest}
 
 
-def _methods_of(grid: Grid, catalogue: Catalogue) -> Iterable[tuple[str, str, dict[str, Any]]]:
+def _methods_of(grid: Grid, catalogue: Catalogue) -> Iterable[tuple[NMPattern | None, str, dict[str, Any]]]:
     """(pattern, method, hyper) combinations of a grid; a method that stays dense is the dense twin."""
     for text, name in itertools.product(grid.pattern, grid.method):
         method = catalogue.methods.get(name)
@@ -188,9 +180,9 @@ def _methods_of(grid: Grid, catalogue: Catalogue) -> Iterable[tuple[str, str, di
         if text == DENSE or name == DENSE:
             if grid.hyper:
                 raise UsageError("dense cells take no hyper-parameters: put them into a grid of their own")
-            yield DENSE, DENSE, {}
+            yield None, DENSE, {}
             continue
-        pattern = _check_pattern(text)
+        pattern = _pattern(text)
         if "defaults" not in method.declaration:
             raise UsageError(f"method {name!r} cannot be used: {method.reason}")
         for hyper in _product(grid.hyper):
@@ -200,7 +192,7 @@ def _methods_of(grid: Grid, catalogue: Catalogue) -> Iterable[tuple[str, str, di
 def cells(matrix: Matrix, catalogue: Catalogue) -> list[Cell]:
     """Every cell of the matrix, each once, dense twins included. Raises UsageError in one line."""
     found = _unfold(matrix, matrix.grid, catalogue)
-    return sorted(found.values(), key=lambda c: (c.seed, c.task, c.model, c.pattern != DENSE))
+    return sorted(found.values(), key=lambda c: (c.seed, c.task, c.model, not c.is_dense))
 
 
 def alone(matrix: Matrix, catalogue: Catalogue) -> frozenset[str]:

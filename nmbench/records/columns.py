@@ -14,7 +14,7 @@ _DOCUMENTED: dict[str, tuple[str, str]] = {
     "model": ("string", "name of the model"),
     "scale": ("string", "smoke, quick, study, paper or a task's own"),
     "train": ("string", "the engine's settings that are not the scale's own, canonical JSON"),
-    "init": ("string", '"" unless initial weights were given'),
+    "init": ("string", 'hash of the initial weights, "" if none were given'),
     "pattern": ("string", 'N:M pattern, with its axis where it is not "input"; "dense" for the twin'),
     "method": ("string", "name of the method"),
     "hyper": ("string", "the method's settings that are not its defaults, canonical JSON"),

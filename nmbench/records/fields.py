@@ -15,6 +15,7 @@ import json
 import math
 from typing import Any
 
+from nmbench._util.settings import plain
 from nmbench.records.schema import Record, UnreadableRecord
 
 __all__ = ["canonical", "flag", "flat_environment", "integer", "number", "numbers", "section", "speed_rows", "text"]
@@ -26,8 +27,8 @@ _LARGEST = 2**63
 
 
 def canonical(value: Any) -> str:
-    """`value` as JSON text with sorted keys and no blanks; nothing (None, {}) gives "{}"."""
-    return json.dumps(value or {}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    """`value` as JSON text with sorted keys, no blanks and whole floats as integers; nothing (None, {}) gives "{}"."""
+    return json.dumps(plain(value or {}), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def section(of: dict[str, Any], key: str) -> dict[str, Any]:

@@ -47,13 +47,20 @@ def _identity(record: Record) -> dict[str, Any]:
     if missing := [key for key, value in row.items() if value is None]:
         raise UnreadableRecord(f"the cell has no {', '.join(missing)}")
     row["train"], row["hyper"] = canonical(section(cell, "train")), canonical(section(cell, "hyper"))
-    row["init"] = text(cell, "init") or ""
+    row["init"] = _init(cell)
     row["attempt"] = integer(record, "attempt")
     for key in ("matrix", "cell_id", "status", "command"):
         row[key] = text(record, key)
     if not row["cell_id"]:
         raise UnreadableRecord("the record has no cell_id")
     return row
+
+
+def _init(cell: dict[str, Any]) -> str:
+    """The hash of the weights that it started from: their path may differ, and they be the same."""
+    if isinstance(cell.get("init"), dict):
+        return (text(cell["init"], "sha256") or "")[:16]
+    return text(cell, "init") or ""
 
 
 def _quality(record: Record) -> dict[str, Any]:

@@ -240,6 +240,7 @@ class Scheduler:
         job = {
             "head": head,
             "cell": cell.to_dict(),
+            "init": str(cell.init.path) if cell.init else None,
             "reference": plugin.reference,
             "attempt_dir": str(attempt.absolute()),
             "work_dir": str(work),

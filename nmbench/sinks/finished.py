@@ -78,7 +78,7 @@ def finished(record: Record) -> Finished:
 def _params(cell: Cell) -> dict[str, Value]:
     plain: dict[str, Value] = {
         **{"task": cell.task, "model": cell.model, "scale": cell.scale},
-        **{"pattern": cell.pattern, "method": cell.method, "seed": cell.seed},
+        **{"pattern": cell.pattern_text, "method": cell.method, "seed": cell.seed},
     }
     for group, settings in (("train", cell.train), ("hyper", cell.hyper)):
         for name, value in settings.items():

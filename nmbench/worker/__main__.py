@@ -2,7 +2,7 @@
 
 python -m nmbench.worker --describe REFERENCE     declarations of a task, as JSON
 python -m nmbench.worker --describe-methods       declarations of all methods
-python -m nmbench.worker --prepare JOB            make or verify a task's data, and print its DataInfo
+python -m nmbench.worker --prepare JSON           make or verify a task's data, and print its DataInfo
 python -m nmbench.worker --job JOB                run one cell and write its record
 python -m nmbench.worker --speed JSON             time the model that a finished cell left (nmbench.running.speed_job)
 python -m nmbench.worker --rank JOB PARENT        train it as another rank of that worker (nmbench.worker.ranks)
@@ -10,29 +10,15 @@ python -m nmbench.worker --rank JOB PARENT        train it as another rank of th
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-
-def _die_with_parent(parent: int) -> None:
-    """A killed `nmbench run` must not leave workers behind that write into its results (Linux: PR_SET_PDEATHSIG)."""
-    try:
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    except (OSError, AttributeError):
-        return
-    if parent and os.getppid() != parent:
-        os._exit(1)
-
-
-def _answer(value: Any) -> None:
-    # after a separator, since a plugin may have printed something of its own
-    sys.stdout.write("\x1e" + json.dumps(value))
-    sys.stdout.flush()
+from nmbench._util.child import answer, die_with_parent
+from nmbench._util.log import set_up
 
 
 def _on_sigterm(signum: int, frame: Any) -> None:
@@ -42,37 +28,39 @@ def _on_sigterm(signum: int, frame: Any) -> None:
 def main(arguments: list[str]) -> int:
     """Do what the arguments say; the exit status is 0 whenever an answer or a record was written."""
     verb, *rest = arguments
-    if verb == "--describe":
-        from nmbench.plan.describe import describe_task
-
-        _answer(describe_task(rest[0]))
-        return 0
-    if verb == "--describe-methods":
-        from nmbench.plan.describe import describe_methods
-
-        _answer({"methods": describe_methods()})
-        return 0
-    if verb == "--speed":
-        from nmbench.worker.speed_job import answer
-
-        speed_job = json.loads(rest[0])
-        _die_with_parent(int(speed_job["parent"]))
-        _answer(answer(speed_job, _answer))
+    set_up()
+    if verb in ("--describe", "--describe-methods", "--prepare", "--speed"):
+        die_with_parent()
+        answer(_asked(verb, *rest))
         return 0
     job = json.loads(Path(rest[0]).read_text())
-    _die_with_parent(int(rest[1]) if verb == "--rank" else int(job.get("parent", 0)))
+    die_with_parent(int(rest[1]) if verb == "--rank" else job.get("parent"))
     signal.signal(signal.SIGTERM, _on_sigterm)
-    if verb == "--prepare":
-        from nmbench.worker.cell import prepare
-
-        _answer(prepare(job))
-        return 0
     from nmbench.worker.cell import execute, execute_rank
 
     if verb == "--rank":
         return execute_rank(job)
     execute(job, Path(rest[0]))
     return 0
+
+
+def _asked(verb: str, *rest: str) -> Mapping[str, Any]:
+    """What `nmbench._util.child.ask` gets."""
+    if verb == "--describe":
+        from nmbench.plan.describe import describe_task
+
+        return describe_task(rest[0])
+    if verb == "--describe-methods":
+        from nmbench.plan.describe import describe_methods
+
+        return {"methods": describe_methods()}
+    if verb == "--prepare":
+        from nmbench.worker.cell import prepare
+
+        return prepare(json.loads(rest[0]))
+    from nmbench.worker import speed_job
+
+    return speed_job.answer(json.loads(rest[0]), answer)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from nmbench._util.machine import describe
 from nmbench.contract import samples
 from nmbench.contract.run import Run
 from nmbench.contract.task import DataError, SkipCell, Spec, Task
-from nmbench.plan.cell import DENSE, Cell
+from nmbench.plan.cell import Cell, InitialWeights
 from nmbench.plan.describe import load_task
 from nmbench.records import weights
 from nmbench.records.schema import SCHEMA_VERSION, Record
@@ -86,16 +86,16 @@ def spec_of(cell: Cell, task: Task, device: str) -> Spec:
     return Spec(cell.task, cell.model, cell.scale, cell.seed, settings, device)
 
 
-def _load_init(model: nn.Module, path: str) -> None:
+def _load_init(model: nn.Module, init: InitialWeights, path: str) -> None:
     from safetensors import SafetensorError
 
     try:
         weights.load(model, path)
     except (OSError, SafetensorError) as error:
-        raise DataError(f"init: {path} cannot be read as safetensors ({error})") from error
+        raise DataError(f"init: {init.file} cannot be read as safetensors ({error})") from error
     except RuntimeError as error:
         second = [line.strip() for line in str(error).splitlines()][1:2]
-        raise DataError(f"init: {path} does not fit this model: {' '.join(second)}") from error
+        raise DataError(f"init: {init.file} does not fit this model: {' '.join(second)}") from error
 
 
 def _sparsify(task: Task, model: nn.Module, cell: Cell) -> Handle:
@@ -103,7 +103,7 @@ def _sparsify(task: Task, model: nn.Module, cell: Cell) -> Handle:
 
     names = task.candidates(model)
     layers = default_candidates(model) if names is None else list(names)
-    pattern = SHADOW_PATTERN if cell.pattern == DENSE else cell.pattern
+    pattern = cell.pattern or SHADOW_PATTERN
     return sparsify(model, pattern, cell.method, layers=layers, **cell.hyper)
 
 
@@ -180,7 +180,7 @@ def _train_cell(job: dict[str, Any], cell: Cell, record: Record, clock: _Clock, 
         rng.seed_all(cell.seed, "init")
         model = task.build(spec)
         if cell.init:
-            _load_init(model, cell.init["path"])
+            _load_init(model, cell.init, job["init"])
         traced = job.get("trace") and ranks.rank == 0
         return model.to(spec.device), trace_batches(model, attempt / "batches.txt") if traced else None
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from nmbench.contract.run import Run
 from nmbench.contract.task import Spec, Task
-from nmbench.plan.cell import DENSE, Cell
+from nmbench.plan.cell import Cell
 
 if TYPE_CHECKING:
     from torch import nn
@@ -108,7 +108,7 @@ def audit(model: nn.Module, handle: Handle, cell: Cell) -> dict[str, Any]:
     from nmbench import sparsity
 
     report = sparsity.audit(model, handle.pattern, handle.layers)
-    dense = cell.pattern == DENSE
+    dense = cell.is_dense
     layers = [
         {
             "name": layer.name,
@@ -121,7 +121,7 @@ def audit(model: nn.Module, handle: Handle, cell: Cell) -> dict[str, Any]:
         for layer in report.layers
     ]
     return {
-        "pattern": None if dense else cell.pattern,
+        "pattern": None if dense else cell.pattern_text,
         "ok": dense or report.ok,
         "density": round(report.density, 6),
         "weights": report.weights,
@@ -135,7 +135,7 @@ def costs(task: Task, model: nn.Module, handle: Handle, spec: Spec, cell: Cell) 
     from nmbench.sparsity import cost
 
     inputs = task.example_inputs(spec)
-    sparse = cell.pattern != DENSE
+    sparse = not cell.is_dense
     found = cost(model.to("cpu"), inputs, handle.pattern if sparse else None, handle.layers if sparse else ())
     fields = ("parameters", "nonzeros", "macs_dense", "macs_effective", "bytes_dense", "bytes_compressed")
     return {name: getattr(found, name) for name in fields} | {"training_passes": handle.method.phases}

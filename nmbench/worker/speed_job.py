@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from nmbench.plan.cell import DENSE, Cell
+from nmbench.plan.cell import Cell
 from nmbench.plan.describe import load_task
 from nmbench.records import weights
 from nmbench.running.speed_job import WEIGHTS, unfinished
@@ -28,7 +28,7 @@ def answer(job: dict[str, Any], tell: Callable[[dict[str, Any]], None] = lambda 
     tell: gets {"speed": section, "unfinished": True} after each batch size, for a parent that waits no longer.
     """
     cell = Cell.from_dict(job["cell"])
-    sparse = cell.pattern != DENSE
+    sparse = not cell.is_dense
     so_far: dict[str, Any] = {}
 
     def section(found: dict[str, Any]) -> dict[str, Any]:

@@ -97,11 +97,13 @@ def test_init_starts_from_given_weights(project, another):
     second = another()
     (second.folder / "dense.safetensors").write_bytes(source.read_bytes())
     text = (second.folder / "toys.toml").read_text()
-    (second.folder / "toys.toml").write_text(text.replace("tasks =", 'init = "dense.safetensors"\ntasks ='))
+    init = f'init = "{second.folder}/dense.safetensors"\n'
+    (second.folder / "toys.toml").write_text(text.replace("tasks =", init + "tasks ="))
     second.run("run")
     first, later = project.ok("dense"), second.ok("dense")
     assert first["cell_id"] != later["cell_id"]
     assert later["curve"]["loss"][0] < first["curve"]["loss"][0]
+    assert str(second.folder) not in json.dumps(later), "no absolute path gets into a record"
 
 
 def test_init_of_another_architecture_is_told(project, another):

@@ -14,8 +14,9 @@ from nmbench._util.files import write_json
 from nmbench.plan.cell import Cell
 from nmbench.records.schema import SCHEMA_VERSION, UnreadableRecord
 from nmbench.records.store import Store, read_record
+from nmbench.sparsity import NMPattern
 
-CELL = Cell("toy", "mlp", "smoke", "2:4", "ste")
+CELL = Cell("toy", "mlp", "smoke", NMPattern(2, 4), "ste")
 
 
 def _record(status="ok", **more):

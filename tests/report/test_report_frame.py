@@ -31,6 +31,14 @@ def test_one_row_an_attempt_with_typed_columns(results):
     assert rows["data_fingerprint"].iloc[0] == "d" * 64
 
 
+def test_one_setting_is_one_text_however_it_was_typed(results):
+    old = {"path": "/home/someone/w", "sha256": "ab" * 32}
+    results.add(cell={"train": {"epochs": 3.0}, "init": old})
+    results.add(seed=1, cell={"train": {"epochs": 3}, "init": {"file": "v", "sha256": "ab" * 32}})
+    rows = frame(results.folder)
+    assert rows[["train", "init"]].drop_duplicates().values.tolist() == [['{"epochs":3}', "ab" * 8]]
+
+
 def test_a_failed_record_leaves_its_numbers_absent(results):
     results.fail("oom", "out of memory")
     row = frame(results.folder).iloc[0]

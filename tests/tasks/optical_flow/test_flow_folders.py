@@ -11,6 +11,7 @@ from PIL import Image
 
 from nmbench.plan.cell import Cell
 from nmbench.records.schema import SCHEMA_VERSION
+from nmbench.sparsity import NMPattern
 from nmbench.task import DataError
 from nmbench.worker.cell import execute
 from nmbench_tasks.optical_flow import OpticalFlow, plan, sets, writers
@@ -276,7 +277,7 @@ def test_in_a_worker_a_broken_file_is_status_data(chairs, tmp_path, own_torch_se
     small = {"steps": 1, "batch": 1, "updates": 1, "eval_updates": 1}
     settings = {"data": str(chairs), "stages": "chairs", "evaluate_on": "chairs", **small}
     job = {
-        "cell": Cell("optical-flow", "raft_small", "smoke", "2:4", "sr-ste", 0, settings, {}, None).to_dict(),
+        "cell": Cell("optical-flow", "raft_small", "smoke", NMPattern(2, 4), "sr-ste", 0, settings, {}, None).to_dict(),
         "reference": "nmbench_tasks.optical_flow:OpticalFlow",
         "attempt_dir": str(tmp_path),
         "work_dir": str(tmp_path),

@@ -1,4 +1,4 @@
-"""Which cells are paired, and what a row says of them. `pytest tests/report/test_report_compare.py`"""
+"""Which cells are paired, and what a row says of them. `pytest tests/analysis/test_analysis_rows.py`"""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What holds of every paired comparison. `pytest tests/report/test_report_statistics_invariants.py`"""
+"""What holds of every paired comparison. `pytest tests/analysis/test_analysis_statistics_invariants.py`"""
 
 import math
 

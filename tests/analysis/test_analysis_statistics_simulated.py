@@ -1,6 +1,6 @@
 """Does the tool cry wolf, and does it find what is there? Simulations with fixed seeds, against the promised rates.
 
-`pytest tests/report/test_report_statistics_simulated.py`
+`pytest tests/analysis/test_analysis_statistics_simulated.py`
 
 A rate of p in n simulations spreads by sqrt(p (1 - p) / n); every bound here is four such standard deviations away.
 """

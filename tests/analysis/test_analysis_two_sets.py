@@ -1,4 +1,4 @@
-"""Two result sets side by side. `pytest tests/report/test_report_two_sets.py`"""
+"""Two result sets side by side. `pytest tests/analysis/test_analysis_two_sets.py`"""
 
 import pytest
 

@@ -1,6 +1,6 @@
 """The paired comparison: values against formulas, the verdict table, no false alarms.
 
-`pytest tests/report/test_report_statistics.py`
+`pytest tests/analysis/test_analysis_statistics.py`
 """
 
 import math

@@ -18,7 +18,7 @@ METRICS = 'metrics = (Metric("a"),); models = ("m",); scales = {"smoke": {}}'
 HEAD = "from nmbench.task import Metric, Task\n"
 BROKEN = {
     "cannot": ("import nothing_of_that_name", "import", "ModuleNotFoundError: No module named 'nothing_of_that_name'"),
-    "exits": ("import os; os._exit(7)", "import", "its import ended the process (exit 7)"),
+    "exits": ("import os; os._exit(7)", "import", "importing it failed: its process ended with status 7"),
     "raises": ("raise SystemExit('no')", "import", "SystemExit: no"),
     "notatask": ("class Plugin: pass", "invalid", "'Plugin' is not a subclass of nmbench.task.Task"),
     "nometric": (f'{HEAD}class Plugin(Task): name = "nometric"', "invalid", "it declares no metrics"),

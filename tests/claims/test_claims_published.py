@@ -1,4 +1,4 @@
-"""Published figures stand beside ours only where everything agrees. `pytest tests/report/test_report_published.py`"""
+"""Published figures stand beside ours only where everything agrees. `pytest tests/claims/test_claims_published.py`"""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
 """Every judge of a claim on planted records: true, false, undecided, and missing.
 
-`pytest tests/report/test_report_claims.py`
+`pytest tests/claims/test_claims_judges.py`
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Rows side by side, and what is said of them. `pytest tests/report/test_report_evidence.py`"""
+"""Rows side by side, and what is said of them. `pytest tests/analysis/test_analysis_pairs.py`"""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Differences over evaluation examples. `pytest tests/report/test_report_examples.py`"""
+"""Differences over evaluation examples. `pytest tests/analysis/test_analysis_examples.py`"""
 
 import json
 import math
