@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 class Place(StrEnum):
-    """Where a section stands, and what its rows are: at the front and the end all, else those of the task or setting."""
+    """Where a section stands. Its rows are all at the front and the end, else those of the task or the setting."""
 
     FRONT = "front"
     SETTING = "setting"

@@ -29,7 +29,6 @@ from matplotlib.figure import Figure
 
 from nmbench.analysis.rows import Row, Setting
 from nmbench.analysis.study import Study
-from nmbench.contract.task import Metric
 from nmbench.document.words import label
 
 __all__ = [
@@ -194,8 +193,7 @@ def _shade(colour: str, place: int, count: int) -> str:
 def difference_axis(axis: Axes, which: Literal["x", "y"], rows: Sequence[Row], up: bool = False) -> None:
     """Make `which` axis one of differences in the rows' metric: a line at no difference, the margin as a grey zone.
 
-    Where a value lies far beyond the margin the scale is logarithmic there, and its name says so. `up`: turned so that
-    the better end is at the top or right.
+    Where a value lies far beyond the margin the scale is logarithmic there. `up`: turned so that better is up or right.
     """
     metric = rows[0].metric
     worst = -metric.margin if metric.higher_is_better else metric.margin
@@ -204,27 +202,20 @@ def difference_axis(axis: Axes, which: Literal["x", "y"], rows: Sequence[Row], u
     if worst:
         zone(min(0.0, worst), max(0.0, worst), color="black", alpha=0.1, linewidth=0)
         line(worst, color="black", linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
-    log = metric.margin > 0 and _reach(rows) > _LINEAR * metric.margin
-    if log:
-        getattr(axis, f"set_{which}scale")("symlog", linthresh=2 * metric.margin, linscale=0.6)
+    if metric.margin > 0 and _reach(rows) > _LINEAR * metric.margin:
+        getattr(axis, f"set_{which}scale")("symlog", linthresh=2 * metric.margin, linscale=0.6, subs=[3])
         plain_numbers(axis, which)
     if up and not metric.higher_is_better:
         getattr(axis, f"invert_{which}axis")()
-    getattr(axis, f"set_{which}label")(_difference_name(metric, log, which, up))
+    unit = f" ({metric.unit})" if metric.unit else ""
+    better = "" if up else f", {'right' if metric.higher_is_better else 'left'} is better"
+    getattr(axis, f"set_{which}label")(f"difference in {metric.name}{unit}{better}")
 
 
 def _reach(rows: Sequence[Row]) -> float:
     compared = [row.comparison for row in rows if row.comparison is not None and row.comparison.n]
     ends = [end for one in compared for end in (one.difference, *(one.interval or ()))]
     return max(map(abs, ends), default=0.0)
-
-
-def _difference_name(metric: Metric, log: bool, which: str, up: bool) -> str:
-    unit = f" ({metric.unit})" if metric.unit else ""
-    good, bad = ("right", "left") if which == "x" else ("up", "down")
-    better = good if up or metric.higher_is_better else bad
-    scale = f"; log beyond ±{2 * metric.margin:g}" if log else ""
-    return f"difference in {metric.name}{unit}, {better} is better{scale}"
 
 
 def plain_numbers(axis: Axes, which: Literal["x", "y"]) -> None:

@@ -196,7 +196,8 @@ def _caption(shown: Sequence[Sequence[Row]]) -> str:
         "interval, against cost: training (time from cells that ran alone, else passes over the schedule); "
         "multiply-accumulates of one example, only those with a non-zero weight; bytes of all parameters, sparse ones "
         "compressed. The star is the dense twin, the grey zone its margin; the grey steps join the rows that no other "
-        "row beats on both axes. Equal costs are drawn side by side."
+        "row beats on both axes. Up is better, left is cheaper; far beyond the margin the scale is logarithmic. Equal "
+        "costs are drawn side by side."
     )
 
 
@@ -204,16 +205,16 @@ def panel(axis: Axes, rows: Sequence[Row], kind: Cost, look: Mapping[str, Style]
     """Draw the difference of each of the `rows`, all compared with their twins, against one cost; dense is a star."""
     axis.set_xlabel(kind.name)
     known = [(row, value) for row in rows if (value := kind.read(row)) is not None]
-    difference_axis(axis, "y", rows)
+    difference_axis(axis, "y", rows, up=True)
     if not known:
         axis.text(0.5, 0.5, "not known", ha="center", va="center", transform=axis.transAxes)
         return
     costs = [cost for _, cost in known]
     gaps = [row.comparison.difference for row, _ in known if row.comparison]
     best = front([*zip(costs, gaps, strict=True), (1.0, 0.0)], rows[0].metric.higher_is_better)
-    steps = [((*costs, 1.0)[place], (*gaps, 0.0)[place]) for place in best]
-    axis.plot(*zip(*steps, strict=True), color="#999999", linewidth=1.0, drawstyle="steps-post", zorder=1)
     places = _side_by_side(costs)
+    steps = [((*places, 1.0)[place], (*gaps, 0.0)[place]) for place in best]
+    axis.plot(*zip(*steps, strict=True), color="#999999", linewidth=1.0, drawstyle="steps-post", zorder=1)
     axis.plot([1.0], [0.0], linestyle="", markersize=8, label="dense", **look["dense"].look)
     for name in dict.fromkeys(row.label for row, _ in known):
         own = [place for place, (row, _) in enumerate(known) if row.label == name]
@@ -227,6 +228,7 @@ def panel(axis: Axes, rows: Sequence[Row], kind: Cost, look: Mapping[str, Style]
             label=name,
             **look[name].look,
         )
+    axis.set_xlim(0, 1.08 * max(1.0, *costs))
     _patterns_on_top(axis, known)
 
 
@@ -266,6 +268,7 @@ def _patterns_on_top(axis: Axes, known: Sequence[tuple[Row, float]]) -> None:
     top = axis.secondary_xaxis("top")
     top.set_xticks([place for place, _ in ticks], [name for _, name in ticks], fontsize=7.5)
     top.tick_params(length=0)
+    top.spines["top"].set_visible(False)
 
 
 def _side_by_side(values: Sequence[float]) -> list[float]:

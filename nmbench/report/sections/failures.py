@@ -1,4 +1,4 @@
-"""What did not end well: cells that failed, and records that cannot be read. `failures` and `unreadable`, at the end."""
+"""What did not end well: cells that failed and records that cannot be read. `failures`, `unreadable`: at the end."""
 
 from __future__ import annotations
 

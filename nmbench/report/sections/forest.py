@@ -59,8 +59,8 @@ def figure(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
     seeds = plural(counts[0], "seed") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
     caption = (
         f"Sparse minus dense, paired by seed ({seeds}): mean difference and its 95 % t interval over seeds (none for "
-        "one seed). The line is no difference, the dashed line and the grey zone the margin that the task declares; a "
-        "verdict is read off the interval."
+        "one seed). The line is no difference, the dashed line and the grey zone the margin that the task declares, "
+        "far beyond which the scale is logarithmic; a verdict is read off the interval."
     )
     yield Picture(path.name, _TITLE, rows[0].setting.task, caption + left_out)
 

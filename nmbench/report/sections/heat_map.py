@@ -20,7 +20,7 @@ from nmbench.analysis.pairs import decimals
 from nmbench.analysis.rows import Row, Setting
 from nmbench.analysis.study import Study
 from nmbench.analysis.titles import titles
-from nmbench.document.model import Block, Picture, Prose
+from nmbench.document.model import Block, Fold, Picture, Prose
 from nmbench.document.words import signed
 from nmbench.report.sections.forest import LOOKS, look_of
 from nmbench.report.sections.overview import in_margins
@@ -57,7 +57,8 @@ def patterns_by_tasks(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
              for row in chosen if row.setting == setting}  # fmt: skip
     figure = _drawn(lines, heads, cells)
     save(figure, [], study.figures / "overall-patterns.png")
-    yield Picture("overall-patterns.png", "Patterns and tasks", "all tasks", _READ + left_out + more)
+    drawn = Picture("overall-patterns.png", "Patterns and tasks", "all tasks", _READ + left_out + more)
+    yield Fold("Patterns and tasks as a heat map", (drawn,))
 
 
 def methods_by_patterns(study: Study, rows: Sequence[Row]) -> Iterator[Block]:

@@ -39,13 +39,16 @@ def _finding(rows: Sequence[Row]) -> str:
         return "**No sparse cell ended well**, so nothing can be said about sparsity." if rows else ""
     counts = Counter(row.verdict for row in judged)
     total = sum(counts.values())
-    words = ", ".join(f"{counts[name]} {name}" for name in sorted(counts, key=ORDER.index))
+    words = f"Of {_count(total, 'combination').lower()} of pattern and method: " + ", ".join(
+        f"{counts[name]} {name}" for name in sorted(counts, key=ORDER.index)
+    )
     good = [row for row in compared(rows) if row.verdict in ("better", "not worse")]
+    if not good and all(row.pairs < 2 for row in judged):
+        return f"**One seed decides nothing.** {words}."
     if not good:
-        lead = "No" if any(row.pairs > 1 for row in judged) else "Nothing is decided by one seed: no"
-        return f"**{lead} combination of pattern and method is shown to be as good as dense** ({words})."
-    subject = f"{len(good)} of {plural(total, 'combination')} of pattern and method"
-    return f"**{subject} {'is' if len(good) == 1 else 'are'} not worse than dense** ({words}).{_saving(good)}"
+        return f"**Nothing is shown to be as good as dense.** {words}."
+    verb = "is" if len(good) == 1 else "are"
+    return f"**{len(good)} of {plural(total, 'combination')} {verb} not worse than dense.** {words}.{_saving(good)}"
 
 
 def _saving(rows: Sequence[Row]) -> str:

@@ -1,8 +1,8 @@
 """The leaderboard: methods ranked within a setting and a pattern, on equal seeds. `leaderboard`, block of the front.
 
-ranked      rows -> [(rank, row)], best first
-A rank is one more than the number of methods that are certainly better: their paired difference on equal seeds has a
-95 % interval on one side of 0. Methods that the seeds do not tell apart share a rank. Fewer than three seeds rank nothing.
+ranked      rows -> [(rank, rows that share it)], best first
+Methods stand by their means. One that the seeds do not tell apart from the best method of a rank shares it: the 95 %
+interval of their paired difference on equal seeds does not lie on one side of 0. Fewer than three seeds rank nothing.
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ from nmbench.report.sections.quality import finite
 __all__ = ["leaderboard", "ranked"]
 
 #: a longer table folds away
-_MOST_ROWS = 15
+_MOST_ROWS = 24
 _NOTE = (
-    "A rank is one more than the number of methods that are certainly better, by the 95 % interval of the paired "
-    "difference on equal seeds; methods of one rank are not told apart by their seeds. Behind the first: the difference "
-    "of the best method of a rank to the best one of all. Methods and settings are ranked as they are, with no "
-    f"correction for their number. Fewer than {LEAST} seeds rank nothing."
+    "Methods of one rank are not told apart from its best one, named first: the 95 % interval of their paired "
+    "difference, on equal seeds, holds 0. Behind the first: the difference of the best method of a rank to the best "
+    f"one of all. No correction is made for the number of methods; fewer than {LEAST} seeds rank nothing."
 )
 
 
@@ -73,21 +72,23 @@ def _groups(rows: Sequence[Row]) -> dict[tuple[object, str], list[Row]]:
     return {key: own for key, own in found.items() if len(own) > 1}
 
 
-def ranked(study: Study, rows: Sequence[Row]) -> list[tuple[int, Row]]:
-    """The rows of one setting and pattern with `LEAST` seeds at least, by rank and then by their means."""
-    enough = [row for row in rows if len(finite(row)) >= LEAST]
+def ranked(study: Study, rows: Sequence[Row]) -> list[tuple[int, list[Row]]]:
+    """The rows of one setting and pattern with `LEAST` seeds at least, by rank, the best one first in each."""
     sign = -1 if rows[0].metric.higher_is_better else 1
-    ranks = [(1 + sum(_better(study, other, row) for other in enough if other is not row), row) for row in enough]
-    return sorted(ranks, key=lambda one: (one[0], sign * statistics.fmean(finite(one[1]))))
+    enough = [row for row in rows if len(finite(row)) >= LEAST]
+    groups: list[tuple[int, list[Row]]] = []
+    for place, row in enumerate(sorted(enough, key=lambda row: sign * statistics.fmean(finite(row))), start=1):
+        if groups and not _better(study, groups[-1][1][0], row):
+            groups[-1][1].append(row)
+        else:
+            groups.append((place, [row]))
+    return groups
 
 
 def _better(study: Study, row: Row, other: Row) -> bool:
     """Is `row` certainly better than `other`?"""
     found = _difference(study, row, other)
-    if found.n < LEAST or found.interval is None:
-        return False
-    low, high = found.interval
-    return low > 0 if row.metric.higher_is_better else high < 0
+    return found.n >= LEAST and found.verdict == "better"
 
 
 def _difference(study: Study, row: Row, other: Row) -> Comparison:
@@ -98,15 +99,13 @@ def _difference(study: Study, row: Row, other: Row) -> Comparison:
 
 
 def _cells(study: Study, key: tuple[object, str], rows: Sequence[Row]) -> Iterator[tuple[Cell, ...]]:
-    places = ranked(study, rows)
-    shown = len(places) > 1
-    groups: dict[int, list[Row]] = {}
-    for rank, row in places if shown else ():
-        groups.setdefault(rank, []).append(row)
     names = study.titles[rows[0].setting], key[1]
-    for rank, own in groups.items():
+    groups = ranked(study, rows)
+    if sum(len(own) for _, own in groups) < 2:
+        groups = []
+    for rank, own in groups:
         seeds = sorted({len(finite(row)) for row in own})
-        gap = None if rank == 1 else _difference(study, own[0], places[0][1])
+        gap = None if rank == 1 else _difference(study, own[0], groups[0][1][0])
         yield (
             *map(Cell, names),
             Cell(str(rank), rank),
@@ -114,7 +113,7 @@ def _cells(study: Study, key: tuple[object, str], rows: Sequence[Row]) -> Iterat
             Cell("-".join(map(str, dict.fromkeys([seeds[0], seeds[-1]]))), seeds[0]),
             Cell(in_short(gap, rows[0].metric.unit, decimals(rows[0].metric)) if gap else "-", gap and gap.difference),
         )
-    rest = [row for row in rows if not shown or len(finite(row)) < LEAST]
+    rest = [row for row in rows if not groups or len(finite(row)) < LEAST]
     if rest:
         most = max(len(finite(row)) for row in rest)
         yield (

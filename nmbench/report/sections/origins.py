@@ -83,8 +83,8 @@ def reproduce(study: Study, rows: Sequence[Row]) -> Iterator[Section]:
     matrices = sorted({str(record["matrix"]) for record in study.counting if record.get("matrix")})
     lines = tuple(f"nmbench {verb} {matrix}" for matrix in matrices or [study.name] for verb in ("run", "report"))
     words = Prose(
-        "`nmbench run` does only the cells that have not ended well yet; `nmbench report` writes this page again: equal "
-        "records give equal bytes."
+        "`nmbench run` does only the cells that have not ended well yet; `nmbench report` writes this page again, with "
+        "equal bytes where the records are equal."
     )
     yield Section("How to reproduce", (Shell(lines), words))
 

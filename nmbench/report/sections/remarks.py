@@ -22,7 +22,7 @@ Sentences = Callable[[Record], Iterable[str]]
 
 
 def remarks(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
-    """ "For scale: zero flow reaches epe 8.80 px.", "How it was done: sacrebleu signature `nrefs:1`.", and the notes."""
+    """ "For scale: zero flow reaches epe 8.80 px.", "How it was done: signature `nrefs:1`.", and the notes."""
     if baselines := _shared(study, rows, _baselines):
         yield Prose(f"For scale: {'; '.join(baselines)}.")
     if facts := _shared(study, rows, _facts):

@@ -33,8 +33,8 @@ def figure(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
     save(whole, axes, study.figures / _NAME)
     caption = (
         "Up is better, left is cheaper. Difference to the dense twin (the star), mean over the seeds with its 95 % "
-        "interval (none for one seed); in the grey zone a loss is within the margin that the task declares. The grey "
-        "steps join the rows that no other row beats on both axes."
+        "interval (none for one seed); in the grey zone a loss is within the margin that the task declares, and far "
+        "beyond it the scale is logarithmic. The grey steps join the rows that no other row beats on both axes."
     )
     yield Picture(_NAME, "Quality against what it saves", "all tasks", caption + left_out + too_many)
 
