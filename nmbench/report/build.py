@@ -13,7 +13,6 @@ from nmbench.document.model import Fold, Report, Section, distinct
 from nmbench.document.table import Table, named
 from nmbench.report.door import Content, Entry, Place, made, sections
 from nmbench.report.sections import BUILT_IN
-from nmbench.report.sections.summary import described
 from nmbench.report.style import sheet, slug_of, slugs
 
 __all__ = ["build"]
@@ -36,18 +35,16 @@ def _at(place: Place, entries: Sequence[Entry], study: Study, rows: Sequence[Row
 
 
 def _task(task: str, slug: str, entries: Sequence[Entry], study: Study) -> Section:
-    """Every setting of a task, then what is shown for all of them: blocks without a heading stand under "Figures"."""
+    """Every setting of a task, then what is shown for all of them."""
     rows = study.tasks[task]
-    settings = []
+    content: list[Content] = []
     for setting in dict.fromkeys(row.setting for row in rows):
-        title = described(setting)
         prefix = slug_of(f"{slug}-{setting.model}-{setting.scale}")
-        content = _at(Place.SETTING, entries, study, study.settings[setting])
-        settings.append(Section(title, tuple(_named(block, prefix, f"{task}, {title}") for block in content)))
-    content = [_named(block, slug, task) for block in _at(Place.TASK, entries, study, rows)]
-    loose = tuple(block for block in content if not isinstance(block, Section))
-    own = (block for block in content if isinstance(block, Section))
-    return Section(f"Task: {task}", (*settings, Section("Figures", loose), *own))
+        about = f"{task}, {setting.described}"
+        blocks = _at(Place.SETTING, entries, study, study.settings[setting])
+        content.append(Section(setting.described, tuple(_named(block, prefix, about) for block in blocks)))
+    content += [_named(block, slug, task) for block in _at(Place.TASK, entries, study, rows)]
+    return Section(f"Task: {task}", tuple(content))
 
 
 def _named(block: Content, prefix: str, about: str) -> Content:

@@ -99,6 +99,7 @@ def made(entry: Entry, study: Study, rows: Sequence[Row]) -> list[Content]:
                 html(Report("", (block,)), study.figures)
             found.append(block)
     except Exception as error:
-        _log.warning("section %s failed", entry.name, exc_info=True)
+        _log.warning("section %s of the report failed: %s", entry.name, first_line(error))
+        _log.info("section %s", entry.name, exc_info=True)
         found.append(Banner(f"Section {code(entry.name)} failed: {code(first_line(error))}."))
     return found

@@ -6,8 +6,8 @@ Style, styles   colour, marker and line of each row of a task, the same in all i
 plain_styles    the same for things that are no methods
 difference_axis     an axis of differences to the dense twin: no difference, the margin, a scale that holds all values
 plain_numbers   numbers on a log axis, without mathematics
-setting_title, shorten, few, few_labels     names and lists that are not too long to draw
-file_of         where a figure is drawn
+drawn, file_of, place_of    a figure of one setting: saved, and where
+shorten, few, few_labels    names and lists that are not too long to draw
 
 Colours are Okabe and Ito's, which no common colour blindness confuses; markers and lines tell apart what grey does not.
 """
@@ -24,25 +24,29 @@ from typing import Any, Literal, TypeVar
 
 import matplotlib.style
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
-from nmbench.analysis.rows import Row, Setting
+from nmbench.analysis.rows import Row
 from nmbench.analysis.study import Study
+from nmbench.document.model import Picture
 from nmbench.document.words import label
 
 __all__ = [
     "MOST_PANELS",
     "Style",
     "difference_axis",
+    "drawn",
     "few",
     "few_labels",
     "file_of",
     "panels",
+    "place_of",
     "plain_numbers",
     "plain_styles",
     "save",
-    "setting_title",
     "sheet",
     "shorten",
     "slug_of",
@@ -137,19 +141,19 @@ def save(figure: Figure, axes: Sequence[Axes], path: Path) -> None:
         columns = max(1, min(int(12 * width / (max(map(len, names)) + 7)), len(names)))
         figure.set_size_inches(width, height + 0.1 + 0.2 * -(-len(names) // columns))
         figure.legend(list(handles.values()), names, loc="outside lower center", ncols=columns)
-    # laid out once for both files
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    # matplotlib would write the date and its version into them
-    figure.savefig(path, format="png", metadata={"Software": None})
-    figure.savefig(path.with_suffix(".svg"), format="svg", metadata={"Date": None, "Creator": None})
+    # not savefig, which draws each file twice; matplotlib would write the date and its version into them
+    png: Any = FigureCanvasAgg(figure)
+    png.print_png(path, metadata={"Software": None})
+    figure.set_layout_engine("none")  # it is laid out by now
+    svg: Any = FigureCanvasSVG(figure)
+    svg.print_svg(path.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
 
 
 def styles(rows: Iterable[Row]) -> dict[str, Style]:
     """A style for each label: a colour and line a method, shades of it and other markers for its settings."""
     methods: dict[str, list[str]] = {}
     for row in rows:
-        if not row.dense:
+        if not row.is_dense:
             methods.setdefault(row.method, []).append(row.hyper)
     others = sorted(set(methods) - set(_KNOWN))
     chosen = {"dense": Style("black", "*")}
@@ -224,17 +228,6 @@ def plain_numbers(axis: Axes, which: Literal["x", "y"]) -> None:
     getattr(axis, f"{which}axis").set_minor_formatter(lambda value, _: "")
 
 
-def setting_title(setting: Setting, rows: Sequence[Row]) -> str:
-    """What sets this setting apart among those of the task; "" where it is the only one."""
-    settings = list(dict.fromkeys(row.setting for row in rows))
-    parts = [
-        getattr(setting, name)
-        for name in ("model", "scale", "train", "init")
-        if len({getattr(other, name) for other in settings}) > 1
-    ]
-    return ", ".join(part for part in parts if part not in ("", "{}"))
-
-
 def shorten(name: str, length: int) -> str:
     """At most so many characters: the middle is left out, since names of one kind differ at their ends."""
     if len(name) <= length:
@@ -256,12 +249,26 @@ def few_labels(rows: Sequence[Row]) -> tuple[list[Row], str]:
     return [row for row in rows if row.label in names], left_out
 
 
-def file_of(study: Study, kind: str, rows: Sequence[Row]) -> Path:
-    """The PNG file of the figure `kind` of a task, or of one setting of it: a name that no other one has."""
+def drawn(
+    study: Study, rows: Sequence[Row], kind: str, title: str, caption: str, figure: Figure, axes: Sequence[Axes] = ()
+) -> Picture:
+    """Save the figure `kind` of one setting, with a legend for `axes`; the block that shows it."""
+    path = file_of(study, rows, kind)
+    save(figure, axes, path)
+    return Picture(path.name, title, study.titles[rows[0].setting], caption)
+
+
+def file_of(study: Study, rows: Sequence[Row], kind: str) -> Path:
+    """Where the figure `kind` of one setting is drawn: a name that no other one has."""
+    task = rows[0].setting.task
+    place = place_of(study, rows)
+    return study.figures / f"{slugs(study.tasks)[task]}-{kind}{f'-{place}' if place else ''}.png"
+
+
+def place_of(study: Study, rows: Sequence[Row]) -> int:
+    """The place of the rows' setting among those of its task, from 0."""
     setting = rows[0].setting
-    of_task = list(dict.fromkeys(row.setting for row in study.tasks[setting.task]))
-    place = of_task.index(setting)
-    return study.figures / f"{slugs(study.tasks)[setting.task]}-{kind}{f'-{place}' if place else ''}.png"
+    return list(dict.fromkeys(row.setting for row in study.tasks[setting.task])).index(setting)
 
 
 def slugs(names: Iterable[str]) -> dict[str, str]:

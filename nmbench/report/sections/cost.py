@@ -1,7 +1,6 @@
 """What a setting's models cost: tables of `size` and training `effort`, and quality against cost as a figure.
 
-size, effort    blocks of a setting: what a model takes, and what training it took
-figure          block of a task: difference to the dense twin against training, arithmetic and storage
+size, effort, figure    blocks of a setting: what a model takes, what training it took, the difference against these
 panel, Cost     one set of axes of such a figure, and what its x axis is
 front           the rows that no other one beats on both axes
 """
@@ -16,16 +15,15 @@ from matplotlib.axes import Axes
 
 from nmbench.analysis.rows import Row
 from nmbench.analysis.study import Study
-from nmbench.document.model import Block, Picture, Prose
+from nmbench.document.model import Block, Prose
 from nmbench.document.table import Cell, Column, Table, filled
 from nmbench.document.words import NBSP, binary, percent, si
 from nmbench.report.sections.quality import NAMES, compared, names, seeds_in_words
-from nmbench.report.style import Style, difference_axis, few, few_labels, file_of, panels, save, setting_title, styles
+from nmbench.report.style import Style, difference_axis, drawn, few, few_labels, panels, styles
 
 __all__ = ["BYTES", "MACS", "TIME", "Cost", "effort", "figure", "front", "panel", "size"]
 
 _TITLE = "Cost against quality"
-_MOST_SETTINGS = 2
 _MOST_ROWS = 40
 _NO_COST = "No cell of this setting ended well, so there is no cost to show."
 _TIME_NOTE = (
@@ -126,7 +124,7 @@ def _times_smaller(before: float, after: float) -> str:
 
 def _time(row: Row) -> Cell:
     parts = (("s", row.means.get("train_s")),)
-    if row.dense:
+    if row.is_dense:
         return Cell("1×", 1.0, parts=parts)
     return Cell("-") if row.time_ratio is None else Cell(f"{row.time_ratio:.2f}×", row.time_ratio, parts=parts)
 
@@ -156,49 +154,31 @@ _PASSES = Cost("training passes", lambda row: row.means.get("training_passes"))
 
 
 def figure(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
-    """One line of panels a setting. x: training, MACs, bytes, each relative to the dense twin; y: the difference."""
-    rows, too_many = few_labels(rows)
-    settings = [setting for setting in dict.fromkeys(row.setting for row in rows) if _drawable(setting, rows)]
-    if not settings:
+    """x: training, MACs, bytes, each relative to the dense twin; y: the difference to it."""
+    shown, left_out = few_labels(compared(rows))
+    shown, more = few(shown, _MOST_ROWS, "rows")
+    kinds = (_training(shown), MACS, BYTES)
+    if not any(kind.read(row) for row in shown for kind in kinds):
         yield Prose(f"{_TITLE}: no figure. No sparse cell with a dense twin that ended well holds its cost.")
         return
-    settings, left_out = few(settings, _MOST_SETTINGS, "settings")
-    lines = []
-    for setting in settings:
-        shown, cut = few(compared([row for row in rows if row.setting == setting]), _MOST_ROWS, "rows")
-        left_out += cut if cut not in left_out else ""
-        lines += [(setting_title(setting, rows) if not place else "", shown, kind)
-                  for place, kind in enumerate((_training(shown), MACS, BYTES))]  # fmt: skip
-    look = styles(rows)
-    whole, axes = panels([title for title, _, _ in lines], height=2.7)
-    for axis, (_, shown, kind) in zip(axes, lines, strict=True):
-        panel(axis, shown, kind, look)
-        axis.label_outer(remove_inner_ticks=False) if axis not in axes[::3] else None
-    path = file_of(study, "cost", rows)
-    save(whole, axes, path)
-    yield Picture(path.name, _TITLE, rows[0].setting.task, _caption([line[1] for line in lines]) + left_out + too_many)
-
-
-def _drawable(setting: object, rows: Sequence[Row]) -> bool:
-    own = compared([row for row in rows if row.setting == setting])
-    return any(kind.read(row) is not None for row in own for kind in (MACS, BYTES, _PASSES))
+    whole, axes = panels([""] * 3, height=2.7)
+    for place, (axis, kind) in enumerate(zip(axes, kinds, strict=True)):
+        panel(axis, shown, kind, styles(rows))
+        axis.set_ylabel("" if place else axis.get_ylabel())
+    caption = (
+        f"Difference to the dense twin ({seeds_in_words(shown)}) with its 95 % interval, against cost: training (time "
+        "from cells that ran alone, else passes over the schedule); multiply-accumulates of one example, only those "
+        "with a non-zero weight; bytes of all parameters, sparse ones compressed. The star is the dense twin, the grey "
+        "zone its margin; the grey steps join the rows that no other row beats on both axes. Up is better, left is "
+        "cheaper; far beyond the margin the scale is logarithmic. Equal costs are drawn side by side."
+    )
+    yield drawn(study, rows, "cost", _TITLE, caption + left_out + more, whole, axes)
 
 
 def _training(rows: Sequence[Row]) -> Cost:
     """Time where more than half of the rows have one that may be compared; else passes."""
     timed = sum(row.time_ratio is not None for row in rows) * 2 > len(rows)
     return _TRAINING if timed else _PASSES
-
-
-def _caption(shown: Sequence[Sequence[Row]]) -> str:
-    return (
-        f"Difference to the dense twin ({seeds_in_words([row for rows in shown for row in rows])}) with its 95 % "
-        "interval, against cost: training (time from cells that ran alone, else passes over the schedule); "
-        "multiply-accumulates of one example, only those with a non-zero weight; bytes of all parameters, sparse ones "
-        "compressed. The star is the dense twin, the grey zone its margin; the grey steps join the rows that no other "
-        "row beats on both axes. Up is better, left is cheaper; far beyond the margin the scale is logarithmic. Equal "
-        "costs are drawn side by side."
-    )
 
 
 def panel(axis: Axes, rows: Sequence[Row], kind: Cost, look: Mapping[str, Style]) -> None:
@@ -254,7 +234,7 @@ def _patterns_on_top(axis: Axes, known: Sequence[tuple[Row, float]]) -> None:
     """Name the patterns above their costs, where each has a cost of its own; those that meet share a name."""
     costs: dict[str, list[float]] = {}
     for row, cost in known:
-        costs.setdefault(str(row.pattern), []).append(cost)
+        costs.setdefault(row.pattern_text, []).append(cost)
     means = sorted((sum(own) / len(own), name) for name, own in costs.items())
     width = max((1.0, *(cost for _, cost in known))) - min(cost for _, cost in known) or 1.0
     if any(max(own) - min(own) > 0.05 * width for own in costs.values()) or means[0][0] == means[-1][0] == 1.0:

@@ -48,11 +48,11 @@ def examples(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
     pictures = {name: shown for name in names if (shown := _pictures(name, answers))}
     if pictures:
         chosen = dict(list(pictures.items())[:_MOST])
-        path = file_of(study, "examples", rows)
+        path = file_of(study, rows, "examples")
         # no SVG: it would hold the same pixels
         _figure(chosen).savefig(path, format="png", metadata={"Software": None}, pil_kwargs={"optimize": True})
         caption = f"{', '.join(chosen)}: what was given, and what each model made of it."
-        yield Drawn(path.name, "Examples", rows[0].setting.task, caption)
+        yield Drawn(path.name, "Examples", study.titles[rows[0].setting], caption)
     if broken:
         words = (f"The examples of {text(name)} cannot be shown: {text(why)}." for name, why in broken.items())
         yield Bullets(tuple(words))
@@ -60,12 +60,12 @@ def examples(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
 
 def _answers(study: Study, rows: Sequence[Row]) -> tuple[list[_Answer], dict[str, str]]:
     """Those that can be read, and why the others cannot."""
-    first = next((min(row.seeds) for row in rows if row.dense and row.seeds), None)
+    first = next((min(row.seeds) for row in rows if row.is_dense and row.seeds), None)
     answers, broken = [], {}
     for row in (row for row in rows if row.seeds):
         seed = first if first in row.seeds else min(row.seeds)
-        file = study.loaded.folders[dict(zip(row.seeds, row.records, strict=True))[seed]] / FILE
-        name = row.full_label + (f" (seed {seed})" if seed != first and first is not None else "")
+        file = study.loaded.folders[row.places[seed]] / FILE
+        name = row.name + (f" (seed {seed})" if seed != first and first is not None else "")
         if not file.exists():
             continue
         try:

@@ -13,11 +13,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from nmbench.analysis.pairs import decimals, in_short
 from nmbench.analysis.rows import Row, Setting
 from nmbench.analysis.study import Study
+from nmbench.analysis.verdict import Lack, Verdict
 from nmbench.document.model import Block, Bullets, Prose
 from nmbench.document.words import number_word, percent, plural, text
 from nmbench.records.frame import Loaded
 from nmbench.report.sections.cost import MACS
-from nmbench.report.sections.quality import ORDER, compared
+from nmbench.report.sections.quality import by_verdict, compared
 
 __all__ = ["cautions", "outcome"]
 
@@ -37,14 +38,13 @@ def _finding(rows: Sequence[Row]) -> str:
     judged = [row for row in rows if row.comparison is not None]
     if not judged:
         return "**No sparse cell ended well**, so nothing can be said about sparsity." if rows else ""
-    counts = Counter(row.verdict for row in judged)
-    total = sum(counts.values())
-    words = f"Of {_count(total, 'combination').lower()} of pattern and method: " + ", ".join(
-        f"{counts[name]} {name}" for name in sorted(counts, key=ORDER.index)
-    )
-    good = [row for row in compared(rows) if row.verdict in ("better", "not worse")]
+    counts = Counter(row.words for row in sorted(judged, key=by_verdict))
+    total = len(judged)
+    words = "; ".join(f"{count} {name}" for name, count in counts.items())
+    words = f"Of {_count(total, 'combination').lower()} of pattern and method: {words}"
+    good = [row for row in compared(rows) if row.verdict in (Verdict.BETTER, Verdict.NOT_WORSE)]
     if not good and all(row.pairs < 2 for row in judged):
-        return f"**One seed decides nothing.** {words}."
+        return f"**One seed decides nothing.** {words}. Two more seeds are the least that helps."
     if not good:
         return f"**Nothing is shown to be as good as dense.** {words}."
     verb = "is" if len(good) == 1 else "are"
@@ -57,7 +57,7 @@ def _saving(rows: Sequence[Row]) -> str:
     if not known or (found := min(known, key=lambda one: one[0])[1]).comparison is None:
         return ""
     gap = in_short(found.comparison, found.metric.unit, decimals(found.metric))
-    row = text(f"{found.full_label} in {found.setting.task}, {found.metric.name} {gap}")
+    row = text(f"{found.name} in {found.setting.task}, {found.metric.name} {gap}")
     return f" The one of them that saves most: {row}, with {percent(MACS.read(found) or 1.0, 2)} of the MACs."
 
 
@@ -110,10 +110,10 @@ def cautions(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
 def _twins(rows: Sequence[Row]) -> str:
     """Rows that have nothing to be compared with, by the reason."""
     said = {
-        "no dense twin": "**No dense twin** to compare with",
-        "twin saw other data": "**The dense twin saw other data** (the fingerprints differ), so nothing is compared",
+        Lack.NO_TWIN: "**No dense twin** to compare with",
+        Lack.OTHER_DATA: "**The dense twin saw other data** (the fingerprints differ), so nothing is compared",
     }
-    settings = {why: dict.fromkeys(row.setting for row in rows if row.verdict == why) for why in said}
+    settings = {why: dict.fromkeys(row.setting for row in rows if row.lack is why) for why in said}
     return " ".join(
         f"{words}, for some or all rows of {_some(map(_name, settings[why]))}."
         for why, words in said.items()
@@ -122,14 +122,14 @@ def _twins(rows: Sequence[Row]) -> str:
 
 
 def _one_seed(rows: Sequence[Row]) -> str:
-    found = [row for row in rows if row.verdict == "undecided (1 seed)"]
-    if not found:
+    """Said where some rows have one; of all, the outcome says it."""
+    found = [row for row in rows if row.lack is Lack.ONE_SEED]
+    if len(found) in (0, sum(row.comparison is not None for row in rows)):
         return ""
-    of = "every" if len(found) == sum(row.comparison is not None for row in rows) else str(len(found))
-    rows_ = "combination" if of in ("every", "1") else "combinations"
+    rows_ = "combination" if len(found) == 1 else "combinations"
     return (
-        f"**One seed** in {of} {rows_} of pattern and method: a difference without an interval, which "
-        "decides nothing. Two more seeds are the least that helps."
+        f"**One seed** in {len(found)} {rows_} of pattern and method: a difference without an interval, which decides "
+        "nothing. Two more seeds are the least that helps."
     )
 
 

@@ -1,6 +1,6 @@
 """What happened in which layer: mask flips of every layer over training, and the layers that were left dense.
 
-figure       block of a task: flips per weight in all, and over the steps as a strip a method on one colour scale
+figure       block of a setting: flips per weight in all, and over the steps as a strip a method on one colour scale
 left_dense   block of a task: candidate layers that no mask was put on
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,22 +18,12 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from nmbench.analysis.layer_series import LayerFlips, layer_flips
-from nmbench.analysis.rows import Row, Setting
+from nmbench.analysis.rows import Row
 from nmbench.analysis.study import Study
-from nmbench.document.model import Block, Fold, Picture, Prose
+from nmbench.document.model import Block, Fold, Prose
 from nmbench.document.table import Cell, Column, Table
 from nmbench.document.words import NBSP, percent, plural, si
-from nmbench.report.style import (
-    Style,
-    few,
-    few_labels,
-    file_of,
-    plain_numbers,
-    save,
-    setting_title,
-    shorten,
-    styles,
-)
+from nmbench.report.style import Style, drawn, few, few_labels, plain_numbers, shorten, styles
 
 __all__ = ["figure", "left_dense"]
 
@@ -51,7 +41,7 @@ _WEIGHTS = "Weights are those of the layers named, with their share of all candi
 
 @dataclass(frozen=True)
 class _Line:
-    """One (setting, pattern): the rows whose masks moved, in order; `strips` are those that are drawn over time."""
+    """One pattern: the rows whose masks moved, in order; `strips` are those that are drawn over time."""
 
     title: str
     moving: dict[Row, LayerFlips]
@@ -59,7 +49,7 @@ class _Line:
     @property
     def strips(self) -> list[Row]:
         timed = [row for row, flips in self.moving.items() if len(flips.edges)]
-        order = {row: (row.label not in _FIRST, not row.dense, row.hyper != "{}") for row in timed}
+        order = {row: (row.label not in _FIRST, not row.is_dense, row.hyper != "{}") for row in timed}
         return sorted(timed, key=order.__getitem__)[:_MOST_STRIPS]
 
     @property
@@ -72,10 +62,9 @@ class _Line:
 
 
 def figure(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
-    """One line a (setting, pattern): dots for the totals by layer, then the strips."""
+    """One line a pattern: dots for the totals by layer, then the strips."""
     rows, too_many = few_labels(rows)
-    groups, left_out = few(_groups(rows), _MOST_LINES, "settings and patterns")
-    lines = [one for one in (_line(study, group, rows) for group in groups) if one.moving]
+    lines, left_out = few(_patterns(study, rows), _MOST_LINES, "patterns")
     if not lines:
         yield Prose(f"{_TITLE}: no figure. No record of a cell that ended well holds mask flips by layer.")
         return
@@ -95,29 +84,25 @@ def figure(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
         bar.minorticks_off()
         bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         bar.set_label("flips per weight per step", fontsize=7)
-    path = file_of(study, "layers", rows)
-    save(whole, [places[0] for places in axes], path)
-    shown = Picture(path.name, _TITLE, rows[0].setting.task, _caption(lines, columns > 1) + left_out + too_many)
+    caption = _caption(lines, columns > 1) + left_out + too_many
+    shown = drawn(study, rows, "layers", _TITLE, caption, whole, [places[0] for places in axes])
     yield Fold(_TITLE, (shown,))
 
 
-def _groups(rows: Sequence[Row]) -> list[tuple[Setting, str, list[Row]]]:
-    """Rows by setting and pattern, with the dense twin that watched the pattern; most rows with flips first."""
-    found: dict[tuple[Setting, str], list[Row]] = {}
+def _patterns(study: Study, rows: Sequence[Row]) -> list[_Line]:
+    """Each pattern with the dense twin that watched it; most rows with flips first."""
+    found: dict[str, dict[Row, LayerFlips]] = {}
     for row in rows:
-        pattern = row.shadow if row.dense else row.pattern
-        if pattern and row.means.get("sad_total"):
-            found.setdefault((row.setting, str(pattern)), []).append(row)
-    sparse = [(*key, group) for key, group in found.items() if not all(row.dense for row in group)]
-    return sorted(sparse, key=lambda one: -len(one[2]))
-
-
-def _line(study: Study, group: tuple[Setting, str, list[Row]], rows: Sequence[Row]) -> _Line:
-    setting, pattern, shown = group
-    flips = {row: found for row in shown if (found := layer_flips(row, study.loaded.records)) is not None}
-    first = next(iter(flips.values()), None)
-    same = {row: one for row, one in flips.items() if first is not None and one.names == first.names}
-    return _Line(", ".join(filter(None, [setting_title(setting, rows), pattern])), same)
+        pattern = row.shadow if row.is_dense else row.pattern_text
+        if pattern and row.means.get("sad_total") and (flips := layer_flips(row, study.loaded.records)):
+            found.setdefault(pattern, {})[row] = flips
+    lines = []
+    for pattern, moving in found.items():
+        names = next(iter(moving.values())).names
+        same = {row: flips for row, flips in moving.items() if flips.names == names}
+        if not all(row.is_dense for row in same):
+            lines.append(_Line(pattern, same))
+    return sorted(lines, key=lambda line: -len(line.moving))
 
 
 def _norm(lines: Sequence[_Line]) -> LogNorm:
@@ -184,18 +169,27 @@ def left_dense(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
     audits = [(str(record["cell"]["model"]), audit) for row in rows for record in study.records_of(row)
               if (audit := record.get("audit") or {}).get("pattern")]  # fmt: skip
     totals: dict[str, int] = {}
-    seen: dict[str, set[str]] = {}
-    reasons: dict[tuple[str, str], dict[str, int]] = {}
-    patterns: dict[tuple[str, str], set[str]] = {}
+    patterns: dict[str, set[str]] = {}
+    groups: dict[tuple[str, str], _Dense] = {}
     for model, audit in audits:
         layers: list[dict[str, Any]] = audit.get("layers") or []
         totals[model] = max(totals.get(model, 0), sum(map(_weights, layers)))
-        seen.setdefault(model, set()).add(str(audit["pattern"]))
-        for layer in layers:
-            if layer.get("role") == "dense":
-                key = (model, str(layer.get("reason") or "no reason recorded"))
-                reasons.setdefault(key, {})[str(layer.get("name"))] = _weights(layer)
-                patterns.setdefault(key, set()).add(str(audit["pattern"]))
+        patterns.setdefault(model, set()).add(str(audit["pattern"]))
+        for layer in (layer for layer in layers if layer.get("role") == "dense"):
+            group = groups.setdefault((model, str(layer.get("reason") or "no reason recorded")), _Dense())
+            group.layers[str(layer.get("name"))] = _weights(layer)
+            group.patterns.add(str(audit["pattern"]))
+    body = tuple(
+        (
+            Cell(model),
+            Cell("all" if group.patterns == patterns[model] else ", ".join(sorted(group.patterns))),
+            Cell(why),
+            # every name in CSV, some on a page
+            Cell(_names(list(group.layers)), ", ".join(group.layers)),
+            _share(sum(group.layers.values()), totals[model]),
+        )
+        for (model, why), group in sorted(groups.items())
+    )
     columns = (
         Column("model", "Model"),
         Column("patterns", "Patterns"),
@@ -203,21 +197,18 @@ def left_dense(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
         Column("layers", "Layers"),
         Column("weights", "Weights", "r"),
     )
-    body = tuple(
-        (
-            Cell(model),
-            Cell("all" if patterns[model, why] == seen[model] else ", ".join(sorted(patterns[model, why]))),
-            Cell(why),
-            # every name in CSV, some on a page
-            Cell(_names(list(layers)), ", ".join(layers)),
-            _share(sum(layers.values()), totals[model]),
-        )
-        for (model, why), layers in sorted(reasons.items())
-    )
     if body:
         yield Fold("Layers left dense", (Table("layers-left-dense", "Layers left dense", columns, body, (_WEIGHTS,)),))
     else:
         yield Prose("No candidate layer was left dense, or no record of a sparse cell that ended well says so.")
+
+
+@dataclass
+class _Dense:
+    """Layers of one model that were left dense for one reason: name -> weights, and under which patterns."""
+
+    layers: dict[str, int] = field(default_factory=dict)
+    patterns: set[str] = field(default_factory=set)
 
 
 def _weights(layer: dict[str, Any]) -> int:

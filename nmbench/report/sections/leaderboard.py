@@ -14,6 +14,7 @@ from nmbench.analysis.pairs import LEAST, against, decimals, in_short, matched
 from nmbench.analysis.rows import Row
 from nmbench.analysis.statistics import Comparison
 from nmbench.analysis.study import Study
+from nmbench.analysis.verdict import Verdict
 from nmbench.document.model import Block, Fold, Prose, Section
 from nmbench.document.table import Cell, Column, Table
 from nmbench.document.words import plural
@@ -67,8 +68,8 @@ def _groups(rows: Sequence[Row]) -> dict[tuple[object, str], list[Row]]:
     """The rows of each setting and pattern where there are two to rank."""
     found: dict[tuple[object, str], list[Row]] = {}
     for row in rows:
-        if not row.dense and finite(row):
-            found.setdefault((row.setting, str(row.pattern)), []).append(row)
+        if not row.is_dense and finite(row):
+            found.setdefault((row.setting, row.pattern_text), []).append(row)
     return {key: own for key, own in found.items() if len(own) > 1}
 
 
@@ -88,7 +89,7 @@ def ranked(study: Study, rows: Sequence[Row]) -> list[tuple[int, list[Row]]]:
 def _better(study: Study, row: Row, other: Row) -> bool:
     """Is `row` certainly better than `other`?"""
     found = _difference(study, row, other)
-    return found.n >= LEAST and found.verdict == "better"
+    return found.n >= LEAST and found.verdict is Verdict.BETTER
 
 
 def _difference(study: Study, row: Row, other: Row) -> Comparison:

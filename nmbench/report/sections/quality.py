@@ -1,8 +1,8 @@
 """Quality: a setting's table of values, differences and verdicts, and the figure of quality against density.
 
-verdicts, table, others     blocks of a setting: the verdicts in words, the primary metric, the other metrics
-figure                      block of a task
+verdicts, table, figure, others     blocks of a setting: in words, the primary metric, the other metrics
 NAMES, names                the columns that name a row in every table of a setting
+by_verdict                  sorts rows as their verdicts are counted
 compared, finite, seeds_in_words    rows with a difference, values that are numbers, and how many seeds are behind them
 """
 
@@ -10,32 +10,28 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from matplotlib.axes import Axes
 
 from nmbench.analysis.rows import Row
 from nmbench.analysis.study import Study
-from nmbench.document.model import Block, Picture, Prose
+from nmbench.analysis.verdict import Lack, Verdict
+from nmbench.document.model import Block, Prose
 from nmbench.document.table import Cell, Column, Table
-from nmbench.document.words import NBSP, label, number, percent, plural, signed, text
-from nmbench.report.style import MOST_PANELS, Style, few, few_labels, file_of, panels, save, setting_title, styles
+from nmbench.document.words import NBSP, number, percent, plural, signed, text
+from nmbench.report.style import drawn, few_labels, panels, styles
 
-__all__ = ["NAMES", "compared", "figure", "finite", "names", "others", "seeds_in_words", "table", "verdicts"]
+__all__ = ["NAMES", "by_verdict", "compared", "figure", "finite", "names", "others", "seeds_in_words", "table", "verdicts"]
 
 #: the columns that name a row; `names` has their cells
 NAMES = (Column("pattern", "Pattern"), Column("method", "Method"))
 _TITLE = "Quality against density"
-#: verdicts as they are counted and listed
-ORDER = (
-    *("better", "not worse", "worse", "undecided", "undecided (no spread)", "undecided (1 seed)"),
-    *("no dense twin", "twin saw other data", "no finite pair"),
-)
 
 
 def names(row: Row) -> tuple[Cell, Cell]:
     """Pattern and method of a row, as cells."""
-    return Cell(str(row.pattern)), Cell(label(row.method, row.hyper))
+    return Cell(row.pattern_text), Cell(row.method_text)
 
 
 def compared(rows: Iterable[Row]) -> list[Row]:
@@ -72,7 +68,7 @@ def table(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
         for row in rows
     )
     notes = tuple(
-        f"{text(row.pattern)} {text(label(row.method, row.hyper))}: {text(note)}." for row in rows for note in row.notes
+        f"{text(row.pattern_text)} {text(row.method_text)}: {text(note)}." for row in rows for note in row.notes
     )
     yield Table("quality", "Quality", columns, body, notes, keys=2)
 
@@ -98,18 +94,23 @@ def verdicts(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
         yield Prose("No cell of this setting ended well.")
         return
     found: dict[str, list[str]] = {}
-    for row in rows:
-        if row.comparison is not None:
-            found.setdefault(row.verdict, []).append(row.full_label)
-    words = "; ".join(f"**{name}**: {text(', '.join(found[name]))}" for name in sorted(found, key=ORDER.index))
+    for row in sorted((row for row in rows if row.comparison), key=by_verdict):
+        found.setdefault(row.words, []).append(row.name)
+    words = "; ".join(f"**{name}**: {text(', '.join(names))}" for name, names in found.items())
     direction = "higher" if metric.higher_is_better else "lower"
     margin = f"{metric.margin:g} {metric.unit}".strip() if metric.margin else "0"
     about = f"Verdict on {text(metric.name)} ({direction} is better, margin {text(margin)})"
     yield Prose(f"{about}: {words or 'none, for want of a sparse cell that ended well'}.")
 
 
+def by_verdict(row: Row) -> tuple[int, int]:
+    """Sorts rows by their verdicts, as they are counted and listed; those that lack something come last of their kind."""
+    return list(Verdict).index(row.verdict or Verdict.UNDECIDED), list(Lack).index(row.lack) + 1 if row.lack else 0
+
+
 def _verdict(row: Row) -> Cell:
-    return Cell(row.verdict.replace("1 seed", f"1{NBSP}seed"), strong=row.verdict in ("better", "not worse", "worse"))
+    decided = row.verdict not in (None, Verdict.UNDECIDED)
+    return Cell(row.words.replace("1 seed", f"1{NBSP}seed"), strong=decided)
 
 
 def _gap(row: Row, decimals: int) -> Cell:
@@ -137,7 +138,7 @@ def _seeds(row: Row) -> Cell:
 
 
 def _density(row: Row) -> Cell:
-    density = 1.0 if row.dense and row.seeds else row.means.get("density", math.nan)
+    density = 1.0 if row.is_dense and row.seeds else row.means.get("density", math.nan)
     return Cell("-") if math.isnan(density) else Cell(percent(density), density)
 
 
@@ -164,42 +165,34 @@ def _decimals(rows: Sequence[Row]) -> int:
 
 # -- the figure -----------------------------------------------------------------------------------------------------
 def figure(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
-    """One panel a setting. x: the patterns by falling density; y: the primary metric with its unit."""
-    rows, too_many = few_labels(rows)
-    groups = [[row for row in rows if row.setting == setting and finite(row)]
-              for setting in dict.fromkeys(row.setting for row in rows)]  # fmt: skip
-    groups = [own for own in groups if not all(row.dense for row in own)]
-    if not groups:
+    """x: the patterns by falling density; y: the primary metric with its unit."""
+    rows, left_out = few_labels([row for row in rows if finite(row)])
+    if all(row.is_dense for row in rows):
         yield Prose(f"{_TITLE}: no figure. No sparse cell ended well, so there is no quality to draw against density.")
         return
-    groups, left_out = few(groups, MOST_PANELS, "settings")
-    look = styles(rows)
-    whole, axes = panels([setting_title(own[0].setting, rows) for own in groups])
-    for axis, own in zip(axes, groups, strict=True):
-        _panel(axis, own, look)
-    path = file_of(study, "quality", rows)
-    save(whole, axes, path)
+    whole, axes = panels([""])
+    _draw(axes[0], rows)
     caption = (
-        f"{groups[0][0].metric.name} at each pattern, by falling density of the sparse layers: "
-        f"{seeds_in_words(row for own in groups for row in own)}, bars and the dense band one standard deviation (none "
-        "for one seed). Methods at one pattern stand side by side."
+        f"{rows[0].metric.name} at each pattern, by falling density of the sparse layers: {seeds_in_words(rows)}, bars "
+        "and the dense band one standard deviation (none for one seed). Methods at one pattern stand side by side."
     )
-    yield Picture(path.name, _TITLE, rows[0].setting.task, caption + left_out + too_many)
+    yield drawn(study, rows, "quality", _TITLE, caption + left_out, whole, axes)
 
 
-def _panel(axis: Axes, rows: Sequence[Row], look: Mapping[str, Style]) -> None:
-    for row in (row for row in rows if row.dense):
+def _draw(axis: Axes, rows: Sequence[Row]) -> None:
+    look = styles(rows)
+    for row in (row for row in rows if row.is_dense):
         mean, sd = _spread(row)
         axis.axhline(mean, color=look["dense"].colour, linestyle=look["dense"].line, label="dense")
         axis.axhspan(mean - sd, mean + sd, color="black", alpha=0.12, linewidth=0)
-    sparse = sorted((row for row in rows if not row.dense), key=lambda row: row.order)
-    patterns = list(dict.fromkeys(row.pattern for row in sparse))
+    sparse = sorted((row for row in rows if not row.is_dense), key=lambda row: row.order)
+    patterns = list(dict.fromkeys(row.pattern_text for row in sparse))
     methods = list(dict.fromkeys(row.label for row in sparse))
     step = min(0.12, 0.7 / len(methods))
     for place, name in enumerate(methods):
         own = [row for row in sparse if row.label == name]
         axis.errorbar(
-            [patterns.index(row.pattern) + step * (place - (len(methods) - 1) / 2) for row in own],
+            [patterns.index(row.pattern_text) + step * (place - (len(methods) - 1) / 2) for row in own],
             [_spread(row)[0] for row in own],
             yerr=[_spread(row)[1] or math.nan for row in own],
             linestyle=look[name].line,
@@ -207,9 +200,8 @@ def _panel(axis: Axes, rows: Sequence[Row], look: Mapping[str, Style]) -> None:
             label=name,
             **look[name].look,
         )
-    densities = [next(row for row in sparse if row.pattern == pattern).means.get("density") for pattern in patterns]
-    ticks = [f"{pattern}\n{percent(density)}" if density else str(pattern)
-             for pattern, density in zip(patterns, densities, strict=True)]  # fmt: skip
+    densities = {row.pattern_text: row.means.get("density") for row in sparse}
+    ticks = [f"{name}\n{percent(density)}" if density else name for name, density in densities.items()]
     axis.set_xticks(range(len(patterns)), ticks, fontsize=8 if len(patterns) < 7 else 6.5)
     axis.set_xlim(-0.5, len(patterns) - 0.5)
     metric = rows[0].metric

@@ -73,4 +73,4 @@ def _cells(cells: Iterable[tuple[Row, int]]) -> str:
 
 def _cell(row: Row, seeds: Sequence[int]) -> str:
     some = f", seed {', '.join(map(str, seeds))}" if len(seeds) < len(row.seeds) else ""
-    return text(row.full_label + some)
+    return text(row.name + some)

@@ -77,7 +77,7 @@ def _p_text(value: float) -> str:
 
 def over_evaluation(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
     """One row a value that a sparse row and its dense twin stored for every example."""
-    twin = next((row for row in rows if row.dense), None)
+    twin = next((row for row in rows if row.is_dense), None)
     if twin is None:
         return
     # every row asks for the dense twin's values, which are read once; those of the others need not be kept
@@ -85,7 +85,7 @@ def over_evaluation(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
     found = [
         (row, difference)
         for row in rows
-        if not row.dense
+        if not row.is_dense
         for difference in over_examples(
             row, twin, study.loaded, lambda folder: (cached if folder in kept else per_example)(folder)
         )
@@ -107,7 +107,7 @@ def over_evaluation(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
 
 def _gaps(row: Row, found: Difference) -> Iterator[str]:
     """In words, what of the stored values could not be used."""
-    what = text(f"{row.full_label}: {found.name}")
+    what = text(f"{row.name}: {found.name}")
     if found.left_out:
         yield f"{what} is not finite for {plural(found.left_out, 'example')}."
     if found.without:

@@ -24,9 +24,8 @@ def figure(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
     if not groups:
         return
     groups, left_out = few(groups, MOST_PANELS, "settings")
-    names = study.titles
-    columns = 1 if len(groups) == 1 else 2 if len(groups) in (2, 4) else 3
-    whole, axes = panels([names[own[0].setting] for own in groups], columns, height=3.0 if columns == 1 else 2.6)
+    # two columns at most: the figure must be legible on a phone
+    whole, axes = panels([study.titles[own[0].setting] for own in groups], 2, height=3.0 if len(groups) == 1 else 2.2)
     look = styles(rows)
     for axis, own in zip(axes, groups, strict=True):
         panel(axis, own, _saved(own), look)
