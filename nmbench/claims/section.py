@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nmbench.analysis.pairs import LEAST
-from nmbench.claims import Verdict, claims_tables, summary_table
+from nmbench.claims import Judgement, claims_tables, summary_table
 from nmbench.document.model import Block, Prose, Section
 
 __all__ = ["claims_sections"]
@@ -14,7 +14,7 @@ __all__ = ["claims_sections"]
 _MOST_ROWS = 12
 
 
-def claims_sections(verdicts: Sequence[Verdict]) -> tuple[list[Section], list[Section]]:
+def claims_sections(verdicts: Sequence[Judgement]) -> tuple[list[Section], list[Section]]:
     """(in front of the tasks, behind them). Claims that the records cannot decide take one line.
 
     Nothing where no record is about any claim.

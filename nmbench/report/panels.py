@@ -5,7 +5,7 @@ Style       colour, marker and line of one method with its settings
 styles      the style of each row of a task, the same in all its figures
 plain_styles    the same for things that are no methods
 style_sheet matplotlib's own defaults and this report's, whatever the reader's matplotlibrc says
-row_label, full_label, setting_title    names of rows and settings in figures
+setting_title    what sets a setting apart
 few, few_labels     a list that is not too long to draw, and words about what was left out
 """
 
@@ -28,9 +28,7 @@ __all__ = [
         "Drawn",
         "Style",
         "few",
-        "full_label",
         "plain_styles",
-        "row_label",
         "setting_title",
         "shorten",
         "style_sheet",
@@ -97,7 +95,7 @@ def styles(rows: Iterable[Row]) -> dict[str, Style]:
     """A style for each label: a colour and line a method, shades of it and other markers for its settings."""
     methods: dict[str, list[str]] = {}
     for row in rows:
-        if row.pattern != "dense":
+        if not row.is_dense:
             methods.setdefault(row.method, []).append(row.hyper)
     others = sorted(set(methods) - set(_KNOWN))
     chosen = {"dense": Style("black", "*")}
@@ -146,16 +144,6 @@ def style_sheet() -> Iterator[None]:
         yield
 
 
-def row_label(row: Row) -> str:
-    """The row's name in a legend: "dense", or the method with its settings."""
-    return "dense" if row.pattern == "dense" else label(row.method, row.hyper)
-
-
-def full_label(row: Row) -> str:
-    """The row's name where patterns meet: "dense", or the pattern and the method with its settings."""
-    return "dense" if row.pattern == "dense" else f"{row.pattern} {row_label(row)}"
-
-
 def setting_title(setting: Setting, rows: Sequence[Row]) -> str:
     """What sets this setting apart among those of the task; "" where it is the only one."""
     settings = list(dict.fromkeys(row.setting for row in rows))
@@ -184,5 +172,5 @@ def few(things: Sequence[T], most: int, noun: str) -> tuple[list[T], str]:
 
 def few_labels(rows: Sequence[Row]) -> tuple[list[Row], str]:
     """The rows of the first `MOST_LABELS` methods and settings, and a sentence where that is not all."""
-    names, left_out = few(list(dict.fromkeys(map(row_label, rows))), MOST_LABELS, "methods and settings")
-    return [row for row in rows if row_label(row) in names], left_out
+    names, left_out = few(list(dict.fromkeys(row.label for row in rows)), MOST_LABELS, "methods and settings")
+    return [row for row in rows if row.label in names], left_out

@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nmbench.analysis.layer_series import layer_flips
-from nmbench.analysis.rows import compare, density_of
+from nmbench.analysis.rows import compare
 from nmbench.records.frame import load
-from nmbench.report.panels import few, row_label, shorten, styles
+from nmbench.report.panels import few, shorten, styles
 from nmbench.report.scale import edge, spread
 from nmbench.report.sections.cost_figure import front
 from nmbench.report.sections.figures import draw, draw_overall
 from nmbench.report.sections.heat_map import in_margins
+from nmbench.sparsity.pattern import NMPattern
 
 PNG = b"\x89PNG\r\n\x1a\n"
 NAMES = ("quality", "forest", "methods", "cost", "sad", "layers", "curves")
@@ -44,7 +45,7 @@ def study(results):
         results.add("2:4", "ste", seed, value=1.2, metric=loss, cell={"task": "translation"})
         for pattern in ("2:4", "1:16"):
             for method in ("ste", "sr-ste"):
-                value = 80.0 + seed - 3 / density_of(pattern) / 8 + 0.1 * seed
+                value = 80.0 + seed - 3 / NMPattern.parse(pattern).density / 8 + 0.1 * seed
                 results.add(pattern, method, seed, value=value, sad=by_layer(200 if method == "ste" else 100))
         results.add("2:4", "sr-ste", seed, value=20.0, cell={"hyper": {"lambda_w": -1.0}})
     return results
@@ -155,16 +156,18 @@ def test_a_heat_map_prints_difference_and_verdict(study, tmp_path):
 
 
 def test_margins_are_turned_so_that_positive_is_better(study):
-    rows = {(row.setting.task, row.pattern, row.method, row.hyper): row for row in compare(load(study.folder).frame)}
+    rows = {
+        (row.setting.task, row.pattern_text, row.method, row.hyper): row for row in compare(load(study.folder).frame)
+    }
     assert in_margins(rows["translation", "2:4", "ste", "{}"]) == pytest.approx(-2.0)
-    assert in_margins(rows["classification", "2:4", "sr-ste", '{"lambda_w":-1.0}']) == pytest.approx(-61.0)
+    assert in_margins(rows["classification", "2:4", "sr-ste", '{"lambda_w":-1}']) == pytest.approx(-61.0)
     assert math.isnan(in_margins(rows["translation", "dense", "dense", "{}"]))
 
 
 # -- by layer -------------------------------------------------------------------------------------------------------
 def test_flips_by_layer_are_per_weight(study):
     loaded = load(study.folder)
-    row = next(row for row in compare(loaded.frame) if (row.pattern, row.method) == ("2:4", "ste"))
+    row = next(row for row in compare(loaded.frame) if (row.pattern_text, row.method) == ("2:4", "ste"))
     found = layer_flips(row, loaded.records)
     assert found.names == LAYERS
     assert found.sizes == (128 * 64 * 9, 96 * 96)
@@ -206,7 +209,7 @@ def test_a_method_keeps_its_colour_and_no_two_rows_look_alike(study):
     assert all_of["ste"].colour == some["ste"].colour
     looks = [(style.colour, style.marker) for style in all_of.values()]
     assert len(set(looks)) == len(looks)
-    assert set(all_of) >= {row_label(row) for row in rows}
+    assert set(all_of) >= {row.label for row in rows}
 
 
 def test_the_front_is_what_nothing_beats():

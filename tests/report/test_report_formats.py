@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nmbench.claims import Verdict
+from nmbench.claims import Judgement
 from nmbench.claims.section import claims_sections
 from nmbench.document.csv import csv_text
 from nmbench.document.escape_latex import plain
@@ -191,7 +191,7 @@ def test_a_page_cuts_a_very_long_table_in_words():
 
 
 def test_many_comparisons_of_claims_stand_behind_the_tasks():
-    verdicts = [Verdict("C3", "Flips fall.", "pass", "1 to 0", f"cell {place}", 3) for place in range(13)]
+    verdicts = [Judgement("C3", "Flips fall.", "pass", "1 to 0", f"cell {place}", 3) for place in range(13)]
     front, behind = claims_sections(verdicts[:12])
     assert ([len(table.rows) for table in tables(front[0])], behind) == ([1, 12], [])
     front, behind = claims_sections(verdicts)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from nmbench.analysis.rows import Row, Setting
+from nmbench.analysis.verdict import Lack
 from nmbench.document.words import plural, text
 from nmbench.records.frame import Loaded
 
@@ -29,10 +30,10 @@ def cautions(loaded: Loaded, rows: Sequence[Row]) -> tuple[str, ...]:
 def _twins(rows: Sequence[Row]) -> str:
     """Rows that have nothing to be compared with, by the reason."""
     said = {
-        "no dense twin": "**No dense twin** to compare with",
-        "twin saw other data": "**The dense twin saw other data** (the fingerprints differ), so nothing is compared",
+        Lack.NO_TWIN: "**No dense twin** to compare with",
+        Lack.OTHER_DATA: "**The dense twin saw other data** (the fingerprints differ), so nothing is compared",
     }
-    settings = {why: dict.fromkeys(row.setting for row in rows if row.verdict == why) for why in said}
+    settings = {why: dict.fromkeys(row.setting for row in rows if row.lack is why) for why in said}
     return " ".join(
         f"{words}, for some or all rows of {_some(map(_name, settings[why]))}."
         for why, words in said.items()
@@ -41,7 +42,7 @@ def _twins(rows: Sequence[Row]) -> str:
 
 
 def _one_seed(rows: Sequence[Row]) -> str:
-    found = [row for row in rows if row.verdict == "undecided (1 seed)"]
+    found = [row for row in rows if row.lack is Lack.ONE_SEED]
     if not found:
         return ""
     of = "every" if len(found) == sum(row.comparison is not None for row in rows) else str(len(found))
@@ -57,7 +58,7 @@ def _not_finite(rows: Sequence[Row]) -> str:
     if not found:
         return ""
     names = dict.fromkeys(
-        f"{row.setting.task} {row.pattern} {row.method} ({row.metric.name or 'metric'})" for row in found
+        f"{row.setting.task} {row.pattern_text} {row.method} ({row.metric.name or 'metric'})" for row in found
     )
     return f"**Values that are no numbers** were left out of {_some(names)}; the notes below the tables say which."
 

@@ -100,7 +100,7 @@ def _bytes(row: Row) -> Cell:
 
 
 def _time(row: Row) -> Cell:
-    if row.pattern == "dense":
+    if row.is_dense:
         return Cell("1×", 1.0, parts=(("s", row.means.get("train_s")),))
     if row.time_ratio is None:
         return Cell("-")

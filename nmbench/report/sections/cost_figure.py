@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from nmbench.analysis.rows import Row
 from nmbench.report.layout import grid, name, save
-from nmbench.report.panels import Drawn, Style, few, few_labels, full_label, row_label, setting_title, shorten
+from nmbench.report.panels import Drawn, Style, few, few_labels, setting_title, shorten
 from nmbench.report.scale import edge, spread
 from nmbench.report.sections.quality_figure import axis_label, finite, seeds_in_words
 
@@ -40,7 +40,7 @@ def _relative(part: str, whole: str) -> Callable[[Row], float | None]:
 
 
 def _time(row: Row) -> float | None:
-    return 1.0 if row.pattern == "dense" else row.time_ratio
+    return 1.0 if row.is_dense else row.time_ratio
 
 
 def _passes(row: Row) -> float | None:
@@ -58,7 +58,7 @@ def cost(rows: Sequence[Row], look: Mapping[str, Style], path: Path) -> Drawn:
     rows, too_many = few_labels(rows)
     for setting in dict.fromkeys(row.setting for row in rows):
         shown = [row for row in rows if row.setting == setting and finite(row)]
-        if any(row.pattern != "dense" for row in shown) and any(kind.read(row) for row in shown for kind in _kinds([])):
+        if any(not row.is_dense for row in shown) and any(kind.read(row) for row in shown for kind in _kinds([])):
             groups.append((setting_title(setting, rows), shown))
     if not groups:
         return Drawn(None, title, "No sparse cell that ended well holds its cost.")
@@ -108,7 +108,7 @@ def front(points: Sequence[tuple[float, float]], higher_is_better: bool) -> list
 
 def _kinds(rows: Sequence[Row]) -> list[_Cost]:
     """Time where at least half of the sparse rows have one that may be compared; else passes."""
-    sparse = [row for row in rows if row.pattern != "dense"]
+    sparse = [row for row in rows if not row.is_dense]
     timed = sum(row.time_ratio is not None for row in sparse) * 2 > len(sparse)
     training = _Cost("training time, times dense", _time) if timed else _Cost("training passes", _passes)
     return [training, _MACS, _BYTES]
@@ -118,7 +118,7 @@ def _panel(axis: Axes, rows: Sequence[Row], kind: _Cost, look: Mapping[str, Styl
     """Draw one setting's rows against one cost; whether a value lies beyond the edge."""
     metric = rows[0].metric
     quality = {row: statistics.fmean(finite(row)) for row in rows}
-    dense = next((quality[row] for row in rows if row.pattern == "dense"), None)
+    dense = next((quality[row] for row in rows if row.is_dense), None)
     limits = spread(quality.values(), statistics.median(quality.values()) if dense is None else dense)
     room = 0.2 * (limits[1] - limits[0])
     better = (0.0, room) if metric.higher_is_better else (room, 0.0)
@@ -142,8 +142,8 @@ def _panel(axis: Axes, rows: Sequence[Row], kind: _Cost, look: Mapping[str, Styl
         zorder=1,
     )
     drawn = [edge(quality[row], limits) for row in known]
-    for label in dict.fromkeys(map(row_label, known)):
-        here = [place for place, row in enumerate(known) if row_label(row) == label]
+    for label in dict.fromkeys(row.label for row in known):
+        here = [place for place, row in enumerate(known) if row.label == label]
         style = look[label]
         axis.plot(
             [places[place] for place in here],
@@ -159,7 +159,7 @@ def _panel(axis: Axes, rows: Sequence[Row], kind: _Cost, look: Mapping[str, Styl
     _limits(axis, kind, [x for x, _ in points])
     _names(
         axis,
-        [(places[place], drawn[place][0], full_label(known[place])) for place in best],
+        [(places[place], drawn[place][0], known[place].name) for place in best],
         metric.higher_is_better,
     )
     return any(beyond for _, beyond in drawn)

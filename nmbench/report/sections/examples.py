@@ -18,7 +18,7 @@ from nmbench.analysis.rows import Row
 from nmbench.contract.samples import FILE, Sample, Shown, read
 from nmbench.document.table import Cell, Column, Table
 from nmbench.document.words import text
-from nmbench.report.panels import Drawn, full_label, style_sheet
+from nmbench.report.panels import Drawn, style_sheet
 
 __all__ = ["Gallery", "gallery"]
 
@@ -62,14 +62,14 @@ def gallery(rows: Sequence[Row], folders: Sequence[Path], path: Path) -> Gallery
 
 
 def _answers(rows: Sequence[Row], folders: Sequence[Path]) -> tuple[list[_Answer], dict[str, str]]:
-    first = next((min(row.seeds) for row in rows if row.pattern == "dense" and row.seeds), None)
+    first = next((min(row.seeds) for row in rows if row.is_dense and row.seeds), None)
     answers, broken = [], {}
     for row in rows:
         if not row.seeds:
             continue
         seed = first if first in row.seeds else min(row.seeds)
         file = folders[dict(zip(row.seeds, row.records, strict=True))[seed]] / FILE
-        name = full_label(row) + (f" (seed {seed})" if seed != first and first is not None else "")
+        name = row.name + (f" (seed {seed})" if seed != first and first is not None else "")
         if not file.exists():
             continue
         try:

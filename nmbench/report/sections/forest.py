@@ -14,20 +14,22 @@ from matplotlib.lines import Line2D
 
 from nmbench.analysis.rows import Row
 from nmbench.analysis.statistics import Comparison
+from nmbench.analysis.verdict import Verdict
 from nmbench.document.words import plural
 from nmbench.report.layout import grid, save
 from nmbench.report.layout import name as title_of
-from nmbench.report.panels import Drawn, few, full_label, setting_title, shorten
+from nmbench.report.panels import Drawn, few, setting_title, shorten
 from nmbench.report.scale import edge, spread
 
 __all__ = ["VERDICTS", "forest"]
 
 #: verdict -> colour, marker, filled? The shape says it where the colour cannot
 VERDICTS = {
-    "better": ("#0072B2", "^", True),
-    "not worse": ("#009E73", "o", True),
-    "worse": ("#D55E00", "v", True),
-    "undecided": ("#555555", "D", False),
+    Verdict.BETTER: ("#0072B2", "^", True),
+    Verdict.NOT_WORSE: ("#009E73", "o", True),
+    Verdict.WORSE: ("#D55E00", "v", True),
+    Verdict.PERHAPS_WORSE: ("#D55E00", "v", False),
+    Verdict.UNDECIDED: ("#555555", "D", False),
 }
 _ONE_SEED = ("#555555", "x", True)
 _MOST_LINES = 30
@@ -48,7 +50,7 @@ def forest(rows: Sequence[Row], path: Path) -> Drawn:
     groups, left_out = few(groups, _MOST_SETTINGS, "settings")
     cut = [(name, *few(shown, _MOST_LINES, f"rows{f' of {name}' if name else ''}")) for name, shown in groups]
     left_out += "".join(words for _, _, words in cut)
-    names = [shorten(full_label(row), 40) for _, shown, _ in cut for row in shown]
+    names = [shorten(row.name, 40) for _, shown, _ in cut for row in shown]
     left = 0.25 + 0.075 * max(map(len, names))
     figure, lines = grid(
         [_LINE * (len(shown) + 0.4) for _, shown, _ in cut],
@@ -90,7 +92,7 @@ def _panel(axis: Axes, rows: Sequence[Row]) -> bool:
         if rows[place].pattern != rows[place - 1].pattern:
             axis.axhline(0.5 - place, color="black", alpha=0.25, linewidth=0.6)
     axis.set_ylim(0.3 - len(rows), 0.7)
-    axis.set_yticks([-place for place in range(len(rows))], [shorten(full_label(row), 40) for row in rows], fontsize=8)
+    axis.set_yticks([-place for place in range(len(rows))], [shorten(row.name, 40) for row in rows], fontsize=8)
     axis.tick_params(axis="y", length=0)
     axis.grid(axis="y", visible=False)
     axis.spines["left"].set_visible(False)
@@ -112,7 +114,7 @@ def _limits(found: Sequence[Comparison], worse: float) -> tuple[float, float]:
 
 
 def _look(one: Comparison) -> tuple[str, str, bool]:
-    return VERDICTS.get(one.verdict.split(" (")[0], _ONE_SEED) if one.n > 1 else _ONE_SEED
+    return VERDICTS[one.verdict] if one.n > 1 else _ONE_SEED
 
 
 def _lines(axis: Axes, found: Sequence[Comparison], limits: tuple[float, float]) -> bool:
@@ -153,7 +155,7 @@ def _intervals(axis: Axes, group: Sequence[tuple[int, Comparison]], colour: str,
 
 def _legend(axis: Axes, rows: Sequence[Row]) -> None:
     """One entry for each verdict that is there."""
-    found = {(row.comparison.n > 1, row.verdict.split(" (")[0]) for row in rows if row.comparison is not None}
+    found = {(row.comparison.n > 1, row.comparison.verdict) for row in rows if row.comparison is not None}
     for several in (True, False):
         for name in VERDICTS:
             if (several, name) in found:

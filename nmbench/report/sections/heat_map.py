@@ -19,11 +19,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from nmbench.analysis.pairs import decimals
-from nmbench.analysis.rows import Row, Setting
-from nmbench.analysis.titles import titles
+from nmbench.analysis.rows import Row, Setting, titles
+from nmbench.analysis.verdict import Verdict
 from nmbench.document.words import signed
 from nmbench.report.layout import grid, inches, save
-from nmbench.report.panels import Drawn, few, full_label, row_label, setting_title, shorten
+from nmbench.report.panels import Drawn, few, setting_title, shorten
 
 __all__ = ["in_margins", "methods_by_patterns", "patterns_by_tasks"]
 
@@ -33,28 +33,31 @@ _CELL = (1.02, 0.36)  # inches
 _FULL = 8.0  # margins at which the colour is full
 #: as in the forest plot: worse is vermillion, better is blue, which no common colour blindness confuses
 _MAP = LinearSegmentedColormap.from_list("margins", ["#B34A00", "#F2C6A5", "#FFFFFF", "#A9CBE3", "#005A94"])
-_SIGNS = {"better": "▲", "not worse": "●", "worse": "▼", "undecided": "◇"}
+_SIGNS = {
+    **{Verdict.BETTER: "▲", Verdict.NOT_WORSE: "●", Verdict.WORSE: "▼", Verdict.PERHAPS_WORSE: "▽"},
+    Verdict.UNDECIDED: "◇",
+}
 MINUS = "\N{MINUS SIGN}"
 Cells = Mapping[tuple[str, str], Row]
 _READ = (
     "Each cell: sparse minus dense, paired by seed, in the metric's unit; then the verdict (▲ better, ● not worse, "
-    "▼ worse, ◇ undecided). Colour: the same difference in units of the task's margin, positive is better, log scale "
-    "on both sides of 0. Hatched: no difference is known."
+    "▼ worse, ▽ worse, perhaps within the margin, ◇ undecided). Colour: the same difference in units of the task's "
+    "margin, positive is better, log scale on both sides of 0. Hatched: no difference is known."
 )
 
 
 def patterns_by_tasks(rows: Sequence[Row], path: Path) -> Drawn:
     """All settings; one of every task comes first where they are too many to draw."""
     title = "Patterns and tasks"
-    sparse = [row for row in rows if row.pattern != "dense"]
+    sparse = [row for row in rows if not row.is_dense]
     settings = list(dict.fromkeys(row.setting for row in sparse))
     if len(settings) < 2:
         return Drawn(None, title, "There is one setting only, so there is nothing to lay beside it.")
     names = titles(settings)
     settings, left_out = few(_in_turn(settings), _MOST_COLUMNS, "settings")
     chosen = sorted((row for row in sparse if row.setting in settings), key=lambda row: row.order)
-    lines, more = few(list(dict.fromkeys(full_label(row) for row in chosen)), _MOST_LINES, "rows")
-    cells = {(full_label(row), names[row.setting]): row for row in chosen}
+    lines, more = few(list(dict.fromkeys(row.name for row in chosen)), _MOST_LINES, "rows")
+    cells = {(row.name, names[row.setting]): row for row in chosen}
     columns = [names[setting] for setting in settings]
     heads = {names[setting]: _head(names[setting], chosen, setting) for setting in settings}
     _draw(lines, columns, heads, cells, path)
@@ -66,12 +69,12 @@ def methods_by_patterns(rows: Sequence[Row], path: Path) -> Drawn:
     title = "Methods and patterns"
     settings = list(dict.fromkeys(row.setting for row in rows))
     for setting in settings:
-        here = [row for row in rows if row.setting == setting and row.pattern != "dense"]
-        columns, left_out = few(list(dict.fromkeys(row.pattern for row in here)), _MOST_COLUMNS, "patterns")
+        here = [row for row in rows if row.setting == setting and not row.is_dense]
+        columns, left_out = few(list(dict.fromkeys(row.pattern_text for row in here)), _MOST_COLUMNS, "patterns")
         methods = sorted(here, key=lambda row: row.order[3:])
-        lines, more = few(list(dict.fromkeys(map(row_label, methods))), _MOST_LINES, "methods")
+        lines, more = few(list(dict.fromkeys(row.label for row in methods)), _MOST_LINES, "methods")
         if min(len(lines), len(columns)) > 1:
-            cells = {(row_label(row), row.pattern): row for row in here}
+            cells = {(row.label, row.pattern_text): row for row in here}
             _draw(lines, columns, {name: name for name in columns}, cells, path)
             name = setting_title(setting, rows)
             which = f" {name}, the first of {len(settings)} settings with several of both." if name else ""
@@ -131,11 +134,18 @@ def _cell(axis: Axes, x: int, y: int, row: Row | None) -> float:
     """Write what the cell says; its place on the colour scale, from -1 to 1, NaN for none."""
     if row is None or row.comparison is None or not row.comparison.n:
         axis.add_patch(Rectangle((x + 0.02, y + 0.04), 0.96, 0.92, fill=False, hatch="////", edgecolor="#BBBBBB", lw=0))
-        word = "" if row is None else row.verdict
+        word = "" if row is None else row.words
         axis.text(x + 0.5, y + 0.5, word, ha="center", va="center", fontsize=7)
         return math.nan
-    verdict = row.verdict.replace("undecided (", "(")
-    sign = _SIGNS.get(row.verdict.split(" (")[0], "")
+    found = row.comparison
+    verdict = (
+        f"({found.lack})"
+        if found.lack
+        else "worse, perhaps"
+        if found.verdict is Verdict.PERHAPS_WORSE
+        else found.verdict.value
+    )
+    sign = _SIGNS[found.verdict]
     number = signed(row.comparison.difference, decimals(row.metric))
     number = number if len(number) < 10 else f"{row.comparison.difference:+.2g}"
     place = _place(in_margins(row))

@@ -17,7 +17,7 @@ from nmbench.analysis.rows import Row, Setting
 from nmbench.document.words import plural, si
 from nmbench.records.schema import Record
 from nmbench.report.layout import grid, inches, name, save
-from nmbench.report.panels import Drawn, Style, few, few_labels, row_label, setting_title, shorten
+from nmbench.report.panels import Drawn, Style, few, few_labels, setting_title, shorten
 
 __all__ = ["layers"]
 
@@ -40,7 +40,7 @@ class _Line:
     @property
     def strips(self) -> list[Row]:
         timed = [row for row, flips in self.moving.items() if len(flips.edges)]
-        order = {row: (row_label(row) not in _FIRST, row.pattern != "dense", row.hyper != "{}") for row in timed}
+        order = {row: (row.label not in _FIRST, not row.is_dense, row.hyper != "{}") for row in timed}
         return sorted(timed, key=order.__getitem__)[:_MOST_STRIPS]
 
     @property
@@ -71,7 +71,7 @@ def layers(rows: Sequence[Row], records: Sequence[Record], look: Mapping[str, St
     for line, places in zip(lines, axes, strict=True):
         _dots(places[0], line, look)
         for place, row in zip(places[1:], line.strips, strict=False):
-            _strip(place, line.moving[row], line.count, norm, shorten(row_label(row), 30))
+            _strip(place, line.moving[row], line.count, norm, shorten(row.label, 30))
         for spare in places[1 + len(line.strips) :]:
             spare.remove()
     if columns > 1:
@@ -84,10 +84,10 @@ def _groups(rows: Sequence[Row]) -> list[tuple[Setting, str, list[Row]]]:
     """Rows by setting and pattern, with the dense twin that watched the pattern; most rows with flips first."""
     found: dict[tuple[Setting, str], list[Row]] = {}
     for row in rows:
-        pattern = row.shadow if row.pattern == "dense" else row.pattern
+        pattern = row.shadow if row.is_dense else row.pattern_text
         if pattern and row.means.get("sad_total"):
             found.setdefault((row.setting, pattern), []).append(row)
-    sparse = [(*key, group) for key, group in found.items() if any(row.pattern != "dense" for row in group)]
+    sparse = [(*key, group) for key, group in found.items() if any(not row.is_dense for row in group)]
     return sorted(sparse, key=lambda one: -len(one[2]))
 
 
@@ -118,7 +118,7 @@ def _dots(axis: Axes, line: _Line, look: Mapping[str, Style]) -> None:
     totals = np.concatenate([flips.total[: line.count] for flips in line.moving.values()])
     log = totals.max() > _LOG * totals[totals > 0].min()
     for row, flips in line.moving.items():
-        style, total = look[row_label(row)], flips.total[: line.count]
+        style, total = look[row.label], flips.total[: line.count]
         axis.plot(
             np.where(total > 0, total, np.nan) if log else total,
             place,
@@ -128,7 +128,7 @@ def _dots(axis: Axes, line: _Line, look: Mapping[str, Style]) -> None:
             markersize=4,
             linestyle=style.line,
             linewidth=0.6,
-            label=row_label(row),
+            label=row.label,
         )
     if log:
         axis.set_xscale("log", subs=[])

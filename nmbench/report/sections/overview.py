@@ -14,8 +14,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from nmbench.analysis.pairs import decimals
-from nmbench.analysis.rows import Row, Setting
-from nmbench.analysis.titles import titles
+from nmbench.analysis.rows import Row, Setting, titles
+from nmbench.analysis.verdict import Verdict
 from nmbench.document.table import Cell, Column, Table
 from nmbench.document.words import NBSP, label, number, plural, signed, text
 from nmbench.report.sections.seed_tables import examples_table, precision_table
@@ -31,13 +31,13 @@ def patterns_by_tasks(rows: Sequence[Row]) -> Table | None:
     A mean over the columns is shown, in margins, only where every column has the row with equally many seeds; the
     notes name what the others miss.
     """
-    sparse = [row for row in rows if row.pattern != "dense"]
+    sparse = [row for row in rows if not row.is_dense]
     settings = list(dict.fromkeys(row.setting for row in sparse))
     if len(settings) < 2:
         return None
     found: dict[Key, dict[Setting, Row]] = {}
     for row in sorted(sparse, key=lambda row: row.order):
-        found.setdefault((row.pattern, row.method, row.hyper), {})[row.setting] = row
+        found.setdefault((row.pattern_text, row.method, row.hyper), {})[row.setting] = row
     names = titles(settings)
     means = {key: _mean_in_margins(settings, of) for key, of in found.items()}
     shown = any(mean is not None for mean in means.values())
@@ -85,9 +85,11 @@ def _difference(row: Row | None) -> Cell:
         return Cell("-")
     found = row.comparison
     if found is None or not found.n:
-        return Cell(row.verdict, parts=(("verdict", row.verdict),))
+        return Cell(row.words, parts=(("verdict", row.words),))
     shown = f"{signed(found.difference, decimals(row.metric))} {found.in_words.replace(' ', NBSP)}"
-    return Cell(shown, found.difference, row.verdict in ("better", "worse"), parts=(("verdict", row.verdict),))
+    return Cell(
+        shown, found.difference, found.verdict in (Verdict.BETTER, Verdict.WORSE), parts=(("verdict", row.words),)
+    )
 
 
 def _mean_in_margins(settings: Sequence[Setting], of: Mapping[Setting, Row]) -> float | None:
@@ -139,13 +141,13 @@ def methods_by_patterns(rows: Sequence[Row]) -> list[Table]:
 
 
 def _by_patterns(place: int, name: str, rows: Sequence[Row]) -> Table | None:
-    sparse = sorted((row for row in rows if row.pattern != "dense"), key=lambda row: row.order)
-    patterns = list(dict.fromkeys(row.pattern for row in sparse))
+    sparse = sorted((row for row in rows if not row.is_dense), key=lambda row: row.order)
+    patterns = list(dict.fromkeys(row.pattern_text for row in sparse))
     # by method, the default settings first, as in every other table
     methods = sorted({(row.method, row.hyper) for row in sparse}, key=lambda key: (key[0], key[1] != "{}", key[1]))
     if len(patterns) < 2 or len(methods) < 2:
         return None
-    cells = {(row.pattern, row.method, row.hyper): row for row in sparse}
+    cells = {(row.pattern_text, row.method, row.hyper): row for row in sparse}
     columns = (Column("method", "Method"), *(Column(pattern, pattern) for pattern in patterns))
     body = tuple(
         (Cell(label(*method)), *(_difference(cells.get((pattern, *method))) for pattern in patterns))
@@ -160,7 +162,7 @@ def _by_patterns(place: int, name: str, rows: Sequence[Row]) -> Table | None:
 
 def _dense(rows: Sequence[Row]) -> list[str]:
     """What the dense twin reaches, in words."""
-    dense = next((row for row in rows if row.pattern == "dense" and row.seeds), None)
+    dense = next((row for row in rows if row.is_dense and row.seeds), None)
     values = [value for value in dense.values if math.isfinite(value)] if dense else []
     if dense is None or not values:
         return []

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
-from nmbench.analysis.rows import Row, density_of
+from nmbench.analysis.rows import Row
 from nmbench.contract.task import Metric
 from nmbench.document.words import plural
 from nmbench.report.layout import MOST_PANELS, label_y, panels, save
-from nmbench.report.panels import Drawn, Style, few, few_labels, row_label, setting_title
+from nmbench.report.panels import Drawn, Style, few, few_labels, setting_title
 from nmbench.report.scale import edge, spread
+from nmbench.sparsity.pattern import NMPattern
 
 __all__ = ["axis_label", "finite", "quality", "seeds_in_words"]
 
@@ -29,7 +30,7 @@ def quality(rows: Sequence[Row], look: Mapping[str, Style], path: Path) -> Drawn
     rows, too_many = few_labels(rows)
     for setting in dict.fromkeys(row.setting for row in rows):
         shown = [row for row in rows if row.setting == setting and finite(row)]
-        if any(row.pattern != "dense" and math.isfinite(density_of(row.pattern)) for row in shown):
+        if any(not row.is_dense for row in shown):
             groups.append((setting_title(setting, rows), shown))
     if not groups:
         return Drawn(None, title, "No sparse cell ended well, so there is no quality to draw against density.")
@@ -71,8 +72,8 @@ def finite(row: Row) -> list[float]:
 
 def _panel(axis: Axes, rows: list[Row], look: Mapping[str, Style]) -> bool:
     """Draw one setting; whether a value lies beyond the edge."""
-    sparse = [row for row in rows if row.pattern != "dense" and math.isfinite(density_of(row.pattern))]
-    dense = next((row for row in rows if row.pattern == "dense"), None)
+    sparse = [row for row in rows if not row.is_dense]
+    dense = next((row for row in rows if row.is_dense), None)
     centre = _spread(dense)[0] if dense else statistics.median(_spread(row)[0] for row in sparse)
     limits = spread([_spread(row)[0] for row in sparse], centre)
     axis.set_ylim(*limits)
@@ -81,11 +82,11 @@ def _panel(axis: Axes, rows: list[Row], look: Mapping[str, Style]) -> bool:
         axis.axhline(mean, color=look["dense"].colour, linestyle=look["dense"].line, label="dense")
         axis.axhspan(mean - sd, mean + sd, color="black", alpha=0.12, linewidth=0)
     places = _places(sparse)
-    names = list(dict.fromkeys(row_label(row) for row in sparse))
+    names = list(dict.fromkeys(row.label for row in sparse))
     outside = False
     for name in names:
         style = look[name]
-        points = sorted((places[row], *_spread(row)) for row in sparse if row_label(row) == name)
+        points = sorted((places[row], *_spread(row)) for row in sparse if row.label == name)
         drawn = [edge(mean, limits) for _, mean, _ in points]
         axis.errorbar(
             [place for place, _, _ in points],
@@ -111,11 +112,12 @@ def _panel(axis: Axes, rows: list[Row], look: Mapping[str, Style]) -> bool:
     return outside
 
 
-def _slots(rows: Sequence[Row]) -> dict[str, float]:
+def _slots(rows: Sequence[Row]) -> dict[NMPattern, float]:
     """Where each pattern stands on the axis, in octaves: at its density, moved up where it would meet another."""
-    patterns = sorted(dict.fromkeys(row.pattern for row in rows), key=density_of)  # stable: else as the rows stand
-    densities = [math.log2(density_of(pattern)) for pattern in patterns]
-    slots: dict[str, float] = {}
+    known = dict.fromkeys(row.pattern for row in rows if row.pattern is not None)
+    patterns = sorted(known, key=lambda pattern: pattern.density)  # stable: else as the rows stand
+    densities = [math.log2(pattern.density) for pattern in patterns]
+    slots: dict[NMPattern, float] = {}
     last = -math.inf
     for pattern, density in zip(patterns, densities, strict=True):
         # those of one density stand around it
@@ -138,7 +140,7 @@ def _places(rows: Sequence[Row]) -> dict[Row, float]:
 def _density_axis(axis: Axes, rows: Sequence[Row]) -> None:
     slots = _slots(rows)
     axis.set_xlim(min(slots.values()) - 0.5, max(slots.values()) + 0.5)
-    labels = [f"{name}\n{100 * density_of(name):.3g} %" for name in slots]
+    labels = [f"{pattern}\n{100 * pattern.density:.3g} %" for pattern in slots]
     axis.set_xticks(list(slots.values()), labels, fontsize=8 if len(slots) < 7 else 6.5)
     axis.set_xlabel("pattern and density (log scale)")
 

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from nmbench.analysis.rows import Row
 from nmbench.document.words import code, text
 from nmbench.records.schema import Record
-from nmbench.report.panels import full_label
 
 __all__ = ["baselines", "facts", "notes"]
 
@@ -89,4 +88,4 @@ def _cells(cells: Iterable[tuple[Row, int]]) -> str:
 
 def _cell(row: Row, seeds: Sequence[int]) -> str:
     some = f", seed {', '.join(map(str, seeds))}" if len(seeds) < len(row.seeds) else ""
-    return text(full_label(row) + some)
+    return text(row.name + some)

@@ -12,10 +12,9 @@ from functools import cache
 
 from nmbench.analysis.examples import Difference, Read, over_examples, per_example
 from nmbench.analysis.pairs import decimals
-from nmbench.analysis.rows import Row, Setting
-from nmbench.analysis.titles import titles
+from nmbench.analysis.rows import Row, Setting, titles
 from nmbench.document.table import Cell, Column, Table
-from nmbench.document.words import NBSP, label, number, plural, signed, text
+from nmbench.document.words import NBSP, number, plural, signed, text
 from nmbench.records.frame import Loaded
 
 __all__ = ["examples_table", "p_text", "precision_table"]
@@ -63,8 +62,8 @@ def _precise(row: Row) -> tuple[Cell, ...]:
         return Cell("-" if value is None else f"{number(value, digits)}{unit}", value)
 
     return (
-        Cell(row.pattern),
-        Cell(label(row.method, row.hyper)),
+        Cell(row.pattern_text),
+        Cell(row.method_text),
         Cell(str(found.n), found.n),
         measured(found.sd),
         Cell("-" if found.p_value is None else p_text(found.p_value), found.p_value),
@@ -81,12 +80,12 @@ def p_text(value: float) -> str:
 
 def examples_table(rows: Sequence[Row], loaded: Loaded) -> Table | None:
     """One row a value that a sparse row and its dense twin stored for every example; None where none did."""
-    twins = {row.setting: row for row in rows if row.pattern == "dense"}
+    twins = {row.setting: row for row in rows if row.is_dense}
     readers = {setting: _reading(twin, loaded) for setting, twin in twins.items()}
     found = [
         (row, difference)
         for row in rows
-        if row.pattern != "dense" and row.setting in twins
+        if not row.is_dense and row.setting in twins
         for difference in over_examples(row, twins[row.setting], loaded, readers[row.setting])
     ]
     if not found:
@@ -103,13 +102,12 @@ def examples_table(rows: Sequence[Row], loaded: Loaded) -> Table | None:
     )
     body = tuple((*_setting_cell(names, row), *_over(row, difference)) for row, difference in found)
     notes = [_EXAMPLES] + [
-        f"{text(f'{row.pattern} {label(row.method, row.hyper)}: {one.name}')} is not finite for "
-        f"{plural(one.left_out, 'example')}."
+        f"{text(f'{row.name}: {one.name}')} is not finite for {plural(one.left_out, 'example')}."
         for row, one in found
         if one.left_out
     ]
     notes += [
-        f"{text(f'{row.pattern} {label(row.method, row.hyper)}: {one.name}')} is missing, broken or of another length "
+        f"{text(f'{row.name}: {one.name}')} is missing, broken or of another length "
         f"in seed {', '.join(map(str, one.without))}, which {'is' if len(one.without) == 1 else 'are'} left out."
         for row, one in found
         if one.without
@@ -127,8 +125,8 @@ def _over(row: Row, found: Difference) -> tuple[Cell, ...]:
     parts = tuple(zip(("low", "high"), found.interval, strict=True)) if found.interval else ()
     ends = f"{NBSP}[{signed(found.interval[0], 4)},{NBSP}{signed(found.interval[1], 4)}]" if found.interval else ""
     return (
-        Cell(row.pattern),
-        Cell(label(row.method, row.hyper)),
+        Cell(row.pattern_text),
+        Cell(row.method_text),
         Cell(found.name),
         Cell(str(found.examples), found.examples),
         Cell(str(len(found.seeds)), len(found.seeds)),

@@ -2,7 +2,6 @@
 
 overview    one paragraph over everything
 verdicts    one sentence a setting
-described   a setting, in words; `describe` is the same as inline markdown
 """
 
 from __future__ import annotations
@@ -10,14 +9,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from nmbench.analysis.rows import Row, Setting
-from nmbench.document.words import label, number_word, plural, text
+from nmbench.analysis.rows import Row
+from nmbench.analysis.verdict import Lack, Verdict
+from nmbench.document.words import number_word, plural, text
 from nmbench.records.frame import Loaded, newest
 
-__all__ = ["describe", "described", "overview", "verdicts"]
+__all__ = ["overview", "verdicts"]
 
-_NOTHING = ("no dense twin", "twin saw other data", "no finite pair")
-_ORDER = ("better", "not worse", "worse", "undecided", "undecided (no spread)", "undecided (1 seed)")
+_NOTHING = (Lack.NO_TWIN, Lack.OTHER_DATA, Lack.NO_VALUE)
+_ORDER = (*Verdict, "undecided (no spread)", "undecided (1 seed)")
 
 
 def overview(loaded: Loaded, rows: Sequence[Row]) -> str:
@@ -44,7 +44,7 @@ def verdicts(rows: Sequence[Row]) -> str:
     found: dict[str, list[str]] = {}
     for row in rows:
         if row.comparison is not None:
-            found.setdefault(row.verdict, []).append(f"{row.pattern} {label(row.method, row.hyper)}")
+            found.setdefault(row.words, []).append(row.name)
     said = [
         f"**{verdict}**: {text(', '.join(found[verdict]))}"
         for verdict in sorted(found, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
@@ -54,21 +54,6 @@ def verdicts(rows: Sequence[Row]) -> str:
     if not metric.name:
         return "No cell of this setting ended well."
     return f"{about}: {'; '.join(said)}." if said else f"{about}: none, for want of a sparse cell that ended well."
-
-
-def describe(setting: Setting) -> str:
-    """`described` as inline markdown."""
-    return text(described(setting))
-
-
-def described(setting: Setting) -> str:
-    """Model and scale, then the settings that are not the scale's own; plain text."""
-    parts = [setting.model, f"scale {setting.scale}"]
-    if setting.train != "{}":
-        parts.append(f"training {label('', setting.train).strip(' ()')}")
-    if setting.init:
-        parts.append(f"initial weights {setting.init}")
-    return ", ".join(parts)
 
 
 def _ended(statuses: Counter[str]) -> str:
@@ -84,7 +69,7 @@ def _ended(statuses: Counter[str]) -> str:
 
 
 def _verdict_count(rows: Sequence[Row]) -> str:
-    counted = Counter(row.verdict for row in rows if row.comparison is not None)
+    counted = Counter(row.words for row in rows if row.comparison is not None)
     if not counted:
         return "No sparse cell ended well, so nothing can be said about sparsity." if rows else ""
     total = sum(counted.values())

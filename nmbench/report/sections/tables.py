@@ -12,8 +12,9 @@ import statistics
 from collections.abc import Sequence
 
 from nmbench.analysis.rows import Row
+from nmbench.analysis.verdict import Verdict
 from nmbench.document.table import Cell, Column, Table
-from nmbench.document.words import NBSP, label, number, percent, signed, text
+from nmbench.document.words import NBSP, number, percent, signed, text
 from nmbench.records.schema import Record
 
 __all__ = ["NAMES", "names", "others", "quality"]
@@ -24,7 +25,7 @@ NAMES = (Column("pattern", "Pattern"), Column("method", "Method"))
 
 def names(row: Row) -> tuple[Cell, Cell]:
     """Pattern and method of a row, as cells."""
-    return Cell(row.pattern), Cell(label(row.method, row.hyper))
+    return Cell(row.pattern_text), Cell(row.method_text)
 
 
 def quality(rows: Sequence[Row]) -> Table:
@@ -43,7 +44,7 @@ def quality(rows: Sequence[Row]) -> Table:
         for row in rows
     )
     notes = tuple(
-        f"{text(row.pattern)} {text(label(row.method, row.hyper))}: {text(note)}." for row in rows for note in row.notes
+        f"{text(row.pattern_text)} {text(row.method_text)}: {text(note)}." for row in rows for note in row.notes
     )
     return Table("quality", "Quality", columns, body, notes, keys=2)
 
@@ -89,7 +90,7 @@ def _seeds(row: Row) -> Cell:
 
 def _density(row: Row) -> Cell:
     density = row.means.get("density", math.nan)
-    if row.pattern == "dense" and row.seeds:
+    if row.is_dense and row.seeds:
         density = 1.0
     return Cell("-") if math.isnan(density) else Cell(percent(density), density)
 
@@ -106,7 +107,8 @@ def _mean(row: Row, decimals: int) -> Cell:
 
 
 def _verdict(row: Row) -> Cell:
-    return Cell(row.verdict.replace("1 seed", f"1{NBSP}seed"), strong=row.verdict in ("better", "not worse", "worse"))
+    decided = row.verdict not in (None, Verdict.UNDECIDED)
+    return Cell(row.words.replace("1 seed", f"1{NBSP}seed"), strong=decided)
 
 
 def _arrow(higher_is_better: bool) -> str:

@@ -23,7 +23,7 @@ from nmbench.report.sections.figures import draw
 from nmbench.report.sections.origins import mixed
 from nmbench.report.sections.overview import examples_table, methods_by_patterns, precision_table
 from nmbench.report.sections.speed import speed_table
-from nmbench.report.sections.summary import described, verdicts
+from nmbench.report.sections.summary import verdicts
 
 __all__ = ["slugs", "task_section"]
 
@@ -48,7 +48,7 @@ def task_section(task: str, stem: str, rows: Sequence[Row], loaded: Loaded, figu
 def _setting(setting: Setting, stem: str, rows: Sequence[Row], loaded: Loaded, picture: Path) -> Section:
     """One setting of a task; its examples are drawn to `picture`."""
     own, records = [row for row in rows if row.setting == setting], loaded.records
-    title = described(setting)
+    title = setting.described
     prefix = _slug(f"{stem}-{setting.model}-{setting.scale}")
     about = f"{setting.task}, {title}"
 

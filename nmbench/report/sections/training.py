@@ -16,7 +16,7 @@ from nmbench.analysis.rows import Row, Setting
 from nmbench.analysis.series import STRETCHES, Series, band, flip_rate, has_flips, has_loss, training_loss
 from nmbench.records.schema import Record
 from nmbench.report.layout import MOST_PANELS, label_y, panels, save
-from nmbench.report.panels import Drawn, Style, few, row_label, setting_title, shorten
+from nmbench.report.panels import Drawn, Style, few, setting_title, shorten
 from nmbench.report.sections.quality_figure import seeds_in_words
 
 __all__ = ["curves", "sad"]
@@ -40,8 +40,8 @@ def sad(rows: Sequence[Row], records: Sequence[Record], look: Mapping[str, Style
         _lines(axis, {row: [_positive(series) for series in many] for row, many in moving.items()}, look)
         for row in drawn:
             if row not in moving:
-                style = look[row_label(row)]
-                axis.plot([], [], color=style.colour, marker=style.marker, label=f"{row_label(row)} (no flips)")
+                style = look[row.label]
+                axis.plot([], [], color=style.colour, marker=style.marker, label=f"{row.label} (no flips)")
     label_y(axes, "mask flips per weight per step")
     save(figure, axes, path)
     caption = (
@@ -84,12 +84,12 @@ def _by_pattern(
     """
     groups: Groups = []
     known = [row for row in rows if any(has(records[index]) for index in row.records)]
-    keys = dict.fromkeys((row.setting, row.shadow if shadow and row.shadow else row.pattern) for row in known)
+    keys = dict.fromkeys((row.setting, row.shadow if shadow and row.shadow else row.pattern_text) for row in known)
     sparse = [key for key in keys if key[1] != "dense"]
     for setting, pattern in sparse or list(keys):
         here = [row for row in known if row.setting == setting]
-        dense = [row for row in here if row.pattern == "dense" and (not shadow or row.shadow == pattern)]
-        others = [row for row in here if row.pattern == pattern and row not in dense]
+        dense = [row for row in here if row.is_dense and (not shadow or row.shadow == pattern)]
+        others = [row for row in here if row.pattern_text == pattern and row not in dense]
         name = ", ".join(filter(None, [setting_title(setting, rows), pattern]))
         groups.append((name, dense + others))
     groups.sort(key=lambda group: _panel_order(group, rows))
@@ -116,7 +116,7 @@ def _positive(series: Series) -> Series:
 
 def _lines(axis: Axes, drawn: Mapping[Row, list[Series]], look: Mapping[str, Style]) -> None:
     for place, (row, many) in enumerate(drawn.items()):
-        style, mean, low, high = look[row_label(row)], *band(many)
+        style, mean, low, high = look[row.label], *band(many)
         every = max(1, len(mean.x) // 6)
         axis.plot(
             mean.x,
@@ -128,7 +128,7 @@ def _lines(axis: Axes, drawn: Mapping[Row, list[Series]], look: Mapping[str, Sty
             markersize=4,
             # each method's markers at other steps, or they would hide each other
             markevery=(place * every // len(drawn), every),
-            label=row_label(row),
+            label=row.label,
         )
         if len(many) > 1:
             axis.fill_between(mean.x, low, high, color=style.colour, alpha=0.15, linewidth=0)
