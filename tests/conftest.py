@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nmbench.analysis.rows import density_of
+from nmbench.sparsity.pattern import NMPattern
 
 Record = dict[str, Any]
 
@@ -99,7 +99,7 @@ ENVIRONMENT = {
 
 
 def _training(pattern: str, method: str, seed: int, steps: int) -> Record:
-    density = 1.0 if pattern == "dense" else density_of(pattern)
+    density = 1.0 if pattern == "dense" else NMPattern.parse(pattern).density
     weights, passes = 128 * 64 * 9 + 96 * 96, PASSES.get(method, 1)
     draw = np.random.default_rng([seed, len(method), len(pattern)])
     step = list(range(4, steps + 1, 4))

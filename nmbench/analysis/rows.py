@@ -3,6 +3,7 @@
     Setting    what a sparse cell and its dense twin share, the seed apart
     Row        one (setting, pattern, method, hyper) over its seeds
     compare    frame -> rows
+    titles     settings -> the shortest name of each that tells it from the others
 
 A pair is two `ok` cells of the same setting and seed whose data fingerprints agree. Where attempts of one cell, or the
 seeds of one row, saw different data, the row's notes say so.
@@ -11,19 +12,23 @@ seeds of one row, saw different data, the row's notes say so.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
+from nmbench.analysis.pairs import Pairs, pair
 from nmbench.analysis.statistics import Comparison, paired
+from nmbench.analysis.verdict import Lack, Verdict
 from nmbench.contract.task import Metric
 from nmbench.document.words import label
+from nmbench.plan.cell import DENSE, pattern_of
 from nmbench.records.frame import newest
+from nmbench.sparsity.pattern import NMPattern
 
-__all__ = ["Row", "Setting", "compare", "density_of"]
+__all__ = ["Row", "Setting", "compare", "titles"]
 
 Cell = Mapping[str, Any]
 
@@ -38,11 +43,34 @@ class Setting:
     train: str
     init: str
 
+    @property
+    def training(self) -> str:
+        """The training settings that are not the scale's own, for instance "epochs=3, lr=0.1"; "" for none."""
+        return label("", self.train).strip(" ()")
+
+    @property
+    def described(self) -> str:
+        """Model and scale, then what is not the scale's own; plain text."""
+        parts = [self.model, f"scale {self.scale}"]
+        parts += [f"training {self.training}"] if self.training else []
+        parts += [f"initial weights {self.init}"] if self.init else []
+        return ", ".join(parts)
+
     def __str__(self) -> str:
         """For instance "classification/resnet20 study (epochs=3)", as plain text."""
-        own = label("", self.train).strip(" ()")
         init = f", initial weights {self.init}" if self.init else ""
-        return f"{self.task}/{self.model} {self.scale}" + (f" ({own})" if own else "") + init
+        return f"{self.task}/{self.model} {self.scale}" + (f" ({self.training})" if self.training else "") + init
+
+
+def titles(settings: Sequence[Setting]) -> dict[Setting, str]:
+    """The shortest name of each that tells it from the others: its task, with its model, with everything."""
+    found: dict[Setting, str] = {}
+    for shorten in (lambda one: one.task, lambda one: f"{one.task}/{one.model}", str):
+        counts = Counter(shorten(setting) for setting in settings)
+        for setting in settings:
+            if counts[shorten(setting)] == 1:
+                found.setdefault(setting, shorten(setting))
+    return {setting: found.get(setting, str(setting)) for setting in settings}
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +78,7 @@ class Row:
     """One (setting, pattern, method, hyper) over its seeds.
 
     Attributes:
+        pattern: None for the dense twin.
         metric: the primary metric, with the strictest margin that the setting's records declare.
         cells: cells of this row, failed ones included.
         seeds, values: those that ended `ok`, with their primary value.
@@ -62,7 +91,7 @@ class Row:
     """
 
     setting: Setting
-    pattern: str
+    pattern: NMPattern | None
     method: str
     hyper: str
     metric: Metric
@@ -77,26 +106,46 @@ class Row:
     records: tuple[int, ...]
 
     @property
-    def verdict(self) -> str:
-        """The comparison's verdict; "reference" for the dense twin, "failed" where no cell ended `ok`."""
-        if not self.seeds:
-            return "failed"
-        return "reference" if self.comparison is None else self.comparison.verdict
+    def is_dense(self) -> bool:
+        """Is it the dense twin of the others?"""
+        return self.pattern is None
 
     @property
-    def dense(self) -> bool:
-        """Is this the dense twin's row?"""
-        return self.pattern == "dense"
+    def pattern_text(self) -> str:
+        """The pattern, or "dense"."""
+        return DENSE if self.pattern is None else str(self.pattern)
 
     @property
     def label(self) -> str:
-        """The row's name in a legend: "dense", or the method with its settings."""
-        return "dense" if self.dense else label(self.method, self.hyper)
+        """Its name among rows of one pattern: "dense", or the method with its settings."""
+        return DENSE if self.is_dense else self.method_text
 
     @property
-    def full_label(self) -> str:
-        """The row's name where patterns meet: "dense", or the pattern and the method with its settings."""
-        return "dense" if self.dense else f"{self.pattern} {self.label}"
+    def method_text(self) -> str:
+        """The method and, in brackets, its settings where they are not the default ones."""
+        return label(self.method, self.hyper)
+
+    @property
+    def name(self) -> str:
+        """Its name where patterns meet: "dense", or the pattern and the method with its settings."""
+        return DENSE if self.is_dense else f"{self.pattern} {self.method_text}"
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The comparison's; None for the dense twin and where no cell ended `ok`."""
+        return None if self.comparison is None else self.comparison.verdict
+
+    @property
+    def lack(self) -> Lack | None:
+        """Why its comparison says nothing, if that has a reason."""
+        return None if self.comparison is None else self.comparison.lack
+
+    @property
+    def words(self) -> str:
+        """The verdict for people; "reference" for the dense twin, "failed" where no cell ended `ok`."""
+        if not self.seeds:
+            return "failed"
+        return "reference" if self.comparison is None else self.comparison.words
 
     @property
     def pairs(self) -> int:
@@ -104,9 +153,14 @@ class Row:
         return 0 if self.comparison is None else self.comparison.n
 
     @property
+    def places(self) -> dict[int, int]:
+        """Seed -> position in `Loaded.records`."""
+        return dict(zip(self.seeds, self.records, strict=True))
+
+    @property
     def order(self) -> tuple[bool, float, str, str, str]:
         """Sorts rows of any setting: the dense twin first, then by falling density, pattern and method."""
-        return _order((self.pattern, self.method, self.hyper))
+        return _order((self.pattern_text, self.method, self.hyper))
 
 
 def compare(attempts: pd.DataFrame) -> list[Row]:
@@ -136,7 +190,7 @@ def _plain(attempts: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _rows(setting: Setting, cells: list[Cell]) -> list[Row]:
     metric = _metric(cells)
-    twins = {cell["seed"]: cell for cell in cells if cell["pattern"] == "dense" and cell["status"] == "ok"}
+    twins = {cell["seed"]: cell for cell in cells if cell["pattern"] == DENSE and cell["status"] == "ok"}
     groups: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in sorted(cells, key=lambda cell: (cell["seed"] is None, cell["seed"])):
         groups.setdefault((cell["pattern"], cell["method"], cell["hyper"]), []).append(cell)
@@ -149,19 +203,20 @@ def _row(
     # one cell a seed: a second one (an old id scheme, say) must not count as a further seed
     ended = [cell for cell in cells if cell["status"] == "ok"]
     good = list({cell["seed"]: cell for cell in ended}.values())
-    dense = key[0] == "dense"
-    pairs, notes = ([], []) if dense else _pair(good, twins)
-    notes += _data_notes(ended, good, metric)
+    dense = key[0] == DENSE
+    pairs = pair({} if dense else {cell["seed"]: cell for cell in good}, twins, _data)
+    notes = [*_pair_notes(pairs), *_data_notes(ended, good, metric)]
     comparison = None
     if good and not dense:
         comparison = paired(*_values(pairs, metric), metric.higher_is_better, metric.margin)
         if not comparison.n:
-            comparison = replace(comparison, verdict=_why_nothing(good, pairs, twins))
+            comparison = replace(comparison, lack=_why_nothing(pairs))
         if comparison.dropped:
-            notes.append(f"{comparison.dropped} of {len(pairs)} pairs without a finite {metric.name}")
+            notes.append(f"{comparison.dropped} of {len(pairs.seeds)} pairs without a finite {metric.name}")
     return Row(
         setting,
-        *key,
+        pattern_of(key[0]),
+        *key[1:],
         metric=metric,
         cells=len({cell["seed"] for cell in cells}),
         seeds=tuple(cell["seed"] for cell in good),
@@ -186,22 +241,18 @@ def _metric(cells: list[Cell]) -> Metric:
     return Metric(last["primary_metric"], last["primary_unit"], last["higher_is_better"], margin)
 
 
-def _pair(cells: list[Cell], twins: Mapping[Any, Cell]) -> tuple[list[tuple[Cell, Cell]], list[str]]:
-    """Pairs (sparse, dense) of one seed, and in words why a cell has none."""
-    pairs, alone, other = [], [], []
-    for cell in cells:
-        twin = twins.get(cell["seed"])
-        if twin is None:
-            alone.append(cell["seed"])
-        elif twin["data_fingerprint"] != cell["data_fingerprint"]:
-            other.append(cell["seed"])
-        else:
-            pairs.append((cell, twin))
+def _data(cell: Cell) -> str | None:
+    fingerprint: str | None = cell["data_fingerprint"]
+    return fingerprint
+
+
+def _pair_notes(pairs: Pairs[Cell]) -> list[str]:
+    """In words, why cells have no partner."""
     reasons = {
-        "without a dense twin that ended well": alone,
-        "not paired, because its dense twin saw other data (the fingerprints differ)": other,
+        "without a dense twin that ended well": pairs.alone,
+        "not paired, because its dense twin saw other data (the fingerprints differ)": pairs.other_data,
     }
-    return pairs, [f"seed {', '.join(map(str, seeds))}: {why}" for why, seeds in reasons.items() if seeds]
+    return [f"seed {', '.join(map(str, seeds))}: {why}" for why, seeds in reasons.items() if seeds]
 
 
 def _data_notes(ended: list[Cell], good: list[Cell], metric: Metric) -> list[str]:
@@ -215,7 +266,7 @@ def _data_notes(ended: list[Cell], good: list[Cell], metric: Metric) -> list[str
         ],
         # of a sparse row, the pairs that are dropped for this are counted with its comparison
         f"no finite {metric.name}": [
-            cell["seed"] for cell in good if cell["pattern"] == "dense" and not math.isfinite(_value(cell, metric))
+            cell["seed"] for cell in good if cell["pattern"] == DENSE and not math.isfinite(_value(cell, metric))
         ],
     }
     notes = [f"seed {', '.join(map(str, found))}: {why}" for why, found in seeds.items() if found]
@@ -224,15 +275,15 @@ def _data_notes(ended: list[Cell], good: list[Cell], metric: Metric) -> list[str
     return notes
 
 
-def _why_nothing(cells: list[Cell], pairs: list[tuple[Cell, Cell]], twins: Mapping[Any, Cell]) -> str:
-    """The verdict of a row without a pair that can be compared."""
-    if pairs:
-        return "no finite pair"
-    return "twin saw other data" if any(cell["seed"] in twins for cell in cells) else "no dense twin"
+def _why_nothing(pairs: Pairs[Cell]) -> Lack:
+    """What a row lacks that has no pair to be compared."""
+    if pairs.seeds:
+        return Lack.NO_VALUE
+    return Lack.OTHER_DATA if pairs.other_data else Lack.NO_TWIN
 
 
-def _values(pairs: list[tuple[Cell, Cell]], metric: Metric) -> tuple[list[float], list[float]]:
-    return [_value(cell, metric) for cell, _ in pairs], [_value(twin, metric) for _, twin in pairs]
+def _values(pairs: Pairs[Cell], metric: Metric) -> tuple[list[float], list[float]]:
+    return [_value(cell, metric) for cell in pairs.first], [_value(twin, metric) for twin in pairs.second]
 
 
 def _value(cell: Cell, metric: Metric) -> float:
@@ -246,11 +297,11 @@ def _means(cells: list[Cell]) -> dict[str, float]:
     return {name: sum(values) / len(values) for name, values in columns.items() if None not in values}
 
 
-def _time_ratio(pairs: list[tuple[Cell, Cell]]) -> float | None:
+def _time_ratio(pairs: Pairs[Cell]) -> float | None:
     """Mean of sparse / dense training time. Both ran alone, in one go and on the same hardware, or do not count."""
     ratios = [
         _trained(cell) / _trained(twin)
-        for cell, twin in pairs
+        for cell, twin in zip(pairs.first, pairs.second, strict=True)
         if all(one["alone"] and not one["resumed"] and _trained(one) > 0 for one in (cell, twin))
         and (cell["cpu"], cell["gpu"]) == (twin["cpu"], twin["gpu"])
     ]
@@ -262,17 +313,8 @@ def _trained(cell: Cell) -> float:
     return float((cell["train_total_s"] if cell["reused"] else cell["train_s"]) or 0.0)
 
 
-def density_of(pattern: str) -> float:
-    """N / M of a pattern; 1 for "dense", NaN for text that is no pattern."""
-    if pattern == "dense":
-        return 1.0
-    match = re.match(r"(\d+):(\d+)", pattern)
-    return int(match[1]) / int(match[2]) if match and int(match[2]) else math.nan
-
-
 def _order(key: tuple[str, str, str]) -> tuple[bool, float, str, str, str]:
-    density = density_of(key[0])
-    pattern, method, hyper = key
+    text, method, hyper = key
+    pattern = pattern_of(text)
     # text order would put a method's default settings, "{}", last
-    place = -density if math.isfinite(density) else 0.0
-    return (pattern != "dense", place, pattern, method, "" if hyper == "{}" else hyper)
+    return (pattern is not None, -pattern.density if pattern else 0.0, text, method, "" if hyper == "{}" else hyper)

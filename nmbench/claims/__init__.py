@@ -4,7 +4,7 @@ judge           records and rows -> verdicts, every claim at least once
 summary_table   how often each claim passed, failed, was not decided
 claims_tables   the verdicts, a table for each statement that was judged
 prose           one sentence a claim
-CLAIMS, Verdict
+CLAIMS, Judgement
 
 A verdict is about the records that were given: short schedules on small data may refute what full ones confirm, and the
 other way round. No row is picked by its result; every lambda_w of a sweep is judged by itself.
@@ -21,14 +21,14 @@ from nmbench.analysis.rows import Row, Setting
 from nmbench.claims.cost import faster, negligible
 from nmbench.claims.decay import decay
 from nmbench.claims.flips import less_divergence, settling
+from nmbench.claims.judgement import CLAIMS, Judgement, Outcome
 from nmbench.claims.quality import larger_m, one_pass, two_four
 from nmbench.claims.shrinkage import NOTE, SUM
-from nmbench.claims.verdict import CLAIMS, Outcome, Verdict
 from nmbench.document.table import Cell, Column, Table
 from nmbench.document.words import plural
 from nmbench.records.frame import Loaded
 
-__all__ = ["CLAIMS", "Verdict", "claims_tables", "judge", "prose", "summary_table"]
+__all__ = ["CLAIMS", "Judgement", "claims_tables", "judge", "prose", "summary_table"]
 
 _JUDGES = (less_divergence, decay, settling, two_four, larger_m, one_pass, faster, negligible)
 _NEEDED = {
@@ -61,7 +61,7 @@ _HOW = (
 )
 
 
-def judge(loaded: Loaded, rows: Sequence[Row]) -> list[Verdict]:
+def judge(loaded: Loaded, rows: Sequence[Row]) -> list[Judgement]:
     """Every verdict that the records allow, by claim; a claim that none of them is about is "no records", in words."""
     settings: dict[Setting, list[Row]] = {}
     for row in rows:
@@ -69,14 +69,14 @@ def judge(loaded: Loaded, rows: Sequence[Row]) -> list[Verdict]:
     found = [verdict for own in settings.values() for one in _JUDGES for verdict in one(loaded, own)]
     judged = {verdict.claim for verdict in found}
     found += [
-        Verdict(claim, text, "no records", f"it takes {_NEEDED[claim]}")
+        Judgement(claim, text, "no records", f"it takes {_NEEDED[claim]}")
         for claim, text in CLAIMS.items()
         if claim not in judged
     ]
     return sorted(found, key=lambda verdict: verdict.claim)
 
 
-def summary_table(verdicts: Sequence[Verdict]) -> Table:
+def summary_table(verdicts: Sequence[Judgement]) -> Table:
     """One row a claim that was judged: comparisons by outcome. The notes say how all verdicts here are to be read."""
     columns = (
         Column("claim", "Claim"),
@@ -91,7 +91,7 @@ def summary_table(verdicts: Sequence[Verdict]) -> Table:
     return Table("claims", "Comparisons by outcome", columns, tuple(rows), notes, keys=2)
 
 
-def claims_tables(verdicts: Sequence[Verdict]) -> list[Table]:
+def claims_tables(verdicts: Sequence[Judgement]) -> list[Table]:
     """A table for each statement, by claim: one row a verdict; pass and fail are strong.
 
     Where all scopes are of one setting, it is said with the title.
@@ -99,7 +99,7 @@ def claims_tables(verdicts: Sequence[Verdict]) -> list[Table]:
     judged = [verdict for verdict in verdicts if verdict.outcome != "no records"]
     settings = {found[0] if (found := _SETTING.match(verdict.scope)) else "" for verdict in judged}
     shared = settings.pop() if len(settings) == 1 else ""
-    statements: dict[tuple[str, str], list[Verdict]] = {}
+    statements: dict[tuple[str, str], list[Judgement]] = {}
     for verdict in judged:
         statements.setdefault((verdict.claim, verdict.text), []).append(verdict)
     return [
@@ -114,12 +114,12 @@ def claims_tables(verdicts: Sequence[Verdict]) -> list[Table]:
     ]
 
 
-def prose(verdicts: Sequence[Verdict]) -> list[str]:
+def prose(verdicts: Sequence[Judgement]) -> list[str]:
     """ "C1. <the claim> Pass in 4, undecided in 2 of 6 comparisons.", one a claim, as plain text."""
     return [f"{claim}. {text} {_summed(claim, verdicts)}" for claim, text in CLAIMS.items()]
 
 
-def _cells(verdict: Verdict, where: str) -> tuple[Cell, ...]:
+def _cells(verdict: Judgement, where: str) -> tuple[Cell, ...]:
     return (
         Cell(where or "-"),
         Cell(verdict.outcome, strong=verdict.outcome in ("pass", "fail")),
@@ -128,7 +128,7 @@ def _cells(verdict: Verdict, where: str) -> tuple[Cell, ...]:
     )
 
 
-def _counted(verdicts: Sequence[Verdict]) -> dict[str, Counter[Outcome]]:
+def _counted(verdicts: Sequence[Judgement]) -> dict[str, Counter[Outcome]]:
     """Claim -> verdicts by outcome, of the claims that any record is about."""
     found: dict[str, Counter[Outcome]] = {}
     for verdict in verdicts:
@@ -137,7 +137,7 @@ def _counted(verdicts: Sequence[Verdict]) -> dict[str, Counter[Outcome]]:
     return found
 
 
-def _summed(claim: str, verdicts: Sequence[Verdict]) -> str:
+def _summed(claim: str, verdicts: Sequence[Judgement]) -> str:
     counts = _counted(verdicts).get(claim)
     if counts is None:
         return f"No records: it takes {_NEEDED[claim]}."

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from nmbench.analysis.pairs import against, matched
 from nmbench.analysis.rows import Row
 from nmbench.analysis.statistics import Comparison, paired
-from nmbench.claims.pick import base, partner, sr_ste
-from nmbench.claims.verdict import Verdict, not_worse, outcome, scope
+from nmbench.claims.judgement import Judgement, not_worse, outcome, scope
+from nmbench.claims.pick import base, dense_twin, partner, sr_ste
 from nmbench.records.fields import speed_rows
 from nmbench.records.frame import Loaded
 from nmbench.records.schema import Record
@@ -26,7 +26,7 @@ __all__ = ["NEGLIGIBLE", "faster", "negligible"]
 NEGLIGIBLE = 0.05
 
 
-def faster(loaded: Loaded, rows: Sequence[Row]) -> list[Verdict]:
+def faster(loaded: Loaded, rows: Sequence[Row]) -> list[Judgement]:
     """C8: is the converted model's forward pass shorter, at 2:4, whatever the method that gave the weights?"""
     found = []
     for row in (row for row in rows if base(row.pattern) == "2:4"):
@@ -38,20 +38,20 @@ def faster(loaded: Loaded, rows: Sequence[Row]) -> list[Verdict]:
             compared = paired([math.log(ratio) for ratio in ratios], [0.0] * len(ratios))
             figures = f"dense over converted time {_factor(compared)}, {dtype} on {device}"
             text = f"2:4 is faster than dense at batch {batch}."
-            found.append(Verdict("C8", text, outcome(compared), figures, scope(row), compared.n))
+            found.append(Judgement("C8", text, outcome(compared), figures, scope(row), compared.n))
     return found
 
 
-def negligible(loaded: Loaded, rows: Sequence[Row]) -> list[Verdict]:
+def negligible(loaded: Loaded, rows: Sequence[Row]) -> list[Judgement]:
     """C9: training time of SR-STE over that of the dense twin, and over that of STE."""
     found = []
     for row in sr_ste(rows):
-        others = {"dense": partner(rows, row, "dense", pattern="dense"), "STE": partner(rows, row, "ste")}
+        others = {"dense": dense_twin(rows, row), "STE": partner(rows, row, "ste")}
         found += [_ratio(loaded, row, name, other) for name, other in others.items() if other is not None]
     return [verdict for verdict in found if verdict is not None]
 
 
-def _ratio(loaded: Loaded, row: Row, name: str, other: Row) -> Verdict | None:
+def _ratio(loaded: Loaded, row: Row, name: str, other: Row) -> Judgement | None:
     pairs = matched(row, other, loaded).keep(_comparable)
     if not pairs.seeds:
         return None
@@ -60,7 +60,7 @@ def _ratio(loaded: Loaded, row: Row, name: str, other: Row) -> Verdict | None:
     figures = f"training time over that of {name} {_factor(compared)}"
     if name == "dense" and any((record.get("sad") or {}).get("step") for record in pairs.second):
         figures += "; counting the flips of a shadow mask is part of the dense twin's time"
-    return Verdict("C9", text, not_worse(compared, False, math.log1p(NEGLIGIBLE)), figures, scope(row), compared.n)
+    return Judgement("C9", text, not_worse(compared), figures, scope(row), compared.n)
 
 
 def _comparable(one: Record, other: Record) -> bool:

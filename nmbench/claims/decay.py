@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-from nmbench.analysis.pairs import Matched, against, decimals, matched, with_words
+from nmbench.analysis.pairs import Pairs, against, decimals, matched, primary, with_words
 from nmbench.analysis.rows import Row
 from nmbench.analysis.statistics import paired
 from nmbench.claims.flips import comparable, flips_per_weight, late_rate
+from nmbench.claims.judgement import Judgement, outcome, scope
 from nmbench.claims.pick import lambda_w, partner, very_large
-from nmbench.claims.quality import metric_of, quality
+from nmbench.claims.quality import quality
 from nmbench.claims.shrinkage import shrinkage
-from nmbench.claims.verdict import Verdict, outcome, scope
 from nmbench.records.frame import Loaded
 from nmbench.records.schema import Record
 
@@ -26,9 +26,9 @@ __all__ = ["FROZEN", "decay"]
 FROZEN = 0.01
 
 
-def decay(loaded: Loaded, rows: Sequence[Row]) -> list[Verdict]:
+def decay(loaded: Loaded, rows: Sequence[Row]) -> list[Judgement]:
     """A positive lambda_w is judged by quality, a negative one by flips and quality, a very large one by late flips."""
-    found: list[Verdict] = []
+    found: list[Judgement] = []
     for row in rows:
         value, ste = lambda_w(row), partner(rows, row, "ste")
         if not row.seeds or not value or ste is None:
@@ -43,23 +43,23 @@ def decay(loaded: Loaded, rows: Sequence[Row]) -> list[Verdict]:
     return found
 
 
-def _raises(row: Row, pairs: Matched) -> Verdict:
+def _raises(row: Row, pairs: Pairs[Record]) -> Judgement:
     compared = against(pairs, flips_per_weight)
     text = "A negative lambda_w raises the mask flips above those of STE."
     figures = f"flips per weight {with_words(compared)}"
-    return Verdict("C2", text, outcome(compared), figures, scope(row), compared.n)
+    return Judgement("C2", text, outcome(compared), figures, scope(row), compared.n)
 
 
-def _hurts(row: Row, pairs: Matched) -> Verdict:
+def _hurts(row: Row, pairs: Pairs[Record]) -> Judgement:
     """The claim is that it is worse: the direction of the metric is turned round."""
     metric = row.metric
-    compared = against(pairs, metric_of(row), not metric.higher_is_better)
+    compared = against(pairs, primary(row), not metric.higher_is_better)
     said = [f"{metric.name} {with_words(compared, metric.unit, decimals(metric))}", *shrinkage(row, pairs.first)]
     text = "A negative lambda_w gives a worse model than STE."
-    return Verdict("C2", text, outcome(compared), "; ".join(said), scope(row), compared.n)
+    return Judgement("C2", text, outcome(compared), "; ".join(said), scope(row), compared.n)
 
 
-def _freezes(row: Row, pairs: Matched) -> list[Verdict]:
+def _freezes(row: Row, pairs: Pairs[Record]) -> list[Judgement]:
     known = pairs.keep(lambda one, other: None not in (late_rate(one), late_rate(other)))
     if not known.seeds:
         return []
@@ -73,7 +73,7 @@ def _freezes(row: Row, pairs: Matched) -> list[Verdict]:
     )
     figures = "; ".join([figures, *shrinkage(row, known.first)])
     text = f"A very large lambda_w freezes the mask: below {100 * FROZEN:g} % of STE's flips in the last third."
-    return [Verdict("C2", text, outcome(compared), figures, scope(row), compared.n)]
+    return [Judgement("C2", text, outcome(compared), figures, scope(row), compared.n)]
 
 
 def _all(records: Sequence[Record]) -> str:

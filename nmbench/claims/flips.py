@@ -15,11 +15,11 @@ from statistics import fmean
 
 import numpy as np
 
-from nmbench.analysis.pairs import Matched, Value, against, matched, with_words
+from nmbench.analysis.pairs import Pairs, Value, against, matched, with_words
 from nmbench.analysis.rows import Row
 from nmbench.analysis.statistics import CONFIDENCE, Comparison, paired
+from nmbench.claims.judgement import Judgement, Outcome, outcome, scope
 from nmbench.claims.pick import partner, sr_ste
-from nmbench.claims.verdict import Outcome, Verdict, outcome, scope
 from nmbench.document.words import number, plural
 from nmbench.records.frame import Loaded
 from nmbench.records.schema import Record
@@ -27,7 +27,7 @@ from nmbench.records.schema import Record
 __all__ = ["comparable", "early_rate", "flips_per_weight", "late_rate", "less_divergence", "settling"]
 
 
-def less_divergence(loaded: Loaded, rows: Sequence[Row]) -> list[Verdict]:
+def less_divergence(loaded: Loaded, rows: Sequence[Row]) -> list[Judgement]:
     """C1, three ways: all flips, SAD of the first and the last mask (both per weight), and flips layer by layer."""
     found = []
     for row in sr_ste(rows):
@@ -38,13 +38,13 @@ def less_divergence(loaded: Loaded, rows: Sequence[Row]) -> list[Verdict]:
     return [verdict for verdict in found if verdict is not None]
 
 
-def settling(loaded: Loaded, rows: Sequence[Row]) -> list[Verdict]:
+def settling(loaded: Loaded, rows: Sequence[Row]) -> list[Judgement]:
     """C3: flips per weight and step, in the last third of the steps against the first third, for STE and SR-STE."""
     judged = [*(row for row in rows if row.method == "ste" and row.seeds), *sr_ste(rows)]
     return [verdict for row in judged if (verdict := _settling(loaded, row)) is not None]
 
 
-def _settling(loaded: Loaded, row: Row) -> Verdict | None:
+def _settling(loaded: Loaded, row: Row) -> Judgement | None:
     rates = [(early_rate(loaded.records[place]), late_rate(loaded.records[place])) for place in row.records]
     known = [(early, late) for early, late in rates if early is not None and late is not None]
     if not known:
@@ -54,7 +54,7 @@ def _settling(loaded: Loaded, row: Row) -> Verdict | None:
     found = with_words(compared, decimals=_digits(first))
     figures = f"{_millions(first)} in the first third, {_millions(last)} in the last; {found}"
     text = "Flips per million weights and step are fewer in the last third of training than in the first."
-    return Verdict("C3", text, outcome(compared), figures, scope(row), compared.n)
+    return Judgement("C3", text, outcome(compared), figures, scope(row), compared.n)
 
 
 def flips_per_weight(record: Record) -> float | None:
@@ -96,24 +96,24 @@ def _counted_over(record: Record) -> tuple[object, ...]:
     return (sad.get("step") or [None])[-1], sad.get("uncounted") or 0, sad.get("pattern"), sad.get("weights")
 
 
-def _total(row: Row, pairs: Matched) -> Verdict:
+def _total(row: Row, pairs: Pairs[Record]) -> Judgement:
     compared = against(pairs, flips_per_weight, higher_is_better=False)
     text = "SR-STE flips fewer mask entries than STE, over all steps and layers."
     figures = f"{_means(pairs, flips_per_weight)} flips per weight; {with_words(compared, decimals=3)}"
-    return Verdict("C1", text, outcome(compared), figures, scope(row), compared.n)
+    return Judgement("C1", text, outcome(compared), figures, scope(row), compared.n)
 
 
-def _first_last(row: Row, pairs: Matched) -> Verdict | None:
+def _first_last(row: Row, pairs: Pairs[Record]) -> Judgement | None:
     known = pairs.keep(_same_snapshots)
     if not known.seeds:
         return None
     compared = against(known, _divergence, higher_is_better=False)
     text = "The SAD of the first and the last mask is smaller with SR-STE than with STE."
     figures = f"{_means(known, _divergence)} per weight; {with_words(compared, decimals=3)}"
-    return Verdict("C1", text, outcome(compared), figures, scope(row), compared.n)
+    return Judgement("C1", text, outcome(compared), figures, scope(row), compared.n)
 
 
-def _by_layer(row: Row, pairs: Matched) -> Verdict | None:
+def _by_layer(row: Row, pairs: Pairs[Record]) -> Judgement | None:
     """Every layer by itself. That all flip less needs no correction for their number; that one flips more does."""
     names = [name for name in _layers(pairs.first) if name in _layers(pairs.second)]
     if not names:
@@ -130,7 +130,7 @@ def _by_layer(row: Row, pairs: Matched) -> Verdict | None:
     if more and not sure:
         figures += ", which may be chance among so many"
     whole: Outcome = "fail" if sure else "pass" if found["pass"] == len(names) else "undecided"
-    return Verdict("C1", "SR-STE flips fewer mask entries than STE in every layer.", whole, figures, scope(row),
+    return Judgement("C1", "SR-STE flips fewer mask entries than STE in every layer.", whole, figures, scope(row),
                    len(pairs.seeds))  # fmt: skip
 
 
@@ -172,7 +172,7 @@ def _divergence(record: Record) -> float | None:
     return distance / weights if snapshots.get("steps") and distance is not None and weights else None
 
 
-def _means(pairs: Matched, value: Value) -> str:
+def _means(pairs: Pairs[Record], value: Value) -> str:
     sides = ([value(record) for record in side] for side in (pairs.first, pairs.second))
     known = [[number for number in side if number is not None] for side in sides]
     if not all(known):

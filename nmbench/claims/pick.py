@@ -15,8 +15,9 @@ import math
 from collections.abc import Sequence
 
 from nmbench.analysis.rows import Row
+from nmbench.sparsity.pattern import NMPattern
 
-__all__ = ["DEFAULT", "base", "lambda_w", "partner", "sr_ste", "sweep", "very_large"]
+__all__ = ["DEFAULT", "base", "dense_twin", "lambda_w", "partner", "sr_ste", "sweep", "very_large"]
 
 #: the paper's lambda_w, which a record's settings leave out
 DEFAULT = 2e-4
@@ -24,9 +25,9 @@ DEFAULT = 2e-4
 _FACTOR = 10.0
 
 
-def base(pattern: str) -> str:
-    """ "2:4" of "2:4@kernel"."""
-    return pattern.partition("@")[0]
+def base(pattern: NMPattern | None) -> str:
+    """ "2:4" of 2:4@kernel; "" for none."""
+    return f"{pattern.n}:{pattern.m}" if pattern else ""
 
 
 def lambda_w(row: Row) -> float | None:
@@ -38,11 +39,18 @@ def lambda_w(row: Row) -> float | None:
     return float(value) if known else None
 
 
-def partner(rows: Sequence[Row], row: Row, method: str, pattern: str | None = None, hyper: str = "{}") -> Row | None:
+def partner(
+    rows: Sequence[Row], row: Row, method: str, hyper: str = "{}", pattern: NMPattern | None = None
+) -> Row | None:
     """The row of `row`'s setting with this method and settings, and `row`'s pattern unless another is given."""
-    wanted = (row.setting, row.pattern if pattern is None else pattern, method, hyper)
+    wanted = (row.setting, pattern or row.pattern, method, hyper)
     found = (one for one in rows if (one.setting, one.pattern, one.method, one.hyper) == wanted and one.seeds)
     return next(found, None)
+
+
+def dense_twin(rows: Sequence[Row], row: Row) -> Row | None:
+    """The dense row of `row`'s setting."""
+    return next((one for one in rows if one.setting == row.setting and one.is_dense and one.seeds), None)
 
 
 def sweep(rows: Sequence[Row], row: Row) -> list[Row]:

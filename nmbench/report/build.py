@@ -54,7 +54,8 @@ def _named(block: Content, prefix: str, about: str) -> Content:
     if isinstance(block, Section):
         return replace(block, content=tuple(_named(inner, prefix, about) for inner in block.content))
     if isinstance(block, Fold):
-        return replace(block, content=tuple(_named(inner, prefix, about) for inner in block.content))
+        inner = (named(one, prefix, about) if isinstance(one, Table) else one for one in block.content)
+        return replace(block, content=tuple(inner))
     return block
 
 

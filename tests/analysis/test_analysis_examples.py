@@ -19,7 +19,7 @@ def store(file, **values):
 def found(results):
     def differences():
         loaded = load(results.folder)
-        rows = {row.pattern: row for row in compare(loaded.frame)}
+        rows = {row.pattern_text: row for row in compare(loaded.frame)}
         return over_examples(rows["2:4"], rows["dense"], loaded)
 
     return differences

@@ -9,7 +9,7 @@ from nmbench.records.frame import frame
 @pytest.fixture
 def rows(results):
     """The comparison rows of the results folder, by (pattern, method)."""
-    return lambda: {(row.pattern, row.method): row for row in compare(frame(results.folder))}
+    return lambda: {(row.pattern_text, row.method): row for row in compare(frame(results.folder))}
 
 
 def test_pairs_are_by_seed(results, rows):
@@ -20,7 +20,7 @@ def test_pairs_are_by_seed(results, rows):
     assert row.seeds == (0, 1, 2)
     assert (row.comparison.n, row.comparison.difference, row.comparison.sd) == (3, -2.0, 1.0)
     assert row.time_ratio == pytest.approx(1.08)
-    assert rows()["dense", "dense"].verdict == "reference"
+    assert rows()["dense", "dense"].words == "reference"
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_pairs_are_by_seed(results, rows):
 def test_a_twin_of_another_setting_or_seed_is_no_twin(results, rows, cell):
     results.twin(cell=cell)
     results.add()
-    assert rows()["2:4", "sr-ste"].verdict == "no dense twin"
+    assert rows()["2:4", "sr-ste"].words == "no dense twin"
 
 
 def test_a_failed_twin_is_no_twin_and_the_row_says_so(results, rows):
@@ -54,7 +54,7 @@ def test_other_data_are_not_paired_and_the_row_says_so(results, rows):
     results.twin(data={"fingerprint": "old"})
     results.add()
     row = rows()["2:4", "sr-ste"]
-    assert row.verdict == "twin saw other data"
+    assert row.words == "twin saw other data"
     assert "saw other data" in row.notes[0]
 
 
@@ -64,7 +64,7 @@ def test_failed_cells_are_counted_in_their_row(results, rows):
     results.fail("nan", seed=1)
     results.fail("oom", method="asp")
     assert (rows()["2:4", "ste"].cells, rows()["2:4", "ste"].seeds) == (2, (0,))
-    assert rows()["2:4", "asp"].verdict == "failed"
+    assert rows()["2:4", "asp"].words == "failed"
 
 
 def test_a_metric_that_is_not_finite_is_dropped_in_words(results, rows):
@@ -120,7 +120,7 @@ def test_two_records_of_one_cell_with_different_data_are_told(results, rows):
 def test_only_failures_leave_rows_without_a_verdict_to_read(results, rows):
     results.fail("nan")
     results.fail("oom", pattern="dense", method="dense")
-    assert [row.verdict for row in rows().values()] == ["failed", "failed"]
+    assert [row.words for row in rows().values()] == ["failed", "failed"]
 
 
 def test_nothing_gives_no_rows(results, rows):
@@ -132,7 +132,7 @@ def test_rows_are_ordered_by_falling_density_then_method(results):
         results.add(pattern, method)
     results.add("2:4", "asp", cell={"hyper": {"lr": 1}})
     results.twin()
-    order = [(row.pattern, row.method, row.hyper) for row in compare(frame(results.folder))]
+    order = [(row.pattern_text, row.method, row.hyper) for row in compare(frame(results.folder))]
     assert order == [
         ("dense", "dense", "{}"),
         ("2:4", "asp", "{}"),
@@ -146,4 +146,4 @@ def test_rows_are_ordered_by_falling_density_then_method(results):
 def test_twins_without_a_finite_pair_are_not_called_missing(results, rows):
     results.twin()
     results.add(value=float("nan"))
-    assert rows()["2:4", "sr-ste"].verdict == "no finite pair"
+    assert rows()["2:4", "sr-ste"].words == "no finite pair"

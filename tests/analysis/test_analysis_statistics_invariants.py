@@ -13,7 +13,7 @@ values = st.floats(-1e6, 1e6).map(lambda value: round(value, 3))
 pairs = st.lists(st.tuples(values, values), min_size=1, max_size=12)
 margins = st.floats(0, 1e6)
 gaps = st.sampled_from([(math.nan, 1.0), (1.0, math.nan), (math.inf, 1.0), (1.0, -math.inf), (math.inf, math.inf)])
-RANK = {"worse": 0, "undecided": 0, "not worse": 1, "better": 2}
+RANK = {"worse": 0, "undecided": 0, "worse, perhaps within the margin": 1, "not worse": 2, "better": 3}
 
 
 def split(of):

@@ -2,14 +2,20 @@
 
 import pytest
 
+from nmbench.analysis.two_sets import between, lost, nothing_common, surroundings
+from nmbench.document.markdown import markdown
 from nmbench.records.frame import load
-from nmbench.report.sections.two_sets import between, lost, nothing_common, page, surroundings
+from nmbench.report.sections.two_sets import page as report_page
 
 
 @pytest.fixture
 def two(tmp_path, factory):
     make, _ = factory
     return make(tmp_path / "a"), make(tmp_path / "b")
+
+
+def page(first, second, names):
+    return markdown(report_page(first, second, names, between(first, second)))
 
 
 def loaded(two):
@@ -27,7 +33,7 @@ def test_seeds_are_paired_and_the_difference_is_that_of_b(two):
         two[1].add(seed=seed, value=theirs)
     change = only(two)
     assert change.comparison.difference == pytest.approx(1.0)
-    assert (change.comparison.n, change.verdict, change.notes) == (3, "better", ())
+    assert (change.comparison.n, change.words, change.notes) == (3, "better", ())
 
 
 def test_the_stricter_margin_of_the_two_counts(two):
@@ -36,14 +42,14 @@ def test_the_stricter_margin_of_the_two_counts(two):
             shift = -0.2 + 0.01 * seed if side is two[1] else 0.0
             metric = {"name": "top1", "unit": "%", "higher_is_better": True, "margin": margin}
             side.add(seed=seed, value=value + shift, metric=metric)
-    assert only(two).verdict == "worse"
+    assert only(two).words == "worse"
 
 
 def test_other_data_are_not_compared(two):
     two[0].add()
     two[1].add(data={"fingerprint": "new"})
     change = only(two)
-    assert (change.comparison, change.verdict) == (None, "nothing to compare")
+    assert (change.comparison, change.words) == (None, "nothing to compare")
     assert change.notes == ("seed 0: the two saw different data",)
 
 
@@ -59,7 +65,7 @@ def test_cells_of_another_id_scheme_are_not_paired_and_it_is_said(two):
     two[0].add()
     two[1].add(cell_id="0" * 16)
     change = only(two)
-    assert change.verdict == "nothing to compare"
+    assert change.words == "nothing to compare"
     assert "id scheme" in change.notes[0]
 
 
@@ -76,17 +82,16 @@ def test_failures_are_named(two, sides, verdict):
     for side, name in zip(two, "AB", strict=True):
         side.fail("oom") if name in sides else side.add(method="ste")
     change = only(two)
-    assert change.verdict == verdict
+    assert change.words == verdict
     assert lost([change]) == (sides == "B")
 
 
 def test_where_versions_and_hardware_differ_is_said(two):
     two[0].add()
     two[1].add(environment={"cpu": "other", "python": "3.11.9"})
-    table = surroundings(*loaded(two))
-    said = {row[0].text: (row[1].text, row[2].text) for row in table.rows}
-    assert said["cpu"] == ("Example CPU 3000", "other")
-    assert "python" not in said
+    differing = surroundings(*loaded(two))
+    assert differing["cpu"] == ({"Example CPU 3000": 1}, {"other": 1})
+    assert "python" not in differing
     assert "Where the two differ" in page(*loaded(two), ("a", "b"))
 
 
@@ -95,7 +100,7 @@ def test_a_set_against_itself_is_the_same_everywhere(two):
     two[0].add()
     set_ = load(two[0].folder)
     found = between(set_, set_)
-    assert [change.verdict for change in found] == ["the same", "the same"]
+    assert [change.words for change in found] == ["the same", "the same"]
     assert not lost(found)
     assert not nothing_common(found)
     assert "Versions, hardware and data are the same in both." in page(set_, set_, ("a", "b"))

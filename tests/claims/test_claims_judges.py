@@ -9,7 +9,7 @@ import pytest
 
 from nmbench.analysis.rows import compare
 from nmbench.analysis.statistics import paired
-from nmbench.claims import CLAIMS, Verdict, claims_tables, judge, prose, summary_table
+from nmbench.claims import CLAIMS, Judgement, claims_tables, judge, prose, summary_table
 from nmbench.records.frame import load
 
 NOISE = (0.0, 0.1, -0.1)
@@ -152,7 +152,7 @@ def test_c2_a_very_large_lambda_w_freezes_the_mask(results, verdicts, late, expe
         results.add("2:4", "sr-ste", seed, cell={"hyper": {"lambda_w": 5.0}}, sad=sad(last=late[seed]))
     found = [one for one in verdicts("C2") if "freezes" in one.text]
     assert outcomes(found) == [expected]
-    assert "lambda_w=5.0" in found[0].scope
+    assert "lambda_w=5" in found[0].scope
 
 
 def test_c2_without_a_much_larger_value_none_is_very_large(results, verdicts):
@@ -206,7 +206,7 @@ def test_c4_not_worse_than_dense(results, verdicts, mean, expected):
     (found,) = verdicts("C4")
     assert found.outcome == expected
     assert "margin 1 %" in found.figures
-    assert ("perhaps by less than the margin" in found.figures) == (expected == "undecided")
+    assert ("perhaps within the margin" in found.figures) == (expected == "undecided")
 
 
 @pytest.mark.parametrize(
@@ -366,20 +366,20 @@ def test_without_records_every_claim_says_what_it_takes(results):
 
 def test_every_statement_has_a_table_without_what_all_scopes_share():
     told = [("C1", "Fewer.", "2:4 sr-ste"), ("C1", "Fewer.", "4:8 sr-ste"), ("C2", "Better.", "2:4 sr-ste (x=1)")]
-    found = [Verdict(claim, text, "pass", "1", f"task/model study, {where}", 3) for claim, text, where in told]
+    found = [Judgement(claim, text, "pass", "1", f"task/model study, {where}", 3) for claim, text, where in told]
     first, second = claims_tables(found)
     assert (first.title, first.about) == ("C1. Fewer.", "task/model study")
     assert [row[0].text for row in first.rows] == ["2:4 sr-ste", "4:8 sr-ste"]
     assert [row[0].text for row in second.rows] == ["2:4 sr-ste (x=1)"]
-    other = Verdict("C2", "Better.", "fail", "1", "other/model study, 2:4 sr-ste", 3)
+    other = Judgement("C2", "Better.", "fail", "1", "other/model study, 2:4 sr-ste", 3)
     assert claims_tables([*found, other])[0].rows[0][0].text == "task/model study, 2:4 sr-ste"
 
 
 def test_the_summary_counts_by_outcome():
     ends = ("pass", "fail", "pass", "undecided")
-    (row,) = summary_table([Verdict("C3", "Flips fall.", end, "1", "here", 3) for end in ends]).rows
+    (row,) = summary_table([Judgement("C3", "Flips fall.", end, "1", "here", 3) for end in ends]).rows
     assert [cell.text for cell in row] == ["C3", CLAIMS["C3"], "2", "1", "1"]
-    assert summary_table([Verdict("C3", "", "no records", "")]).rows == ()
+    assert summary_table([Judgement("C3", "", "no records", "")]).rows == ()
 
 
 def test_the_prose_counts_the_outcomes(results, verdicts):

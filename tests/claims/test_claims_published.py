@@ -27,7 +27,7 @@ def test_the_file_is_read_whole_and_every_figure_has_a_source():
     assert len(figures) == len(lines) - 1 == 12
     assert all(figure.source and figure.value > 0 for figure in figures)
     assert {figure.axis for figure in figures} == {"", "input"}
-    assert sum(figure.unsettled for figure in figures) == 5
+    assert sum(figure.pattern != "dense" and not figure.axis for figure in figures) == 5
 
 
 def test_what_agrees_is_shown_with_source_and_note(results):

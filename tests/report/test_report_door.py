@@ -1,4 +1,4 @@
-"""A stranger's section is one file and an entry point; what breaks in it is a sentence. `pytest tests/report/test_report_door.py`"""
+"""A stranger's section: one file; what breaks in it is a sentence. `pytest tests/report/test_report_door.py`"""
 
 import textwrap
 
@@ -64,7 +64,7 @@ def page(results, tmp_path, monkeypatch):
         site = tmp_path / "site"
         (site / "stranger-1.0.dist-info").mkdir(parents=True)
         (site / "stranger_sections.py").write_text(textwrap.dedent(STABILITY))
-        (site / "stranger-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 1.0\n")
+        (site / "stranger-1.0.dist-info" / "METADATA").write_text("Name: stranger\nVersion: 1.0\n")
         points = "".join(f"{name} = {value}\n" for name, value in sections.items())
         (site / "stranger-1.0.dist-info" / "entry_points.txt").write_text(f"[nmbench.sections]\n{points}")
         monkeypatch.syspath_prepend(site)

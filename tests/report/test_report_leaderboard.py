@@ -40,9 +40,7 @@ def test_nothing_is_ranked_on_one_or_two_seeds(results, blocks, seeds):
     add(results, "ste", *(0.0, 0.1)[:seeds])
     add(results, "asp", *(5.0, 5.1)[:seeds])
     (section,) = blocks(leaderboard)
-    assert section.content == (
-        Prose("Nothing is ranked: it takes 3 seeds of two methods at one pattern of one task."),
-    )
+    assert section.content == (Prose("Nothing is ranked: it takes 3 seeds of two methods at one pattern of one task."),)
 
 
 def test_a_method_with_one_seed_is_named_not_ranked(results, table):

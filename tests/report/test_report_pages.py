@@ -1,4 +1,4 @@
-"""The whole report: equal bytes, and results that are not as they should be. `pytest tests/report/test_report_pages.py`"""
+"""The whole report, also of results that are not as they should be. `pytest tests/report/test_report_pages.py`"""
 
 import json
 import re
@@ -71,7 +71,14 @@ def test_every_table_row_has_as_many_cells_as_its_head(small, tmp_path):
 
 def test_the_first_screen_comes_before_everything_else(small, tmp_path):
     page = write_report(small.folder, tmp_path / "out", "T")[0].read_text()
-    parts = ("# T\n\n**", "overall-tradeoff.png", "**Patterns and tasks**", "## Leaderboard", "## Task: ", "## Provenance")
+    parts = (
+        "# T\n\n**",
+        "overall-tradeoff.png",
+        "**Patterns and tasks**",
+        "## Leaderboard",
+        "## Task: ",
+        "## Provenance",
+    )
     places = [page.index(part) for part in parts]
     assert places == sorted(places)
 

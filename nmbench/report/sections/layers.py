@@ -61,7 +61,7 @@ class _Line:
         return min(_MOST_LAYERS, len(self.first.names))
 
 
-def figure(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
+def figure(study: Study, rows: Sequence[Row]) -> Iterator[Block | Fold]:
     """One line a pattern: dots for the totals by layer, then the strips."""
     rows, too_many = few_labels(rows)
     lines, left_out = few(_patterns(study, rows), _MOST_LINES, "patterns")
@@ -164,7 +164,7 @@ def _caption(lines: Sequence[_Line], strips: bool) -> str:
 
 
 # -- layers left dense ----------------------------------------------------------------------------------------------
-def left_dense(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
+def left_dense(study: Study, rows: Sequence[Row]) -> Iterator[Block | Fold]:
     """Per model, the candidate layers that no mask was put on, by reason, with their share of the candidate weights."""
     audits = [(str(record["cell"]["model"]), audit) for row in rows for record in study.records_of(row)
               if (audit := record.get("audit") or {}).get("pattern")]  # fmt: skip

@@ -100,7 +100,7 @@ def _difference(study: Study, row: Row, other: Row) -> Comparison:
 
 
 def _cells(study: Study, key: tuple[object, str], rows: Sequence[Row]) -> Iterator[tuple[Cell, ...]]:
-    names = study.titles[rows[0].setting], key[1]
+    names, metric = (study.titles[rows[0].setting], key[1]), rows[0].metric
     groups = ranked(study, rows)
     if sum(len(own) for _, own in groups) < 2:
         groups = []
@@ -112,7 +112,10 @@ def _cells(study: Study, key: tuple[object, str], rows: Sequence[Row]) -> Iterat
             Cell(str(rank), rank),
             Cell(", ".join(row.label for row in own)),
             Cell("-".join(map(str, dict.fromkeys([seeds[0], seeds[-1]]))), seeds[0]),
-            Cell(in_short(gap, rows[0].metric.unit, decimals(rows[0].metric)) if gap else "-", gap and gap.difference),
+            Cell(
+                in_short(gap, rows[0].metric.unit, decimals(rows[0].metric)) if gap else "-",
+                gap.difference if gap else None,
+            ),
         )
     rest = [row for row in rows if not groups or len(finite(row)) < LEAST]
     if rest:

@@ -1,6 +1,5 @@
 """Where the numbers come from, and a warning where one table mixes origins.
 
-origins       key -> {value: cells}, over some records
 mixed_overall, mixed_in_setting     the banner above a table, blocks of the front and of a setting
 provenance, reproduce               the table of origins, and the commands, at the end
 fingerprint   one hash over all records
@@ -10,34 +9,18 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
+from nmbench.analysis.origins import mixture, origins
 from nmbench.analysis.rows import Row
 from nmbench.analysis.study import Study
 from nmbench.contract import samples
 from nmbench.document.model import Banner, Block, Prose, Section, Shell
 from nmbench.document.table import Cell, Column, Table
-from nmbench.document.words import plural, short, text
-from nmbench.records.fields import canonical, flat_environment
+from nmbench.document.words import plural, text
 from nmbench.records.frame import Loaded
-from nmbench.records.schema import Record
 
-__all__ = ["fingerprint", "mixed_in_setting", "mixed_overall", "origins", "provenance", "reproduce"]
-
-_NO_GPU = "none"
-
-
-def origins(records: Iterable[Record]) -> dict[str, Counter[str]]:
-    """Every key of the environments, the plugin and the data fingerprint, with its values and their number of cells."""
-    known = [(record["status"] == "ok", _origin(record)) for record in records]
-    found: dict[str, Counter[str]] = {}
-    for key in dict.fromkeys(key for _, origin in known for key in origin):
-        # another task's data, and those that a failed cell never reached, are no gap
-        gaps_count = " of " not in key
-        asked = (origin for good, origin in known if key in origin or (gaps_count and good))
-        found[key] = Counter(_word(key, origin.get(key)) for origin in asked)
-    return found
+__all__ = ["fingerprint", "mixed_in_setting", "mixed_overall", "provenance", "reproduce"]
 
 
 def mixed_overall(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
@@ -52,8 +35,7 @@ def mixed_in_setting(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
 
 def _banner(study: Study, rows: Sequence[Row], where: str) -> Iterator[Banner]:
     records = (record for row in rows for record in study.records_of(row))
-    differing = {key: values for key, values in origins(records).items() if len(values) > 1}
-    if differing:
+    if differing := mixture(records):
         what = "; ".join(f"{text(key)}: {_values(values)}" for key, values in differing.items())
         yield Banner(
             f"**Mixed origins.** The cells {where} differ in more than pattern and method. {what}. "
@@ -97,25 +79,6 @@ def fingerprint(loaded: Loaded) -> str:
             file = folder / name
             whole.update(hashlib.sha256(file.read_bytes()).digest() if file.is_file() else b"-")
     return whole.hexdigest()[:16]
-
-
-def _origin(record: Record) -> dict[str, Any]:
-    plugin = record.get("plugin") or {}
-    task = record["cell"]["task"]
-    origin = flat_environment(record)
-    if distribution := plugin.get("distribution"):
-        origin[f"plugin of {task}"] = f"{distribution} {plugin.get('version') or ''}".strip()
-    if digest := (record.get("data") or {}).get("fingerprint"):
-        origin[f"data of {task}"] = str(digest)[:16]
-    return origin
-
-
-def _word(key: str, value: Any) -> str:
-    if value is None:
-        return _NO_GPU if key in ("gpu", "driver") else "not recorded"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return short(value if isinstance(value, str) else canonical(value), 80)
 
 
 def _values(values: Counter[str]) -> str:

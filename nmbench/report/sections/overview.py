@@ -156,7 +156,7 @@ def _dense(rows: Sequence[Row]) -> list[str]:
 
 
 # -- the heat map --------------------------------------------------------------------------------------------------
-def heat_map(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
+def heat_map(study: Study, rows: Sequence[Row]) -> Iterator[Fold]:
     """The same as colours: patterns by settings, or methods by patterns where there is one setting only.
 
     Of too many settings, one of every task comes first.

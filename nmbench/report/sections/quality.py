@@ -22,7 +22,18 @@ from nmbench.document.table import Cell, Column, Table
 from nmbench.document.words import NBSP, number, percent, plural, signed, text
 from nmbench.report.style import drawn, few_labels, panels, styles
 
-__all__ = ["NAMES", "by_verdict", "compared", "figure", "finite", "names", "others", "seeds_in_words", "table", "verdicts"]
+__all__ = [
+    "NAMES",
+    "by_verdict",
+    "compared",
+    "figure",
+    "finite",
+    "names",
+    "others",
+    "seeds_in_words",
+    "table",
+    "verdicts",
+]
 
 #: the columns that name a row; `names` has their cells
 NAMES = (Column("pattern", "Pattern"), Column("method", "Method"))
@@ -104,7 +115,7 @@ def verdicts(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
 
 
 def by_verdict(row: Row) -> tuple[int, int]:
-    """Sorts rows by their verdicts, as they are counted and listed; those that lack something come last of their kind."""
+    """Sorts rows as their verdicts are counted and listed; those that lack something come last of their kind."""
     return list(Verdict).index(row.verdict or Verdict.UNDECIDED), list(Lack).index(row.lack) + 1 if row.lack else 0
 
 

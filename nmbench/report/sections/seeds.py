@@ -13,7 +13,7 @@ from nmbench.analysis.examples import Difference, over_examples, per_example
 from nmbench.analysis.pairs import decimals
 from nmbench.analysis.rows import Row
 from nmbench.analysis.study import Study
-from nmbench.document.model import Block, Fold
+from nmbench.document.model import Fold
 from nmbench.document.table import Cell, Column, Table
 from nmbench.document.words import NBSP, number, plural, signed, text
 from nmbench.report.sections.quality import NAMES, compared, names
@@ -33,7 +33,7 @@ _EXAMPLES = (
 )
 
 
-def precision(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
+def precision(study: Study, rows: Sequence[Row]) -> Iterator[Fold]:
     """One row a comparison with the dense twin, where any has more than one pair."""
     shown = compared(rows)
     if not any(row.pairs > 1 for row in shown):
@@ -75,7 +75,7 @@ def _p_text(value: float) -> str:
     return f"<{NBSP}0.001" if value < 0.001 else f"{value:.2g}"
 
 
-def over_evaluation(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
+def over_evaluation(study: Study, rows: Sequence[Row]) -> Iterator[Fold]:
     """One row a value that a sparse row and its dense twin stored for every example."""
     twin = next((row for row in rows if row.is_dense), None)
     if twin is None:

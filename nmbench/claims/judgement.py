@@ -1,7 +1,7 @@
 """What a judge of a claim hands back, and the claims' own words.
 
 CLAIMS      C1 ... C9: the seed paper's claim in one sentence
-Verdict     one claim judged on one set of records
+Judgement   one claim judged on one set of records
 outcome     a paired comparison as pass, fail or undecided, for a claim that one side is better
 not_worse   the same for a claim that one side is not worse by the margin
 """
@@ -14,9 +14,9 @@ from typing import Literal
 from nmbench.analysis.pairs import LEAST
 from nmbench.analysis.rows import Row
 from nmbench.analysis.statistics import Comparison
-from nmbench.document.words import label
+from nmbench.analysis.verdict import Verdict
 
-__all__ = ["CLAIMS", "Outcome", "Verdict", "not_worse", "outcome", "scope"]
+__all__ = ["CLAIMS", "Judgement", "Outcome", "not_worse", "outcome", "scope"]
 
 Outcome = Literal["pass", "fail", "undecided", "no records"]
 
@@ -34,7 +34,7 @@ CLAIMS = {
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """One claim, or one part of it, judged on the records of one scope.
 
     Attributes:
@@ -58,25 +58,24 @@ def outcome(found: Comparison) -> Outcome:
     """Is the first side better? Values that are equal in every pair say no. Fewer than three seeds decide nothing."""
     if found.n < LEAST:
         return "undecided"
-    if found.verdict == "better":
+    if found.verdict is Verdict.BETTER:
         return "pass"
-    return "fail" if found.verdict == "worse" or found.interval == (0.0, 0.0) else "undecided"
+    return "fail" if found.verdict.below or found.interval == (0.0, 0.0) else "undecided"
 
 
-def not_worse(found: Comparison, higher_is_better: bool, margin: float) -> Outcome:
-    """Is the first side worse by less than the margin? `found` was compared with both.
+def not_worse(found: Comparison) -> Outcome:
+    """Is the first side not worse by the margin that `found` was compared with?
 
-    Refuted only where the whole interval lies at or beyond the margin: a side that is certainly worse, but perhaps by
-    less than was declared to matter, is undecided. Fewer than three seeds decide nothing.
+    A side that is worse, but perhaps by less than was declared to matter, is undecided. Fewer than three seeds decide
+    nothing.
     """
-    if found.n < LEAST or found.interval is None:
+    if found.n < LEAST:
         return "undecided"
-    if found.verdict in ("better", "not worse"):
+    if found.verdict in (Verdict.BETTER, Verdict.NOT_WORSE):
         return "pass"
-    best = found.interval[1] if higher_is_better else -found.interval[0]
-    return "fail" if found.verdict == "worse" and best <= -margin else "undecided"
+    return "fail" if found.verdict is Verdict.WORSE else "undecided"
 
 
 def scope(row: Row) -> str:
-    """Where a verdict holds: task, model, scale, pattern and method with its settings."""
-    return f"{row.setting}, {row.pattern} {label(row.method, row.hyper)}"
+    """Where a judgement holds: task, model, scale, pattern and method with its settings."""
+    return f"{row.setting}, {row.name}"
