@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from nmbench.analysis.rows import Row, Setting, compare
+from nmbench.analysis.rows import Row, Setting, compare, titles
 from nmbench.records.frame import Loaded, newest
 from nmbench.records.schema import Record
 
@@ -23,16 +23,18 @@ class Study:
         loaded: what was read.
         rows: every (setting, pattern, method, hyper), by setting; see `analysis.rows.compare`.
         figures: the folder that figures are drawn into.
+        name: the results folder's name.
     """
 
     loaded: Loaded
     rows: tuple[Row, ...]
     figures: Path
+    name: str = ""
 
     @classmethod
-    def of(cls, loaded: Loaded, figures: Path) -> Study:
+    def of(cls, loaded: Loaded, figures: Path, name: str = "") -> Study:
         """The study of everything in `loaded`."""
-        return cls(loaded, tuple(compare(loaded.frame)), figures)
+        return cls(loaded, tuple(compare(loaded.frame)), figures, name)
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -63,3 +65,8 @@ class Study:
     def records_of(self, row: Row) -> tuple[Record, ...]:
         """The records of the row's cells that ended `ok`, by seed."""
         return tuple(self.loaded.records[place] for place in row.records)
+
+    @cached_property
+    def titles(self) -> dict[Setting, str]:
+        """The shortest name of each setting that tells it from the others."""
+        return titles(list(self.settings))

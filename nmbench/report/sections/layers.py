@@ -12,8 +12,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from nmbench.analysis.layer_series import LayerFlips, layer_flips
 from nmbench.analysis.rows import Row, Setting
+from nmbench.analysis.series import LayerFlips, layer_flips
 from nmbench.document.words import plural, si
 from nmbench.records.schema import Record
 from nmbench.report.layout import grid, inches, name, save
