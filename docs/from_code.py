@@ -17,7 +17,8 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -69,31 +70,33 @@ def task_attributes() -> str:
 
 # -- records ------------------------------------------------------------------------------------------------------
 def record_keys() -> str:
-    """The table of keys in the docstring of nmbench.records.schema."""
-    from nmbench.records import schema as record
+    """The keys of a record, and those of each section, as nmbench.records.schema documents them."""
+    from nmbench.records.schema import Record
 
-    block = re.search(r"^Keys.*?\n((?: {4}.*\n)+)", inspect.getdoc(record) or "", re.MULTILINE)
-    assert block, "the docstring of nmbench.records.schema has no list of keys"
-    rows: list[list[str]] = []
-    for line in block[1].splitlines():
-        key, gap, rest = re.match(r" {4}(\S*)( \*)?\s*(.*)", line).groups()  # type: ignore[union-attr]
-        if line[4] != " ":
-            rows.append([_code(key), "if it got that far" if gap else "always", rest])
-        else:
-            rows[-1][2] += f" {line.strip()}"
-    for row in rows:  # what stands in braces is a shape
-        row[2] = re.sub(r"^([\[{].*[\]}])", r"`\1`", row[2])
-    return _table(["Key", "Present", "What"], rows)
+    rows = [
+        [_code(name), "always" if field.is_required() else "if it got that far", field.description or ""]
+        for name, field in Record.model_fields.items()
+    ]
+    return "\n\n".join([_table(["Key", "Present", "What"], rows), *_sections(Record, "")])
+
+
+def _sections(model: Any, at: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        listed = "list[" in str(field.annotation)
+        for section in re.findall(r"nmbench\.records\.schema\.(\w+)", str(field.annotation)):
+            inner, place = getattr(import_module("nmbench.records.schema"), section), f"{at}{name}{'[]' * listed}"
+            if not hasattr(inner, "model_fields"):
+                continue
+            keys = ([_code(key), part.description or ""] for key, part in inner.model_fields.items())
+            yield f"### `{place}`\n\n{inspect.getdoc(inner)}\n\n{_table(['Key', 'What'], keys)}"
+            yield from _sections(inner, f"{place}.")
 
 
 def record_statuses() -> str:
-    """STATUSES with the comments that stand beside them."""
-    from nmbench.records import schema as record
+    """How an attempt can end."""
+    from nmbench.records.schema import Status
 
-    source = inspect.getsource(record)
-    said = dict(re.findall(r'^ {4}"(\w+)",(?:  # (.*))?$', source, re.MULTILINE))
-    assert list(said) == list(record.STATUSES), "the comments beside STATUSES cannot be read"
-    return _table(["Status", "Meaning"], ([_code(name), said[name]] for name in record.STATUSES))
+    return _table(["Status", "Meaning"], ([_code(str(status)), status.about] for status in Status))
 
 
 def _shortened(value: Any) -> Any:
@@ -118,9 +121,10 @@ def record_example() -> str:
 
 def frame_columns() -> str:
     """The fixed columns of the results frame, in their order."""
-    from nmbench.records.columns import ABOUT, COLUMNS
+    from nmbench.records.columns import COLUMNS
 
-    return _table(["Column", "Type", "What"], ([_code(name), _code(COLUMNS[name]), ABOUT[name]] for name in COLUMNS))
+    rows = ([_code(column.name), _code(column.dtype), column.description] for column in COLUMNS.values())
+    return _table(["Column", "Type", "What"], rows)
 
 
 # -- matrices -----------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from project import another, project  # noqa: F401 (fixtures)
 
 from nmbench.sparsity.pattern import NMPattern
 

@@ -86,13 +86,12 @@ def against(pairs: Pairs[Record], value: Value, higher_is_better: bool = True, m
 
 def primary(row: Row) -> Value:
     """The value of `row`'s primary metric in a record."""
-    return lambda record: (record.get("metrics") or {}).get(row.metric.name)
+    return lambda record: record.metrics.get(row.metric.name)
 
 
 def fingerprint(record: Record) -> str | None:
     """Of the data that the record's cell saw."""
-    found: str | None = (record.get("data") or {}).get("fingerprint")
-    return found
+    return record.data.fingerprint if record.data else None
 
 
 def decimals(metric: Metric) -> int:

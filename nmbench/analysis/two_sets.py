@@ -90,7 +90,7 @@ def _change(mine: Row | None, theirs: Row | None, first: Loaded, second: Loaded)
     if not (mine.seeds and theirs.seeds):
         fate = Fate.FAILED_B if mine.seeds else Fate.FAILED_A if theirs.seeds else Fate.FAILED
         return Change(mine, theirs, None, fate)
-    pairs = matched(theirs, mine, second, first).keep(lambda one, other: one["cell_id"] == other["cell_id"])
+    pairs = matched(theirs, mine, second, first).keep(lambda one, other: one.cell_id == other.cell_id)
     metric, margin = theirs.metric, min(theirs.metric.margin, mine.metric.margin)
     found = against(pairs, primary(theirs), metric.higher_is_better, margin)
     notes = tuple(_notes(mine, theirs, pairs))

@@ -16,9 +16,8 @@ from nmbench.analysis.rows import Row
 from nmbench.analysis.statistics import Comparison, paired
 from nmbench.claims.judgement import Judgement, not_worse, outcome, scope
 from nmbench.claims.pick import base, dense_twin, partner, sr_ste
-from nmbench.records.fields import speed_rows
 from nmbench.records.frame import Loaded
-from nmbench.records.schema import Record
+from nmbench.records.schema import Environment, Record, Speed, Timings
 
 __all__ = ["NEGLIGIBLE", "faster", "negligible"]
 
@@ -58,33 +57,30 @@ def _ratio(loaded: Loaded, row: Row, name: str, other: Row) -> Judgement | None:
     compared = against(pairs, _log_time, higher_is_better=False, margin=math.log1p(NEGLIGIBLE))
     text = f"Training with SR-STE takes at most {100 * NEGLIGIBLE:g} % longer than {name}."
     figures = f"training time over that of {name} {_factor(compared)}"
-    if name == "dense" and any((record.get("sad") or {}).get("step") for record in pairs.second):
+    if name == "dense" and any(record.sad and record.sad.step for record in pairs.second):
         figures += "; counting the flips of a shadow mask is part of the dense twin's time"
     return Judgement("C9", text, not_worse(compared), figures, scope(row), compared.n)
 
 
 def _comparable(one: Record, other: Record) -> bool:
     """Both had the machine to themselves, trained in one go, and on the same hardware with as many threads."""
-    timings = [record.get("timings") or {} for record in (one, other)]
-    where = [record.get("environment") or {} for record in (one, other)]
-    alone = all(
-        times.get("alone") and not times.get("resumed") and _positive(times.get("train_s")) for times in timings
-    )
-    return alone and all(where[0].get(key) == where[1].get(key) for key in ("cpu", "gpu", "threads"))
+    timings = [record.timings or Timings() for record in (one, other)]
+    machines = {(where.cpu, where.gpu, where.threads) for where in (one.environment or Environment(),
+                                                                    other.environment or Environment())}  # fmt: skip
+    alone = all(times.alone and not times.resumed and _positive(times.train_s) for times in timings)
+    return alone and len(machines) == 1
 
 
 def _log_time(record: Record) -> float:
-    return math.log(record["timings"]["train_s"])
+    return math.log(record.timings.train_s) if record.timings and record.timings.train_s else math.nan
 
 
 def _speed_ups(record: Record) -> Iterator[tuple[tuple[int, str, str], float]]:
     """((batch, device, dtype), dense over converted time) of each batch at which both were timed."""
-    speed = record.get("speed") or {}
-    for row in speed_rows(record):
-        if _positive(row.get("dense_ms")) and _positive(row.get("converted_ms")):
-            key = (int(row["batch"]), str(speed.get("device")), str(speed.get("dtype")))
-            if _positive(ratio := float(row["dense_ms"]) / float(row["converted_ms"])):
-                yield key, ratio
+    speed = record.speed or Speed()
+    for row in speed.rows:
+        if row.dense_ms and row.converted_ms and _positive(ratio := row.dense_ms / row.converted_ms):
+            yield (row.batch, str(speed.device), str(speed.dtype)), ratio
 
 
 def _positive(value: float | None) -> bool:

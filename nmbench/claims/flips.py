@@ -22,7 +22,7 @@ from nmbench.claims.judgement import Judgement, Outcome, outcome, scope
 from nmbench.claims.pick import partner, sr_ste
 from nmbench.document.words import number, plural
 from nmbench.records.frame import Loaded
-from nmbench.records.schema import Record
+from nmbench.records.schema import Record, Sad, Snapshots
 
 __all__ = ["comparable", "early_rate", "flips_per_weight", "late_rate", "less_divergence", "settling"]
 
@@ -59,9 +59,7 @@ def _settling(loaded: Loaded, row: Row) -> Judgement | None:
 
 def flips_per_weight(record: Record) -> float | None:
     """All mask flips divided by the weights under the masks."""
-    sad = record.get("sad") or {}
-    total, weights = sad.get("total"), sad.get("weights")
-    return total / weights if total is not None and weights else None
+    return record.sad.per_weight if record.sad else None
 
 
 def early_rate(record: Record) -> float | None:
@@ -76,14 +74,14 @@ def late_rate(record: Record) -> float | None:
 
 def _rate(record: Record, start: float, end: float) -> float | None:
     """Entry i holds the flips of the steps after step[i - 1]; it counts where its last step lies in (start, end]."""
-    sad = record.get("sad") or {}
-    steps, flips = (np.asarray(sad.get(key) or [], dtype=np.float64) for key in ("step", "flips"))
-    if not sad.get("weights") or len(steps) < 3 or len(steps) != len(flips):
+    sad = record.sad
+    if sad is None or not sad.weights or not sad.flips or len(sad.step) < 3:
         return None
+    steps, flips = (np.asarray(values, dtype=np.float64) for values in (sad.step, sad.flips))
     lengths = np.diff(steps, prepend=0.0)
     inside = (steps > start * steps[-1]) & (steps <= end * steps[-1])
     covered = float(lengths[inside].sum())
-    return float(flips[inside].sum()) / covered / float(sad["weights"]) if covered > 0 else None
+    return float(flips[inside].sum()) / covered / float(sad.weights) if covered > 0 else None
 
 
 def comparable(one: Record, other: Record) -> bool:
@@ -92,8 +90,8 @@ def comparable(one: Record, other: Record) -> bool:
 
 
 def _counted_over(record: Record) -> tuple[object, ...]:
-    sad = record.get("sad") or {}
-    return (sad.get("step") or [None])[-1], sad.get("uncounted") or 0, sad.get("pattern"), sad.get("weights")
+    sad = record.sad or Sad()
+    return sad.step[-1] if sad.step else None, sad.uncounted or 0, sad.pattern, sad.weights
 
 
 def _total(row: Row, pairs: Pairs[Record]) -> Judgement:
@@ -146,19 +144,18 @@ class _Layer:
     name: str
 
     def __call__(self, record: Record) -> float | None:
-        flips: float | None = ((record.get("sad") or {}).get("per_layer") or {}).get(self.name)
-        return flips
+        return record.sad.per_layer.get(self.name) if record.sad else None
 
 
 def _layers(records: Sequence[Record]) -> list[str]:
     """Names of the layers that all of the records count."""
-    counted = [list((record.get("sad") or {}).get("per_layer") or {}) for record in records]
+    counted = [list(record.sad.per_layer if record.sad else {}) for record in records]
     return [name for name in counted[0] if all(name in one for one in counted)] if counted else []
 
 
 def _same_snapshots(one: Record, other: Record) -> bool:
     """Were the first and the last mask of both taken at the same steps?"""
-    first, second = (((record.get("sad") or {}).get("snapshots") or {}).get("steps") or [] for record in (one, other))
+    first, second = (((record.sad or Sad()).snapshots or Snapshots()).steps for record in (one, other))
     if len(first) < 2 or len(second) < 2 or (first[0], first[-1]) != (second[0], second[-1]):
         return False
     return None not in (_divergence(one), _divergence(other))
@@ -166,10 +163,10 @@ def _same_snapshots(one: Record, other: Record) -> bool:
 
 def _divergence(record: Record) -> float | None:
     """SAD (L1 distance) of the first and the last snapshot, per weight."""
-    sad = record.get("sad") or {}
-    snapshots = sad.get("snapshots") or {}
-    distance, weights = snapshots.get("first_last"), sad.get("weights")
-    return distance / weights if snapshots.get("steps") and distance is not None and weights else None
+    sad = record.sad or Sad()
+    snapshots = sad.snapshots or Snapshots()
+    known = snapshots.steps and snapshots.first_last is not None and sad.weights
+    return (snapshots.first_last or 0) / sad.weights if known and sad.weights else None
 
 
 def _means(pairs: Pairs[Record], value: Value) -> str:

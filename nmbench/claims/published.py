@@ -29,9 +29,9 @@ __all__ = ["Beside", "Figure", "beside", "published", "published_table"]
 
 #: (task, a data set's number of images in training and evaluation) -> its published name. The counts are the data
 #: set's own: a folder's name proves nothing.
-_DATA_SETS = {
-    ("classification", ("train", 1_281_167), ("val", 50_000)): "imagenet-1k",
-    ("optical-flow", ("chairs train", 22_232), ("chairs val", 640)): "flyingchairs",
+_DATA_SETS: dict[tuple[str, tuple[tuple[str, int], ...]], str] = {
+    ("classification", (("train", 1_281_167), ("val", 50_000))): "imagenet-1k",
+    ("optical-flow", (("chairs train", 22_232), ("chairs val", 640))): "flyingchairs",
 }
 #: our name of a model -> the published one, where they differ
 _MODELS = {"raft_large": "raft"}
@@ -94,9 +94,8 @@ def _agrees(figure: Figure, row: Row, records: Sequence[Record]) -> bool:
 
 def _data_set(record: Record) -> str | None:
     """The published name of the data that a record was trained and evaluated on, None where it is not known."""
-    counts = (record.get("data") or {}).get("counts") or {}
-    asked = tuple(sorted((str(name), count) for name, count in counts.items()))
-    return _DATA_SETS.get((record["cell"]["task"], *asked))
+    counts = record.data.counts if record.data else {}
+    return _DATA_SETS.get((record.cell.task, tuple(sorted(counts.items()))))
 
 
 def _remarks(figure: Figure, row: Row) -> tuple[str, ...]:

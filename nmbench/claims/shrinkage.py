@@ -34,16 +34,18 @@ NOTE = (
 
 def of_rates(record: Record) -> float | None:
     """The sum of the learning rates over the optimizer steps of the last pass, None where the record has no curve."""
-    curve = record.get("curve") or {}
-    phases, steps, rates = (curve.get(key) or [] for key in ("phase", "step", "lr"))
-    if not steps or len(steps) != len(rates) or None in steps or None in rates:
+    curve = record.curve
+    if curve is None or not curve.step or not curve.lr:
         return None
-    last = phases[-1] if len(phases) == len(steps) else None
-    own = [(step, rate) for place, (step, rate) in enumerate(zip(steps, rates, strict=True))
-           if last is None or phases[place] == last]  # fmt: skip
+    phases = curve.phase or [0] * len(curve.step)
     # each entry is the mean over the steps since the one before it
-    before = [0.0, *(step for step, _ in own[:-1])]
-    return float(sum(rate * (step - start) for (step, rate), start in zip(own, before, strict=True)))
+    total, before = 0.0, 0
+    for phase, step, rate in zip(phases, curve.step, curve.lr, strict=True):
+        if phase == phases[-1]:
+            if rate is None:
+                return None
+            total, before = total + rate * (step - before), step
+    return total
 
 
 def shrinkage(row: Row, records: Sequence[Record]) -> list[str]:

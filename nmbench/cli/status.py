@@ -16,12 +16,7 @@ if TYPE_CHECKING:
 
 def _line(state: CellState) -> str:
     text = f"{state.status:<11}  {state.cell.label}"
-    if state.record is None:
-        return text
-    if state.done:
-        info = state.record["metric_info"][0]
-        return f"{text}  {info['name']} {state.record['metrics'][info['name']]:.4g} {info['unit']}".rstrip()
-    return f"{text}  {state.record.get('error', {}).get('message', '')}"
+    return text if state.record is None else f"{text}  {state.record.outcome}"
 
 
 def status(

@@ -7,7 +7,6 @@ declarations, which are cached by the distribution's version and a hash of its s
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 import sys
@@ -20,8 +19,9 @@ from typing import Any
 from nmbench._util.child import ask
 from nmbench._util.errors import UsageError
 from nmbench._util.paths import cache_dir
+from nmbench.plan.sources import core_hash, import_hash, plugin_hash
 
-__all__ = ["Catalogue", "Plugin", "catalogue", "source_hash"]
+__all__ = ["Catalogue", "Plugin", "catalogue", "code_hash"]
 
 _DESCRIBE_TIMEOUT = 120  # seconds; importing a large engine from a cold disk takes long
 
@@ -47,37 +47,6 @@ class Catalogue:
     tasks: dict[str, Plugin]
     methods: dict[str, Plugin]
     duplicates: list[Plugin]
-
-
-def source_hash(reference: str) -> str:
-    """Hash of the plugin's Python sources: its file, or every file of its package. Imports nothing."""
-    if reference.startswith("path:"):
-        file = Path(reference[5:])
-        files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
-    else:
-        files = _files_of(reference.partition(":")[0])
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.name.encode())
-        digest.update(file.read_bytes() if file.exists() else b"")
-    return digest.hexdigest()[:16]
-
-
-def _files_of(module: str) -> list[Path]:
-    top, *rest = module.split(".")
-    try:
-        spec = importlib.util.find_spec(top)  # a top-level name is found without importing it
-    except (ImportError, ValueError):
-        return []
-    if spec is None:
-        return []
-    for folder in spec.submodule_search_locations or []:
-        path = Path(folder).joinpath(*rest)
-        if path.is_dir():
-            return sorted(path.rglob("*.py"))
-        if path.with_suffix(".py").is_file():
-            return [path.with_suffix(".py")]
-    return [Path(spec.origin)] if spec.origin else []
 
 
 def _ask_worker(arguments: list[str]) -> dict[str, Any]:
@@ -107,12 +76,17 @@ def _cached(key: str, arguments: list[str]) -> Any:
     return answer
 
 
+def code_hash(task: Plugin, method: Plugin | None = None) -> str:
+    """Hash of the code that a cell executes: nmbench's part, the task's, and the method's if nmbench has it not.
+
+    Results of another hash are stale, and half of a training by another is not gone on with.
+    """
+    return "-".join(part for part in (core_hash(), task.source, method.source if method else "") if part)
+
+
 def _own_hash() -> str:
-    folder = Path(__file__).parent.parent
-    digest = hashlib.sha256()
-    for name in ("contract/task.py", "plan/describe.py", "worker/__main__.py", "sparsity/methods/base.py"):
-        digest.update((folder / name).read_bytes())
-    return digest.hexdigest()[:16]
+    """What a description depends on besides the plugin."""
+    return import_hash("nmbench.plan.describe", "nmbench.worker.__main__", "nmbench._util.child")
 
 
 def _plugin(point: EntryPoint) -> Plugin:
@@ -122,7 +96,7 @@ def _plugin(point: EntryPoint) -> Plugin:
 
 
 def _describe(plugin: Plugin) -> Plugin:
-    source = source_hash(plugin.reference)
+    source = plugin_hash(plugin.reference)
     key = "/".join([plugin.reference, plugin.distribution, plugin.version, source, _own_hash(), sys.version])
     told = _cached(key, ["--describe", plugin.reference])
     name = told.get("name", plugin.name)
@@ -156,7 +130,7 @@ def _folder_plugins(folder: Path) -> list[Plugin]:
 
 def _methods() -> dict[str, Plugin]:
     points = [_plugin(p) for p in entry_points(group="nmbench.methods")]
-    key = "/".join([f"{p.name}={p.reference}@{p.version}:{source_hash(p.reference)}" for p in points])
+    key = "/".join([f"{p.name}={p.reference}@{p.version}:{plugin_hash(p.reference)}" for p in points])
     told = _cached("methods/" + key + _own_hash() + sys.version, ["--describe-methods"])
     if told.get("status") == "import":
         raise UsageError(f"the methods cannot be described: {told['reason']}")
@@ -170,7 +144,7 @@ def _methods() -> dict[str, Plugin]:
                 point.reference,
                 point.distribution,
                 point.version,
-                source_hash(point.reference),
+                plugin_hash(point.reference),
                 about["status"],
                 about["reason"],
                 about,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from typing import Any
+from typing import Protocol
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,16 +11,38 @@ from rich.progress import Progress as Bars
 
 from nmbench.plan.cell import Cell
 from nmbench.records.schema import Record
-from nmbench.running.scheduler import Progress
+from nmbench.running.job import Beat
 
-__all__ = ["Lines", "Terminal", "progress_for"]
+__all__ = ["Lines", "Progress", "Terminal", "progress_for"]
+
+
+class Progress(Protocol):
+    """Shows what is going on; what it does not override is not shown."""
+
+    def begin(self, total: int, workers: int, threads: int) -> None:
+        """Cells will run."""
+
+    def started(self, cell: Cell) -> None:
+        """A worker took the cell."""
+
+    def beat(self, cell: Cell, beat: Beat) -> None:
+        """What the worker told last."""
+        return
+
+    def ended(self, cell: Cell, record: Record, seconds: float) -> None:
+        """The cell has a record."""
+
+    def close(self) -> None:
+        """No more cells."""
+        return
 
 
 def _summary(record: Record) -> str:
-    if record["status"] != "ok":
-        return str(record.get("error", {}).get("message", ""))
-    info = record["metric_info"][0]
-    return f"{info['name']} {record['metrics'][info['name']]:.4g} {info['unit']}".rstrip()
+    if record.status.failed:
+        return (record.error and record.error.message) or ""
+    if record.primary is None or record.primary_value is None:
+        return ""
+    return f"{record.primary.name} {record.primary_value:.4g} {record.primary.unit}".rstrip()
 
 
 class _Count:
@@ -29,13 +50,11 @@ class _Count:
 
     def __init__(self) -> None:
         self.total = self.ended = self.failed = self.workers = 0
-        self.running = 0
         self.seconds: list[float] = []
-        self.begun = time.monotonic()
 
     def add(self, record: Record, seconds: float) -> None:
         self.ended += 1
-        self.failed += record["status"] != "ok"
+        self.failed += record.status.failed
         if seconds > 0:
             self.seconds.append(seconds)
 
@@ -48,7 +67,7 @@ class _Count:
         return f"about {guess / 60:.0f} min left" if guess >= 90 else f"about {guess:.0f} s left"
 
 
-class Lines:
+class Lines(Progress):
     """Plain lines, for logs and pipes."""
 
     def __init__(self, console: Console) -> None:
@@ -67,20 +86,14 @@ class Lines:
         """See Progress."""
         self._say(f"start  {cell.label}")
 
-    def beat(self, cell: Cell, heartbeat: dict[str, Any]) -> None:
-        """See Progress; a log does not show every beat."""
-
     def ended(self, cell: Cell, record: Record, seconds: float) -> None:
         """See Progress."""
         self.count.add(record, seconds)
-        head = f"[{self.count.ended}/{self.count.total}] {record['status']}"
+        head = f"[{self.count.ended}/{self.count.total}] {record.status}"
         self._say("  ".join(filter(None, [head, cell.label, f"{seconds:.0f} s", _summary(record), self.count.left()])))
 
-    def close(self) -> None:
-        """See Progress."""
 
-
-class Terminal:
+class Terminal(Progress):
     """Bars: one for the matrix, one for each running cell; ended cells scroll away above them."""
 
     def __init__(self, console: Console) -> None:
@@ -109,13 +122,12 @@ class Terminal:
         self.rows[cell.id] = self.bars.add_task(cell.label, total=None, note="starting")
         self._note()
 
-    def beat(self, cell: Cell, heartbeat: dict[str, Any]) -> None:
+    def beat(self, cell: Cell, beat: Beat) -> None:
         """See Progress."""
-        total, step = heartbeat.get("total"), heartbeat.get("step", 0)
-        loss = f"  loss {heartbeat['loss']:.3g}" if "loss" in heartbeat else ""
+        loss = "" if beat.loss is None else f"  loss {beat.loss:.3g}"
         if cell.id in self.rows:
-            stage = heartbeat.get("stage", "")
-            self.bars.update(self.rows[cell.id], total=total, completed=step, note=f"{stage} step {step}{loss}")
+            note = f"{beat.stage} step {beat.step}{loss}"
+            self.bars.update(self.rows[cell.id], total=beat.total, completed=beat.step, note=note)
 
     def ended(self, cell: Cell, record: Record, seconds: float) -> None:
         """See Progress."""
@@ -123,9 +135,9 @@ class Terminal:
         row = self.rows.pop(cell.id, None)
         if row is not None:
             self.bars.remove_task(row)
-        colour = "green" if record["status"] == "ok" else "red"
+        colour = "green" if record.status.done else "red"
         self.bars.console.print(
-            f"[{colour}]{record['status']:<8}[/] {escape(cell.label)}  [dim]{seconds:.0f} s[/]  ",
+            f"[{colour}]{record.status:<8}[/] {escape(cell.label)}  [dim]{seconds:.0f} s[/]  ",
             escape(_summary(record)),
             sep="",
         )

@@ -12,8 +12,8 @@ import sys
 import traceback
 from pathlib import Path
 
+from nmbench.records.attempt import read_record
 from nmbench.records.schema import UnreadableRecord
-from nmbench.records.store import read_record
 from nmbench.sinks.base import MissingPackage, load
 from nmbench.sinks.finished import finished
 

@@ -2,7 +2,6 @@
 
 Feed       one sink's process
 Feeds      all of a run; warns once for each that fails
-Watching   a Progress that also feeds them
 """
 
 from __future__ import annotations
@@ -19,12 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from nmbench._util.errors import UsageError, nearest
-from nmbench.plan.cell import Cell
-from nmbench.records.schema import Record
-from nmbench.running.scheduler import Progress
 from nmbench.sinks.base import names
 
-__all__ = ["PATIENCE", "Feed", "Feeds", "Watching"]
+__all__ = ["PATIENCE", "Feed", "Feeds"]
 
 #: seconds that a sink may take at the end, after the last cell
 PATIENCE = 300.0
@@ -148,23 +144,3 @@ class Feeds:
     def _drop(self, name: str, reason: str) -> None:
         self.failed = True
         self._warn(f"sink {name} gave up, everything else goes on: {reason}")
-
-
-class Watching:
-    """Shows what `shown` shows, and hands the record of every cell that ends to the sinks."""
-
-    def __init__(self, shown: Progress, feeds: Feeds, results: Path) -> None:
-        self.shown = shown
-        self.feeds = feeds
-        self.results = results
-        self.begin, self.started, self.close = shown.begin, shown.started, shown.close
-
-    def beat(self, cell: Cell, heartbeat: dict[str, Any]) -> None:
-        """See Progress."""
-        self.shown.beat(cell, heartbeat)
-        self.feeds.check()
-
-    def ended(self, cell: Cell, record: Record, seconds: float) -> None:
-        """See Progress."""
-        self.shown.ended(cell, record, seconds)
-        self.feeds.send(self.results / cell.folder / f"attempt-{record['attempt']}" / "record.json")

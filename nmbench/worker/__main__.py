@@ -3,25 +3,25 @@
 python -m nmbench.worker --describe REFERENCE     declarations of a task, as JSON
 python -m nmbench.worker --describe-methods       declarations of all methods
 python -m nmbench.worker --prepare JSON           make or verify a task's data, and print its DataInfo
-python -m nmbench.worker --job JOB                run one cell and write its record
-python -m nmbench.worker --speed JSON             time the model that a finished cell left (nmbench.running.speed_job)
-python -m nmbench.worker --rank JOB PARENT        train it as another rank of that worker (nmbench.worker.ranks)
+python -m nmbench.worker --job FILE               run one cell and write its record
+python -m nmbench.worker --speed JSON             time the model that a finished cell left (nmbench.running.speed)
+python -m nmbench.worker --rank FILE PARENT       train it as another rank of that worker (nmbench.worker.ranks)
 """
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from nmbench._util.child import answer, die_with_parent
 from nmbench._util.log import set_up
 
 
-def _on_sigterm(signum: int, frame: Any) -> None:
+def _on_sigterm(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
@@ -29,18 +29,20 @@ def main(arguments: list[str]) -> int:
     """Do what the arguments say; the exit status is 0 whenever an answer or a record was written."""
     verb, *rest = arguments
     set_up()
-    if verb in ("--describe", "--describe-methods", "--prepare", "--speed"):
+    if verb not in ("--job", "--rank"):
         die_with_parent()
         answer(_asked(verb, *rest))
         return 0
-    job = json.loads(Path(rest[0]).read_text())
-    die_with_parent(int(rest[1]) if verb == "--rank" else job.get("parent"))
-    signal.signal(signal.SIGTERM, _on_sigterm)
+    from nmbench.running.job import TrainingJob
     from nmbench.worker.cell import execute, execute_rank
 
+    file = Path(rest[0])
+    job = TrainingJob.model_validate_json(file.read_bytes())
+    die_with_parent(int(rest[1]) if verb == "--rank" else job.parent)
+    signal.signal(signal.SIGTERM, _on_sigterm)
     if verb == "--rank":
         return execute_rank(job)
-    execute(job, Path(rest[0]))
+    execute(job, file)
     return 0
 
 
@@ -54,13 +56,18 @@ def _asked(verb: str, *rest: str) -> Mapping[str, Any]:
         from nmbench.plan.describe import describe_methods
 
         return {"methods": describe_methods()}
+    from nmbench.running.job import Job, SpeedJob
+
     if verb == "--prepare":
         from nmbench.worker.cell import prepare
 
-        return prepare(json.loads(rest[0]))
-    from nmbench.worker import speed_job
+        return prepare(Job.model_validate_json(rest[0]))
+    from nmbench.worker import speed
 
-    return speed_job.answer(json.loads(rest[0]), answer)
+    told = speed.answer(
+        SpeedJob.model_validate_json(rest[0]), lambda so_far: answer(so_far.model_dump(mode="json", exclude_unset=True))
+    )
+    return told.model_dump(mode="json", exclude_unset=True)
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def test_c1_the_same_difference_in_every_seed_is_no_evidence(results, verdicts):
 def test_c1_is_read_off_the_interval(results, verdicts, totals, expected):
     add(results, "ste", flips=STE)
     for seed, total in enumerate(totals):
-        record = sad(total=total, layers=(total / 2, total / 2), first_last=total / 10)
+        record = sad(total=total, layers=(total // 2, total // 2), first_last=total // 10)
         results.add("2:4", "sr-ste", seed, sad=record)
     assert outcomes(verdicts("C1")) == [expected] * 3
 
@@ -111,7 +111,7 @@ def test_c1_by_layer_fails_with_one_that_surely_flips_more(results, verdicts):
 
 def test_c1_by_layer_one_of_many_that_seems_to_flip_more_may_be_chance(results, verdicts):
     # above 0 with p 0.03, which does not stand Bonferroni's correction for two layers
-    gaps = (10.0, 15.0, 20.5)
+    gaps = (20, 30, 41)
     assert 0.025 < paired(gaps, [0.0] * 3).p_value < 0.05
     found = by_layer(results, verdicts, tuple(150 + gap for gap in gaps))
     assert found.outcome == "undecided"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -19,6 +20,8 @@ class Toy(Task):
     def prepare(self, spec: Spec, root: Path) -> DataInfo:
         if spec.train["fail"] == "data":
             raise DataError("the toy data are missing in data/toy; make them with a spell")
+        if spec.train["fail"] == "slow data":
+            time.sleep(6)
         return DataInfo(root, {"train": 64, "val": 64}, hashlib.sha256(b"toy").hexdigest(), ("made up",))
 
     def build(self, spec: Spec):
@@ -87,13 +90,17 @@ class Toy(Task):
             out = model(x)
         if run.spec.train["fail"] == "break pattern":
             return {"accuracy": float("nan"), "loss": 0.0}
+        if run.spec.train["fail"] == "thread":
+            threading.Thread(target=time.sleep, args=(100,)).start()
+        if run.spec.train["fail"] == "nan fact":
+            run.store_fact("secret", float("nan"))
         hits = (out.argmax(1) == y).float()
         run.store_per_example("correct", hits.tolist())
         run.store_texts("answers", ["yes" if hit else "no" for hit in hits])
         for i in range(2):
             run.store_sample(f"example {i}", {"truth": str(int(y[i]))}, {"answer": str(int(out[i].argmax()))})
         run.store_baseline("chance", accuracy=50.0)
-        run.store_fact("examples", len(hits))
+        run.store_fact("examples", y.new_tensor(len(hits)))  # of torch, as it may come
         run.note("a toy")
         return {"accuracy": 100 * float(hits.mean()), "loss": float(torch.nn.functional.cross_entropy(out, y))}
 

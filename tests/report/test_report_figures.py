@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nmbench.analysis.layer_series import layer_flips
 from nmbench.analysis.rows import compare
+from nmbench.analysis.series import layer_flips
 from nmbench.analysis.study import Study
 from nmbench.document.model import Fold, Picture
 from nmbench.records.frame import load

@@ -23,13 +23,13 @@ def failures(study: Study, rows: Sequence[Row]) -> Iterator[Section]:
         Column("command", "To run it again"),
     )
     failed = [(place, record) for place, record in zip(study.cells.index, study.counting, strict=True)
-              if record["status"] != "ok"]  # fmt: skip
+              if record.status.failed]  # fmt: skip
     body = tuple(
         (
-            Cell(f"{record['cell']['task']}/{study.loaded.folders[place].parent.name}", code=True),
-            Cell(record["status"]),
+            Cell(f"{record.cell.task}/{study.loaded.folders[place].parent.name}", code=True),
+            Cell(record.status),
             Cell(short(_message(record)), code=True),
-            Cell(" ".join((record.get("command") or "-").split()), code=bool(record.get("command"))),
+            Cell(" ".join((record.command or "-").split()), code=bool(record.command)),
         )
         for place, record in failed
     )
@@ -37,9 +37,8 @@ def failures(study: Study, rows: Sequence[Row]) -> Iterator[Section]:
 
 
 def _message(record: Record) -> str:
-    error = record.get("error") or {}
-    kind, message = error.get("kind"), error.get("message") or ""
-    return ": ".join(filter(None, [kind if kind != record["status"] else "", message]))
+    kind, message = (record.error.kind, record.error.message) if record.error else ("", "")
+    return ": ".join(filter(None, [kind if kind != record.status else "", message]))
 
 
 def unreadable(study: Study, rows: Sequence[Row]) -> Iterator[Section]:

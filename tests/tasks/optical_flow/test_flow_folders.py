@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from nmbench.plan.cell import Cell
-from nmbench.records.schema import SCHEMA_VERSION
-from nmbench.sparsity import NMPattern
+from nmbench.records.schema import Record, Status
+from nmbench.running.job import TrainingJob
+from nmbench.sparsity.pattern import NMPattern
 from nmbench.task import DataError
 from nmbench.worker.cell import execute
 from nmbench_tasks.optical_flow import OpticalFlow, plan, sets, writers
@@ -276,16 +277,15 @@ def test_in_a_worker_a_broken_file_is_status_data(chairs, tmp_path, own_torch_se
     truncate(2, "flow.flo")(chairs)
     small = {"steps": 1, "batch": 1, "updates": 1, "eval_updates": 1}
     settings = {"data": str(chairs), "stages": "chairs", "evaluate_on": "chairs", **small}
-    job = {
-        "cell": Cell("optical-flow", "raft_small", "smoke", NMPattern(2, 4), "sr-ste", 0, settings, {}, None).to_dict(),
-        "reference": "nmbench_tasks.optical_flow:OpticalFlow",
-        "attempt_dir": str(tmp_path),
-        "work_dir": str(tmp_path),
-        "data_dir": str(tmp_path / "data"),
-        "threads": 1,
-        "device": "cpu",
-        "head": {"schema_version": SCHEMA_VERSION},
-    }
+    cell = Cell("optical-flow", "raft_small", "smoke", NMPattern(2, 4), "sr-ste", 0, settings)
+    job = TrainingJob(
+        cell=cell,
+        record=Record(cell=cell, cell_id=cell.id, attempt=1, status=Status.CRASH),
+        reference="nmbench_tasks.optical_flow:OpticalFlow",
+        attempt_dir=tmp_path,
+        work_dir=tmp_path,
+        data_dir=tmp_path / "data",
+    )
     execute(job, tmp_path / "job.json")
     record = json.loads((tmp_path / "record.json").read_text())
     assert record["status"] == "data"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+PLUGINS = Path(__file__).parent.parent / "plugins"
 SLOW = "{ pause = 0.15, steps = 40 }"
 
 
@@ -37,7 +37,7 @@ def _wait(condition, seconds: float = 45.0):
 
 
 def _checkpoint(project) -> bool:
-    return bool(list(project.folder.glob("work/toys/*/phase-*/last.pt")))
+    return bool(list(project.folder.glob("work/toys/*/state-*/phase-*/last.pt")))
 
 
 def _kill_parent_in_training(project, *arguments: str) -> None:
@@ -119,12 +119,22 @@ def test_two_runs_do_not_share_a_folder(project):
     process.communicate(timeout=30)
 
 
-def test_what_other_code_left_behind_is_not_gone_on_with(project):
+@pytest.mark.parametrize("changed", ["the code", "the data"])
+def test_what_other_code_or_data_left_behind_is_not_gone_on_with(project, changed):
+    own = project.folder / "own"
+    own.mkdir()
+    source = (PLUGINS / "toy.py").read_text().replace('b"toy"', '(root / "toys.txt").read_bytes()')
+    data = project.folder / "data" / "toys.txt"
+    data.parent.mkdir()
+    data.write_text("toys")
+    (own / "toy.py").write_text(source)
     project.matrix(train=SLOW)
-    _kill_parent_in_training(project, "--only", "dense")
-    (job,) = project.folder.glob("work/toys/*/job.json")
-    job.write_text(json.dumps(json.loads(job.read_text()) | {"code": "of another day"}))
-    project.run("run", "--only", "dense")
+    _kill_parent_in_training(project, "--only", "dense", "--plugins", "own")
+    if changed == "the code":
+        (own / "toy.py").write_text(source + "# of another day\n")
+    else:
+        data.write_text("other toys")
+    project.run("run", "--only", "dense", "--plugins", "own")
     record = project.ok("dense")
     assert record["timings"]["resumed"] is False
     assert len(record["curve"]["step"]) == 40
@@ -133,7 +143,7 @@ def test_what_other_code_left_behind_is_not_gone_on_with(project):
 def test_a_torn_checkpoint_starts_the_cell_again(project):
     project.matrix(train=SLOW)
     _kill_parent_in_training(project, "--only", "dense")
-    (path,) = project.folder.glob("work/toys/*/phase-0/last.pt")
+    (path,) = project.folder.glob("work/toys/*/state-*/phase-0/last.pt")
     path.write_bytes(path.read_bytes()[:500])
     project.run("run", "--only", "dense")
     assert project.ok("dense")["timings"]["steps"] == 40

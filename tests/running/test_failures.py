@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ KINDS = {
     "signal": ("crash", "killed by signal 11"),
     "no metric": ("invalid", "did not return the declared metric 'loss'"),
     "break pattern": ("invalid", "the metric 'accuracy' is nan"),
+    "nan fact": ("invalid", "the fact 'secret' is nan"),
 }
 
 
@@ -44,6 +46,16 @@ def test_a_hang_is_ended(project):
     project.run("run", "--only", "dense", "--hang", "5", expect=1)
     (record,) = project.records()
     assert record["status"] == "hang"
+
+
+@pytest.mark.parametrize("kind", ["slow data", "thread"])
+def test_what_only_looks_like_a_hang_is_none(project, kind):
+    """Data that take longer than the limit; a thread of a library that outlives the record."""
+    project.matrix(train=f'{{ fail = "{kind}" }}')
+    begun = time.monotonic()
+    assert "1 done now" in project.run("run", "--only", "dense", "--hang", "4")
+    assert project.ok("dense")["metrics"]
+    assert time.monotonic() - begun < 60, "the thread lasts for 100 s"
 
 
 def test_a_timeout_is_kept(project):

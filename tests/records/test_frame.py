@@ -1,4 +1,4 @@
-"""Records on disk become a frame; what cannot be read is named. `pytest tests/report/test_report_frame.py`"""
+"""Records on disk become a frame; what cannot be read is named. `pytest tests/records/test_frame.py`"""
 
 import json
 import subprocess
@@ -9,8 +9,11 @@ import pandas as pd
 import pytest
 
 from nmbench.records import schema as record
-from nmbench.records.columns import ABOUT, COLUMNS
+from nmbench.records.attempt import read_record
+from nmbench.records.columns import COLUMNS
 from nmbench.records.frame import frame, load, newest
+
+CELL = '{"task": "t", "model": "m", "scale": "s", "pattern": "dense", "method": "dense", "seed": 0}'
 
 
 def test_one_row_an_attempt_with_typed_columns(results):
@@ -59,8 +62,8 @@ def test_large_integers_keep_every_digit(results):
         ('{"schema_version": 1, "cell', "broken JSON at line 1"),
         ("[1, 2]", "no schema_version"),
         ('{"schema_version": 99}', "newer than this nmbench reads"),
-        ('{"schema_version": 1, "cell": {}, "cell_id": "x"}', "'status' is missing"),
-        ('{"schema_version": 1, "cell": [], "cell_id": "x", "status": "ok"}', "'cell' is not an object"),
+        ('{"schema_version": 1, "cell": ' + CELL + ', "cell_id": "0123456789abcdef"}', "status: Field required"),
+        ('{"schema_version": 1, "cell": [], "cell_id": "x", "status": "ok"}', "cell: it is not an object"),
         ('{"schema_version": 1, "cell": {"task": "t"}, "cell_id": "x", "status": "ok"}', "the cell has no model"),
         ("[" * 100_000, "nested too deeply"),
         ("\0" * 4096, "the file is empty"),
@@ -81,39 +84,82 @@ def test_an_unreadable_record_is_named_with_its_reason(results, text, reason):
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"cost": {"macs_dense": "many"}}, "'macs_dense' is not a number"),
-        ({"cost": {"bytes_dense": float("inf")}}, "no 64-bit integer"),
-        ({"timings": {"alone": "yes"}}, "neither true nor false"),
-        ({"metrics": [1]}, "'metrics' is not an object"),
-        ({"metric_info": ["top1"]}, "metric_info"),
-        ({"sad": {"step": [1, 2], "flips": [1]}}, "differ in length"),
-        ({"curve": {"step": ["a"], "loss": [1.0]}}, "curve.step"),
-        ({"audit": {"layers": [{"shape": ["x"]}]}}, "shape of a layer"),
-        ({"audit": {"layers": ["conv"]}}, "audit.layers"),
-        ({"metrics": {"top1": 10**400}}, "'top1' is too large for a number"),
-        ({"curve": {"step": [10**400], "loss": [1.0]}}, "curve.step"),
-        ({"curve": {"step": [True], "loss": [1.0]}}, "curve.step"),
-        ({"sad": {"per_layer": {"a": "many"}}}, "'a' is not a number"),
-        ({"sad": {"layers": {"step": [1, 2], "flips": {"a": [1]}}}}, "'sad.layers' differ in length"),
-        ({"sad": {"snapshots": {"steps": "all"}}}, "sad.snapshots.steps"),
-        ({"sad": {"weights": -1, "total": 3}}, "negative"),
-        ({"metric_info": [{"name": "top1", "margin": float("nan")}]}, "the margin of 'top1' is nan"),
-        ({"metric_info": [{"name": "top1", "margin": -1.0}]}, "the margin of 'top1' is -1.0"),
-        ({"metric_info": [{"name": "top1", "higher_is_better": "no"}]}, "neither true nor false"),
-        ({"metric_info": [{"unit": "%"}]}, "metric_info"),
-        ({"timings": {"train_s": "long"}}, "'train_s' is not a number"),
-        ({"data": {"counts": {"train": "all"}}}, "'train' is not a number"),
-        ({"baselines": {"zero": 1.0}}, "a baseline is not an object"),
-        ({"plugin": 1}, "'plugin' is not an object"),
-        ({"notes": "one"}, "notes is not a list"),
-        ({"cell_id": ""}, "no cell_id"),
+        ({"cell_id": ""}, "cell_id"),
+        ({"cell_id": "../../../precious"}, "cell_id"),
+        ({"cell_id": "ABCDEF0123456789"}, "cell_id"),
+        ({"attempt": "1/../../precious"}, "attempt"),
+        ({"attempt": 0}, "attempt"),
+        ({"attempt": True}, "attempt"),
+        ({"status": "fine"}, "status"),
         ({"cell": {"seed": None}}, "the cell has no seed"),
+        ({"cell": {"seed": True}}, "the cell has no seed"),
+        ({"cell": {"seed": 2**64}}, "64-bit"),
+        ({"cell": {"task": ["t"]}}, "the cell has no task"),
+        ({"cell": {"train": ["x"]}}, "train is not an object"),
+        ({"cell": {"hyper": {"x": "\udcff"}}}, "cell: "),
+        ({"cell": {"hyper": {"x": float("nan")}}}, "cell: "),
     ],
 )
-def test_a_value_of_the_wrong_kind_makes_the_record_unreadable(results, changes, reason):
-    results.add(**changes)
-    (broken,) = load(results.folder).unreadable
+def test_a_record_without_a_valid_identity_is_unreadable(results, factory, changes, reason):
+    results.put(json.dumps(factory[1](**changes)), factory[1]()["cell"], "broken")
+    loaded = load(results.folder)
+    assert loaded.frame.empty
+    (broken,) = loaded.unreadable
     assert reason in broken.reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"cost": {"macs_dense": "many"}}, "cost.macs_dense"),
+        ({"cost": {"bytes_dense": float("inf")}}, "cost.bytes_dense"),
+        ({"timings": {"alone": "yes"}}, "timings.alone"),
+        ({"metrics": [1]}, "metrics"),
+        ({"metrics": {"top1": float("nan")}}, "metrics.top1"),
+        ({"metrics": {"top1": 10**400}}, "metrics.top1"),
+        ({"metric_info": ["top1"]}, "metric_info.0"),
+        ({"sad": {"step": [1, 2], "flips": [1]}}, "differ in length"),
+        ({"curve": {"step": ["a"], "loss": [1.0]}}, "curve.step.0"),
+        ({"curve": {"step": [10**400], "loss": [1.0]}}, "curve.step.0"),
+        ({"curve": {"step": [True], "loss": [1.0]}}, "curve.step.0"),
+        ({"audit": {"layers": [{"name": "a", "shape": ["x"]}]}}, "audit.layers.0.shape"),
+        ({"audit": {"layers": ["conv"]}}, "audit.layers.0"),
+        ({"sad": {"per_layer": {"a": "many"}}}, "sad.per_layer.a"),
+        ({"sad": {"layers": {"step": [1, 2], "flips": {"a": [1]}}}}, "sad.layers differ in length"),
+        ({"sad": {"snapshots": {"steps": "all"}}}, "sad.snapshots.steps"),
+        ({"sad": {"weights": -1, "total": 3}}, "sad.weights"),
+        ({"metric_info": [{"name": "top1", "margin": float("nan")}]}, "metric_info.0.margin"),
+        ({"metric_info": [{"name": "top1", "margin": -1.0}]}, "metric_info.0.margin"),
+        ({"metric_info": [{"name": "top1", "higher_is_better": "no"}]}, "metric_info.0.higher_is_better"),
+        ({"metric_info": [{"unit": "%"}]}, "metric_info.0.name"),
+        ({"timings": {"train_s": "long"}}, "timings.train_s"),
+        ({"data": {"counts": {"train": "all"}}}, "data.counts.train"),
+        ({"baselines": {"zero": 1.0}}, "baselines.zero"),
+        ({"plugin": 1}, "plugin"),
+        ({"notes": "one"}, "notes"),
+        ({"error": {"message": "\udcff"}}, "half a character"),
+        ({"speed": {"rows": [{"batch": 0}]}}, "speed.rows.0.batch"),
+        ({"measurements": [{"name": "energy"}]}, "measurements.0.value"),
+    ],
+)
+def test_a_section_of_the_wrong_kind_is_left_out_and_named(results, changes, reason):
+    """The rest of the record counts."""
+    results.add(**changes)
+    loaded = load(results.folder)
+    assert (len(loaded.frame), loaded.unreadable) == (1, [])
+    (problem,) = loaded.problems
+    (section,) = changes
+    assert problem.reason.startswith(f"{section} is left out: ")
+    assert reason in problem.reason
+
+
+def test_what_was_left_out_is_written_back_as_it_was(results):
+    file = results.add(cost={"macs_dense": "many"}, later_key={"x": [1]})
+    kept = json.loads(file.read_text())
+    record = read_record(file)
+    record.notes.append("seen")
+    record.write(file)
+    assert json.loads(file.read_text()) == {**kept, "notes": ["seen"]}
 
 
 def test_bytes_that_are_no_text_are_unreadable(results):
@@ -155,7 +201,7 @@ def test_records_are_migrated_step_by_step(results, monkeypatch):
     )
     loaded = load(results.folder)
     assert loaded.unreadable == []
-    assert [one["command"].split(" --")[0] for one in loaded.records] == ["first, second", "nmbench run quick"]
+    assert [one.command.split(" --")[0] for one in loaded.records] == ["first, second", "nmbench run quick"]
 
 
 HISTORIC = sorted((Path(__file__).parent / "historic").glob("*/attempt-1/record.json"))
@@ -185,9 +231,9 @@ def test_every_schema_version_is_among_the_records_of_the_past():
 def test_every_column_is_documented_and_typed(results):
     results.twin()
     rows = frame(results.folder)
-    assert list(rows.columns[: len(COLUMNS)]) == list(COLUMNS) == list(ABOUT)
-    assert {name: str(rows[name].dtype) for name in COLUMNS} == COLUMNS
-    assert all(ABOUT.values())
+    assert list(rows.columns[: len(COLUMNS)]) == list(COLUMNS)
+    assert {name: str(rows[name].dtype) for name in COLUMNS} == {name: one.dtype for name, one in COLUMNS.items()}
+    assert all(column.description for column in COLUMNS.values())
 
 
 def test_attempts_without_a_record_are_counted(results):

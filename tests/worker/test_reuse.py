@@ -1,8 +1,15 @@
-"""ASP's dense pass is the dense twin's training: taken over, and the same as when it is trained again."""
+"""What training begins with: for ASP the training of the dense twin, as if it were done again; initial weights."""
 
 from __future__ import annotations
 
 import json
+
+import pytest
+import torch
+
+from nmbench.contract.task import DataError
+from nmbench.plan.cell import InitialWeights
+from nmbench.worker.training import load_init
 
 
 def test_asp_takes_over_the_dense_twin_and_ends_with_the_same_weights(project, another):
@@ -66,3 +73,12 @@ def test_a_record_knows_the_flips_by_layer_and_the_memory(project):
     assert by_layer["step"][-1] == 20
     assert record["memory"]["peak_rss_bytes"] > 50e6
     assert record["memory"]["peak_gpu_bytes"] is None
+
+
+def test_initial_weights_that_changed_after_the_plan_are_not_taken(tmp_path):
+    file = tmp_path / "w.safetensors"
+    file.write_bytes(b"as planned")
+    planned = InitialWeights.read(file)
+    file.write_bytes(b"and changed")
+    with pytest.raises(DataError, match=r"w\.safetensors is not the file that was planned with"):
+        load_init(torch.nn.Linear(1, 1), planned, file)

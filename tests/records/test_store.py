@@ -12,8 +12,9 @@ import pytest
 
 from nmbench._util.files import write_json
 from nmbench.plan.cell import Cell
+from nmbench.records.attempt import read_record
 from nmbench.records.schema import SCHEMA_VERSION, UnreadableRecord
-from nmbench.records.store import Store, read_record
+from nmbench.records.store import Store
 from nmbench.sparsity import NMPattern
 
 CELL = Cell("toy", "mlp", "smoke", NMPattern(2, 4), "ste")

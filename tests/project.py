@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-PLUGINS = Path(__file__).parent.parent / "plugins"
+PLUGINS = Path(__file__).parent / "plugins"
 
 MATRIX = """
 name = "toys"

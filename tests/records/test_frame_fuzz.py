@@ -1,6 +1,6 @@
 """Whatever stands in one record, nothing crashes: it is a row or it is named, and everything after it goes on.
 
-`pytest tests/report/test_report_frame_fuzz.py`
+`pytest tests/records/test_frame_fuzz.py`
 """
 
 import copy
