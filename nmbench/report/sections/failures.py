@@ -42,10 +42,12 @@ def _message(record: Record) -> str:
 
 
 def unreadable(study: Study, rows: Sequence[Row]) -> Iterator[Section]:
-    """Record files that could not be used, with the reason."""
+    """Record files that could not be used, and those of which a part had to be left out, with the reasons."""
     columns = (Column("record", "Record"), Column("reason", "Why it could not be read"))
-    files = study.loaded.unreadable
-    body = tuple((Cell(file.path, code=True), Cell(short(file.reason), code=True)) for file in files)
-    if body:
-        words = Prose("Nothing in this report comes from these files.")
-        yield Section("Unreadable records", (words, Table("unreadable", "Unreadable records", columns, body)))
+    for name, title, files, words in (
+        ("unreadable", "Unreadable records", study.loaded.unreadable, "Nothing in this report comes from these files."),
+        ("read-in-part", "Records read in part", study.loaded.problems, "The rest of these records is in this report."),
+    ):
+        body = tuple((Cell(file.path, code=True), Cell(short(file.reason), code=True)) for file in files)
+        if body:
+            yield Section(title, (Prose(words), Table(name, title, columns, body)))
