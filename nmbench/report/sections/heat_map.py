@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from nmbench.analysis.pairs import decimals
-from nmbench.analysis.rows import Row, Setting, titles
+from nmbench.analysis.rows import Row, Setting
+from nmbench.analysis.setting import titles
 from nmbench.analysis.verdict import Verdict
 from nmbench.document.words import signed
 from nmbench.report.layout import grid, inches, save

@@ -14,7 +14,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from nmbench.analysis.pairs import decimals
-from nmbench.analysis.rows import Row, Setting, titles
+from nmbench.analysis.rows import Row, Setting
+from nmbench.analysis.setting import titles
 from nmbench.analysis.verdict import Verdict
 from nmbench.document.table import Cell, Column, Table
 from nmbench.document.words import NBSP, label, number, plural, signed, text

@@ -12,7 +12,8 @@ from functools import cache
 
 from nmbench.analysis.examples import Difference, Read, over_examples, per_example
 from nmbench.analysis.pairs import decimals
-from nmbench.analysis.rows import Row, Setting, titles
+from nmbench.analysis.rows import Row, Setting
+from nmbench.analysis.setting import titles
 from nmbench.document.table import Cell, Column, Table
 from nmbench.document.words import NBSP, number, plural, signed, text
 from nmbench.records.frame import Loaded
