@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from nmbench.analysis.study import Study
 from nmbench.document.csv import csv_files
 from nmbench.document.html import html
 from nmbench.document.latex import latex_files
@@ -55,7 +56,7 @@ def render(results: Path, title: str, formats: Sequence[str], scratch: Path) -> 
     figures = scratch / FIGURES
     figures.mkdir()
     loaded = load(results)
-    report = build(loaded, title, results.resolve().name, figures)
+    report = build(Study.of(loaded, figures, results.resolve().name), title)
     files: dict[str, str] = {}
     for name in formats:
         files |= _files(name, report, loaded, figures)

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nmbench.analysis.rows import compare
+from nmbench.analysis.study import Study
 from nmbench.claims import claims_tables, judge, prose, summary_table
 from nmbench.claims.published import beside, published_table
 from nmbench.records.frame import load
-from nmbench.report.sections.overview import examples_table, methods_by_patterns, patterns_by_tasks, precision_table
+from nmbench.report.sections import intro, leaderboard, overview, quality, remarks, seeds
 from nmbench.report.sections.two_sets import page
 
 SAD = {
@@ -32,6 +32,10 @@ JUNK = st.one_of(
     st.sampled_from([10**400, -(10**20), 1e308, float("nan"), float("inf"), -0.5]),
     st.sampled_from(["", "x", "2:4", "dense", "ok", "0:0", "{", "\x00", "a|b\n<b>"]),
     st.sampled_from([[], {}, [1], ["x"], [None], {"x": 1}, [[1]], {"lambda_w": "x"}, {"lambda_w": 0.0}]),
+)
+SECTIONS = (
+    *(intro.outcome, intro.cautions, overview.patterns_by_tasks, leaderboard.leaderboard),
+    *(quality.verdicts, quality.table, quality.others, seeds.precision, seeds.over_evaluation, remarks.remarks),
 )
 
 
@@ -59,21 +63,17 @@ def healthy(tmp_path_factory, factory):
 
 def everything(folder):
     """All that is made of a folder's records, figures and page apart."""
-    loaded = load(folder)
-    rows = compare(loaded.frame)
-    verdicts = judge(loaded, rows)
+    study = Study.of(load(folder), folder)
+    verdicts = judge(study.loaded, study.rows)
     found = [
         claims_tables(verdicts),
         summary_table(verdicts),
         prose(verdicts),
-        patterns_by_tasks(rows),
-        methods_by_patterns(rows),
-        precision_table(rows),
-        examples_table(rows, loaded),
-        published_table(beside(rows, loaded.records)),
-        page(loaded, loaded, ("a", "b")),
+        published_table(beside(study.rows, study.loaded.records)),
+        page(study.loaded, study.loaded, ("a", "b")),
+        [list(section(study, study.rows)) for section in SECTIONS if study.rows],
     ]
-    return loaded, found
+    return study.loaded, found
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

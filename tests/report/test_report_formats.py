@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nmbench.claims import Judgement
-from nmbench.claims.section import claims_sections
+from nmbench.claims.section import claims_section
 from nmbench.document.csv import csv_text
 from nmbench.document.escape_latex import plain
 from nmbench.document.fit import fit
@@ -26,10 +26,9 @@ from nmbench.document.html import html as to_page
 from nmbench.document.latex import latex_files, latex_table
 from nmbench.document.markdown import markdown
 from nmbench.document.markdown import table as to_markdown
-from nmbench.document.model import Report, Section, distinct, tables
+from nmbench.document.model import Fold, Report, Section, distinct, tables
 from nmbench.document.table import Cell, Column, Table
 from nmbench.records.frame import load
-from nmbench.report.sections.task import slugs
 from nmbench.report.write import FORMATS, write_report
 
 GOLD = Path(__file__).parent / "gold"
@@ -171,10 +170,6 @@ def test_tables_of_one_name_become_two_files():
     assert [table.name for table in tables(distinct(twice))] == ["t", "t-2", "t-3"]
 
 
-def test_tasks_of_one_slug_have_figures_of_their_own():
-    assert slugs(["a/b", "a-b", "ä b"]) == {"a/b": "a-b", "a-b": "a-b-2", "ä b": "-b"}
-
-
 def test_words_among_numbers_are_empty_in_csv():
     table = Table("t", "T", COLUMNS, ((Cell("a"), Cell("1.50", 1.5)), (Cell("b"), Cell("failed", parts=(("v", "x"),)))))
     assert csv_text(table) == "name,value (%),value_v (%)\na,1.5,\nb,,x\n"
@@ -190,14 +185,13 @@ def test_a_page_cuts_a_very_long_table_in_words():
     assert "row 200" in latex_table(long)
 
 
-def test_many_comparisons_of_claims_stand_behind_the_tasks():
-    verdicts = [Judgement("C3", "Flips fall.", "pass", "1 to 0", f"cell {place}", 3) for place in range(13)]
-    front, behind = claims_sections(verdicts[:12])
-    assert ([len(table.rows) for table in tables(front[0])], behind) == ([1, 12], [])
-    front, behind = claims_sections(verdicts)
-    assert [table.rows[0][2].text for table in tables(front[0])] == ["13"]
-    assert len(next(tables(behind[0])).rows) == 13
-    assert "#claims-by-comparison" in front[0].content[1].text
+def test_many_comparisons_of_claims_fold_away():
+    judged = [Judgement("C3", "Flips fall.", "pass", "1 to 0", f"cell {place}", 3) for place in range(13)]
+    assert [len(table.rows) for table in claims_section(judged[:12]).content] == [1, 12]
+    summary, fold = claims_section(judged).content
+    assert summary.rows[0][2].text == "13"
+    assert isinstance(fold, Fold)
+    assert len(fold.content[0].rows) == 13
 
 
 def test_sections_become_headings_at_their_depth(report):
