@@ -1,9 +1,7 @@
 """From the frame to the rows of a report: cells grouped over seeds and paired with their dense twins.
 
-    Setting    what a sparse cell and its dense twin share, the seed apart
     Row        one (setting, pattern, method, hyper) over its seeds
     compare    frame -> rows
-    titles     settings -> the shortest name of each that tells it from the others
 
 A pair is two `ok` cells of the same setting and seed whose data fingerprints agree. Where attempts of one cell, or the
 seeds of one row, saw different data, the row's notes say so.
@@ -12,14 +10,14 @@ seeds of one row, saw different data, the row's notes say so.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from nmbench.analysis.pairs import Pairs, pair
+from nmbench.analysis.setting import Setting
 from nmbench.analysis.statistics import Comparison, paired
 from nmbench.analysis.verdict import Lack, Verdict
 from nmbench.contract.task import Metric
@@ -28,49 +26,9 @@ from nmbench.plan.cell import DENSE, pattern_of
 from nmbench.records.frame import newest
 from nmbench.sparsity.pattern import NMPattern
 
-__all__ = ["Row", "Setting", "compare", "titles"]
+__all__ = ["Row", "Setting", "compare"]
 
 Cell = Mapping[str, Any]
-
-
-@dataclass(frozen=True, order=True)
-class Setting:
-    """What a sparse cell and its dense twin share, the seed apart. `train` is canonical JSON, `init` "" by default."""
-
-    task: str
-    model: str
-    scale: str
-    train: str
-    init: str
-
-    @property
-    def training(self) -> str:
-        """The training settings that are not the scale's own, for instance "epochs=3, lr=0.1"; "" for none."""
-        return label("", self.train).strip(" ()")
-
-    @property
-    def described(self) -> str:
-        """Model and scale, then what is not the scale's own; plain text."""
-        parts = [self.model, f"scale {self.scale}"]
-        parts += [f"training {self.training}"] if self.training else []
-        parts += [f"initial weights {self.init}"] if self.init else []
-        return ", ".join(parts)
-
-    def __str__(self) -> str:
-        """For instance "classification/resnet20 study (epochs=3)", as plain text."""
-        init = f", initial weights {self.init}" if self.init else ""
-        return f"{self.task}/{self.model} {self.scale}" + (f" ({self.training})" if self.training else "") + init
-
-
-def titles(settings: Sequence[Setting]) -> dict[Setting, str]:
-    """The shortest name of each that tells it from the others: its task, with its model, with everything."""
-    found: dict[Setting, str] = {}
-    for shorten in (lambda one: one.task, lambda one: f"{one.task}/{one.model}", str):
-        counts = Counter(shorten(setting) for setting in settings)
-        for setting in settings:
-            if counts[shorten(setting)] == 1:
-                found.setdefault(setting, shorten(setting))
-    return {setting: found.get(setting, str(setting)) for setting in settings}
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from nmbench.analysis.rows import Row, Setting, compare, titles
+from nmbench.analysis.rows import Row, Setting, compare
+from nmbench.analysis.setting import titles
 from nmbench.records.frame import Loaded, newest
 from nmbench.records.schema import Record
 

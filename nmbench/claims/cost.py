@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from nmbench.analysis.pairs import against, matched
 from nmbench.analysis.rows import Row
 from nmbench.analysis.statistics import Comparison, paired
-from nmbench.claims.judgement import Judgement, not_worse, outcome, scope
+from nmbench.claims.judgement import Judgement, better, not_worse
 from nmbench.claims.pick import base, dense_twin, partner, sr_ste
 from nmbench.records.frame import Loaded
 from nmbench.records.schema import Environment, Record, Speed, Timings
@@ -37,7 +37,7 @@ def faster(loaded: Loaded, rows: Sequence[Row]) -> list[Judgement]:
             compared = paired([math.log(ratio) for ratio in ratios], [0.0] * len(ratios))
             figures = f"dense over converted time {_factor(compared)}, {dtype} on {device}"
             text = f"2:4 is faster than dense at batch {batch}."
-            found.append(Judgement("C8", text, outcome(compared), figures, scope(row), compared.n))
+            found.append(Judgement("C8", text, better(compared), figures, row, compared.n))
     return found
 
 
@@ -47,7 +47,7 @@ def negligible(loaded: Loaded, rows: Sequence[Row]) -> list[Judgement]:
     for row in sr_ste(rows):
         others = {"dense": dense_twin(rows, row), "STE": partner(rows, row, "ste")}
         found += [_ratio(loaded, row, name, other) for name, other in others.items() if other is not None]
-    return [verdict for verdict in found if verdict is not None]
+    return [judgement for judgement in found if judgement is not None]
 
 
 def _ratio(loaded: Loaded, row: Row, name: str, other: Row) -> Judgement | None:
@@ -59,7 +59,7 @@ def _ratio(loaded: Loaded, row: Row, name: str, other: Row) -> Judgement | None:
     figures = f"training time over that of {name} {_factor(compared)}"
     if name == "dense" and any(record.sad and record.sad.step for record in pairs.second):
         figures += "; counting the flips of a shadow mask is part of the dense twin's time"
-    return Judgement("C9", text, not_worse(compared), figures, scope(row), compared.n)
+    return Judgement("C9", text, not_worse(compared), figures, row, compared.n)
 
 
 def _comparable(one: Record, other: Record) -> bool:

@@ -13,7 +13,7 @@ from nmbench.analysis.pairs import Pairs, against, decimals, matched, primary, w
 from nmbench.analysis.rows import Row
 from nmbench.analysis.statistics import paired
 from nmbench.claims.flips import comparable, flips_per_weight, late_rate
-from nmbench.claims.judgement import Judgement, outcome, scope
+from nmbench.claims.judgement import Judgement, better
 from nmbench.claims.pick import lambda_w, partner, very_large
 from nmbench.claims.quality import quality
 from nmbench.claims.shrinkage import shrinkage
@@ -47,7 +47,7 @@ def _raises(row: Row, pairs: Pairs[Record]) -> Judgement:
     compared = against(pairs, flips_per_weight)
     text = "A negative lambda_w raises the mask flips above those of STE."
     figures = f"flips per weight {with_words(compared)}"
-    return Judgement("C2", text, outcome(compared), figures, scope(row), compared.n)
+    return Judgement("C2", text, better(compared), figures, row, compared.n)
 
 
 def _hurts(row: Row, pairs: Pairs[Record]) -> Judgement:
@@ -56,7 +56,7 @@ def _hurts(row: Row, pairs: Pairs[Record]) -> Judgement:
     compared = against(pairs, primary(row), not metric.higher_is_better)
     said = [f"{metric.name} {with_words(compared, metric.unit, decimals(metric))}", *shrinkage(row, pairs.first)]
     text = "A negative lambda_w gives a worse model than STE."
-    return Judgement("C2", text, outcome(compared), "; ".join(said), scope(row), compared.n)
+    return Judgement("C2", text, better(compared), "; ".join(said), row, compared.n)
 
 
 def _freezes(row: Row, pairs: Pairs[Record]) -> list[Judgement]:
@@ -73,7 +73,7 @@ def _freezes(row: Row, pairs: Pairs[Record]) -> list[Judgement]:
     )
     figures = "; ".join([figures, *shrinkage(row, known.first)])
     text = f"A very large lambda_w freezes the mask: below {100 * FROZEN:g} % of STE's flips in the last third."
-    return [Judgement("C2", text, outcome(compared), figures, scope(row), compared.n)]
+    return [Judgement("C2", text, better(compared), figures, row, compared.n)]
 
 
 def _all(records: Sequence[Record]) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from nmbench.analysis.pairs import Pairs, Value, against, matched, with_words
 from nmbench.analysis.rows import Row
 from nmbench.analysis.statistics import CONFIDENCE, Comparison, paired
-from nmbench.claims.judgement import Judgement, Outcome, outcome, scope
+from nmbench.claims.judgement import Judgement, Outcome, better
 from nmbench.claims.pick import partner, sr_ste
 from nmbench.document.words import number, plural
 from nmbench.records.frame import Loaded
@@ -35,13 +35,13 @@ def less_divergence(loaded: Loaded, rows: Sequence[Row]) -> list[Judgement]:
         if ste is not None:
             pairs = matched(row, ste, loaded).keep(comparable)
             found += [_total(row, pairs), _first_last(row, pairs), _by_layer(row, pairs)]
-    return [verdict for verdict in found if verdict is not None]
+    return [judgement for judgement in found if judgement is not None]
 
 
 def settling(loaded: Loaded, rows: Sequence[Row]) -> list[Judgement]:
     """C3: flips per weight and step, in the last third of the steps against the first third, for STE and SR-STE."""
     judged = [*(row for row in rows if row.method == "ste" and row.seeds), *sr_ste(rows)]
-    return [verdict for row in judged if (verdict := _settling(loaded, row)) is not None]
+    return [judgement for row in judged if (judgement := _settling(loaded, row)) is not None]
 
 
 def _settling(loaded: Loaded, row: Row) -> Judgement | None:
@@ -54,7 +54,7 @@ def _settling(loaded: Loaded, row: Row) -> Judgement | None:
     found = with_words(compared, decimals=_digits(first))
     figures = f"{_millions(first)} in the first third, {_millions(last)} in the last; {found}"
     text = "Flips per million weights and step are fewer in the last third of training than in the first."
-    return Judgement("C3", text, outcome(compared), figures, scope(row), compared.n)
+    return Judgement("C3", text, better(compared), figures, row, compared.n)
 
 
 def flips_per_weight(record: Record) -> float | None:
@@ -98,7 +98,7 @@ def _total(row: Row, pairs: Pairs[Record]) -> Judgement:
     compared = against(pairs, flips_per_weight, higher_is_better=False)
     text = "SR-STE flips fewer mask entries than STE, over all steps and layers."
     figures = f"{_means(pairs, flips_per_weight)} flips per weight; {with_words(compared, decimals=3)}"
-    return Judgement("C1", text, outcome(compared), figures, scope(row), compared.n)
+    return Judgement("C1", text, better(compared), figures, row, compared.n)
 
 
 def _first_last(row: Row, pairs: Pairs[Record]) -> Judgement | None:
@@ -108,7 +108,7 @@ def _first_last(row: Row, pairs: Pairs[Record]) -> Judgement | None:
     compared = against(known, _divergence, higher_is_better=False)
     text = "The SAD of the first and the last mask is smaller with SR-STE than with STE."
     figures = f"{_means(known, _divergence)} per weight; {with_words(compared, decimals=3)}"
-    return Judgement("C1", text, outcome(compared), figures, scope(row), compared.n)
+    return Judgement("C1", text, better(compared), figures, row, compared.n)
 
 
 def _by_layer(row: Row, pairs: Pairs[Record]) -> Judgement | None:
@@ -117,18 +117,19 @@ def _by_layer(row: Row, pairs: Pairs[Record]) -> Judgement | None:
     if not names:
         return None
     compared = {name: against(pairs, _Layer(name), higher_is_better=False) for name in names}
-    found = Counter(outcome(one) for one in compared.values())
-    more = [name for name, one in compared.items() if outcome(one) == "fail"]
+    found = Counter(better(one) for one in compared.values())
+    more = [name for name, one in compared.items() if better(one) is Outcome.FAIL]
     # one of many layers looks worse by chance alone
     sure = [name for name in more if _sure(compared[name], len(names))]
     figures = (
-        f"of {plural(len(names), 'layer')}, {found['pass']} flip less, {len(more)} more, and of "
-        f"{found['undecided']} the seeds do not tell" + (f"; more: {', '.join(more[:3])}" if more else "")
+        f"of {plural(len(names), 'layer')}, {found[Outcome.PASS]} flip less, {len(more)} more, and of "
+        f"{found[Outcome.UNDECIDED]} the seeds do not tell" + (f"; more: {', '.join(more[:3])}" if more else "")
     )
     if more and not sure:
         figures += ", which may be chance among so many"
-    whole: Outcome = "fail" if sure else "pass" if found["pass"] == len(names) else "undecided"
-    return Judgement("C1", "SR-STE flips fewer mask entries than STE in every layer.", whole, figures, scope(row),
+    every = Outcome.PASS if found[Outcome.PASS] == len(names) else Outcome.UNDECIDED
+    whole = Outcome.FAIL if sure else every
+    return Judgement("C1", "SR-STE flips fewer mask entries than STE in every layer.", whole, figures, row,
                    len(pairs.seeds))  # fmt: skip
 
 

@@ -1,24 +1,22 @@
 """What a judge of a claim hands back, and the claims' own words.
 
 CLAIMS      C1 ... C9: the seed paper's claim in one sentence
-Judgement   one claim judged on one set of records
-outcome     a paired comparison as pass, fail or undecided, for a claim that one side is better
+Judgement   one claim judged on one row
+better      a paired comparison as an outcome, for a claim that one side is better
 not_worse   the same for a claim that one side is not worse by the margin
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from enum import StrEnum
 
 from nmbench.analysis.pairs import LEAST
 from nmbench.analysis.rows import Row
 from nmbench.analysis.statistics import Comparison
 from nmbench.analysis.verdict import Verdict
 
-__all__ = ["CLAIMS", "Judgement", "Outcome", "not_worse", "outcome", "scope"]
-
-Outcome = Literal["pass", "fail", "undecided", "no records"]
+__all__ = ["CLAIMS", "Judgement", "Outcome", "better", "not_worse"]
 
 CLAIMS = {
     "C1": "At equal steps the masks of SR-STE change less (SAD) than those of STE, in total and in every layer.",
@@ -33,16 +31,23 @@ CLAIMS = {
 }
 
 
-@dataclass(frozen=True)
+class Outcome(StrEnum):
+    """Of a claim on some records; undecided also means that fewer than `LEAST` seeds may be compared."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True, eq=False)
 class Judgement:
-    """One claim, or one part of it, judged on the records of one scope.
+    """One claim, or one part of it, judged on the records of one row.
 
     Attributes:
         claim: "C1" ... "C9".
         text: the part that was judged, as a statement that is true where the outcome is "pass".
-        outcome: "undecided" also means that fewer than three seeds may be compared.
         figures: in words, with the numbers that say so.
-        scope: task, model, pattern and method; "" where there are no records.
+        row: whose records were judged.
         seeds: seeds that both sides have.
     """
 
@@ -50,17 +55,17 @@ class Judgement:
     text: str
     outcome: Outcome
     figures: str
-    scope: str = ""
-    seeds: int = 0
+    row: Row
+    seeds: int
 
 
-def outcome(found: Comparison) -> Outcome:
+def better(found: Comparison) -> Outcome:
     """Is the first side better? Values that are equal in every pair say no. Fewer than three seeds decide nothing."""
     if found.n < LEAST:
-        return "undecided"
+        return Outcome.UNDECIDED
     if found.verdict is Verdict.BETTER:
-        return "pass"
-    return "fail" if found.verdict.below or found.interval == (0.0, 0.0) else "undecided"
+        return Outcome.PASS
+    return Outcome.FAIL if found.verdict.below or found.interval == (0.0, 0.0) else Outcome.UNDECIDED
 
 
 def not_worse(found: Comparison) -> Outcome:
@@ -70,12 +75,7 @@ def not_worse(found: Comparison) -> Outcome:
     nothing.
     """
     if found.n < LEAST:
-        return "undecided"
+        return Outcome.UNDECIDED
     if found.verdict in (Verdict.BETTER, Verdict.NOT_WORSE):
-        return "pass"
-    return "fail" if found.verdict is Verdict.WORSE else "undecided"
-
-
-def scope(row: Row) -> str:
-    """Where a judgement holds: task, model, scale, pattern and method with its settings."""
-    return f"{row.setting}, {row.name}"
+        return Outcome.PASS
+    return Outcome.FAIL if found.verdict is Verdict.WORSE else Outcome.UNDECIDED

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from nmbench.analysis.pairs import LEAST, Pairs, against, decimals, matched, primary, with_words
 from nmbench.analysis.rows import Row
-from nmbench.claims.judgement import Judgement, not_worse, outcome, scope
+from nmbench.claims.judgement import Judgement, better, not_worse
 from nmbench.claims.pick import base, dense_twin, partner, sr_ste
 from nmbench.claims.shrinkage import shrinkage
 from nmbench.records.frame import Loaded
@@ -75,9 +75,9 @@ def quality(claim: str, text: str, row: Row, pairs: Pairs[Record], within: bool 
         judged = not_worse(compared)
         said += [compared.words] if compared.n >= LEAST else []
     else:
-        judged = outcome(compared)
+        judged = better(compared)
     if row.method == "sr-ste" and claim != "C5":
         said += shrinkage(row, pairs.first)
     if pairs.other_data:
         said.append(f"not paired, because the two saw other data: seed {', '.join(map(str, pairs.other_data))}")
-    return Judgement(claim, text, judged, "; ".join(said), scope(row), compared.n)
+    return Judgement(claim, text, judged, "; ".join(said), row, compared.n)

@@ -16,7 +16,6 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nmbench.document.anchors import Anchors
-from nmbench.document.fit import heading
 from nmbench.document.inline import to_html
 from nmbench.document.model import Banner, Block, Bullets, Fold, Part, Picture, Prose, Report, Section, Shell
 from nmbench.document.table import Cell, Table
@@ -102,7 +101,7 @@ def _data(file: Path) -> str:
 def _table(table: Table, caption: bool) -> str:
     sortable = ' class="sortable"' if table.sortable and len(table.rows) > 1 else ""
     title = f"<caption>{escape(table.title)}</caption>\n" if caption else ""
-    head = "".join(f'<th scope="col" class="{column.align}">{escape(heading(column))}</th>' for column in table.columns)
+    head = "".join(f'<th scope="col" class="{column.align}">{escape(column.heading)}</th>' for column in table.columns)
     rows = "\n".join(
         "<tr>" + "".join(_cell(cell, column.align) for cell, column in zip(row, table.columns, strict=True)) + "</tr>"
         for row in table.rows

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from functools import singledispatch
 
+from tabulate import tabulate
+
 from nmbench.document.anchors import Anchors
-from nmbench.document.fit import fit, heading
 from nmbench.document.model import Banner, Block, Bullets, Fold, Part, Picture, Prose, Report, Section, Shell
 from nmbench.document.table import Cell, Table
 from nmbench.document.words import code, text
-from nmbench.document.words import table as grid
 
-__all__ = ["WIDTH", "markdown", "table"]
+__all__ = ["markdown", "table"]
 
-#: characters of a table that a page of GitHub shows without a scroll bar
-WIDTH = 110
 #: rows of a table that a page of GitHub still shows; it shows nothing of a page of more than about half a megabyte
 MOST_ROWS = 200
 _DETAILS = "Details"
@@ -35,15 +32,14 @@ def markdown(report: Report) -> str:
 
 
 def table(shown: Table) -> str:
-    """A GitHub table, or several below each other where it is too wide; then its notes.
+    """A GitHub table with its notes.
 
     Of a table with more than `MOST_ROWS` rows only these are there, and a sentence says so.
     """
     total = len(shown.rows)
-    cut = replace(shown, rows=shown.rows[:MOST_ROWS])
     left = f"These are {MOST_ROWS} of {total} rows; report.html, CSV and LaTeX have all."
     notes = (*([left] if total > MOST_ROWS else []), *shown.notes)
-    return "\n\n".join([*map(_grid, fit(cut, WIDTH)), *_notes(notes)])
+    return "\n\n".join([_grid(shown), *_notes(notes)])
 
 
 def _headings(part: Report | Section) -> Iterator[str]:
@@ -114,9 +110,10 @@ def _(block: Table) -> str:
 
 
 def _grid(shown: Table) -> str:
-    headers = [text(heading(column)) for column in shown.columns]
-    rows = [[_cell(cell) for cell in row] for row in shown.rows]
-    return grid(headers, rows, "".join(column.align for column in shown.columns))
+    headers = [text(column.heading) for column in shown.columns]
+    rows = [[_cell(cell) for cell in row] for row in shown.rows[:MOST_ROWS]]
+    alignment = ["right" if column.align == "r" else "left" for column in shown.columns]
+    return tabulate(rows, headers, tablefmt="pipe", colalign=alignment, disable_numparse=True)
 
 
 def _cell(cell: Cell) -> str:

@@ -2,7 +2,7 @@
 
 write_report    results folder -> report folder, in the formats that are asked for
 render          the same as a dictionary of files, with the figures in a scratch folder
-FORMATS         name of a format -> the file that is its page
+FORMATS         name of a format -> its page, or the folder of its tables
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nmbench.report.build import build
 
 __all__ = ["DEFAULT", "FORMATS", "render", "write_report"]
 
-FORMATS = {"md": "README.md", "html": "report.html", "csv": "results.csv", "tex": "report.tex"}
+FORMATS = {"md": "README.md", "html": "report.html", "csv": "results.csv", "tex": "tables"}
 DEFAULT = ("md", "html")
 FIGURES = "figures"
 

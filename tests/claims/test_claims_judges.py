@@ -9,7 +9,9 @@ import pytest
 
 from nmbench.analysis.rows import compare
 from nmbench.analysis.statistics import paired
-from nmbench.claims import CLAIMS, Judgement, claims_tables, judge, prose, summary_table
+from nmbench.claims import CLAIMS, judge
+from nmbench.claims.section import claims_section
+from nmbench.document.model import Fold, tables
 from nmbench.records.frame import load
 
 NOISE = (0.0, 0.1, -0.1)
@@ -23,8 +25,7 @@ def verdicts(results):
     def of(claim):
         loaded = load(results.folder)
         assert loaded.unreadable == []
-        found = judge(loaded, compare(loaded.frame))
-        return [one for one in found if one.claim == claim and one.outcome != "no records"]
+        return [one for one in judge(loaded, compare(loaded.frame)) if claim in (None, one.claim)]
 
     return of
 
@@ -152,7 +153,7 @@ def test_c2_a_very_large_lambda_w_freezes_the_mask(results, verdicts, late, expe
         results.add("2:4", "sr-ste", seed, cell={"hyper": {"lambda_w": 5.0}}, sad=sad(last=late[seed]))
     found = [one for one in verdicts("C2") if "freezes" in one.text]
     assert outcomes(found) == [expected]
-    assert "lambda_w=5" in found[0].scope
+    assert "lambda_w=5" in found[0].row.name
 
 
 def test_c2_without_a_much_larger_value_none_is_very_large(results, verdicts):
@@ -170,7 +171,7 @@ def test_lambda_w_is_shown_beside_the_sum_of_the_learning_rates(results, verdict
     (found,) = verdicts("C4")
     # 10 steps at 0.1 and 10 at 0.3
     assert found.figures.endswith("lambda_w x sum of learning rates: 0.5 x 4 = 2")
-    notes = summary_table([found]).notes
+    notes = claims_section([found]).content[0].notes
     assert "acts through the sum of the learning rates" in notes[-1]
     assert "that sum is 30030, and 0.0002 times it is 6" in notes[-1]
 
@@ -260,7 +261,7 @@ def test_other_axes_and_settings_are_not_mixed(results, verdicts):
     add(results, "sr-ste", 77.0, "2:4@kernel")
     add(results, "sr-ste", 77.0, cell={"train": {"epochs": 9}})
     (found,) = verdicts("C4")
-    assert "2:4@kernel" in found.scope
+    assert "2:4@kernel" in found.row.name
 
 
 # -- C5 -----------------------------------------------------------------------------------------------------------
@@ -354,38 +355,50 @@ def test_cells_that_saw_other_data_are_not_paired_and_it_is_said(results, verdic
     assert "saw other data: seed 0" in found.figures
 
 
-def test_without_records_every_claim_says_what_it_takes(results):
-    loaded = load(results.folder)
-    found = judge(loaded, [])
-    assert [(one.claim, one.outcome) for one in found] == [(claim, "no records") for claim in CLAIMS]
-    assert all(one.figures.startswith("it takes ") for one in found)
-    assert all("No records: it takes" in line for line in prose(found))
-    assert not summary_table(found).rows
-    assert not claims_tables(found)
+def test_without_records_there_is_no_judgement(verdicts):
+    assert verdicts(None) == []
 
 
-def test_every_statement_has_a_table_without_what_all_scopes_share():
-    told = [("C1", "Fewer.", "2:4 sr-ste"), ("C1", "Fewer.", "4:8 sr-ste"), ("C2", "Better.", "2:4 sr-ste (x=1)")]
-    found = [Judgement(claim, text, "pass", "1", f"task/model study, {where}", 3) for claim, text, where in told]
-    first, second = claims_tables(found)
-    assert (first.title, first.about) == ("C1. Fewer.", "task/model study")
-    assert [row[0].text for row in first.rows] == ["2:4 sr-ste", "4:8 sr-ste"]
-    assert [row[0].text for row in second.rows] == ["2:4 sr-ste (x=1)"]
-    other = Judgement("C2", "Better.", "fail", "1", "other/model study, 2:4 sr-ste", 3)
-    assert claims_tables([*found, other])[0].rows[0][0].text == "task/model study, 2:4 sr-ste"
+def planted(results, tasks, patterns):
+    """Dense, STE and SR-STE, with their flips, in each task and at each pattern."""
+    for task in tasks:
+        dense(results, cell={"task": task})
+        for pattern in patterns:
+            for method in ("ste", "sr-ste"):
+                add(results, method, 77.0, pattern, cell={"task": task}, flips={})
 
 
-def test_the_summary_counts_by_outcome():
-    ends = ("pass", "fail", "pass", "undecided")
-    (row,) = summary_table([Judgement("C3", "Flips fall.", end, "1", "here", 3) for end in ends]).rows
-    assert [cell.text for cell in row] == ["C3", CLAIMS["C3"], "2", "1", "1"]
-    assert summary_table([Judgement("C3", "", "no records", "")]).rows == ()
-
-
-def test_the_prose_counts_the_outcomes(results, verdicts):
+def test_the_section_counts_by_outcome_and_names_what_cannot_be_judged(results, verdicts):
     dense(results)
-    add(results, "ste", noise=(0.0, 0.0, 0.0))
     add(results, "sr-ste", 77.0)
-    loaded = load(results.folder)
-    lines = prose(judge(loaded, compare(loaded.frame)))
-    assert lines[3] == f"C4. {CLAIMS['C4']} Fail in 2 of 2 comparisons."
+    results.add("2:4", "asp", 0)
+    judged = verdicts(None)
+    summary, *_, words = claims_section(judged).content
+    counts = {row[0].text: [cell.text for cell in row[2:]] for row in summary.rows}
+    assert counts["C4"] == ["-", "1", "-"]
+    assert words.text.startswith("Too few seeds to judge C6: it takes 3 at least. No record here is about C1, C2,")
+
+
+def table_of(title, judged):
+    return next(table for table in tables(claims_section(judged)) if table.title == title)
+
+
+def test_a_statement_has_a_table_and_the_setting_that_all_share_stands_with_its_title(results, verdicts):
+    planted(results, ["classification"], ["2:4", "2:4@kernel"])
+    shown = table_of("C4. At 2:4, SR-STE is better than STE.", verdicts(None))
+    assert shown.about == "classification/resnet20 quick"
+    assert [row[0].text for row in shown.rows] == ["2:4 sr-ste", "2:4@kernel sr-ste"]
+    planted(results, ["translation"], ["2:4"])
+    other = table_of("C7. At 2:4, SR-STE is better than STE.", verdicts(None))
+    assert other.about == ""
+    assert other.rows[0][0].text == "translation/resnet20 quick, 2:4 sr-ste"
+
+
+def test_many_comparisons_fold_away(results, verdicts):
+    planted(results, ["classification"], ["2:4", "1:4", "2:8"])
+    judged = verdicts(None)
+    assert len(judged) > 12
+    _, fold, _ = claims_section(judged).content
+    assert isinstance(fold, Fold)
+    assert sum(len(table.rows) for table in fold.content) == len(judged)
+    assert len(claims_section(judged[:3]).content[1].rows) <= 3

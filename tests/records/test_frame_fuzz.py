@@ -11,8 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nmbench.analysis.study import Study
-from nmbench.claims import claims_tables, judge, prose, summary_table
+from nmbench.analysis.two_sets import between
+from nmbench.claims import judge
 from nmbench.claims.published import beside, published_table
+from nmbench.claims.section import claims_section
+from nmbench.document.markdown import markdown
 from nmbench.records.frame import load
 from nmbench.report.sections import intro, leaderboard, overview, quality, remarks, seeds
 from nmbench.report.sections.two_sets import page
@@ -64,13 +67,10 @@ def healthy(tmp_path_factory, factory):
 def everything(folder):
     """All that is made of a folder's records, figures and page apart."""
     study = Study.of(load(folder), folder)
-    verdicts = judge(study.loaded, study.rows)
     found = [
-        claims_tables(verdicts),
-        summary_table(verdicts),
-        prose(verdicts),
+        claims_section(judge(study.loaded, study.rows)),
         published_table(beside(study.rows, study.loaded.records)),
-        page(study.loaded, study.loaded, ("a", "b")),
+        markdown(page(study.loaded, study.loaded, ("a", "b"), between(study.loaded, study.loaded))),
         [list(section(study, study.rows)) for section in SECTIONS if study.rows],
     ]
     return study.loaded, found
@@ -117,6 +117,6 @@ def test_the_healthy_folder_is_judged(healthy):
     """Or the tests above would be green with nothing to judge."""
     folder, file, record = healthy
     file.write_text(json.dumps(record))
-    loaded, (_, claims, *_) = everything(folder)
+    loaded, (claims, *_) = everything(folder)
     assert len(loaded.frame) == 12
-    assert {row[0].text for row in claims.rows} == {"C1", "C2", "C3", "C4", "C6", "C8", "C9"}
+    assert {row[0].text for row in claims.content[0].rows} == {"C1", "C2", "C3", "C4", "C6", "C8", "C9"}
