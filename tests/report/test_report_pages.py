@@ -175,11 +175,7 @@ def test_records_that_hold_almost_nothing_still_make_a_report(results, page):
 def test_a_record_of_the_future(says, results):
     results.twin()
     results.add(schema_version=99)
-    text = says(
-        "One record could not be read and is listed below.",
-        "**Records of a newer nmbench**: 1 record, not read here.",
-    )
-    assert "99" in text
+    assert "99 is newer than this nmbench reads" in says("One record could not be read and is listed below.")
 
 
 def test_unreadable_records_are_counted_and_named(says, results):

@@ -58,7 +58,7 @@ def test_dense_only_is_no_ratio(results: Any) -> None:
 def test_a_broken_section_is_told(results: Any, broken: dict[str, Any]) -> None:
     results.add(speed=speed() | broken)
     loaded = load(results.folder)
-    assert [one.path for one in loaded.unreadable], "the page says that this record could not be read"
+    assert [one.path for one in loaded.problems], "the page says what was left out of this record"
 
 
 def test_each_batch_is_judged_by_itself(results: Any) -> None:

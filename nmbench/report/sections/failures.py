@@ -23,13 +23,13 @@ def failures(study: Study, rows: Sequence[Row]) -> Iterator[Section]:
         Column("command", "To run it again"),
     )
     failed = [(place, record) for place, record in zip(study.cells.index, study.counting, strict=True)
-              if record["status"] != "ok"]  # fmt: skip
+              if record.status.failed]  # fmt: skip
     body = tuple(
         (
-            Cell(f"{record['cell']['task']}/{study.loaded.folders[place].parent.name}", code=True),
-            Cell(record["status"]),
+            Cell(f"{record.cell.task}/{study.loaded.folders[place].parent.name}", code=True),
+            Cell(record.status),
             Cell(short(_message(record)), code=True),
-            Cell(" ".join((record.get("command") or "-").split()), code=bool(record.get("command"))),
+            Cell(" ".join((record.command or "-").split()), code=bool(record.command)),
         )
         for place, record in failed
     )
@@ -37,16 +37,17 @@ def failures(study: Study, rows: Sequence[Row]) -> Iterator[Section]:
 
 
 def _message(record: Record) -> str:
-    error = record.get("error") or {}
-    kind, message = error.get("kind"), error.get("message") or ""
-    return ": ".join(filter(None, [kind if kind != record["status"] else "", message]))
+    kind, message = (record.error.kind, record.error.message) if record.error else ("", "")
+    return ": ".join(filter(None, [kind if kind != record.status else "", message]))
 
 
 def unreadable(study: Study, rows: Sequence[Row]) -> Iterator[Section]:
-    """Record files that could not be used, with the reason."""
+    """Record files that could not be used, and those of which a part had to be left out, with the reasons."""
     columns = (Column("record", "Record"), Column("reason", "Why it could not be read"))
-    files = study.loaded.unreadable
-    body = tuple((Cell(file.path, code=True), Cell(short(file.reason), code=True)) for file in files)
-    if body:
-        words = Prose("Nothing in this report comes from these files.")
-        yield Section("Unreadable records", (words, Table("unreadable", "Unreadable records", columns, body)))
+    for name, title, files, words in (
+        ("unreadable", "Unreadable records", study.loaded.unreadable, "Nothing in this report comes from these files."),
+        ("read-in-part", "Records read in part", study.loaded.problems, "The rest of these records is in this report."),
+    ):
+        body = tuple((Cell(file.path, code=True), Cell(short(file.reason), code=True)) for file in files)
+        if body:
+            yield Section(title, (Prose(words), Table(name, title, columns, body)))

@@ -1,7 +1,7 @@
 """What a reader meets first: the outcome in a sentence, and what to know before the numbers.
 
 outcome     block of the front: what was found, how the cells ended
-cautions    block of the front: no dense twin, one seed, values that are no numbers, other data, newer records
+cautions    block of the front: no dense twin, one seed, values that are no numbers, other data
 """
 
 from __future__ import annotations
@@ -96,13 +96,7 @@ def _is(count: int) -> str:
 # -- cautions -------------------------------------------------------------------------------------------------------
 def cautions(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
     """What is not as it should be, a sentence each."""
-    words = (
-        _twins(rows),
-        _one_seed(rows),
-        _not_finite(rows),
-        _other_data(study.loaded),
-        _newer(study.loaded),
-    )
+    words = (_twins(rows), _one_seed(rows), _not_finite(rows), _other_data(study.loaded))
     if any(words):
         yield Bullets(tuple(filter(None, words)))
 
@@ -153,13 +147,6 @@ def _other_data(loaded: Loaded) -> str:
         f"**Different data**: {plural(count, 'cell')} ran more than once, on data whose fingerprints differ. The "
         "newest attempt that ended well counts."
     )
-
-
-def _newer(loaded: Loaded) -> str:
-    count = sum("newer than this nmbench" in one.reason for one in loaded.unreadable)
-    if not count:
-        return ""
-    return f"**Records of a newer nmbench**: {plural(count, 'record')}, not read here. Update nmbench to see them."
 
 
 def _some(names: Iterable[str]) -> str:

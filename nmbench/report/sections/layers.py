@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -166,19 +165,19 @@ def _caption(lines: Sequence[_Line], strips: bool) -> str:
 # -- layers left dense ----------------------------------------------------------------------------------------------
 def left_dense(study: Study, rows: Sequence[Row]) -> Iterator[Block | Fold]:
     """Per model, the candidate layers that no mask was put on, by reason, with their share of the candidate weights."""
-    audits = [(str(record["cell"]["model"]), audit) for row in rows for record in study.records_of(row)
-              if (audit := record.get("audit") or {}).get("pattern")]  # fmt: skip
     totals: dict[str, int] = {}
     patterns: dict[str, set[str]] = {}
     groups: dict[tuple[str, str], _Dense] = {}
-    for model, audit in audits:
-        layers: list[dict[str, Any]] = audit.get("layers") or []
-        totals[model] = max(totals.get(model, 0), sum(map(_weights, layers)))
-        patterns.setdefault(model, set()).add(str(audit["pattern"]))
-        for layer in (layer for layer in layers if layer.get("role") == "dense"):
-            group = groups.setdefault((model, str(layer.get("reason") or "no reason recorded")), _Dense())
-            group.layers[str(layer.get("name"))] = _weights(layer)
-            group.patterns.add(str(audit["pattern"]))
+    for record in (record for row in rows for record in study.records_of(row)):
+        audit, model = record.audit, record.cell.model
+        if audit is None or not audit.pattern:
+            continue
+        totals[model] = max(totals.get(model, 0), sum(math.prod(layer.shape or [0]) for layer in audit.layers))
+        patterns.setdefault(model, set()).add(audit.pattern)
+        for layer in (layer for layer in audit.layers if layer.role == "dense"):
+            group = groups.setdefault((model, layer.reason or "no reason recorded"), _Dense())
+            group.layers[layer.name] = math.prod(layer.shape or [0])
+            group.patterns.add(audit.pattern)
     body = tuple(
         (
             Cell(model),
@@ -209,10 +208,6 @@ class _Dense:
 
     layers: dict[str, int] = field(default_factory=dict)
     patterns: set[str] = field(default_factory=set)
-
-
-def _weights(layer: dict[str, Any]) -> int:
-    return math.prod(layer.get("shape") or [0])
 
 
 def _names(names: list[str]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 
-from nmbench.analysis.pairs import LEAST, against, decimals, in_short, matched
+from nmbench.analysis.pairs import LEAST, against, decimals, in_short, matched, primary
 from nmbench.analysis.rows import Row
 from nmbench.analysis.statistics import Comparison
 from nmbench.analysis.study import Study
@@ -18,7 +18,6 @@ from nmbench.analysis.verdict import Verdict
 from nmbench.document.model import Block, Fold, Prose, Section
 from nmbench.document.table import Cell, Column, Table
 from nmbench.document.words import plural
-from nmbench.records.schema import Record
 from nmbench.report.sections.quality import finite
 
 __all__ = ["leaderboard", "ranked"]
@@ -93,10 +92,7 @@ def _better(study: Study, row: Row, other: Row) -> bool:
 
 
 def _difference(study: Study, row: Row, other: Row) -> Comparison:
-    def value(record: Record) -> float | None:
-        return (record.get("metrics") or {}).get(row.metric.name)
-
-    return against(matched(row, other, study.loaded), value, row.metric.higher_is_better)
+    return against(matched(row, other, study.loaded), primary(row), row.metric.higher_is_better)
 
 
 def _cells(study: Study, key: tuple[object, str], rows: Sequence[Row]) -> Iterator[tuple[Cell, ...]]:
@@ -112,10 +108,7 @@ def _cells(study: Study, key: tuple[object, str], rows: Sequence[Row]) -> Iterat
             Cell(str(rank), rank),
             Cell(", ".join(row.label for row in own)),
             Cell("-".join(map(str, dict.fromkeys([seeds[0], seeds[-1]]))), seeds[0]),
-            Cell(
-                in_short(gap, rows[0].metric.unit, decimals(rows[0].metric)) if gap else "-",
-                gap.difference if gap else None,
-            ),
+            Cell(in_short(gap, metric.unit, decimals(metric)), gap.difference) if gap else Cell("-"),
         )
     rest = [row for row in rows if not groups or len(finite(row)) < LEAST]
     if rest:

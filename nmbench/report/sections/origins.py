@@ -62,7 +62,7 @@ def provenance(study: Study, rows: Sequence[Row]) -> Iterator[Section]:
 
 def reproduce(study: Study, rows: Sequence[Row]) -> Iterator[Section]:
     """The commands that give these results and this report."""
-    matrices = sorted({str(record["matrix"]) for record in study.counting if record.get("matrix")})
+    matrices = sorted({record.matrix for record in study.counting if record.matrix})
     lines = tuple(f"nmbench {verb} {matrix}" for matrix in matrices or [study.name] for verb in ("run", "report"))
     words = Prose(
         "`nmbench run` does only the cells that have not ended well yet; `nmbench report` writes this page again, with "

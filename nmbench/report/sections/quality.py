@@ -85,17 +85,21 @@ def table(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
 
 
 def others(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
-    """Mean of every metric but the primary one over the seeds."""
-    shown: dict[str, Column] = {}
-    for info in (info for row in rows for record in study.records_of(row) for info in record.get("metric_info") or ()):
-        name = str(info["name"])
-        if name != rows[0].metric.name and name not in shown:
-            arrow = _arrow(info.get("higher_is_better", True))
-            shown[name] = Column(name, f"{name} {arrow}", "r", str(info.get("unit") or ""))
+    """Means over the seeds of every metric but the primary one, and of what plugins measured of every cell."""
     good = [row for row in rows if row.seeds]
-    if shown and good:
-        body = tuple((*names(row), *(_other(row, name) for name in shown)) for row in good)
-        yield Table("other-metrics", "Other metrics", (*NAMES, *shown.values()), body, keys=2)
+    metrics: dict[str, Column] = {}
+    measured: dict[str, Column] = {}
+    for record in (record for row in good for record in study.records_of(row)):
+        for info in record.metric_info:
+            if info.name != rows[0].metric.name:
+                column = Column(info.name, f"{info.name} {_arrow(info.higher_is_better)}", "r", info.unit)
+                metrics.setdefault(f"metric.{info.name}", column)
+        for one in record.measurements:
+            measured.setdefault(f"measurement.{one.name}", Column(one.name, one.name, "r", one.unit))
+    for name, title, shown in (("other-metrics", "Other metrics", metrics), ("measurements", "Measurements", measured)):
+        if shown:
+            body = tuple((*names(row), *(_other(row, key) for key in shown)) for row in good)
+            yield Table(name, title, (*NAMES, *shown.values()), body, keys=2)
 
 
 def verdicts(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
@@ -138,7 +142,7 @@ def _gap(row: Row, decimals: int) -> Cell:
 
 
 def _other(row: Row, name: str) -> Cell:
-    value = row.means.get(f"metric.{name}", math.nan)
+    value = row.means.get(name, math.nan)
     return Cell(f"{value:.4g}", value) if math.isfinite(value) else Cell("-")
 
 

@@ -7,7 +7,6 @@ true of.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from nmbench.analysis.rows import Row
@@ -32,23 +31,23 @@ def remarks(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
 
 
 def _baselines(record: Record) -> Iterator[str]:
-    units = {info["name"]: info.get("unit") or "" for info in record.get("metric_info") or []}
-    for name, values in (record.get("baselines") or {}).items():
+    units = {info.name: info.unit for info in record.metric_info}
+    for name, values in record.baselines.items():
         reached = ", ".join(f"{text(key)} {_value(value, units.get(key, ''))}" for key, value in values.items())
         yield f"{text(name)} reaches {reached}"
 
 
 def _facts(record: Record) -> Iterator[str]:
-    for name, value in (record.get("facts") or {}).items():
+    for name, value in record.facts.items():
         yield f"{text(name)} {code(value)}"
 
 
 def _notes(record: Record) -> Iterator[str]:
-    yield from (text(note) for note in record.get("notes") or ())
+    yield from map(text, record.notes)
 
 
-def _value(value: object, unit: str) -> str:
-    number = f"{value:.4g}" if isinstance(value, int | float) and math.isfinite(value) else "-"
+def _value(value: float | None, unit: str) -> str:
+    number = "-" if value is None else f"{value:.4g}"
     return text(f"{number} {unit}".strip())
 
 
