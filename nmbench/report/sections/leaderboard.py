@@ -96,7 +96,7 @@ def _difference(study: Study, row: Row, other: Row) -> Comparison:
 
 
 def _cells(study: Study, key: tuple[object, str], rows: Sequence[Row]) -> Iterator[tuple[Cell, ...]]:
-    names = (study.titles[rows[0].setting], key[1])
+    names, metric = (study.titles[rows[0].setting], key[1]), rows[0].metric
     groups = ranked(study, rows)
     if sum(len(own) for _, own in groups) < 2:
         groups = []
