@@ -10,9 +10,8 @@ from collections.abc import Sequence
 
 from nmbench.analysis.rows import Row, Setting
 from nmbench.claims.cost import faster, negligible
-from nmbench.claims.decay import decay
-from nmbench.claims.flips import less_divergence, settling
 from nmbench.claims.judgement import CLAIMS, Judgement, Outcome
+from nmbench.claims.masks import decay, less_divergence, settling
 from nmbench.claims.quality import larger_m, one_pass, two_four
 from nmbench.records.frame import Loaded
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from nmbench.analysis.pairs import against, matched
+from nmbench.analysis.pairs import Pairs, against, matched
 from nmbench.analysis.rows import Row
 from nmbench.analysis.statistics import Comparison, paired
 from nmbench.claims.judgement import Judgement, better, not_worse
 from nmbench.claims.pick import base, dense_twin, partner, sr_ste
+from nmbench.document.words import plural
 from nmbench.records.frame import Loaded
 from nmbench.records.schema import Environment, Record, Speed, Timings
 
@@ -25,9 +26,8 @@ __all__ = ["NEGLIGIBLE", "faster", "negligible"]
 NEGLIGIBLE = 0.05
 
 
-def faster(loaded: Loaded, rows: Sequence[Row]) -> list[Judgement]:
+def faster(loaded: Loaded, rows: Sequence[Row]) -> Iterator[Judgement]:
     """C8: is the converted model's forward pass shorter, at 2:4, whatever the method that gave the weights?"""
-    found = []
     for row in (row for row in rows if base(row.pattern) == "2:4"):
         measured: dict[tuple[int, str, str], list[float]] = {}
         for place in row.records:
@@ -37,23 +37,19 @@ def faster(loaded: Loaded, rows: Sequence[Row]) -> list[Judgement]:
             compared = paired([math.log(ratio) for ratio in ratios], [0.0] * len(ratios))
             figures = f"dense over converted time {_factor(compared)}, {dtype} on {device}"
             text = f"2:4 is faster than dense at batch {batch}."
-            found.append(Judgement("C8", text, better(compared), figures, row, compared.n))
-    return found
+            yield Judgement("C8", text, better(compared), figures, row, compared.n)
 
 
-def negligible(loaded: Loaded, rows: Sequence[Row]) -> list[Judgement]:
+def negligible(loaded: Loaded, rows: Sequence[Row]) -> Iterator[Judgement]:
     """C9: training time of SR-STE over that of the dense twin, and over that of STE."""
-    found = []
     for row in sr_ste(rows):
-        others = {"dense": dense_twin(rows, row), "STE": partner(rows, row, "ste")}
-        found += [_ratio(loaded, row, name, other) for name, other in others.items() if other is not None]
-    return [judgement for judgement in found if judgement is not None]
+        for name, other in (("dense", dense_twin(rows, row)), ("STE", partner(rows, row, "ste"))):
+            pairs = matched(row, other, loaded).keep(_comparable) if other else None
+            if pairs and pairs.seeds:
+                yield _ratio(row, name, pairs)
 
 
-def _ratio(loaded: Loaded, row: Row, name: str, other: Row) -> Judgement | None:
-    pairs = matched(row, other, loaded).keep(_comparable)
-    if not pairs.seeds:
-        return None
+def _ratio(row: Row, name: str, pairs: Pairs[Record]) -> Judgement:
     compared = against(pairs, _log_time, higher_is_better=False, margin=math.log1p(NEGLIGIBLE))
     text = f"Training with SR-STE takes at most {100 * NEGLIGIBLE:g} % longer than {name}."
     figures = f"training time over that of {name} {_factor(compared)}"
@@ -65,8 +61,8 @@ def _ratio(loaded: Loaded, row: Row, name: str, other: Row) -> Judgement | None:
 def _comparable(one: Record, other: Record) -> bool:
     """Both had the machine to themselves, trained in one go, and on the same hardware with as many threads."""
     timings = [record.timings or Timings() for record in (one, other)]
-    machines = {(where.cpu, where.gpu, where.threads) for where in (one.environment or Environment(),
-                                                                    other.environment or Environment())}  # fmt: skip
+    environments = [record.environment or Environment() for record in (one, other)]
+    machines = {(where.cpu, where.gpu, where.threads) for where in environments}
     alone = all(times.alone and not times.resumed and _positive(times.train_s) for times in timings)
     return alone and len(machines) == 1
 
@@ -91,7 +87,7 @@ def _positive(value: float | None) -> bool:
 def _factor(compared: Comparison) -> str:
     """A comparison of logarithms as a factor: "1.08 [1.05, 1.11], 3 seeds"."""
     ends = "" if compared.interval is None else f" [{', '.join(f'{_exp(end):.3f}' for end in compared.interval)}]"
-    return f"{_exp(compared.difference):.3f}{ends}, {compared.n} seed{'s' if compared.n != 1 else ''}"
+    return f"{_exp(compared.difference):.3f}{ends}, {plural(compared.n, 'seed')}"
 
 
 def _exp(logarithm: float) -> float:

@@ -6,14 +6,13 @@ quality                         one comparison of two rows' primary metric as a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from nmbench.analysis.pairs import LEAST, Pairs, against, decimals, matched, primary, with_words
 from nmbench.analysis.rows import Row
 from nmbench.claims.judgement import Judgement, better, not_worse
-from nmbench.claims.pick import base, dense_twin, partner, sr_ste
-from nmbench.claims.shrinkage import shrinkage
+from nmbench.claims.pick import base, dense_twin, partner, shrinkage, sr_ste
 from nmbench.records.frame import Loaded
 from nmbench.records.schema import Record
 
@@ -25,23 +24,20 @@ _FIRST = "classification"
 _LARGER = ("4:8", "2:8")
 
 
-def two_four(loaded: Loaded, rows: Sequence[Row]) -> list[Judgement]:
+def two_four(loaded: Loaded, rows: Sequence[Row]) -> Iterator[Judgement]:
     """C4 in classification and C7 in every other task: SR-STE at 2:4 against the dense twin, and against STE."""
-    found = []
     for row in (row for row in sr_ste(rows) if base(row.pattern) == "2:4"):
         claim = "C4" if row.setting.task == _FIRST else "C7"
         dense, ste = dense_twin(rows, row), partner(rows, row, "ste")
         if dense is not None:
             text = "At 2:4, SR-STE is not worse than dense, by the task's margin."
-            found.append(quality(claim, text, row, matched(row, dense, loaded), within=True))
+            yield quality(claim, text, row, matched(row, dense, loaded), within=True)
         if ste is not None:
-            found.append(quality(claim, "At 2:4, SR-STE is better than STE.", row, matched(row, ste, loaded)))
-    return found
+            yield quality(claim, "At 2:4, SR-STE is better than STE.", row, matched(row, ste, loaded))
 
 
-def larger_m(loaded: Loaded, rows: Sequence[Row]) -> list[Judgement]:
+def larger_m(loaded: Loaded, rows: Sequence[Row]) -> Iterator[Judgement]:
     """C5, for every method and its settings that both patterns have."""
-    found = []
     for row in rows:
         if not row.seeds or row.pattern is None or base(row.pattern) not in _LARGER:
             continue
@@ -49,19 +45,16 @@ def larger_m(loaded: Loaded, rows: Sequence[Row]) -> list[Judgement]:
         other = partner(rows, row, row.method, row.hyper, smaller)
         if other is not None:
             text = f"{base(row.pattern)} is better than {base(smaller)}."
-            found.append(quality("C5", text, row, matched(row, other, loaded)))
-    return found
+            yield quality("C5", text, row, matched(row, other, loaded))
 
 
-def one_pass(loaded: Loaded, rows: Sequence[Row]) -> list[Judgement]:
+def one_pass(loaded: Loaded, rows: Sequence[Row]) -> Iterator[Judgement]:
     """C6, for every pattern that both methods have."""
-    found = []
     for row in sr_ste(rows):
         asp = partner(rows, row, "asp")
         if asp is not None:
             text = "SR-STE is not worse than ASP, by the task's margin."
-            found.append(quality("C6", text, row, matched(row, asp, loaded), within=True))
-    return found
+            yield quality("C6", text, row, matched(row, asp, loaded), within=True)
 
 
 def quality(claim: str, text: str, row: Row, pairs: Pairs[Record], within: bool = False) -> Judgement:

@@ -9,8 +9,8 @@ from nmbench.analysis.pairs import LEAST
 from nmbench.analysis.rows import Row
 from nmbench.analysis.study import Study
 from nmbench.claims import CLAIMS, Judgement, Outcome, judge
+from nmbench.claims.pick import NOTE, SUM
 from nmbench.claims.published import beside, published_table
-from nmbench.claims.shrinkage import NOTE, SUM
 from nmbench.document.model import Block, Fold, Prose, Section
 from nmbench.document.table import Cell, Column, Table
 

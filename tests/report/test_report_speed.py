@@ -31,7 +31,7 @@ def speed(*rows: tuple[int, float, float | None], device: str = "Example GPU", *
 
 def verdicts(results: Any) -> list[Any]:
     loaded = load(results.folder)
-    return faster(loaded, compare(loaded.frame))
+    return list(faster(loaded, compare(loaded.frame)))
 
 
 def test_the_frame_has_the_largest_batch(results: Any) -> None:
