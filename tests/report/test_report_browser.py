@@ -61,7 +61,8 @@ def seen(request, small, tmp_path):
     write_report(small.folder, tmp_path / "out", "Quick matrix", ["html"])
     page = tmp_path / "visited.html"
     page.write_text((tmp_path / "out" / "report.html").read_text().replace("</body>", VISIT), encoding="utf-8")
-    command += [f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={request.param},900", "--dump-dom", page.as_uri()]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={request.param},900"]
+    command += ["--dump-dom", page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     found = re.search(r'<pre id="seen">(.*?)</pre>', done.stdout)
     assert found, done.stderr[-2000:]
