@@ -30,7 +30,7 @@ __all__ = ["Limits", "Local"]
 _log = logging.getLogger("nmbench.running")
 
 _GRACE = 4.0  # seconds between asking a worker to stop and killing its process group
-_LINGER = 5.0  # seconds that a worker may live on after its record: a library's thread would keep the slot
+_LINGER = 20.0  # seconds that a worker may live on after its record
 _LOG_TAIL = 64 * 1024  # bytes of worker.log that are read for its last line
 
 

@@ -49,6 +49,7 @@ def test_planning_imports_no_torch_and_no_task(tmp_path):
         (["run", "quik"], "no matrix 'quik'; did you mean 'quick'?"),
         (["run", "quick", "--only", "nothing"], "--only 'nothing' fits no cell"),
         (["run", "quick", "--seeds", "3-1"], "write 0,1,2 or 0-5"),
+        (["run", "quick", "--seeds", "²"], "write 0,1,2 or 0-5"),
         (["run", "quick", "--device", "tpu"], "use auto, cpu or cuda"),
         (["run", "quick", "--rerun", "cras"], "no such kind; did you mean 'crash'?"),
         (["report", "nowhere"], "no results of 'nowhere'"),

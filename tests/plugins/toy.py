@@ -94,6 +94,8 @@ class Toy(Task):
             return {"accuracy": float("nan"), "loss": 0.0}
         if run.spec.train["fail"] == "thread":
             threading.Thread(target=time.sleep, args=(200,)).start()
+        if run.spec.train["fail"] == "bad note":
+            run.note(object())
         if run.spec.train["fail"] == "nan fact":
             run.store_fact("secret", float("nan"))
         hits = (out.argmax(1) == y).float()

@@ -18,6 +18,7 @@ KINDS = {
     "signal": ("crash", "killed by signal 11"),
     "no metric": ("invalid", "did not return the declared metric 'loss'"),
     "break pattern": ("invalid", "the metric 'accuracy' is nan"),
+    "bad note": ("invalid", "its record holds a value that cannot be written: PydanticSerializationError"),
     "nan fact": ("invalid", "the fact 'secret' is nan"),
 }
 
