@@ -224,7 +224,7 @@ def _reach(rows: Sequence[Row]) -> float:
 
 def plain_numbers(axis: Axes, which: Literal["x", "y"]) -> None:
     """Numbers as 0.001 and 100 on a log axis: matplotlib would write them as mathematics, which is switched off."""
-    getattr(axis, f"{which}axis").set_major_formatter(lambda value, _: f"{value:g}")
+    getattr(axis, f"{which}axis").set_major_formatter(lambda value, _: f"{value:g}".replace("-", "−"))
     getattr(axis, f"{which}axis").set_minor_formatter(lambda value, _: "")
 
 

@@ -47,8 +47,8 @@ _MAP = LinearSegmentedColormap.from_list("margins", ["#B34A00", "#F2C6A5", "#FFF
 _NORM = SymLogNorm(linthresh=1.0, vmin=-_FULL, vmax=_FULL)
 _READ = (
     "Each cell: sparse minus dense, paired by seed, in the metric's unit; then the verdict (▲ better, ● not worse, "
-    "▼ worse, ◇ undecided). Colour: the same difference in units of the task's margin, positive is better, log scale "
-    "on both sides of 0. Hatched: no difference is known."
+    "▼ worse, ▽ worse, perhaps within the margin, ◇ undecided). Colour: the same difference in units of the task's "
+    "margin, positive is better, log scale on both sides of 0. Hatched: no difference is known."
 )
 
 
@@ -226,15 +226,8 @@ def _cell(axis: Axes, x: int, y: int, row: Row | None) -> float:
     number = signed(row.comparison.difference, decimals(row.metric))
     number = number if len(number) < 10 else f"{row.comparison.difference:+.2g}"
     margins = in_margins(row)
-    words = row.words.replace("undecided (", "(").replace(", perhaps", ",\nperhaps")
-    axis.text(
-        x + 0.5,
-        y + 0.5,
-        f"{number.replace('-', '−')} {look_of(row.comparison)[3]}\n{words}",
-        ha="center",
-        va="center",
-        fontsize=7,
-        color="white" if abs(margins) > 5 else "black",
-        linespacing=1.1,
-    )
+    lack = f"\n({row.lack})" if row.lack else ""
+    colour = "white" if abs(margins) > 5 else "black"
+    words = f"{number.replace('-', '−')} {look_of(row.comparison)[3]}{lack}"
+    axis.text(x + 0.5, y + 0.5, words, ha="center", va="center", fontsize=7.5, color=colour)
     return margins
