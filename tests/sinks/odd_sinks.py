@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from pathlib import Path
 
 from nmbench.sinks import Sink
 
@@ -17,7 +18,7 @@ class Notes(Sink):
         print("opened for", matrix)
 
     def write(self, cell):
-        self.file.write(f"{cell.status} {cell.name} {sorted(cell.metrics)[0] if cell.metrics else '-'}\n")
+        self.file.write(f"{cell.status} {cell.name} {min(cell.metrics, default='-')} {Path(cell.folder).name}\n")
         self.file.flush()
 
     def close(self):

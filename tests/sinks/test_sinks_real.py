@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import getpass
-import json
 import socket
 
 import pytest
-from test_sinks import RECORD
+from test_outbox import RECORD, put
 
 from nmbench.sinks.base import MissingPackage, load
-from nmbench.sinks.feed import Feeds
-
-SENT = 3
+from nmbench.sinks.outbox import Outbox
 
 
 @pytest.fixture
 def send(tmp_path, monkeypatch):
-    """Sends two good attempts, one of them twice, and a failed one; the sink's folder."""
+    """Sends two good attempts, the first of them twice, and a failed one; the sink's folder."""
     for name in ("MLFLOW_TRACKING_URI", "WANDB_PROJECT", "WANDB_DIR"):
         monkeypatch.delenv(name, raising=False)
 
@@ -26,16 +23,14 @@ def send(tmp_path, monkeypatch):
             load(name)
         except MissingPackage as error:
             pytest.skip(f"{name}: {error}")
-        paths = []
         failed = {"status": "oom", "error": {"message": "too large"}, "metrics": None, "curve": None, "sad": None}
-        for place, changes in enumerate([{"attempt": 1}, {"attempt": 1}, {"attempt": 2}, {"attempt": 3, **failed}]):
-            paths.append(tmp_path / f"{place}.json")
-            paths[-1].write_text(json.dumps(RECORD | changes))
-        warnings = []
-        feeds = Feeds([name], tmp_path / "sinks", "quick", warnings.append)
-        for path in paths:
-            feeds.send(path)
-        assert feeds.close(120) == {name: 4}, (tmp_path / "sinks" / name / "sink.log").read_text()
+        results, warnings = tmp_path / "results" / "quick", []
+        attempts = [put(results, RECORD | {"attempt": 1}), put(results, RECORD | {"attempt": 2})]
+        attempts += [attempts[0], put(results, RECORD | {"attempt": 3, **failed})]
+        outbox = Outbox([name], tmp_path / "sinks", results, warnings.append)
+        for attempt in attempts:
+            outbox.send(attempt)
+        assert outbox.close() == {name: 4}, (tmp_path / "sinks" / name / "sink.log").read_text()
         assert warnings == []
         return tmp_path / "sinks" / name
 

@@ -1,256 +1,24 @@
-"""The operators that torchvision serves in place of mmcv's compiled ones, each against a reference written here.
-
-pytest tests/tasks/detection/test_detection_operators.py
-"""
+"""RoIAlign, RoIPool and the focal loss by torchvision in place of mmcv's, each against a reference written here."""
 
 from __future__ import annotations
 
-import inspect
 import math
-import os
-import re
-import subprocess
-import sys
 from fractions import Fraction
 from itertools import product
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 from torch.autograd import gradcheck
 
 pytest.importorskip("mmcv")
 
-from nmbench_tasks.detection.operators import install
+from nmbench_tasks.detection.engine import install
 
 if install() != "torchvision":
     pytest.skip("full mmcv serves its operators itself", allow_module_level=True)
 
 import mmcv.ops
-
-EXT = sys.modules["mmcv._ext"]
-# what the models of this family use
-SERVED = {
-    "nms",
-    *(f"{name}_{way}" for name in ("roi_align", "roi_pool", "sigmoid_focal_loss") for way in ("forward", "backward")),
-}
-
-
-def fresh(script: str, **env: str) -> str:
-    """What `script` prints, in an interpreter that has imported nothing."""
-    answer = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script],
-        capture_output=True,
-        text=True,
-        env=os.environ | env,
-        timeout=120,
-    )
-    assert answer.returncode == 0, answer.stderr
-    return answer.stdout
-
-
-# --- the module in mmcv's place
-
-
-def test_install_is_idempotent():
-    assert install() == install() == "torchvision"
-    assert sys.modules["mmcv._ext"] is EXT is mmcv._ext
-
-
-def test_every_model_of_mmdet_can_be_imported_even_after_a_first_failure():
-    printed = fresh("""
-try:
-    import mmcv.ops
-except ModuleNotFoundError as error:
-    print(error)
-from nmbench_tasks.detection.operators import install
-print(install())
-import mmdet.models, mmdet.registry
-from mmengine.utils.dl_utils.misc import mmcv_full_available
-print(mmdet.registry.MODELS.get("FasterRCNN").__name__, mmcv_full_available())
-""")
-    assert printed.splitlines() == ["No module named 'mmcv._ext'", "torchvision", "FasterRCNN False"]
-
-
-def test_full_mmcv_is_left_alone_and_one_that_does_not_load_is_named(tmp_path):
-    package = tmp_path / "mmcv"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    (package / "_ext.py").write_text("from mmcv.so import nms\n")
-    printed = fresh(
-        f"""
-import pathlib, sys
-from nmbench_tasks.detection.operators import install
-try:
-    install()
-except ImportError as error:
-    print(error)
-pathlib.Path({str(package)!r}, "so.py").write_text("nms = 'the compiled one'")
-print(install(), install(), sys.modules["mmcv._ext"].nms)
-""",
-        PYTHONPATH=str(tmp_path),
-    )
-    first, second, served = printed.splitlines()
-    assert re.search(r"do not load with torch .*mmcv\.so", first)
-    assert "install the mmcv" in second
-    assert served == "mmcv mmcv the compiled one"
-
-
-def test_a_module_that_somebody_else_put_there_is_left_alone(monkeypatch):
-    theirs = ModuleType("mmcv._ext")
-    monkeypatch.setitem(sys.modules, "mmcv._ext", theirs)
-    assert install() == "mmcv"
-    assert sys.modules["mmcv._ext"] is theirs
-
-
-def test_without_any_mmcv_the_error_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "mmcv", None)
-    with pytest.raises(ImportError, match=r"need mmcv: .*\n.*pip install 'nmbench\[detection-lite\]'$") as caught:
-        install()
-    assert str(caught.value).count("\n") == 1
-
-
-def test_served_operators_take_the_arguments_that_mmcv_declares():
-    declared = (Path(mmcv.ops.__file__).parent / "csrc/pytorch/pybind.cpp").read_text()
-    for name in SERVED:
-        arguments = re.search(rf'm\.def\("{name}",(.*?)\);', declared, re.DOTALL)
-        expected = re.findall(r'py::arg\("(\w+)"\)', arguments[1])
-        assert list(inspect.signature(getattr(EXT, name)).parameters) == expected, name
-
-
-def test_every_other_operator_that_mmcv_names_refuses_when_called():
-    sources = "".join(path.read_text() for path in Path(mmcv.ops.__file__).parent.glob("*.py"))
-    asked = {name for call in re.findall(r"load_ext\(\s*'_ext',\s*\[(.*?)\]", sources, re.DOTALL)
-             for name in re.findall(r"'(\w+)'", call)}  # fmt: skip
-    assert asked >= SERVED
-    refused = 0
-    for name in asked - SERVED - {"get_compiler_version", "get_compiling_cuda_version"}:
-        with pytest.raises(NotImplementedError, match=rf"'{name}' needs full mmcv.*\n.*mim install") as caught:
-            getattr(EXT, name)(torch.zeros(1), some=1)
-        assert str(caught.value).count("\n") == 1
-        refused += 1
-    assert refused > 100
-
-
-def test_an_operator_that_is_not_served_refuses_through_mmcv():
-    boxes, scores = torch.tensor([[0.0, 0, 1, 1]]), torch.tensor([0.5])
-    with pytest.raises(NotImplementedError, match="'softnms' needs full mmcv"):
-        mmcv.ops.soft_nms(boxes, scores)
-    with pytest.raises(NotImplementedError, match="'deform_conv_forward' needs full mmcv"):
-        mmcv.ops.DeformConv2d(1, 1, 3)(torch.zeros(1, 1, 5, 5), torch.zeros(1, 18, 3, 3))
-    with pytest.raises(NotImplementedError, match="pool_mode='max' needs full mmcv"):
-        mmcv.ops.RoIAlign(2, pool_mode="max")(torch.zeros(1, 1, 5, 5), torch.tensor([[0.0, 0, 0, 2, 2]]))
-
-
-def test_the_module_answers_introspection_like_any_other():
-    assert not hasattr(EXT, "__file__")
-    assert not hasattr(EXT, "_ipython_display_")
-    assert repr(EXT) == "<module 'mmcv._ext'>"
-    assert inspect.getmodule(EXT.nms).__name__ == "nmbench_tasks.detection._ext"
-    assert dict(inspect.getmembers(EXT))["nms"] is EXT.nms
-
-
-def test_build_versions_say_that_torchvision_serves():
-    assert "torchvision" in mmcv.ops.get_compiler_version()
-    assert mmcv.ops.get_compiling_cuda_version() == (torch.version.cuda or "not available")
-
-
-# --- nms
-
-
-def kept(boxes: list[tuple[int, ...]], scores: list[float], threshold: Fraction, offset: int, unit: int) -> list[int]:
-    """Greedy suppression in exact arithmetic; corners in 1/`unit` pixels."""
-    offset *= unit
-    keep: list[int] = []
-    for index in sorted(range(len(boxes)), key=lambda i: -scores[i]):  # stable: of equals the first
-        if not any(_above(boxes[better], boxes[index], threshold, offset) for better in keep):
-            keep.append(index)
-    return keep
-
-
-def _above(a: tuple[int, ...], b: tuple[int, ...], threshold: Fraction, offset: int) -> bool:
-    sides = [max(0, min(a[i + 2], b[i + 2]) - max(a[i], b[i]) + offset) for i in (0, 1)]
-    areas = [(box[2] - box[0] + offset) * (box[3] - box[1] + offset) for box in (a, b)]
-    shared = math.prod(sides)
-    return shared > threshold * (sum(areas) - shared)
-
-
-# corners on a coarse grid, so that equal boxes, empty boxes and IoUs that equal the threshold are common
-corner, size = st.integers(0, 12), st.integers(0, 12)
-box = st.tuples(corner, corner, size, size).map(lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3]))
-# (box, score in eighths so that equal scores are common, class)
-rows = st.lists(st.tuples(box, st.integers(1, 8), st.integers(0, 2)), max_size=24)
-twentieths = st.integers(1, 19)
-
-
-def tensors(found: list[tuple], unit: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
-    boxes = torch.tensor([row[0] for row in found], dtype=dtype).reshape(-1, 4) / unit
-    return boxes, torch.tensor([row[1] / 8 for row in found], dtype=dtype), torch.tensor([row[2] for row in found])
-
-
-@settings(max_examples=200, deadline=None)
-@given(found=rows, threshold=twentieths, offset=st.sampled_from([0, 1]), unit=st.sampled_from([1, 4]),
-       dtype=st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64]))  # fmt: skip
-def test_nms_is_greedy_suppression(found, threshold, offset, unit, dtype):
-    boxes, scores, _ = tensors(found, unit, dtype)
-    dets, keep = mmcv.ops.nms(boxes, scores, threshold / 20, offset=offset)
-    expected = kept([row[0] for row in found], [row[1] for row in found], Fraction(threshold, 20), offset, unit)
-    assert keep.tolist() == expected
-    assert torch.equal(dets, torch.cat([boxes, scores[:, None]], 1)[expected])
-
-
-@pytest.mark.parametrize("offset", [0, 1])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_nms_keeps_a_box_whose_iou_is_the_threshold_and_drops_one_above(offset, dtype):
-    for k in range(1, 20):
-        boxes = torch.tensor([[0, 0, 20 - offset, 1 - offset], [0, 0, k - offset, 1 - offset]], dtype=dtype)
-        scores = torch.tensor([0.9, 0.8], dtype=dtype)
-        assert mmcv.ops.nms(boxes, scores, k / 20, offset=offset)[1].tolist() == [0, 1], k
-        assert mmcv.ops.nms(boxes, scores, k / 20 - 1e-6, offset=offset)[1].tolist() == [0], k
-
-
-def test_nms_takes_scores_of_another_dtype():
-    boxes = torch.tensor([[0.0, 0, 4, 4], [0, 0, 4, 4], [8, 8, 9, 9]])
-    scores = torch.tensor([0.25, 0.5, 0.125], dtype=torch.float16)
-    assert EXT.nms(boxes, scores, iou_threshold=0.5, offset=0).tolist() == [1, 2]
-
-
-@settings(max_examples=100, deadline=None)
-@given(found=rows, threshold=twentieths, offset=st.sampled_from([0, 1]), agnostic=st.booleans())
-def test_batched_nms_suppresses_within_a_class(found, threshold, offset, agnostic):
-    found = found or [((0, 0, 1, 1), 1, 0)]  # mmcv takes the largest coordinate, so there must be one
-    boxes, scores, classes = tensors(found, unit=4)
-    config = {"type": "nms", "iou_threshold": threshold / 20, "offset": offset}
-    dets, keep = mmcv.ops.batched_nms(boxes, scores, classes, config, class_agnostic=agnostic)
-    groups = [range(len(found))] if agnostic else [[i for i, row in enumerate(found) if row[2] == c] for c in range(3)]
-    expected = []
-    for group in groups:
-        chosen = kept([found[i][0] for i in group], [found[i][1] for i in group], Fraction(threshold, 20), offset, 4)
-        expected += [group[i] for i in chosen]
-    expected.sort(key=lambda i: (-found[i][1], i))
-    assert keep.tolist() == expected
-    assert torch.equal(dets[:, :4], boxes[expected])
-    assert torch.equal(dets[:, 4], scores[expected])
-
-
-def test_batched_nms_of_many_boxes_goes_class_by_class_with_the_same_result():
-    generator = torch.Generator().manual_seed(0)
-    corners = torch.rand(400, 2, generator=generator) * 30
-    boxes = torch.cat([corners, corners + 1 + torch.rand(400, 2, generator=generator) * 9], 1)
-    scores, classes = torch.rand(400, generator=generator), torch.randint(0, 4, (400,), generator=generator)
-    whole, parts = (
-        mmcv.ops.batched_nms(boxes, scores, classes, {"type": "nms", "iou_threshold": 0.3, "split_thr": split})[1]
-        for split in (10000, 10)
-    )
-    assert 0 < len(whole) < 400
-    assert torch.equal(whole, parts)
-
-
-# --- RoIAlign and RoIPool
 
 # (image, x1, y1, x2, y2) in the units of the input: inside, across the border, outside, thinner than a bin
 ROIS = [[0, 2.3, 1.1, 14.7, 12.9], [1, -3.0, 5.2, 9.4, 21.3], [1, 8.1, 0.4, 8.9, 15.8], [0, 30.0, 30.0, 40.0, 41.0]]
@@ -385,8 +153,6 @@ def test_roi_operators_of_no_region(layer):
     pooled.sum().backward()
     assert torch.equal(maps.grad, torch.zeros_like(maps))
 
-
-# --- focal loss
 
 GAMMA, ALPHA = 1.7, 0.3
 CLASSES = 3

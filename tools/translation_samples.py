@@ -1,6 +1,6 @@
 """SAMPLES.md: the first two hundred test pairs of the embedded corpus, so that a reader can see what it is made of.
 
-python -m nmbench_tasks.translation.samples     write the file again
+python tools/translation_samples.py     write the file again
 """
 
 from __future__ import annotations
@@ -8,16 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["FILE", "PAIRS", "page"]
+from nmbench_tasks.translation.phrases import VERSIONS, corpus
 
-FILE = Path(__file__).with_name("SAMPLES.md")
+FILE = Path(__file__).parent.parent / "tasks" / "translation" / "SAMPLES.md"
 PAIRS = 200
 
 
 def page(pairs: Iterable[tuple[str, str, str]]) -> str:
     """The file's text for rows of (kind, English, German)."""
-    from nmbench_tasks.translation.phrases import VERSIONS
-
     made_of = " and ".join(f"{package} {version}" for package, version in VERSIONS.items())
     rows = [f"| {kind} | {english} | {german} |\n" for kind, english, german in pairs]
     head = f"# The first {len(rows)} test pairs of the embedded corpus\n\nMade with {made_of}.\n\n"
@@ -25,7 +23,5 @@ def page(pairs: Iterable[tuple[str, str, str]]) -> str:
 
 
 if __name__ == "__main__":
-    from nmbench_tasks.translation.phrases import corpus
-
     chosen = corpus()["test"][:PAIRS]
     FILE.write_text(page((phrase.kind, *phrase.pair) for phrase in chosen), encoding="utf-8")

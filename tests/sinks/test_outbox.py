@@ -1,4 +1,4 @@
-"""Sinks: every ended cell reaches them, and whatever they do, the run goes on. `pytest tests/harness/test_sinks.py`"""
+"""Sinks: every ended cell reaches them, and whatever they do, the run goes on. `pytest tests/sinks`"""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from nmbench._util.errors import UsageError
+from nmbench._util.files import remove_below
+from nmbench.records.schema import Record
 from nmbench.sinks import finished
 from nmbench.sinks.base import names
-from nmbench.sinks.feed import Feed, Feeds
+from nmbench.sinks.outbox import Outbox
 
 ODD = ("Notes", "Refuses", "FullDisk", "Leaves", "Dies", "Hangs", "Needs")
 RECORD = {
@@ -36,6 +38,7 @@ RECORD = {
     "timings": {"train_s": 1.5, "alone": True},
     "environment": {"python": "3.11.7", "versions": {"torch": "2.15.0"}, "gpu": None},
     "command": "nmbench run quick --only 0123456789abcdef",
+    "measurements": [{"name": "energy", "unit": "J", "value": 3.0, "source": "meter"}],
 }
 
 
@@ -55,56 +58,66 @@ def odd(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def records(tmp_path):
-    """Paths of three records."""
-    paths = [tmp_path / f"record-{place}.json" for place in range(3)]
-    for place, path in enumerate(paths):
-        path.write_text(json.dumps(RECORD | {"attempt": place + 1}))
-    return paths
+def attempts(tmp_path):
+    """The folders of three attempts."""
+    return [put(tmp_path / "results" / "quick", RECORD | {"attempt": place}) for place in (1, 2, 3)]
+
+
+def put(results, record, folder="toy/cell"):
+    attempt = results / folder / f"attempt-{record['attempt']}"
+    attempt.mkdir(parents=True)
+    (attempt / "record.json").write_text(json.dumps(record))
+    return attempt
+
+
+def flat(record):
+    return finished(Record.model_validate(record, strict=False), "quick & dirty", "toy/cell/attempt-2")
 
 
 def test_a_record_becomes_flat():
-    cell = finished(RECORD)
+    cell = flat(RECORD)
     assert cell.run_id == "quick---dirty-0123456789abcdef-2"
-    assert cell.folder.endswith("/attempt-2")
+    assert cell.folder == "toy/cell/attempt-2"
     assert cell.params["train.sizes"] == "[1, 2]"
     assert cell.params["hyper.lambda_w"] == 0.02
     assert cell.metrics == {
         **{"accuracy": 93.5, "density": 0.5, "sad.total": 12.0, "sad.per_weight": 0.12},
-        **{"cost.parameters": 120.0, "cost.training_passes": 2.0, "time.train_s": 1.5},
+        **{"cost.parameters": 120.0, "cost.training_passes": 2.0, "time.train_s": 1.5, "measurement.energy": 3.0},
     }
     assert cell.tags["torch"] == "2.15.0"
     assert "gpu" not in cell.tags
 
 
 def test_series_go_on_through_a_second_pass_and_flips_are_per_step():
-    series = finished(RECORD).series
+    series = flat(RECORD).series
     assert series["train/loss"] == [(1, 2.0), (2, 1.0), (4, 0.5)]
     assert series["sad/flips_per_step"] == [(2, 4.0), (4, 2.0), (8, 0.0)]
 
 
 def test_a_failure_is_flat_too():
     kept = ("schema_version", "cell", "cell_id", "attempt", "matrix")
-    cell = finished({key: RECORD[key] for key in kept} | {"status": "oom", "error": {"message": "too large"}})
+    cell = flat({key: RECORD[key] for key in kept} | {"status": "oom", "error": {"message": "too large"}})
     assert (cell.metrics, cell.series, cell.status, cell.tags["error"]) == ({}, {}, "oom", "too large")
 
 
-def test_sinks_are_found_by_name(odd):
+def test_sinks_are_found_by_name(odd, tmp_path):
     assert {"tensorboard", "mlflow", "wandb", "notes"} <= set(names())
     with pytest.raises(UsageError, match="'tensorbord': there is no such sink; did you mean 'tensorboard'"):
-        Feeds(["tensorbord"], odd, "quick", pytest.fail)
+        Outbox(["tensorbord"], odd, tmp_path, pytest.fail)
 
 
-def test_every_record_reaches_a_sink_in_order(odd, records):
+def test_every_attempt_reaches_a_sink_in_order(odd, attempts):
     warnings = []
-    feeds = Feeds(["notes", "notes"], odd, "quick", warnings.append)
-    for path in [records[0], odd / "no-record.json", *records[1:]]:
-        feeds.send(path)
-    assert feeds.close() == {"notes": 3}
-    assert (warnings, feeds.failed) == ([], False)
+    results = attempts[0].parents[2]
+    outbox = Outbox(["notes", "notes"], odd, results, warnings.append)
+    for attempt in [attempts[0], results / "toy" / "attempt-without-record", *attempts[1:]]:
+        outbox.send(attempt)
+    assert outbox.close() == {"notes": 3}
+    assert (warnings, outbox.failed) == ([], False)
     label = "ok toy/mlp 2:4 sr-ste sizes=[1, 2] lambda_w=0.02 seed 3 accuracy"
-    assert (odd / "notes" / "notes.txt").read_text().splitlines() == [label] * 3 + ["closed"]
-    assert (odd / "notes" / "sink.log").read_text() == "opened for quick\n"
+    lines = (odd / "notes" / "notes.txt").read_text().splitlines()
+    assert [line for line in lines if line != "closed"] == [f"{label} attempt-{place}" for place in (1, 2, 3)]
+    assert (odd / "notes" / "sink.log").read_text().startswith("opened for quick\n")
 
 
 @pytest.mark.parametrize(
@@ -118,44 +131,88 @@ def test_every_record_reaches_a_sink_in_order(odd, records):
         ("gone", "AttributeError: module 'odd_sinks' has no attribute 'Gone'"),
     ],
 )
-def test_a_sink_that_fails_warns_once_and_the_others_go_on(odd, records, name, reason):
+def test_a_sink_that_fails_warns_once_and_the_others_go_on(odd, attempts, name, reason):
     warnings = []
-    feeds = Feeds([name, "notes"], odd, "quick", warnings.append)
-    feeds.send(records[0])
+    outbox = Outbox([name, "notes"], odd, attempts[0].parents[2], warnings.append)
+    outbox.send(attempts[0])
     end = time.monotonic() + 60
     while not warnings and time.monotonic() < end:
-        feeds.check()
         time.sleep(0.05)
-    for path in records[1:]:
-        feeds.send(path)
-    assert feeds.close()["notes"] == 3
-    assert warnings == [f"sink {name} gave up, everything else goes on: {reason}"]
-    assert feeds.failed
+    for attempt in attempts[1:]:
+        outbox.send(attempt)
+    assert outbox.close() == {"notes": 3}
+    (warning,) = warnings
+    assert warning.startswith(f"sink {name} gave up, everything else goes on: {reason}")
+    assert outbox.failed
 
 
-def test_a_sink_that_hangs_holds_nothing_up(odd, records):
-    feed = Feed("hangs", odd / "hangs", "quick")
+def test_a_sink_that_hangs_holds_nothing_up(odd, attempts):
+    warnings = []
     begun = time.monotonic()
-    for _ in range(3000):  # far more than its pipe takes
-        feed.send(records[0])
-    assert feed.failure() is None
-    outcome = feed.close(patience=0.5)
-    assert outcome["error"] == "it did not end within 0.5 s"
-    assert time.monotonic() - begun < 60
+    outbox = Outbox(["hangs"], odd, attempts[0].parents[2], warnings.append, patience_s=2)
+    for _ in range(3000):
+        outbox.send(attempts[0])
+    assert time.monotonic() - begun < 2
+    assert outbox.close() == {}
+    assert warnings == ["sink hangs gave up, everything else goes on: it took more than 2 s"]
 
 
-def test_a_folder_that_cannot_be_written_is_a_reason(odd, records):
+def test_a_folder_that_cannot_be_written_is_a_reason(odd, attempts):
     odd.write_text("a file is in the way")
     warnings = []
-    feeds = Feeds(["notes"], odd, "quick", warnings.append)
-    feeds.send(records[0])
-    feeds.close()
+    outbox = Outbox(["notes"], odd, attempts[0].parents[2], warnings.append)
+    outbox.send(attempts[0])
+    outbox.close()
     assert len(warnings) == 1
     assert "NotADirectoryError" in warnings[0]
 
 
+HOSTILE = [
+    {"attempt": "1/../../../../../../precious"},
+    {"cell_id": "../../../../../../precious"},
+    {"cell_id": "x' or '1' = '1"},
+    {"matrix": "../../../precious"},
+    {"cell": RECORD["cell"] | {"task": "../../../../precious", "model": "/precious"}},
+]
+
+
+@pytest.mark.parametrize("changes", HOSTILE, ids=str)
+def test_nothing_that_a_record_says_becomes_a_path(tmp_path, changes):
+    """Sent twice, since the second time replaces what the first one wrote."""
+    pytest.importorskip("tensorboard")
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("years of work")
+    results = tmp_path / "results" / "quick"
+    attempt = put(results, RECORD | {"attempt": 1})
+    (attempt / "record.json").write_text(json.dumps(RECORD | {"attempt": 1} | changes))
+    warnings = []
+    for _ in range(2):
+        outbox = Outbox(["tensorboard"], tmp_path / "sinks", results, warnings.append)
+        outbox.send(attempt)
+        outbox.close()
+    assert warnings == []
+    assert [path.name for path in precious.iterdir()] == ["thesis.txt"]
+    written = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("events.out.*")]
+    expected = "sinks/tensorboard/quick/toy/cell/attempt-1/events.out.tfevents.0"
+    assert written == ([] if {"attempt", "cell_id"} & set(changes) else [expected])
+
+
+def test_only_what_lies_below_a_folder_is_removed(tmp_path):
+    inside, outside = tmp_path / "root" / "a", tmp_path / "outside"
+    for folder in (inside, outside):
+        folder.mkdir(parents=True)
+    (tmp_path / "root" / "link").symlink_to(outside)
+    for wrong in (outside, tmp_path / "root", tmp_path / "root" / "link", inside / ".." / ".." / "outside"):
+        with pytest.raises(ValueError, match="does not lie below"):
+            remove_below(tmp_path / "root", wrong)
+    assert outside.exists()
+    remove_below(tmp_path / "root", inside)
+    assert not inside.exists()
+
+
 def test_the_parents_side_imports_no_torch_and_no_sink():
-    code = "import sys, nmbench.sinks.feed; print([m for m in ('torch', 'numpy', 'tensorboard') if m in sys.modules])"
+    code = "import sys, nmbench.sinks.outbox; print([m for m in ('torch', 'numpy', 'tensorboard') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -165,7 +222,7 @@ def test_a_run_feeds_its_sinks_and_is_not_moved_by_one_that_fails(project, odd):
     assert "2 done now, 0 before, 0 failed" in out
     assert out.count("sink refuses gave up") == 1
     lines = (odd / "notes" / "notes.txt").read_text().splitlines()
-    assert [line.split()[0] for line in lines] == ["ok", "ok", "closed"]
+    assert [line.split()[0] for line in lines if line != "closed"] == ["ok", "ok"]
     assert all("sink" not in record["command"] for record in project.records())
 
 
@@ -173,7 +230,7 @@ def test_failed_cells_are_sent_too_and_sinks_lie_beside_the_results(project, odd
     project.matrix(train='{ fail = "data" }')
     project.run("run", "--sink", "notes", expect=1)
     lines = (project.folder / "sinks" / "notes" / "notes.txt").read_text().splitlines()
-    assert [line.split()[0] for line in lines] == ["data", "data", "closed"]
+    assert [line.split()[0] for line in lines if line != "closed"] == ["data", "data"]
 
 
 def test_ctrl_c_still_sends_the_cells_that_it_ended(project, odd):
