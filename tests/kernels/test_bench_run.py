@@ -14,7 +14,7 @@ from nmbench._util.errors import UsageError
 from nmbench.kernels.bench import run as module
 from nmbench.kernels.bench.figure import draw, lines
 from nmbench.kernels.bench.options import Options
-from nmbench.kernels.bench.page import brief, page, table
+from nmbench.kernels.bench.page import brief, page
 from nmbench.kernels.bench.record import folder, slug, write
 from nmbench.kernels.bench.run import available, run
 from nmbench.kernels.bench.summary import geometric_mean, refusals, summary, targets
@@ -44,8 +44,9 @@ def test_what_is_written(record: dict[str, Any], tmp_path: Path) -> None:
     text = (tmp_path / "README.md").read_text()
     assert "Run on a CPU" in text
     assert "It says nothing of a GPU" in text
-    assert "| absent | - | no such library | - |" in text
-    assert "| plain | fp32 | no 1:16 here | 4 |" in text
+    rows = [" ".join(line.split()) for line in text.splitlines()]
+    assert "| absent | - | no such library | - |" in rows
+    assert "| plain | fp32 | no 1:16 here | 4 |" in rows
     assert "wrong: relative error" in text
 
 
@@ -139,7 +140,8 @@ def test_targets_are_figures_or_not_measured() -> None:
 
 def test_a_page_of_targets_says_what_was_not_measured(record: dict[str, Any]) -> None:
     text = page(record | {"targets": targets([])})
-    assert text.count("| not measured | 0 | - |") == 3
+    rows = [" ".join(line.split()) for line in text.splitlines()]
+    assert sum(row.endswith("| not measured | 0 | - |") for row in rows) == 3
     assert "not measured" in brief(record | {"targets": targets([])})
 
 
@@ -165,7 +167,3 @@ def test_names_of_folders() -> None:
     assert folder("NVIDIA H200", ["llm"], ["llm", "x"]).as_posix() == "results/kernels/nvidia-h200-llm"
     assert folder("NVIDIA H200", ["x", "llm"], ["llm", "x"]).name == "nvidia-h200-all"
     assert folder("Xeon (R)", ["x"], ["llm", "x"], "cpu").name == "cpu-xeon-r-x"
-
-
-def test_a_table_cannot_be_broken_by_its_cells() -> None:
-    assert table(["a"], [["x | y\nz"]], "r") == "| a |\n| ---: |\n| x \\| y z |"

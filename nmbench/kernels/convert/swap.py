@@ -1,24 +1,52 @@
-"""Layers of a model replaced by others.
+"""A model before and after its conversion.
 
-swap    everywhere a layer is found, tied layers and modules that are used twice included
+checked   refuses what cannot be converted
+copied    a copy, to be changed
+swap      layers replaced by others, everywhere they are found
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
+import torch
 from torch import nn
 
 from nmbench.kernels.convert.bypass.by_name import settle
+from nmbench.kernels.convert.layers import SparseLayer
+from nmbench.sparsity.attach import is_attached
 
-__all__ = ["swap"]
+__all__ = ["checked", "copied", "swap"]
+
+
+def checked(model: nn.Module) -> None:
+    """Raises ValueError for a model that is compiled, converted already, or still attached to a handle."""
+    for name, module in model.named_modules():
+        if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
+            which = f"this model is compiled ({name})" if name else "this model is compiled"
+            raise ValueError(f"{which}: convert it first, then compile what comes back")
+    if any(isinstance(module, SparseLayer) for module in model.modules()):
+        raise ValueError("this model is converted already: convert the dense one, or take what convert gave back")
+    if is_attached(model):
+        raise ValueError("this model is still sparsified: call handle.finalize() first, which bakes the masks in")
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """Raises ValueError where it holds a tensor of a graph, as torch.nn.utils.weight_norm does."""
+    try:
+        with torch.inference_mode(False):
+            return copy.deepcopy(model)
+    except RuntimeError as error:
+        words = (str(error).strip().splitlines() or ["no message"])[0]
+        raise ValueError(f"the model cannot be copied; inplace=True converts it as it is\n{words}") from error
 
 
 def swap(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> nn.Module:
     """`model`, in place, with each key replaced by its value; the value itself if the model is a key.
 
-    With a layer replaced, no parameter asks for a gradient any more: torch.compile would trace a backward pass, which
-    the converted layers do not have.
+    Tied layers and modules that are used twice are replaced wherever they stand. With a layer replaced, no parameter
+    asks for a gradient any more: torch.compile would trace a backward pass, which the converted layers do not have.
     """
     if model in replacements:
         return replacements[model].requires_grad_(False)
