@@ -12,10 +12,10 @@ bench                             `nmbench kernels`: backends measured against t
 """
 
 from nmbench.kernels.backend import Backend, Kind, Problem, Refusal
-from nmbench.kernels.convert.conversion import convert
-from nmbench.kernels.convert.layers import SparseConv2d, SparseLinear
-from nmbench.kernels.convert.rebuild import apply_choices, load_converted, save_converted
-from nmbench.kernels.convert.report import Report
+from nmbench.kernels.conversion.convert import convert
+from nmbench.kernels.conversion.layers import SparseConv2d, SparseLinear
+from nmbench.kernels.conversion.rebuild import apply_choices, load_converted, save_converted
+from nmbench.kernels.conversion.report import Report
 from nmbench.kernels.dispatch import conv2d, linear, pack
 from nmbench.kernels.nmtensor import NMTensor, compress, decompress
 from nmbench.kernels.packed import PackedWeight

@@ -273,7 +273,7 @@ def _converted(
     model: nn.Module, inputs: Sequence[Any], graph: bool, seconds: tuple[float, float | None], notes: list[str]
 ) -> tuple[nn.Module | None, list[dict[str, Any]]]:
     """(the converted model, or None where nothing in it is sparse; the report's rows)."""
-    from nmbench.kernels.convert.conversion import convert
+    from nmbench.kernels.conversion.convert import convert
 
     launch: Literal["graph", "eager"] = "graph" if graph else "eager"
     try:

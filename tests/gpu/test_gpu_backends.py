@@ -13,7 +13,7 @@ from gpu import CUDA, NEEDS_GPU, baked, data
 
 from nmbench.kernels import pack, registry
 from nmbench.kernels.backend import result_dtype
-from nmbench.kernels.convert.accuracy import allowed, reference, worst
+from nmbench.kernels.conversion.accuracy import allowed, reference, worst
 from nmbench.kernels.problem import conv2d_problem, linear_problem
 from nmbench.sparsity import NMPattern
 from nmbench.testing import check_backend

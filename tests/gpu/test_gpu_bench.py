@@ -71,7 +71,7 @@ def test_the_compiled_dense_product_is_among_the_ways() -> None:
 
 def test_a_model_end_to_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path))
-    monkeypatch.setattr("nmbench.kernels.convert.choose.CLEAR_WIN", 1e9)  # so small a layer may well be faster dense
+    monkeypatch.setattr("nmbench.kernels.conversion.choose.CLEAR_WIN", 1e9)  # so small a layer may well be faster dense
     model = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 256)).cuda()
     sparsify(model, "2:4", method="one-shot").finalize()
     found = measure(model, (torch.randn(1, 256),), CUDA, budget_s=1.0)
@@ -93,7 +93,7 @@ class _Coordinates(nn.Module):
 
 def test_a_model_with_float32_inside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path))
-    monkeypatch.setattr("nmbench.kernels.convert.choose.CLEAR_WIN", 1e9)
+    monkeypatch.setattr("nmbench.kernels.conversion.choose.CLEAR_WIN", 1e9)
     model = _Coordinates().cuda()
     sparsify(model, "2:4", method="one-shot").finalize()
     found = measure(model, (torch.randn(1, 256),), CUDA, budget_s=1.0)

@@ -14,8 +14,8 @@ from gpu import NEEDS_GPU, data
 from torch import nn
 
 from nmbench.kernels import apply_choices, convert, load_converted, save_converted
-from nmbench.kernels.convert.choose import CLEAR_WIN
-from nmbench.kernels.convert.layers import SparseLayer
+from nmbench.kernels.conversion.choose import CLEAR_WIN
+from nmbench.kernels.conversion.layers import SparseLayer
 from nmbench.sparsity import sparsify
 
 pytestmark = NEEDS_GPU
@@ -75,7 +75,7 @@ def test_the_choice_follows_the_times_and_numbers_stay(pattern, dtype, launch):
 @pytest.fixture
 def forced(monkeypatch):
     """Every right candidate beats dense, so that what is converted does not hang on the machine."""
-    monkeypatch.setattr("nmbench.kernels.convert.choose.CLEAR_WIN", 1e9)
+    monkeypatch.setattr("nmbench.kernels.conversion.choose.CLEAR_WIN", 1e9)
 
 
 @pytest.fixture(params=["cusparselt", "cutlass", "triton"])
@@ -171,7 +171,7 @@ def test_choices_apply_again_and_the_cache_is_used():
 @pytest.fixture(params=["cusparselt", "cutlass", "triton"])
 def encoder(request, forced, monkeypatch):
     """(as it was, converted, input): every layer sparse, however long that takes."""
-    monkeypatch.setattr("nmbench.kernels.convert.bypass.whole._NOT_SLOWER", 1e9)
+    monkeypatch.setattr("nmbench.kernels.conversion.bypass.whole._NOT_SLOWER", 1e9)
     torch.manual_seed(0)
     model = nn.TransformerEncoder(nn.TransformerEncoderLayer(256, 8, 1024, batch_first=True), 2)
     sparsify(model, "2:4", "one-shot").finalize()

@@ -9,7 +9,7 @@ import torch
 from attention_toys import Calling, attention, same
 from torch import nn
 
-from nmbench.kernels.convert.bypass.attention import LayeredAttention, form, layers
+from nmbench.kernels.conversion.bypass.attention import LayeredAttention, form, layers
 
 MASKS = {
     "none": {},

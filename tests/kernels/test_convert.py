@@ -268,7 +268,7 @@ def test_on_a_cpu_it_says_so_and_changes_nothing():
 
 def test_a_time_limit_leaves_the_smallest_layers_dense(monkeypatch):
     clock = iter(range(1000))
-    monkeypatch.setattr("nmbench.kernels.convert.choose.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("nmbench.kernels.conversion.choose.time.monotonic", lambda: float(next(clock)))
     model = finalised(nn.Sequential(nn.Linear(16, 8), nn.Linear(8, 64), nn.Linear(64, 8)), layers=["0", "1", "2"])
     with priced(compressed=1.0):
         _, report = convert(model, torch.randn(4, 16), backends=[Compressed()], limit_s=2.5)

@@ -9,7 +9,7 @@ from convert_toys import Compressed, finalised, priced
 from torch import nn
 
 from nmbench.kernels import SparseLinear, convert
-from nmbench.kernels.convert.bypass.attention import LayeredAttention
+from nmbench.kernels.conversion.bypass.attention import LayeredAttention
 
 pytestmark = pytest.mark.filterwarnings("ignore:enable_nested_tensor")
 

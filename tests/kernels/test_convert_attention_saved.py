@@ -12,7 +12,7 @@ from convert_toys import Compressed, finalised, priced
 from torch import nn
 
 from nmbench.kernels import SparseLinear, apply_choices, convert, load_converted, registry, save_converted
-from nmbench.kernels.convert.layers import SparseLayer
+from nmbench.kernels.conversion.layers import SparseLayer
 
 
 @pytest.fixture(autouse=True)

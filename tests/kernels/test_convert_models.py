@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from nmbench.kernels import SparseLinear, apply_choices, convert, load_converted, save_converted
-from nmbench.kernels.convert import rebuild
+from nmbench.kernels.conversion import rebuild
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,8 @@ from convert_toys import Compressed, finalised, priced
 from torch import nn
 
 from nmbench.kernels import convert, timing
-from nmbench.kernels.convert.bypass.attention import LayeredAttention
-from nmbench.kernels.convert.layers import SparseLayer
+from nmbench.kernels.conversion.bypass.attention import LayeredAttention
+from nmbench.kernels.conversion.layers import SparseLayer
 from nmbench.kernels.timing import Timing
 
 pytestmark = pytest.mark.filterwarnings("ignore:enable_nested_tensor")
@@ -170,8 +170,8 @@ def test_timing_one_that_writes_to_its_input_spoils_nothing_of_the_next():
     torch.manual_seed(0)
     model, x = finalised(nn.Sequential(nn.Linear(16, 16), Writing(0.0), Writing(0.5))), torch.randn(5, 16)
     with (
-        mock.patch("nmbench.kernels.convert.bypass.whole._NOT_SLOWER", 1e9),
-        mock.patch("nmbench.kernels.convert.choose.CLEAR_WIN", 1e9),
+        mock.patch("nmbench.kernels.conversion.bypass.whole._NOT_SLOWER", 1e9),
+        mock.patch("nmbench.kernels.conversion.choose.CLEAR_WIN", 1e9),
     ):
         fast, report = convert(model, x, backends=[Compressed()], budget_s=0.01)  # really timed, many times
     assert [row.winner for row in report.rows] == ["compressed", "compressed", "dense"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nmbench.kernels.convert import accuracy
+from nmbench.kernels.conversion import accuracy
 from nmbench.kernels.problem import Problem
 from nmbench.sparsity import nm_mask
 

@@ -26,10 +26,10 @@ from torch.utils import _pytree as pytree
 from nmbench._util.errors import first_line
 from nmbench.kernels import timing
 from nmbench.kernels.cache import Choice, Choices
-from nmbench.kernels.convert.bypass.by_name import bypassing, settle
-from nmbench.kernels.convert.choose import Trial
-from nmbench.kernels.convert.layers import SparseLayer
-from nmbench.kernels.convert.watch import Arguments, Form, Whole
+from nmbench.kernels.conversion.bypass.by_name import bypassing, settle
+from nmbench.kernels.conversion.choose import Trial
+from nmbench.kernels.conversion.layers import SparseLayer
+from nmbench.kernels.conversion.watch import Arguments, Form, Whole
 
 __all__ = ["judge", "replica", "units"]
 

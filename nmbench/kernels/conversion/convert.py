@@ -21,14 +21,14 @@ from nmbench.contract.modes import evaluating
 from nmbench.kernels import registry
 from nmbench.kernels.backend import Backend, Kind, refused
 from nmbench.kernels.cache import Choices, fingerprint, keeping, machine
-from nmbench.kernels.convert.bypass.by_name import bypassing, called
-from nmbench.kernels.convert.bypass.unfold import Attentions, seen_inside, unfold
-from nmbench.kernels.convert.bypass.whole import judge, units
-from nmbench.kernels.convert.choose import Layer, Trial, decide, sparse_layer
-from nmbench.kernels.convert.report import Report, Row
-from nmbench.kernels.convert.survey import Surveyed, survey
-from nmbench.kernels.convert.swap import checked, copied, swap
-from nmbench.kernels.convert.watch import Call, Seen, Watched, watching
+from nmbench.kernels.conversion.bypass.by_name import bypassing, called
+from nmbench.kernels.conversion.bypass.unfold import Attentions, seen_inside, unfold
+from nmbench.kernels.conversion.bypass.whole import judge, units
+from nmbench.kernels.conversion.choose import Layer, Trial, decide, sparse_layer
+from nmbench.kernels.conversion.report import Report, Row
+from nmbench.kernels.conversion.survey import Surveyed, survey
+from nmbench.kernels.conversion.swap import checked, copied, swap
+from nmbench.kernels.conversion.watch import Call, Seen, Watched, watching
 from nmbench.kernels.problem import dtype_name, linear_problem
 from nmbench.sparsity import NMPattern
 from nmbench.sparsity.pattern import PatternLike

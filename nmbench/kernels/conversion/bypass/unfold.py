@@ -16,9 +16,9 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from nmbench.kernels.backend import Refusal
-from nmbench.kernels.convert.bypass.attention import PROJECTIONS, LayeredAttention, form, layers, taken
-from nmbench.kernels.convert.survey import Surveyed, hooked
-from nmbench.kernels.convert.watch import Arguments, Call, Seen, Watched
+from nmbench.kernels.conversion.bypass.attention import PROJECTIONS, LayeredAttention, form, layers, taken
+from nmbench.kernels.conversion.survey import Surveyed, hooked
+from nmbench.kernels.conversion.watch import Arguments, Call, Seen, Watched
 
 __all__ = ["Attentions", "named_inside", "seen_inside", "unfold"]
 

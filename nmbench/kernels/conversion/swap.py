@@ -13,8 +13,8 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from nmbench.kernels.convert.bypass.by_name import settle
-from nmbench.kernels.convert.layers import SparseLayer
+from nmbench.kernels.conversion.bypass.by_name import settle
+from nmbench.kernels.conversion.layers import SparseLayer
 from nmbench.sparsity.attach import is_attached
 
 __all__ = ["checked", "copied", "swap"]

@@ -58,7 +58,7 @@ def called(model: nn.Module) -> Iterator[None]:
 
 def settle(module: nn.Module) -> None:
     """`module` itself, not those inside it. It would read dense weights else, which are unpacked at each access."""
-    from nmbench.kernels.convert.layers import SparseLayer
+    from nmbench.kernels.conversion.layers import SparseLayer
 
     switch = _switch(module)
     if switch is not None and any(isinstance(inner, SparseLayer) for inner in module.modules()):

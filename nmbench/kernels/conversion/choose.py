@@ -22,9 +22,9 @@ from nmbench._util.errors import first_line
 from nmbench.kernels import timing
 from nmbench.kernels.backend import Backend, Kind, Problem, Refusal, refused
 from nmbench.kernels.cache import Choice, Choices
-from nmbench.kernels.convert.accuracy import allowed, reference, worst
-from nmbench.kernels.convert.layers import SparseConv2d, SparseLinear, symmetric_padding
-from nmbench.kernels.convert.watch import Call
+from nmbench.kernels.conversion.accuracy import allowed, reference, worst
+from nmbench.kernels.conversion.layers import SparseConv2d, SparseLinear, symmetric_padding
+from nmbench.kernels.conversion.watch import Call
 from nmbench.kernels.packed import PackedWeight
 from nmbench.kernels.problem import conv2d_problem, linear_problem
 from nmbench.sparsity import NMPattern

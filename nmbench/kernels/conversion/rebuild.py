@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from nmbench.kernels import registry
 from nmbench.kernels.backend import Backend, Kind, Problem, Refusal
 from nmbench.kernels.backends.dense import Dense
-from nmbench.kernels.convert.bypass.unfold import Attentions, named_inside
-from nmbench.kernels.convert.choose import Layer, sparse_layer
-from nmbench.kernels.convert.layers import SparseLayer
-from nmbench.kernels.convert.swap import checked, copied, swap
-from nmbench.kernels.convert.watch import Call
+from nmbench.kernels.conversion.bypass.unfold import Attentions, named_inside
+from nmbench.kernels.conversion.choose import Layer, sparse_layer
+from nmbench.kernels.conversion.layers import SparseLayer
+from nmbench.kernels.conversion.swap import checked, copied, swap
+from nmbench.kernels.conversion.watch import Call
 from nmbench.kernels.nmtensor import compress, decompress
 from nmbench.kernels.packed import PARTS, PackedWeight, from_parts
 from nmbench.records import weights
