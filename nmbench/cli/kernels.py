@@ -98,7 +98,7 @@ def _list(options: Options, usable: dict[str, Backend], refused: dict[str, str])
         cells = planned(replace(options, suites=(name,)))
         shapes = len({(case.problem.weight, case.layer) for case, _ in cells})
         typer.echo(f"{name:<16} {shapes:>3} shapes {len(cells):>5} cells  {SUITES[name]}")
-    typer.echo(f"patterns         {', '.join(options.patterns)}")
+    typer.echo(f"patterns         {', '.join(map(str, options.patterns))}")
     typer.echo(f"dtypes           {', '.join(options.dtypes)}")
     typer.echo(f"backends         {', '.join(usable) or 'none'}")
     for name, reason in refused.items():

@@ -29,7 +29,9 @@ LIMITS = Roofline(copy=1e9, read=2e9, floor_us=3.0, flops={"fp32": 1e9})
 
 
 def measured(case: Case = LINEAR, dtype: str = "fp32", patterns: tuple[str, ...] = ("2:4",), **options: Any) -> Any:
-    return measure(case, dtype, TOYS, LIMITS, CPU, Options(patterns=patterns, cell_s=0.0, **options))
+    return measure(
+        case, dtype, TOYS, LIMITS, CPU, Options(patterns=tuple(map(NMPattern.parse, patterns)), cell_s=0.0, **options)
+    )
 
 
 def by_backend(told: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from nmbench.kernels.bench.page import brief, page
 from nmbench.kernels.bench.record import folder, slug, write
 from nmbench.kernels.bench.run import available, run
 from nmbench.kernels.bench.summary import geometric_mean, refusals, summary, targets
+from nmbench.sparsity import NMPattern
 
 CPU = torch.device("cpu")
-TINY = Options(suites=("tiny",), patterns=("2:4", "1:16"), dtypes=("fp32",), rows=(1, 4), cell_s=0.0)
+PATTERNS = (NMPattern(2, 4), NMPattern(1, 16))
+TINY = Options(suites=("tiny",), patterns=PATTERNS, dtypes=("fp32",), rows=(1, 4), cell_s=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +66,7 @@ def test_a_page_without_matplotlib(record: dict[str, Any], tmp_path: Path, monke
 def test_the_budget_ends_a_run_and_the_page_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(float(n) for n in range(1000))
     monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
-    record = run(Options(**{**TINY.to_dict(), "budget_s": 4.0}), CPU, TOYS)
+    record = run(replace(TINY, budget_s=4.0), CPU, TOYS)
     assert 0 < len(record["cells"]) < record["planned"]
     assert f"**{len(record['cells'])} of 4 cells were reached**" in page(record)
 
@@ -93,7 +96,7 @@ def test_a_device_that_failed_is_not_measured_on(monkeypatch: pytest.MonkeyPatch
 
 def test_cudnns_setting_is_put_back() -> None:
     torch.backends.cudnn.benchmark = False
-    run(Options(**{**TINY.to_dict(), "check_only": True}), CPU, {})
+    run(replace(TINY, check_only=True), CPU, {})
     assert torch.backends.cudnn.benchmark is False
 
 

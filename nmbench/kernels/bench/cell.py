@@ -21,7 +21,6 @@ from nmbench.kernels.bench.roofline import Roofline
 from nmbench.kernels.bench.suites import Case
 from nmbench.kernels.problem import result_dtype
 from nmbench.kernels.timing import Timing, compare
-from nmbench.sparsity import NMPattern
 
 __all__ = ["WIN", "measure"]
 
@@ -60,8 +59,8 @@ def _described(case: Case) -> dict[str, Any]:
 def _fill(cell: dict[str, Any], bench: Bench, backends: Mapping[str, Backend], roofline: Roofline | None) -> None:
     ways = dense_ways(bench, cell["dense"])
     sparse: dict[str, Candidate] = {}
-    for text in bench.options.patterns:
-        sparse |= sparse_ways(bench, NMPattern.parse(text), backends, cell["sparse"])
+    for pattern in bench.options.patterns:
+        sparse |= sparse_ways(bench, pattern, backends, cell["sparse"])
     timed: dict[str, Timing] = {}
     if not bench.options.check_only:
         calls = {name: candidate.calls for name, candidate in (ways | sparse).items()}
@@ -113,7 +112,7 @@ def _chosen(
         calls = {name: candidates[name].calls for name in (best, *picks.values())}
         again = compare(calls, bench.device, budget_s=bench.options.cell_s)
     rows: list[dict[str, Any]] = []
-    for pattern in (str(NMPattern.parse(text)) for text in bench.options.patterns):
+    for pattern in map(str, bench.options.patterns):
         row: dict[str, Any] = {"pattern": pattern, "backend": "dense", "ratio": 1.0, "measured_again": False}
         if (pick := picks.get(pattern)) is not None:
             row |= {"backend": candidates[pick].facts["backend"], "measured_again": True}

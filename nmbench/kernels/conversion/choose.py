@@ -1,6 +1,5 @@
 """Which backend runs a layer: every one that takes its weight is checked against float64, then timed against dense.
 
-Layer     one weight, the modules that use it, and how they are called
 Decision  what came of it
 Trial     what all comparisons of a conversion share
 decide    the choice
@@ -10,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -23,59 +22,15 @@ from nmbench.kernels import timing
 from nmbench.kernels.backend import Backend, Kind, Problem, Refusal, refused
 from nmbench.kernels.cache import Choice, Choices
 from nmbench.kernels.conversion.accuracy import allowed, reference, worst
-from nmbench.kernels.conversion.layers import SparseConv2d, SparseLinear, symmetric_padding
+from nmbench.kernels.conversion.layers import Layer, sparse_layer, symmetric_padding
 from nmbench.kernels.conversion.watch import Call
 from nmbench.kernels.packed import PackedWeight
-from nmbench.kernels.problem import conv2d_problem, linear_problem
-from nmbench.sparsity import NMPattern
 
-__all__ = ["CLEAR_WIN", "Decision", "Layer", "Trial", "decide", "sparse_layer"]
+__all__ = ["CLEAR_WIN", "Decision", "Trial", "decide"]
 
 #: a sparse layer must take at most this part of the dense time
 CLEAR_WIN = 0.97
-_MOST_SHAPES = 8
 _CHECKED = 64  # rows at both ends of a product that are compared with float64
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A weight that keeps to `pattern`, and the modules that use it, all of one kind and with equal arguments."""
-
-    modules: tuple[nn.Linear | nn.Conv2d, ...]
-    pattern: NMPattern
-    calls: Counter[Call]
-
-    @property
-    def weight(self) -> Tensor:
-        """The baked weight, contiguous."""
-        return self.modules[0].weight.detach().contiguous()
-
-    def problem(self, call: Call) -> Problem:
-        """For an input as `call` says."""
-        module, weight = self.modules[0], self.modules[0].weight
-        if isinstance(module, nn.Linear):
-            return linear_problem(tuple(weight.shape), call.shape, self.pattern, weight.dtype, weight.device)
-        shape = call.shape if len(call.shape) == 4 else (1, *call.shape)
-        zeros = symmetric_padding(module)
-        if zeros is None:
-            left, right, top, bottom = module._reversed_padding_repeated_twice
-            shape = (*shape[:2], shape[2] + top + bottom, shape[3] + left + right)
-        return conv2d_problem(
-            tuple(weight.shape),
-            shape,
-            self.pattern,
-            weight.dtype,
-            weight.device,
-            (module.stride[0], module.stride[1]),
-            zeros or (0, 0),
-            (module.dilation[0], module.dilation[1]),
-            module.groups,
-        )
-
-    @property
-    def most(self) -> list[tuple[Call, int]]:
-        """The calls that are timed: those that come most often."""
-        return self.calls.most_common(_MOST_SHAPES)
 
 
 @dataclass
@@ -87,12 +42,6 @@ class Decision:
     choice: Choice | None = None
     cached: bool = False
     candidates: dict[str, float | str] = field(default_factory=dict)
-
-
-def sparse_layer(packed: PackedWeight, module: nn.Linear | nn.Conv2d) -> SparseLinear | SparseConv2d:
-    """What stands in place of `module`."""
-    made = SparseLinear(packed, module) if isinstance(module, nn.Linear) else SparseConv2d(packed, module)
-    return made.train(module.training)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from nmbench.kernels.cache import Choices, fingerprint, keeping, machine
 from nmbench.kernels.conversion.bypass.by_name import bypassing, called
 from nmbench.kernels.conversion.bypass.unfold import Attentions, seen_inside, unfold
 from nmbench.kernels.conversion.bypass.whole import judge, units
-from nmbench.kernels.conversion.choose import Layer, Trial, decide, sparse_layer
+from nmbench.kernels.conversion.choose import Trial, decide
+from nmbench.kernels.conversion.layers import Layer, sparse_layer
 from nmbench.kernels.conversion.report import Report, Row
 from nmbench.kernels.conversion.survey import Surveyed, survey
 from nmbench.kernels.conversion.swap import checked, copied, swap

@@ -19,8 +19,7 @@ from nmbench.kernels import registry
 from nmbench.kernels.backend import Backend, Kind, Problem, Refusal
 from nmbench.kernels.backends.dense import Dense
 from nmbench.kernels.conversion.bypass.unfold import Attentions, named_inside
-from nmbench.kernels.conversion.choose import Layer, sparse_layer
-from nmbench.kernels.conversion.layers import SparseLayer
+from nmbench.kernels.conversion.layers import Layer, SparseLayer, sparse_layer
 from nmbench.kernels.conversion.swap import checked, copied, swap
 from nmbench.kernels.conversion.watch import Call
 from nmbench.kernels.nmtensor import compress, decompress
