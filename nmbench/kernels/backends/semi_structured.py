@@ -57,8 +57,10 @@ class SemiStructured(Backend):
 
     def sizes(self, dtype: torch.dtype) -> Sizes | None:
         """None if the library does not take the dtype. Nor float32, which is rounded to TF32, or is 1 of 2 there."""
-        limits = None if dtype == torch.float32 else self.constraints.get(dtype)
-        return limits and Sizes(limits.sparse_min_rows, limits.sparse_min_cols, limits.dense_min_cols)
+        least = self.constraints.get(dtype)
+        if least is None or dtype == torch.float32:
+            return None
+        return Sizes(least.sparse_min_rows, least.sparse_min_cols, least.dense_min_cols)
 
     def missing(self, problem: Problem) -> Refusal | None:
         """Why the library cannot be used on the problem's device, or None; it is asked by trying."""
