@@ -1,5 +1,7 @@
 # make quick   set up, run the default matrix on the CPU, write reports/quick/README.md
-# make test    set up, then every check: ruff, mypy --strict, pytest
+# make test    set up, then every check: ruff, mypy --strict, the floors of the import graph, pytest
+# make test-fast   the tests that train no task, under two minutes;  make cov: their coverage
+# make fmt, lint, typecheck   format; every static check; mypy alone
 # make check-all   the conformance battery of every task and method (nmbench check all)
 # make wheel   build the wheel, compare it with git, try it in a clean environment
 # make docs    build the documentation site into site/
@@ -14,7 +16,7 @@ BIN := $(VENV)/bin
 # What a run sees is what the scheduler gives it; this is for the tests and the benchmarks.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: quick test lint check-all docs wheel bench gpu clean
+.PHONY: quick test test-fast cov fmt lint typecheck check-all docs wheel bench gpu clean
 
 # fairseq's own pins are refused by current pip, so it comes without them; setup.cfg lists what it needs. It is built from
 # source (45 s, needs g++ and Python's headers): where that fails, everything but the translation task still works.
@@ -40,14 +42,29 @@ quick: $(VENV)/.user
 	if [ $$status -le 1 ]; then $(BIN)/nmbench report quick || status=$$?; fi; \
 	exit $$status
 
-lint: $(VENV)/.dev
+fmt: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+typecheck: $(VENV)/.dev
+	$(BIN)/mypy
+
+lint: typecheck
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# No training of tasks, no batteries, no documentation blocks: what is wanted at every save.
+FAST := -m "not slow" --ignore=tests/docs --ignore=tests/gpu
+
+test-fast: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(FAST)
+
+cov: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(FAST) --cov=nmbench --cov-report=term-missing:skip-covered
 
 # Kept apart from `make test`: it trains every task several times over.
 check-all: $(VENV)/.user
