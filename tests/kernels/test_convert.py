@@ -17,9 +17,7 @@ from nmbench.sparsity import sparsify
 FAST = {"compressed": 10.0}
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def converted(model, x, **options):

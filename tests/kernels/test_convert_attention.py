@@ -11,12 +11,10 @@ from torch import nn
 from nmbench.kernels import SparseLinear, convert
 from nmbench.kernels.conversion.bypass.attention import LayeredAttention
 
-pytestmark = pytest.mark.filterwarnings("ignore:enable_nested_tensor")
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path / "cache"))
+pytestmark = [
+    pytest.mark.usefixtures("own_cache"),
+    pytest.mark.filterwarnings("ignore:enable_nested_tensor"),
+]
 
 
 @pytest.mark.parametrize("inputs", [1, 2, 3])

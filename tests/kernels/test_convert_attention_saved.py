@@ -14,10 +14,7 @@ from torch import nn
 from nmbench.kernels import SparseLinear, apply_choices, convert, load_converted, registry, save_converted
 from nmbench.kernels.conversion.layers import SparseLayer
 
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture

@@ -16,9 +16,7 @@ CPU = torch.device("cpu")
 X = torch.randn(5, 24)
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def converted(model, x=X, **options):

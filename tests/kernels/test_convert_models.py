@@ -14,10 +14,7 @@ from torch.utils import _pytree as pytree
 from nmbench.kernels import SparseLinear, apply_choices, convert, load_converted, save_converted
 from nmbench.kernels.conversion import rebuild
 
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture

@@ -13,10 +13,7 @@ from torch import nn
 
 from nmbench.kernels import SparseLinear, convert
 
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def converted(model, x):

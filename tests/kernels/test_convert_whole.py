@@ -16,12 +16,10 @@ from nmbench.kernels.conversion.bypass.attention import LayeredAttention
 from nmbench.kernels.conversion.layers import SparseLayer
 from nmbench.kernels.timing import Timing
 
-pytestmark = pytest.mark.filterwarnings("ignore:enable_nested_tensor")
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path / "cache"))
+pytestmark = [
+    pytest.mark.usefixtures("own_cache"),
+    pytest.mark.filterwarnings("ignore:enable_nested_tensor"),
+]
 
 
 def untouched(model) -> bool:

@@ -116,16 +116,6 @@ def test_nothing_is_timed_in_a_capture_and_the_nearest_choice_runs(launching, mo
     monkeypatch.undo()
 
 
-def test_the_nearest_choice_is_one_for_the_same_weight_and_among_those_that_fit() -> None:
-    from nmbench.kernels.triton.tuning import configs, nearest
-
-    first, second, third = configs([(64, 64, 64, 4, 3), (32, 32, 64, 4, 3), (16, 16, 64, 4, 3)])
-    known = {(64, 8, "w"): second, (128, 9, "w"): third, (256, 8, "v"): third}
-    assert nearest((128, 8, "w"), known, [first, second, third]) is second
-    assert nearest((128, 8, "w"), known, [first, third]) is first
-    assert nearest((128, 7, "w"), known, [first, second, third]) is first
-
-
 def test_our_key_is_that_of_triton(launching, monkeypatch) -> None:
     from nmbench.kernels.triton import tuning
 
@@ -211,30 +201,6 @@ def test_other_parts_are_another_problem(launching) -> None:
         split_k(torch.zeros(1, 4096), *stored, None, 8, NMPattern(2, 4), splits)
         counts.append(len(timed))
     assert 0 < counts[0] < counts[1] == counts[2]
-
-
-@pytest.mark.parametrize(
-    ("outs", "depth", "pattern", "splits", "part"),
-    [
-        (768, 768, (1, 16), 6, 128),  # short, so that all multiprocessors have a part
-        (768, 768, (2, 4), 6, 128),
-        (512, 2048, (4, 8), 16, 128),
-        (3072, 8192, (1, 16), 11, 768),  # no multiple of the longest tile
-        (64, 8192, (1, 16), 64, 128),
-        (16384, 512, (2, 4), 2, 256),  # three would leave one empty
-        (151936, 4096, (2, 4), 1, 4096),
-    ],
-)
-def test_parts_of_the_reduction(outs, depth, pattern, splits, part, monkeypatch) -> None:
-    from types import SimpleNamespace
-
-    from nmbench.kernels.triton import split_k
-
-    gpu = SimpleNamespace(multi_processor_count=132)
-    monkeypatch.setattr(split_k.torch.cuda, "get_device_properties", lambda device: gpu)
-    groups = depth // pattern[1]
-    assert split_k.splits_for(outs, groups, pattern[1], torch.device("cuda")) == splits
-    assert split_k.part_of(groups, splits, pattern[1]) * pattern[1] == part
 
 
 def test_a_capture_that_cannot_load_a_kernel_says_what_to_do(launching, monkeypatch) -> None:
