@@ -243,13 +243,13 @@ def convert(name: str, device: str = "cuda") -> dict[str, Any]:
     model, inputs, layers = _model(name)
     model.to(device)
     sparsify(model, "2:4", method="one-shot", layers=layers).finalize()
-    found = measure(model, inputs, torch.device(device), budget_s=12.0, limit_s=LIMIT_S, progress=_tell(name))
-    return {"model": name, **found}
+    speed = measure(model, inputs, torch.device(device), budget_s=12.0, limit_s=LIMIT_S, progress=_tell(name))
+    return {"model": name, **speed.model_dump(mode="json")}
 
 
 def _tell(name: str) -> Any:
     """Prints what was measured at once, so that a step that is ended has told of its smaller batches."""
-    return lambda section: print(json.dumps({"model": name, **section}), flush=True)
+    return lambda speed: print(json.dumps({"model": name, **speed.model_dump(mode="json")}), flush=True)
 
 
 def _model(name: str) -> tuple[Any, tuple[Any, ...], Any]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from nmbench.analysis.rows import Row
 from nmbench.analysis.statistics import Comparison, paired
-from nmbench.contract.task import Metric
+from nmbench.contract.spec import Metric
 from nmbench.document.words import number, plural, signed
 from nmbench.records.frame import Loaded
 from nmbench.records.schema import Record

@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from nmbench.analysis.statistics import Comparison, paired
-from nmbench.contract.task import Metric
+from nmbench.contract.spec import Metric
 from nmbench.document.words import label
 from nmbench.records.frame import newest
 

@@ -16,7 +16,6 @@ from nmbench.analysis.rows import Row
 from nmbench.analysis.statistics import Comparison, paired
 from nmbench.claims.pick import base, partner, sr_ste
 from nmbench.claims.verdict import Verdict, not_worse, outcome, scope
-from nmbench.records.fields import speed_rows
 from nmbench.records.frame import Loaded
 from nmbench.records.schema import Record
 
@@ -80,7 +79,7 @@ def _log_time(record: Record) -> float:
 def _speed_ups(record: Record) -> Iterator[tuple[tuple[int, str, str], float]]:
     """((batch, device, dtype), dense over converted time) of each batch at which both were timed."""
     speed = record.get("speed") or {}
-    for row in speed_rows(record):
+    for row in speed.get("rows") or []:
         if _positive(row.get("dense_ms")) and _positive(row.get("converted_ms")):
             key = (int(row["batch"]), str(speed.get("device")), str(speed.get("dtype")))
             if _positive(ratio := float(row["dense_ms"]) / float(row["converted_ms"])):

@@ -12,6 +12,7 @@ from nmbench.claims.section import claims_sections
 from nmbench.document.model import Banner, Block, Bullets, Picture, Prose, Report, Section, Shell, distinct
 from nmbench.document.words import plural
 from nmbench.records.frame import Loaded, newest
+from nmbench.records.schema import Record
 from nmbench.report.sections import lists
 from nmbench.report.sections.cautions import cautions
 from nmbench.report.sections.figures import draw_overall
@@ -84,7 +85,7 @@ def _unreadable(loaded: Loaded) -> list[Section]:
     return [Section("Unreadable records", (words, table))] if table else []
 
 
-def _provenance(loaded: Loaded, counting: list[dict[str, object]]) -> tuple[Block, ...]:
+def _provenance(loaded: Loaded, counting: list[Record]) -> tuple[Block, ...]:
     table = provenance(counting)
     if table is None:
         return (Prose("There is no readable record, so there is nothing to say about origins."),)

@@ -78,9 +78,9 @@ def test_a_model_end_to_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     model = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 256)).cuda()
     sparsify(model, "2:4", method="one-shot").finalize()
     found = measure(model, (torch.randn(1, 256),), CUDA, budget_s=1.0)
-    assert found["dtype"] == "bfloat16"
-    assert found["rows"][0]["batch"] == 1
-    assert all(row["converted_ms"] for row in found["rows"])
+    assert found.dtype == "bfloat16"
+    assert found.rows[0].batch == 1
+    assert all(row.converted_ms for row in found.rows)
 
 
 class _Coordinates(nn.Module):
@@ -100,6 +100,6 @@ def test_a_model_with_float32_inside(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     model = _Coordinates().cuda()
     sparsify(model, "2:4", method="one-shot").finalize()
     found = measure(model, (torch.randn(1, 256),), CUDA, budget_s=1.0)
-    assert "it runs in bfloat16 under autocast" in found["notes"]
-    assert all(row["converted_ms"] for row in found["rows"])
-    assert found["layers"][0]["layers"] == ["layer"]
+    assert "it runs in bfloat16 under autocast" in found.notes
+    assert all(row.converted_ms for row in found.rows)
+    assert found.layers[0]["layers"] == ["layer"]

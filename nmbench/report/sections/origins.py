@@ -16,7 +16,7 @@ from typing import Any
 from nmbench.contract import samples
 from nmbench.document.table import Cell, Column, Table
 from nmbench.document.words import plural, short, text
-from nmbench.records.fields import canonical, flat_environment
+from nmbench.plan.cell import canonical
 from nmbench.records.frame import Loaded
 from nmbench.records.schema import Record
 
@@ -73,7 +73,7 @@ def fingerprint(loaded: Loaded) -> str:
 def _origin(record: Record) -> dict[str, Any]:
     plugin = record.get("plugin") or {}
     task = record["cell"]["task"]
-    origin = flat_environment(record)
+    origin = record.environment.flat() if record.environment else {}
     if distribution := plugin.get("distribution"):
         origin[f"plugin of {task}"] = f"{distribution} {plugin.get('version') or ''}".strip()
     if digest := (record.get("data") or {}).get("fingerprint"):

@@ -10,7 +10,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from nmbench.analysis.rows import Row, density_of
-from nmbench.contract.task import Metric
+from nmbench.contract.spec import Metric
 from nmbench.document.words import plural
 from nmbench.report.layout import MOST_PANELS, label_y, panels, save
 from nmbench.report.panels import Drawn, Style, few, few_labels, row_label, setting_title

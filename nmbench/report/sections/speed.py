@@ -14,7 +14,6 @@ from typing import Any
 from nmbench.analysis.rows import Row
 from nmbench.document.table import Cell, Column, Table, filled
 from nmbench.document.words import plural
-from nmbench.records.fields import speed_rows
 from nmbench.records.schema import Record
 from nmbench.report.sections.tables import NAMES, names
 
@@ -56,7 +55,7 @@ def speed_table(rows: Sequence[Row], records: Sequence[Record]) -> Table | None:
         groups: dict[tuple[str, str, int], _Group] = {}
         for record in (records[place] for place in row.records):
             speed = record.get("speed") or {}
-            for timed in speed_rows(record):
+            for timed in speed.get("rows") or []:
                 key = (str(speed.get("device")), str(speed.get("dtype")), int(timed["batch"]))
                 _add(groups.setdefault(key, _Group()), timed, speed)
                 hows |= set(str(speed.get("how")).split(", "))
