@@ -4,8 +4,9 @@
     python benchmarks/gpu.py --convert MODEL            one of its steps: a model end to end, dense and converted
     python benchmarks/gpu.py --kernels OPTIONS FOLDER   another: `nmbench kernels`; OPTIONS is JSON of bench's Options
 
-Needs torch and triton only, and no installation: nmbench is found through a temporary folder on PYTHONPATH. Each step
-is a process of its own with a time limit of its own, so that none can take the others along; what it lacks is said.
+Needs torch, triton, pydantic, filelock and platformdirs, and no installation: nmbench is found through a temporary
+folder on PYTHONPATH. Each step is a process of its own with a time limit of its own, so that none can take the others
+along; what it lacks is said.
 Written after each step: summary.json (every result in one file), README.md and <step>.log.
 Exit status: 0 all well, 1 a step failed, 2 no GPU.
 """
