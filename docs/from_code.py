@@ -3,7 +3,7 @@
 PARTS    name -> function that returns markdown
 
     task-attributes                                   the declarations in nmbench.task.Task
-    record-keys, record-statuses, record-example      nmbench.records.schema, and a committed record
+    record-keys, record-statuses, record-example      nmbench.records.schema and sections, a committed record
     frame-columns                                     nmbench.records.columns
     matrix-keys, grid-keys                            the JSON schema of nmbench.plan.matrix
     commands                                          what each command says with --help
@@ -18,7 +18,6 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -81,12 +80,12 @@ def record_keys() -> str:
 
 
 def _sections(model: Any, at: str) -> Iterator[str]:
+    from nmbench.records import sections
+
     for name, field in model.model_fields.items():
         listed = "list[" in str(field.annotation)
-        for section in re.findall(r"nmbench\.records\.schema\.(\w+)", str(field.annotation)):
-            inner, place = getattr(import_module("nmbench.records.schema"), section), f"{at}{name}{'[]' * listed}"
-            if not hasattr(inner, "model_fields"):
-                continue
+        for section in re.findall(r"nmbench\.records\.sections\.(\w+)", str(field.annotation)):
+            inner, place = getattr(sections, section), f"{at}{name}{'[]' * listed}"
             keys = ([_code(key), part.description or ""] for key, part in inner.model_fields.items())
             yield f"### `{place}`\n\n{inspect.getdoc(inner)}\n\n{_table(['Key', 'What'], keys)}"
             yield from _sections(inner, f"{place}.")

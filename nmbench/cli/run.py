@@ -44,12 +44,6 @@ def _wanted(chosen: Selection, rerun: str | None, data: Path) -> list[Cell]:
     return [s.cell for s in done if _stale(s, codes[s.cell.task, s.cell.method], prints.get(s.cell.id))]
 
 
-def _start_dense(chosen: Selection) -> frozenset[str]:
-    """Methods whose first training pass is the dense twin's training."""
-    methods = chosen.catalogue.methods
-    return frozenset(name for name, method in methods.items() if method.declaration and method.declaration.starts_dense)
-
-
 def _command(matrix: str, results: Path, data: Path, plugins: Path | None) -> str:
     """The command as a person would type it again, options at their defaults left out."""
     parts = ["nmbench", "run", matrix]
@@ -121,8 +115,9 @@ def run(
 
     from nmbench.records.schema import Status
     from nmbench.running.local import Limits, Local
+    from nmbench.running.order import Options
     from nmbench.running.progress import progress_for
-    from nmbench.running.scheduler import Options, Scheduler
+    from nmbench.running.scheduler import Scheduler
 
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"--device {device!r}: use auto, cpu or cuda")
@@ -147,7 +142,7 @@ def run(
         planned = chosen.matrix
         limits = Limits(planned.timeout if timeout is None else timeout, planned.hang if hang is None else hang)
         command = _command(matrix, results, data, plugins)
-        options = Options(data, trace, command, chosen.alone, _start_dense(chosen))
+        options = Options(data, trace, command, chosen.alone)
         outbox = outbox_for(sink, sinks, results, chosen.store.folder, console)
         scheduler = Scheduler(
             chosen.store,

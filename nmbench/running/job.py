@@ -48,9 +48,9 @@ class Prepared(BaseModel):
 class TrainingJob(Job):
     """One attempt at a cell.
 
-    record: the one that holds if the attempt leaves no other. code: hash of the code that the attempt executes.
-    init: file of the cell's initial weights. first_phase: attempt folder of the dense twin whose training may stand for
-    the first pass.
+    record: the one that holds if the attempt leaves no other. slots: of the executor that it takes. code: hash of the
+    code that the attempt executes. init: file of the cell's initial weights. first_phase: attempt folder of the dense
+    twin whose training may stand for the first pass.
     """
 
     record: Record
@@ -58,6 +58,7 @@ class TrainingJob(Job):
     work_dir: Path
     threads: int = 1
     ranks: int = 1
+    slots: int = 1
     alone: bool = False
     init: Path | None = None
     first_phase: Path | None = None

@@ -1,5 +1,6 @@
 """What is known of cells before they run. Policy for any scheduler: nothing here starts a process.
 
+Options      how they are run
 Queue        cells in the order in which they may start
 ranks        processes that train a cell together
 head         the record of an attempt that has not begun
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from nmbench.plan.cell import Cell
@@ -19,7 +21,20 @@ from nmbench.records.attempt import WEIGHTS
 from nmbench.records.schema import MetricInfo, Record, Status
 from nmbench.records.store import Store
 
-__all__ = ["Queue", "first_phase", "head", "ranks"]
+__all__ = ["Options", "Queue", "first_phase", "head", "ranks"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run.
+
+    command: what reproduces a cell, without `--only id`. alone: ids of cells that run with nothing beside them.
+    """
+
+    data: Path = Path("data")
+    trace: bool = False
+    command: str = ""
+    alone: frozenset[str] = frozenset()
 
 
 class Queue:

@@ -11,6 +11,7 @@ python -m nmbench.worker --rank FILE PARENT       train it as another rank of th
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -44,7 +45,9 @@ def main(arguments: list[str]) -> int:
     if verb == "--rank":
         return execute_rank(job)
     execute(job, file)
-    return 0
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # the record is the end: a thread or an exit handler of some library would hold the slot
 
 
 def _asked(verb: str, *rest: str) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import threading
@@ -63,6 +64,9 @@ class Toy(Task):
             return
         if kind == "error":
             raise ValueError("the seventh step is unlucky\nand more lines follow")
+        if kind == "disk" and not (marker := run.checkpoint_dir / "full").exists():
+            marker.touch()
+            raise OSError(errno.ENOSPC, "No space left on device")
         if kind == "nan":
             run.step(loss=float("nan"))
         if kind == "oom":
@@ -90,6 +94,8 @@ class Toy(Task):
             return {"accuracy": float("nan"), "loss": 0.0}
         if run.spec.train["fail"] == "thread":
             threading.Thread(target=time.sleep, args=(200,)).start()
+        if run.spec.train["fail"] == "bad note":
+            run.note(object())
         if run.spec.train["fail"] == "nan fact":
             run.store_fact("secret", float("nan"))
         hits = (out.argmax(1) == y).float()

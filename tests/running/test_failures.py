@@ -18,6 +18,7 @@ KINDS = {
     "signal": ("crash", "killed by signal 11"),
     "no metric": ("invalid", "did not return the declared metric 'loss'"),
     "break pattern": ("invalid", "the metric 'accuracy' is nan"),
+    "bad note": ("invalid", "its record holds a value that cannot be written: PydanticSerializationError"),
     "nan fact": ("invalid", "the fact 'secret' is nan"),
 }
 
@@ -61,6 +62,14 @@ def test_a_timeout_is_kept(project):
     (record,) = project.records()
     assert record["status"] == "timeout"
     assert record["error"]["message"] == "it took more than 6 s"
+
+
+def test_a_fault_of_the_surroundings_costs_no_training(project):
+    project.matrix(train='{ fail = "disk" }')
+    project.run("run", "--only", "dense", expect=1)
+    assert project.records()[0]["error"]["message"] == "OSError: [Errno 28] No space left on device"
+    project.run("run", "--only", "dense")
+    assert project.ok("dense")["timings"]["resumed"] is True
 
 
 def test_rerun_takes_one_kind_only(project):
