@@ -187,6 +187,3 @@ class Record(Section):
     def write(self, path: Path) -> None:
         """Write it whole or not at all. Raises OSError, and ValueError for a number that JSON does not have."""
         write_json(path, self.to_json())
-
-    def __getitem__(self, key: str) -> Any:
-        return self.cell.to_dict() if key == "cell" else super().__getitem__(key)

@@ -27,24 +27,7 @@ def about(text: str, default: Any = None) -> Any:
     return Field(default, description=text)
 
 
-class _ReadAsDict:
-    """The old way to read a record, for code that has not been moved to attributes yet."""
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """The value, or `default` where it is absent or null."""
-        value = getattr(self, key, None)
-        return default if value is None else value
-
-    def __getitem__(self, key: str) -> Any:
-        if key not in self:
-            raise KeyError(key)
-        return getattr(self, key)
-
-    def __contains__(self, key: str) -> bool:
-        return key in self.model_fields_set  # type: ignore[attr-defined]
-
-
-class Section(_ReadAsDict, BaseModel):
+class Section(BaseModel):
     """A part of a record. Keys that it does not name are kept as they are."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)

@@ -52,8 +52,8 @@ def test_what_is_written(record: dict[str, Any], tmp_path: Path) -> None:
 def test_a_page_without_matplotlib(record: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    monkeypatch.setitem(sys.modules, "nmbench.report.panels", None)
-    monkeypatch.delattr("nmbench.report.panels", raising=False)
+    monkeypatch.setitem(sys.modules, "nmbench.report.style", None)
+    monkeypatch.delattr("nmbench.report.style", raising=False)
     (note,) = write(record, tmp_path)
     assert "no figure" in note
     assert "break-even.png" not in (tmp_path / "README.md").read_text()

@@ -10,11 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nmbench.analysis.rows import compare
-from nmbench.claims import claims_tables, judge, prose, summary_table
+from nmbench.analysis.study import Study
+from nmbench.analysis.two_sets import between
+from nmbench.claims import judge
 from nmbench.claims.published import beside, published_table
+from nmbench.claims.section import claims_section
+from nmbench.document.markdown import markdown
 from nmbench.records.frame import load
-from nmbench.report.sections.overview import examples_table, methods_by_patterns, patterns_by_tasks, precision_table
+from nmbench.report.sections import intro, leaderboard, overview, quality, remarks, seeds
 from nmbench.report.sections.two_sets import page
 
 SAD = {
@@ -32,6 +35,10 @@ JUNK = st.one_of(
     st.sampled_from([10**400, -(10**20), 1e308, float("nan"), float("inf"), -0.5]),
     st.sampled_from(["", "x", "2:4", "dense", "ok", "0:0", "{", "\x00", "a|b\n<b>"]),
     st.sampled_from([[], {}, [1], ["x"], [None], {"x": 1}, [[1]], {"lambda_w": "x"}, {"lambda_w": 0.0}]),
+)
+SECTIONS = (
+    *(intro.outcome, intro.cautions, overview.patterns_by_tasks, leaderboard.leaderboard),
+    *(quality.verdicts, quality.table, quality.others, seeds.precision, seeds.over_evaluation, remarks.remarks),
 )
 
 
@@ -59,21 +66,14 @@ def healthy(tmp_path_factory, factory):
 
 def everything(folder):
     """All that is made of a folder's records, figures and page apart."""
-    loaded = load(folder)
-    rows = compare(loaded.frame)
-    verdicts = judge(loaded, rows)
+    study = Study.of(load(folder), folder)
     found = [
-        claims_tables(verdicts),
-        summary_table(verdicts),
-        prose(verdicts),
-        patterns_by_tasks(rows),
-        methods_by_patterns(rows),
-        precision_table(rows),
-        examples_table(rows, loaded),
-        published_table(beside(rows, loaded.records)),
-        page(loaded, loaded, ("a", "b")),
+        claims_section(judge(study.loaded, study.rows)),
+        published_table(beside(study.rows, study.loaded.records)),
+        markdown(page(study.loaded, study.loaded, ("a", "b"), between(study.loaded, study.loaded))),
+        [list(section(study, study.rows)) for section in SECTIONS if study.rows],
     ]
-    return loaded, found
+    return study.loaded, found
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -117,6 +117,6 @@ def test_the_healthy_folder_is_judged(healthy):
     """Or the tests above would be green with nothing to judge."""
     folder, file, record = healthy
     file.write_text(json.dumps(record))
-    loaded, (_, claims, *_) = everything(folder)
+    loaded, (claims, *_) = everything(folder)
     assert len(loaded.frame) == 12
-    assert {row[0].text for row in claims.rows} == {"C1", "C2", "C3", "C4", "C6", "C8", "C9"}
+    assert {row[0].text for row in claims.content[0].rows} == {"C1", "C2", "C3", "C4", "C6", "C8", "C9"}

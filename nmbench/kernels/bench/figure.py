@@ -54,24 +54,23 @@ def draw(record: Mapping[str, Any], stem: Path) -> bool:
     }
     if not found:
         return False
-    from nmbench.report import layout, panels
+    from nmbench.report.style import panels, plain_numbers, plain_styles, save, sheet
 
     names = list(dict.fromkeys(pattern for patterns in found.values() for pattern in patterns))
-    look = panels.plain_styles(names)
-    with panels.style_sheet():
-        figure, axes = layout.panels([_title(dtype, patterns) for dtype, patterns in found.items()])
+    look = plain_styles(names)
+    with sheet():
+        figure, axes = panels([_title(dtype, patterns) for dtype, patterns in found.items()])
         for axis, patterns in zip(axes, found.values(), strict=True):
             for name, (line, _) in patterns.items():
                 style = look[name]
-                axis.plot(list(line), list(line.values()), color=style.colour, marker=style.marker,
-                          linestyle=style.line, markersize=4, label=name)  # fmt: skip
+                axis.plot(list(line), list(line.values()), linestyle=style.line, label=name, **style.look)
             axis.axhline(1.0, color="black", linewidth=1, label="dense")
             axis.set_xscale("log", base=2, subs=[])
-            axis.xaxis.set_major_formatter(lambda rows, _: f"{rows:g}")
+            plain_numbers(axis, "x")
             axis.set_xlabel("rows")
         axes[0].set_ylabel("dense over sparse time")
-        layout.heading(figure, _where(record))
-        layout.save(figure, axes, stem.with_suffix(".png"))
+        figure.suptitle(_where(record), fontsize=9)
+        save(figure, axes, stem.with_suffix(".png"))
     return True
 
 
