@@ -3,7 +3,7 @@
 PARTS    name -> function that returns markdown
 
     task-attributes                                   the declarations in nmbench.task.Task
-    record-keys, record-statuses, record-example      nmbench.records.schema, and a committed record
+    record-keys, record-statuses, record-example      nmbench.records.schema and sections, a committed record
     frame-columns                                     nmbench.records.columns
     matrix-keys, grid-keys                            the JSON schema of nmbench.plan.matrix
     commands                                          what each command says with --help
@@ -18,7 +18,6 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -81,12 +80,12 @@ def record_keys() -> str:
 
 
 def _sections(model: Any, at: str) -> Iterator[str]:
+    from nmbench.records import sections
+
     for name, field in model.model_fields.items():
         listed = "list[" in str(field.annotation)
-        for section in re.findall(r"nmbench\.records\.schema\.(\w+)", str(field.annotation)):
-            inner, place = getattr(import_module("nmbench.records.schema"), section), f"{at}{name}{'[]' * listed}"
-            if not hasattr(inner, "model_fields"):
-                continue
+        for section in re.findall(r"nmbench\.records\.sections\.(\w+)", str(field.annotation)):
+            inner, place = getattr(sections, section), f"{at}{name}{'[]' * listed}"
             keys = ([_code(key), part.description or ""] for key, part in inner.model_fields.items())
             yield f"### `{place}`\n\n{inspect.getdoc(inner)}\n\n{_table(['Key', 'What'], keys)}"
             yield from _sections(inner, f"{place}.")
@@ -199,10 +198,20 @@ def methods() -> str:
     rows = []
     for point in _own("nmbench.methods"):
         cls = point.load()
-        settings = ", ".join(f"`{key} = {value}`" for key, value in cls.defaults.items())
         said = " ".join((inspect.getdoc(cls) or "").split())
-        rows.append([_code(point.name), said, settings, str(cls.phases)])
+        rows.append([_code(point.name), said, _settings(cls.declared().root), str(cls.phases)])
     return _table(["Method", "What", "Settings and defaults", "Training passes"], rows)
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    return "; ".join(
+        ": ".join(filter(None, [f"`{key} = {setting.default}`", _about(setting)])) for key, setting in settings.items()
+    )
+
+
+def _about(setting: Any) -> str:
+    """Help and range of a setting."""
+    return ", ".join(filter(None, [setting.help, setting.range]))
 
 
 def _own(group: str) -> list[Any]:
@@ -252,7 +261,11 @@ def _task(cls: Any) -> str:
     ]
     names = list(dict.fromkeys(key for settings in cls.scales.values() for key in settings))
     settings = [
-        [_code(key), *(_json(settings[key]) if key in settings else "" for settings in cls.scales.values())]
+        [
+            _code(key),
+            *(_json(settings[key]) if key in settings else "" for settings in cls.scales.values()),
+            next((_about(one.root[key]) for one in map(cls.declared, cls.scales) if key in one.root), ""),
+        ]
         for key in names
     ]
     more = ", and other names that its `build` knows" if cls.open_models else ""
@@ -266,7 +279,7 @@ def _task(cls: Any) -> str:
             _table(["Metric", "Unit", "Better", "Margin"], metrics),
             f"Models: {', '.join(map(_code, cls.models))}{more}.",
             '??? note "Every setting, with its default at each scale"\n\n'
-            + "\n".join(f"    {line}" for line in _table(["Setting", *cls.scales], settings).splitlines()),
+            + "\n".join(f"    {line}" for line in _table(["Setting", *cls.scales, "Meaning"], settings).splitlines()),
         ]
     )
 

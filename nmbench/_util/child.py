@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from typing import IO, Any
 
 __all__ = ["Reply", "answer", "ask", "die_with_parent"]
 
+_LOG = logging.getLogger(__name__)
 _SEPARATOR = "\x1e"
 _PARENT = "NMBENCH_PARENT"
 #: bytes of output that are kept at least, the last ones; an answer is far smaller
@@ -79,7 +81,9 @@ def ask(
     ending = (
         f"it took more than {timeout:g} s" if late else f"its process ended with status {process.returncode}: {last}"
     )
-    return Reply(_objects(out), ending)
+    reply = Reply(_objects(out), ending)
+    _LOG.debug("%s: %d answers, %s", " ".join(arguments)[:200], len(reply.answers), ending)
+    return reply
 
 
 class _Reader:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from nmbench.analysis.statistics import Comparison, paired
-from nmbench.contract.task import Metric
+from nmbench.contract.spec import Metric
 from nmbench.document.words import number, plural, signed
 from nmbench.records.schema import Record
 

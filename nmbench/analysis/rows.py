@@ -20,7 +20,7 @@ from nmbench.analysis.pairs import Pairs, pair
 from nmbench.analysis.setting import Setting
 from nmbench.analysis.statistics import Comparison, paired
 from nmbench.analysis.verdict import Lack, Verdict
-from nmbench.contract.task import Metric
+from nmbench.contract.spec import Metric
 from nmbench.document.words import label
 from nmbench.plan.cell import DENSE, pattern_of
 from nmbench.records.frame import newest

@@ -13,7 +13,7 @@ import typer
 from nmbench._util.errors import UsageError, nearest
 from nmbench._util.machine import gpus
 from nmbench.cli.common import Data, MatrixName, Only, Plugins, Results, Seeds, Selection, select
-from nmbench.cli.export import SinkFolder, SinkNames, feeds_for
+from nmbench.cli.export import SinkFolder, SinkNames, outbox_for
 from nmbench.cli.prepare import fingerprints
 
 if TYPE_CHECKING:
@@ -42,12 +42,6 @@ def _wanted(chosen: Selection, rerun: str | None, data: Path) -> list[Cell]:
     tasks, methods = chosen.catalogue.tasks, chosen.catalogue.methods
     codes = {key: code_hash(tasks[key[0]], methods.get(key[1])) for key in {(s.cell.task, s.cell.method) for s in done}}
     return [s.cell for s in done if _stale(s, codes[s.cell.task, s.cell.method], prints.get(s.cell.id))]
-
-
-def _start_dense(chosen: Selection) -> frozenset[str]:
-    """Methods whose first training pass is the dense twin's training."""
-    methods = chosen.catalogue.methods
-    return frozenset(name for name, method in methods.items() if method.declaration.get("starts_dense"))
 
 
 def _command(matrix: str, results: Path, data: Path, plugins: Path | None) -> str:
@@ -119,11 +113,11 @@ def run(
     """
     from rich.console import Console
 
-    from nmbench.records.attempt import RECORD
     from nmbench.records.schema import Status
     from nmbench.running.local import Limits, Local
+    from nmbench.running.order import Options
     from nmbench.running.progress import progress_for
-    from nmbench.running.scheduler import Options, Scheduler
+    from nmbench.running.scheduler import Scheduler
 
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"--device {device!r}: use auto, cpu or cuda")
@@ -148,15 +142,15 @@ def run(
         planned = chosen.matrix
         limits = Limits(planned.timeout if timeout is None else timeout, planned.hang if hang is None else hang)
         command = _command(matrix, results, data, plugins)
-        options = Options(data, trace, command, chosen.alone, _start_dense(chosen))
-        feeds = feeds_for(sink, sinks, results, planned.name, console)
+        options = Options(data, trace, command, chosen.alone)
+        outbox = outbox_for(sink, sinks, results, chosen.store.folder, console)
         scheduler = Scheduler(
             chosen.store,
             chosen.catalogue,
             options,
             progress_for(console),
             Local(workers, device, limits),
-            written=lambda attempt: feeds.send(attempt / RECORD),
+            written=outbox.send,
         )
         try:
             records = scheduler.run(cells)
@@ -166,7 +160,7 @@ def run(
             console.print(f"{chosen.matrix.name}: interrupted; run the same command again to go on", highlight=False)
             raise typer.Exit(130) from None
         finally:
-            feeds.close()
+            outbox.close()
     failed = sum(record.status.failed for record in records)
     console.print(
         f"{chosen.matrix.name}: {len(records) - failed} done now, {done} before, {failed} failed; "

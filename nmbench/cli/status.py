@@ -31,8 +31,10 @@ def status(
     Example: nmbench status quick
     """
     chosen = select(matrix, results, only, seeds, plugins)
-    states = [chosen.store.state(cell) for cell in chosen.cells]
-    for state in states:
+    counts: Counter[str] = Counter()
+    for cell in chosen.cells:  # a line each: all records together may not fit the memory
+        state = chosen.store.state(cell)
+        counts[state.status] += 1
         typer.echo(_line(state))
-    counts = Counter(state.status for state in states)
-    typer.echo(f"{len(states)} cells: " + ", ".join(f"{n} {kind}" for kind, n in sorted(counts.items())))
+    summary = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
+    typer.echo(f"{len(chosen.cells)} cells: {summary}")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from nmbench._util import random as rng
 from nmbench._util.files import replacing
 from nmbench.contract.samples import Sample, Shown
-from nmbench.contract.task import DataInfo, Spec
+from nmbench.contract.spec import DataInfo, NonFiniteError, Spec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,13 +26,9 @@ if TYPE_CHECKING:
 
     from nmbench.sparsity import Handle
 
-__all__ = ["InvalidResult", "NonFiniteError", "Run", "finite"]
+__all__ = ["InvalidResult", "Run", "finite"]
 
 _log = logging.getLogger("nmbench.run")
-
-
-class NonFiniteError(Exception):
-    """The training loss is NaN or infinite; the cell ends with status `nan`."""
 
 
 class InvalidResult(Exception):

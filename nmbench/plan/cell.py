@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ class Cell:
         """The pattern as a record writes it: "2:4", or "dense"."""
         return DENSE if self.pattern is None else str(self.pattern)
 
-    @property
+    @cached_property
     def id(self) -> str:
         """16 hexadecimal digits."""
         fields: dict[str, Any] = {"task": self.task, "model": self.model, "scale": self.scale, "seed": self.seed}

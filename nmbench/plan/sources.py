@@ -14,11 +14,13 @@ import ast
 import functools
 import hashlib
 import importlib.util
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 __all__ = ["core_hash", "import_hash", "plugin_hash"]
 
+_PARSING = threading.Lock()  # CPython 3.11 counts the depth of all threads' trees together, and may find them unequal
 _OURS = ("nmbench", "nmbench_tasks")
 _WORKER = "nmbench.worker.cell"
 _METHODS = "nmbench.sparsity.methods"
@@ -108,7 +110,8 @@ def _file(module: str) -> Path | None:
 def _imports(file: Path) -> frozenset[str]:
     """Names of the modules that a file imports, inside its functions too."""
     try:
-        tree = ast.parse(file.read_bytes())
+        with _PARSING:
+            tree = ast.parse(file.read_bytes())
     except (OSError, SyntaxError, ValueError):
         return frozenset()
     return frozenset(name for node in _executed(tree, file.name == "__init__.py") for name in _named(node, file))

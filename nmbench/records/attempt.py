@@ -15,7 +15,8 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
-from nmbench.records.schema import Record, UnreadableRecord, parse
+from nmbench.records.reading import parse
+from nmbench.records.schema import Record, UnreadableRecord
 
 __all__ = ["BATCHES", "LOG", "PER_EXAMPLE", "RECORD", "TEXTS", "TRACEBACK", "WEIGHTS", "number_of",
            "read_record"]  # fmt: skip

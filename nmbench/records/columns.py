@@ -7,6 +7,7 @@ row        a record -> the values of one row
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -30,7 +31,7 @@ class Column:
     def description(self) -> str:
         """What stands in it, on one line."""
         model: Any = Record
-        for part in [] if self.about else self.where.split("."):
+        for part in [] if self.about else self.parts:
             field = model.model_fields[part]
             model = next((kind for kind in get_args(field.annotation) if _is_model(kind)), None)
         return self.about or str(field.description)
@@ -38,11 +39,16 @@ class Column:
     def of(self, record: Record) -> Any:
         """Its value; None where a section on the way is absent."""
         value: Any = record
-        for part in self.where.split("."):
+        for part in self.parts:
             value = getattr(value, part)
             if value is None:
                 return None
         return value
+
+    @cached_property
+    def parts(self) -> list[str]:
+        """The attributes that lead to it."""
+        return self.where.split(".")
 
 
 def _is_model(kind: Any) -> bool:

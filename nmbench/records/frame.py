@@ -7,8 +7,11 @@ newest    the one attempt of each cell that counts
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -52,31 +55,45 @@ class Loaded:
 def load(folder: str | Path) -> Loaded:
     """Read every `attempt-*/record.json` below `folder`. A missing folder is an empty one; no file makes it fail."""
     folder = Path(folder)
-    records: list[Record] = []
+    loaded = Loaded([], pd.DataFrame(), [], 0)
     rows: list[dict[str, object]] = []
-    folders: list[Path] = []
-    unreadable: list[Unreadable] = []
-    problems: list[Unreadable] = []
     unfinished = 0
-    for attempt in sorted(folder.rglob("attempt-*"), key=lambda path: path.relative_to(folder).as_posix()):
-        file, name = attempt / RECORD, attempt.relative_to(folder).as_posix()
-        if not os.path.isdir(attempt):
-            continue
-        if not os.path.lexists(file):
-            unfinished += 1
-            continue
-        try:
-            record = read_record(file)
+    with _without_collector():
+        for name, attempt in _attempts(folder):
+            if not os.path.lexists(attempt / RECORD):
+                unfinished += 1
+                continue
+            file = f"{name}/{RECORD}"
+            try:
+                record = read_record(attempt / RECORD)
+            except UnreadableRecord as error:
+                loaded.unreadable.append(Unreadable(file, str(error)))
+                continue
             rows.append(row(record, name))
-            records.append(record)
-            folders.append(attempt)
-        except UnreadableRecord as error:
-            unreadable.append(Unreadable(f"{name}/{RECORD}", str(error)))
-        else:
-            problems += [Unreadable(f"{name}/{RECORD}", problem) for problem in record.problems]
-    table = _typed(rows)
-    table.attrs = {"unreadable": [(one.path, one.reason) for one in unreadable], "unfinished": unfinished}
-    return Loaded(records, table, unreadable, unfinished, folders, problems)
+            loaded.records.append(record)
+            loaded.folders.append(attempt)
+            loaded.problems.extend(Unreadable(file, problem) for problem in record.problems)
+        table = _typed(rows)
+    table.attrs = {"unreadable": [(one.path, one.reason) for one in loaded.unreadable], "unfinished": unfinished}
+    return replace(loaded, frame=table, unfinished=unfinished)
+
+
+def _attempts(folder: Path) -> list[tuple[str, Path]]:
+    """(path relative to `folder`, path) of each attempt's folder below it, in that order."""
+    paths = (path for path in folder.rglob("attempt-*") if path.is_dir())
+    return sorted((path.relative_to(folder).as_posix(), path) for path in paths)
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """No search for reference cycles meanwhile: among millions of numbers it takes longer than the reading."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def frame(folder: str | Path) -> pd.DataFrame:

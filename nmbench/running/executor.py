@@ -54,8 +54,8 @@ class Executor(Protocol):
     def open(self, processes: int) -> int:
         """Get ready for at most so many processes at once; the number of slots."""
 
-    def start(self, job: TrainingJob, slots: int) -> str:
-        """Run a job in so many slots; its handle. Raises OSError where it cannot be started."""
+    def start(self, job: TrainingJob) -> str:
+        """Run a job in as many slots as it takes; its handle. Raises OSError where it cannot be started."""
 
     def poll(self, handles: Collection[str], wait_s: float) -> dict[str, Fate]:
         """What became of each, asked in one go; before that, wait at most `wait_s` for one of them to end.

@@ -1,6 +1,7 @@
 """What a worker is told, and what it says while it works: JSON files between two processes, read by one type each.
 
 Job            a cell, its task, its data: enough to prepare the data
+Prepared       the answer to it
 TrainingJob    the cell is trained, and its record written
 SpeedJob       the model that a finished cell left is timed
 Beat           the newest heartbeat of a training
@@ -14,9 +15,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, InstanceOf, PlainSerializer, ValidationError
 
 from nmbench.plan.cell import Cell
-from nmbench.records.schema import Record
+from nmbench.plan.declarations import PluginStatus
+from nmbench.records.schema import Data, Record, Status
 
-__all__ = ["Beat", "Job", "SpeedJob", "TrainingJob"]
+__all__ = ["Beat", "Job", "Prepared", "SpeedJob", "TrainingJob"]
 
 
 def _cell(value: Any) -> Any:
@@ -35,12 +37,20 @@ class Job(BaseModel):
     parent: int = 0  # process id; the worker ends when this process does; 0: it has none
 
 
+class Prepared(BaseModel):
+    """What a worker answers to a Job: the data, or why there are none."""
+
+    status: Status | PluginStatus = Status.OK
+    message: str = ""
+    data: Data | None = None
+
+
 class TrainingJob(Job):
     """One attempt at a cell.
 
-    record: the one that holds if the attempt leaves no other. code: hash of the code that the attempt executes.
-    init: file of the cell's initial weights. first_phase: attempt folder of the dense twin whose training may stand for
-    the first pass.
+    record: the one that holds if the attempt leaves no other. slots: of the executor that it takes. code: hash of the
+    code that the attempt executes. init: file of the cell's initial weights. first_phase: attempt folder of the dense
+    twin whose training may stand for the first pass.
     """
 
     record: Record
@@ -48,6 +58,7 @@ class TrainingJob(Job):
     work_dir: Path
     threads: int = 1
     ranks: int = 1
+    slots: int = 1
     alone: bool = False
     init: Path | None = None
     first_phase: Path | None = None

@@ -30,7 +30,7 @@ __all__ = ["Limits", "Local"]
 _log = logging.getLogger("nmbench.running")
 
 _GRACE = 4.0  # seconds between asking a worker to stop and killing its process group
-_LINGER = 5.0  # seconds that a worker may live on after its record: a library's thread would keep the slot
+_LINGER = 20.0  # seconds that a worker may live on after its record
 _LOG_TAIL = 64 * 1024  # bytes of worker.log that are read for its last line
 
 
@@ -109,9 +109,9 @@ class Local:
         self.threads = max(1, self._cores // len(self._slots))
         return len(self._slots)
 
-    def start(self, job: TrainingJob, slots: int) -> str:
+    def start(self, job: TrainingJob) -> str:
         """See Executor."""
-        taken = sorted(self._free)[:slots]
+        taken = sorted(self._free)[: job.slots]
         used = min(job.ranks, len(self._slots))  # a cell that is to be alone takes more than it uses
         job = job.model_copy(
             update={
@@ -165,6 +165,8 @@ class Local:
 
     def poll(self, handles: Collection[str], wait_s: float) -> dict[str, Fate]:
         """See Executor. Enforces the limits."""
+        if not handles:
+            return {}
         if any(self._workers[handle].pidfd is None for handle in handles):
             time.sleep(min(wait_s, 0.05))
         else:

@@ -1,5 +1,6 @@
 """What is known of cells before they run. Policy for any scheduler: nothing here starts a process.
 
+Options      how they are run
 Queue        cells in the order in which they may start
 ranks        processes that train a cell together
 head         the record of an attempt that has not begun
@@ -10,16 +11,30 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from nmbench.plan.catalogue import Plugin
 from nmbench.plan.cell import Cell
+from nmbench.plan.declarations import TaskPlugin
 from nmbench.records import schema
 from nmbench.records.attempt import WEIGHTS
 from nmbench.records.schema import MetricInfo, Record, Status
 from nmbench.records.store import Store
 
-__all__ = ["Queue", "first_phase", "head", "ranks"]
+__all__ = ["Options", "Queue", "first_phase", "head", "ranks"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run.
+
+    command: what reproduces a cell, without `--only id`. alone: ids of cells that run with nothing beside them.
+    """
+
+    data: Path = Path("data")
+    trace: bool = False
+    command: str = ""
+    alone: frozenset[str] = frozenset()
 
 
 class Queue:
@@ -58,16 +73,16 @@ class Queue:
             heapq.heappush(self._ready, place)
 
 
-def ranks(cell: Cell, plugin: Plugin) -> int:
+def ranks(cell: Cell, plugin: TaskPlugin) -> int:
     """Processes that train the cell together: its setting `gpus`, where the task has one."""
-    settings = {**plugin.declaration.get("scales", {}).get(cell.scale, {}), **cell.train}
-    value = settings.get("gpus", 1)
+    scale = plugin.declaration.scales.get(cell.scale) if plugin.declaration else None
+    value = {**(scale.defaults if scale else {}), **cell.train}.get("gpus", 1)
     return max(1, value) if isinstance(value, int) else 1
 
 
-def head(cell: Cell, attempt: int, plugin: Plugin, matrix: str, command: str) -> Record:
+def head(cell: Cell, attempt: int, plugin: TaskPlugin, matrix: str, command: str) -> Record:
     """The record of an attempt that leaves no other. command: runs the matrix; the cell's id is put after it."""
-    declaration = plugin.declaration
+    declared = plugin.declaration
     return Record(
         schema_version=1,
         matrix=matrix,
@@ -76,9 +91,9 @@ def head(cell: Cell, attempt: int, plugin: Plugin, matrix: str, command: str) ->
         attempt=attempt,
         status=Status.CRASH,
         plugin=schema.Plugin(
-            distribution=plugin.distribution, version=plugin.version, contract=declaration.get("contract")
+            distribution=plugin.distribution, version=plugin.version, contract=declared.contract if declared else None
         ),
-        metric_info=[MetricInfo(**metric) for metric in declaration.get("metrics", [])],
+        metric_info=[MetricInfo(**vars(metric)) for metric in declared.metrics] if declared else [],
         command=f"{command} --only {cell.id}",
         notes=[],
     )

@@ -10,17 +10,17 @@ from __future__ import annotations
 import signal
 
 from nmbench._util.machine import describe
-from nmbench.plan.catalogue import Plugin
+from nmbench.plan.declarations import PluginStatus, TaskPlugin
 from nmbench.records.schema import Environment, Failure, Record, Status, Timings
 from nmbench.running.executor import Cause, Ending
 
 __all__ = ["died", "refused", "unwritten"]
 
-_REFUSED = {"unavailable": Status.SKIPPED, "import": Status.IMPORT}
+_REFUSED = {PluginStatus.UNAVAILABLE: Status.SKIPPED, PluginStatus.IMPORT: Status.IMPORT}
 _DIED = {Cause.TIMEOUT: Status.TIMEOUT, Cause.HANG: Status.HANG, Cause.STOPPED: Status.INTERRUPTED}
 
 
-def refused(record: Record, plugin: Plugin, code: str, device: str) -> Record:
+def refused(record: Record, plugin: TaskPlugin, code: str, device: str) -> Record:
     """The cell of `record` was not tried."""
     status = _REFUSED.get(plugin.status, Status.INVALID)
     return _failed(record, status, plugin.status, plugin.reason, Environment(**describe(1, code, device)))

@@ -10,7 +10,6 @@ import logging
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -22,38 +21,17 @@ from nmbench.records.schema import Record, UnreadableRecord
 from nmbench.records.store import Store
 from nmbench.running.executor import Ending, Executor
 from nmbench.running.job import TrainingJob
-from nmbench.running.order import Queue, first_phase, head, ranks
+from nmbench.running.order import Options, Queue, first_phase, head, ranks
 from nmbench.running.outcome import died, refused, unwritten
 
 if TYPE_CHECKING:  # it shows things by rich
     from nmbench.running.progress import Progress
 
-__all__ = ["Options", "Scheduler"]
+__all__ = ["Scheduler"]
 
 _log = logging.getLogger("nmbench.running")
 
 _BEAT_S = 0.5  # between two looks at the heartbeats; the end of a cell is seen at once
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to run.
-
-    command: what reproduces a cell, without `--only id`. alone: ids of cells that run with nothing beside them.
-    starts_dense: methods whose first pass may be taken from the dense twin.
-    """
-
-    data: Path = Path("data")
-    trace: bool = False
-    command: str = ""
-    alone: frozenset[str] = frozenset()
-    starts_dense: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class _Running:
-    job: TrainingJob
-    slots: int
 
 
 class Scheduler:
@@ -74,8 +52,10 @@ class Scheduler:
         self.progress = progress
         self.executor = executor
         self.written = written
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, TrainingJob] = {}
         self._records: list[Record] = []
+        methods = catalogue.methods.items()
+        self._starts_dense = {name for name, it in methods if it.declaration and it.declaration.starts_dense}
         self._codes: dict[tuple[str, str], str] = {}
         self._asked_to_stop = False
 
@@ -86,7 +66,7 @@ class Scheduler:
         SIGINT and SIGTERM end the workers, write their records and raise KeyboardInterrupt. They are noted and acted
         on between two looks, since an exception in the middle of a start could lose a worker from sight.
         """
-        queue = Queue(cells, self.options.alone, self.options.starts_dense)
+        queue = Queue(cells, self.options.alone, self._starts_dense)
         slots = self.executor.open(sum(ranks(cell, self.catalogue.tasks[cell.task]) for cell in cells))
         self.progress.begin(len(cells), slots, self.executor.threads)
         with self._noting_signals():
@@ -117,11 +97,11 @@ class Scheduler:
 
     def _fill(self, queue: Queue, slots: int) -> None:
         """Start what may start and has room."""
-        free = slots - sum(running.slots for running in self._running.values())
+        free = slots - sum(job.slots for job in self._running.values())
         while free and not self._asked_to_stop and (cell := queue.first()) is not None:
             alone = cell.id in self.options.alone
             wanted = slots if alone else min(ranks(cell, self.catalogue.tasks[cell.task]), slots)
-            if self.catalogue.tasks[cell.task].status == "ok" and free < wanted:
+            if self.catalogue.tasks[cell.task].usable and free < wanted:
                 return  # a cell of several ranks waits for its turn rather than being overtaken for ever
             queue.take()
             if self._start(cell, wanted):
@@ -132,11 +112,11 @@ class Scheduler:
     def _look(self, queue: Queue, wait_s: float) -> None:
         """Wait for news, show heartbeats, collect what has ended."""
         for handle, fate in self.executor.poll(list(self._running), wait_s).items():
-            cell = self._running[handle].job.cell
+            cell = self._running[handle].cell
             if fate.beat is not None:
                 self.progress.beat(cell, fate.beat)
             if fate.ending is not None:
-                self._collect(self._running.pop(handle).job, fate.ending)
+                self._collect(self._running.pop(handle), fate.ending)
                 queue.ended(cell)
 
     # -- one cell -----------------------------------------------------------------------------------------------
@@ -146,13 +126,13 @@ class Scheduler:
         record = head(cell, 1, plugin, self.store.matrix, self.options.command)
         try:
             record.attempt, attempt = self.store.new_attempt(cell)
-            if plugin.status != "ok":
+            if not plugin.usable:
                 record = refused(record, plugin, code, self.executor.device)
                 self._write(record, attempt)
                 self._ended(record, 0.0, attempt)
                 return False
-            job = self._job(record, attempt, code)
-            self._running[self.executor.start(job, slots)] = _Running(job, slots)
+            job = self._job(record, attempt, code, slots)
+            self._running[self.executor.start(job)] = job
         except OSError as error:
             self._ended(unwritten(record, error), 0.0)
             return False
@@ -166,11 +146,11 @@ class Scheduler:
             self._codes[key] = code_hash(self.catalogue.tasks[cell.task], self.catalogue.methods.get(cell.method))
         return self._codes[key]
 
-    def _job(self, record: Record, attempt: Path, code: str) -> TrainingJob:
+    def _job(self, record: Record, attempt: Path, code: str, slots: int) -> TrainingJob:
         cell = record.cell
         if self.store.state(cell).done:
             _remove(self.store.work_dir(cell))  # of a training that is over; it is to begin again
-        takes_over = cell.method in self.options.starts_dense
+        takes_over = cell.method in self._starts_dense
         return TrainingJob(
             cell=cell,
             record=record,
@@ -180,6 +160,7 @@ class Scheduler:
             data_dir=self.options.data.absolute(),
             device=self.executor.device,
             ranks=ranks(cell, self.catalogue.tasks[cell.task]),
+            slots=slots,
             init=cell.init.path if cell.init else None,
             first_phase=first_phase(cell, self.store, self._code(cell.twin)) if takes_over else None,
             code=code,

@@ -2,6 +2,7 @@
 
 python -m nmbench.worker --describe REFERENCE     declarations of a task, as JSON
 python -m nmbench.worker --describe-methods       declarations of all methods
+python -m nmbench.worker --diagnose REFERENCE     what a task says of this installation, as JSON
 python -m nmbench.worker --prepare JSON           make or verify a task's data, and print its DataInfo
 python -m nmbench.worker --job FILE               run one cell and write its record
 python -m nmbench.worker --speed JSON             time the model that a finished cell left (nmbench.running.speed)
@@ -10,6 +11,7 @@ python -m nmbench.worker --rank FILE PARENT       train it as another rank of th
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -43,7 +45,9 @@ def main(arguments: list[str]) -> int:
     if verb == "--rank":
         return execute_rank(job)
     execute(job, file)
-    return 0
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # the record is the end: a thread or an exit handler of some library would hold the slot
 
 
 def _asked(verb: str, *rest: str) -> Mapping[str, Any]:
@@ -55,13 +59,17 @@ def _asked(verb: str, *rest: str) -> Mapping[str, Any]:
     if verb == "--describe-methods":
         from nmbench.plan.describe import describe_methods
 
-        return {"methods": describe_methods()}
+        return describe_methods()
+    if verb == "--diagnose":
+        from nmbench.plan.describe import diagnose_task
+
+        return diagnose_task(rest[0])
     from nmbench.running.job import Job, SpeedJob
 
     if verb == "--prepare":
         from nmbench.worker.cell import prepare
 
-        return prepare(Job.model_validate_json(rest[0]))
+        return prepare(Job.model_validate_json(rest[0])).model_dump(mode="json")
     from nmbench.worker import speed
 
     told = speed.answer(

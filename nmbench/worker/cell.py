@@ -5,7 +5,6 @@ Whatever happens, one record is written (unless the process dies, and then the s
 execute         the cell of a job, as rank 0
 execute_rank    the same as another rank
 prepare         its data only
-spec_of         what the task is told of a cell
 """
 
 from __future__ import annotations
@@ -18,20 +17,19 @@ import time
 import traceback
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nmbench._util import random as rng
 from nmbench._util.files import write_json
 from nmbench._util.machine import describe
 from nmbench.contract import samples
 from nmbench.contract.run import InvalidResult, Run, finite
-from nmbench.contract.task import SkipCell, Spec, Task
-from nmbench.plan.cell import Cell
-from nmbench.plan.describe import load_task
+from nmbench.contract.spec import SkipCell
+from nmbench.plan.describe import load_task, spec_of
 from nmbench.records import weights
 from nmbench.records.attempt import BATCHES, PER_EXAMPLE, RECORD, TEXTS, TRACEBACK, WEIGHTS
 from nmbench.records.schema import Data, Environment, Failure, MetricInfo, Record, Reused, Status, Timings
-from nmbench.running.job import Job, TrainingJob
+from nmbench.running.job import Job, Prepared, TrainingJob
 from nmbench.sparsity.pattern import NMPattern
 from nmbench.worker import measure, measurements, training
 from nmbench.worker.failures import first_lines, kind, without_home
@@ -39,19 +37,10 @@ from nmbench.worker.ranks import RankFailure, Ranks, here, start
 from nmbench.worker.signs import Clock, Heart
 from nmbench.worker.tracing import trace_batches
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = ["SHADOW_PATTERN", "execute", "execute_rank", "prepare", "spec_of"]
+__all__ = ["SHADOW_PATTERN", "execute", "execute_rank", "prepare"]
 
 #: what a dense run is observed with, so that its SAD can stand beside that of the sparse runs
 SHADOW_PATTERN = NMPattern(2, 4)
-
-
-def spec_of(cell: Cell, task: Task, device: str) -> Spec:
-    """What the task is told of the cell: the scale's settings with the cell's own on top."""
-    settings = {**task.scales[cell.scale], **cell.train}
-    return Spec(cell.task, cell.model, cell.scale, cell.seed, settings, device)
 
 
 class _Attempt:
@@ -263,11 +252,11 @@ def execute_rank(job: TrainingJob) -> int:
     return 0
 
 
-def prepare(job: Job) -> dict[str, Any]:
-    """Make or verify the data of `job`'s cell; {"status", "message", "fingerprint", "counts"}."""
+def prepare(job: Job) -> Prepared:
+    """Make or verify the data of `job`'s cell."""
     try:
         task = load_task(job.reference)
         data = task.prepare(spec_of(job.cell, task, "cpu"), job.data_dir)
     except Exception as error:
-        return {"status": kind(error), "message": first_lines(error)}
-    return {"status": Status.OK, "message": "", "fingerprint": data.fingerprint, "counts": dict(data.counts)}
+        return Prepared(status=kind(error), message=first_lines(error))
+    return Prepared(data=Data(fingerprint=data.fingerprint, counts=dict(data.counts)))

@@ -11,8 +11,9 @@ import contextlib
 import os
 from pathlib import Path
 
-from nmbench.contract.run import InvalidResult, NonFiniteError
-from nmbench.contract.task import DataError, DivergedError, SkipCell
+from nmbench._util.errors import message as error_message
+from nmbench.contract.run import InvalidResult
+from nmbench.contract.spec import DataError, DivergedError, NonFiniteError, SkipCell
 from nmbench.records.schema import Status
 
 __all__ = ["first_lines", "kind", "without_home"]
@@ -40,22 +41,14 @@ def kind(error: BaseException) -> Status:
     names = {cls.__name__ for cls in type(error).__mro__}  # by name, so that torch need not be imported
     if "NonFiniteWeightError" in names:
         return Status.NAN
-    if "OutOfMemoryError" in names or "can't allocate memory" in _text(error):
+    if "OutOfMemoryError" in names or "can't allocate memory" in error_message(error):
         return Status.OOM
     return Status.ERROR
 
 
-def _text(error: BaseException) -> str:
-    """Its message; an exception of a stranger's may fail to say it."""
-    try:
-        return str(error).encode(errors="backslashreplace").decode()
-    except Exception:
-        return ""
-
-
 def first_lines(error: BaseException) -> str:
     """The first two lines of its message, joined; with the type before them where the status does not say it."""
-    lines = [line for line in _text(error).strip().splitlines() if line.strip()][:2]
+    lines = [line for line in error_message(error).strip().splitlines() if line.strip()][:2]
     text = "; ".join(lines)[:_LONGEST] or type(error).__name__
     said = kind(error) in (Status.DATA, Status.SKIPPED, Status.INVALID, Status.NAN)
     return text if said else f"{type(error).__name__}: {text}"

@@ -18,7 +18,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from nmbench.contract.run import InvalidResult, Run, finite
-from nmbench.contract.task import Spec, Task
+from nmbench.contract.spec import Spec
+from nmbench.contract.task import Task
 from nmbench.plan.cell import Cell
 from nmbench.records.schema import Audit, Cost, Curve, LayerAudit, LayerFlips, Memory, Sad, Snapshots
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from nmbench._util.errors import first_line
 from nmbench.contract.run import Run, finite
-from nmbench.contract.task import Spec, Task
+from nmbench.contract.spec import Spec
+from nmbench.contract.task import Task
 from nmbench.records import schema
 from nmbench.records.schema import Record
 

@@ -23,13 +23,12 @@ from nmbench._util.errors import first_line
 from nmbench._util.machine import cpu_name
 from nmbench.contract.modes import evaluating
 from nmbench.kernels.timing import Timing, compare
-from nmbench.plan.describe import load_task
+from nmbench.plan.describe import load_task, spec_of
 from nmbench.records import weights
 from nmbench.records.attempt import WEIGHTS
 from nmbench.records.schema import Speed, SpeedRow
 from nmbench.running.job import SpeedJob
 from nmbench.running.speed import Answer
-from nmbench.worker.cell import spec_of
 from nmbench.worker.failures import first_lines, without_home
 from nmbench.worker.inference import Autocast, Inputs, for_speed, ready
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from nmbench._util.files import replacing
 from nmbench.contract.run import Run
-from nmbench.contract.task import DataError, Task
+from nmbench.contract.spec import DataError
+from nmbench.contract.task import Task
 from nmbench.plan.cell import InitialWeights
 from nmbench.records import weights
 from nmbench.records.attempt import RECORD, WEIGHTS, read_record

@@ -64,7 +64,7 @@ def test_the_reference_says_what_the_code_says(site):
     for name in (*Matrix.model_fields, *Grid.model_fields):
         assert name in pages["matrix"]
     assert all(status in pages["record"] for status in Status)
-    assert all(name in pages["methods"] for name in ("asp", "sr-ste", *methods.load("sr-ste").defaults))
+    assert all(name in pages["methods"] for name in ("asp", "sr-ste", *methods.load("sr-ste").declared().defaults))
     for name in ("default_models", "expected_failures", *(part for part in vars(Task) if not part.startswith("_"))):
         assert name in pages["contract"]
 

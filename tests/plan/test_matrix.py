@@ -2,31 +2,49 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
+from pydantic import BaseModel, Field
 
 from nmbench._util.errors import UsageError
-from nmbench.plan.catalogue import Catalogue, Plugin
-from nmbench.plan.matrix import cells, load, shipped
+from nmbench._util.settings import Settings
+from nmbench.plan.catalogue import Catalogue
+from nmbench.plan.declarations import MethodDeclaration, Plugin, PluginStatus, TaskDeclaration
+from nmbench.plan.matrix import load, shipped
+from nmbench.plan.unfold import cells
 from nmbench.sparsity import NMPattern
-
-TOY = {
-    "status": "ok",
-    "models": ["mlp", "wide"],
-    "default_models": {"paper": "wide"},
-    "open_models": False,
-    "scales": {"smoke": {"steps": 20, "lr": 0.1, "data": "x", "amp": False}, "paper": {"steps": 1}},
-}
-SR_STE = {"status": "ok", "defaults": {"lambda_w": 2e-4}, "phases": 1, "sparse": True}
-STE = {"status": "ok", "defaults": {}, "phases": 1, "sparse": True}
+from nmbench.task import Metric
 
 
-def _plugin(name, told, status="ok"):
-    return Plugin(name, "m:a", "d", "1", "", status, "", told)
+class Ranges(BaseModel):
+    steps: int = Field(20, ge=1)
+    mode: Literal["a", "b"] = "a"
+
+
+SMOKE = {"lr": 0.1, "data": "x", "amp": False}
+TOY = TaskDeclaration(
+    name="toy",
+    metrics=(Metric("a"),),
+    models=("mlp", "wide"),
+    default_models={"paper": "wide"},
+    scales={"smoke": Settings.declared(SMOKE, Ranges), "paper": Settings.declared({"steps": 1})},
+)
+
+
+def _method(name, **defaults):
+    return Plugin(name, "m:a", "d", "1", declaration=MethodDeclaration(settings=Settings.declared(defaults)))
 
 
 CATALOGUE = Catalogue(
-    {"toy": _plugin("toy", TOY), "broken": _plugin("broken", {"status": "import"}, "import")},
-    {"sr-ste": _plugin("sr-ste", SR_STE), "ste": _plugin("ste", STE), "dense": _plugin("dense", STE)},
+    {
+        "toy": Plugin("toy", "m:a", "d", "1", declaration=TOY),
+        "broken": Plugin("broken", "m:a", "d", "1", status=PluginStatus.IMPORT),
+    },
+    {
+        name: _method(name, **defaults)
+        for name, defaults in (("sr-ste", {"lambda_w": 2e-4}), ("ste", {}), ("dense", {}))
+    },
     [],
 )
 
@@ -68,6 +86,12 @@ def test_settings_at_their_default_make_no_new_cell(tmp_path):
     assert [c.id for c in plain] == [c.id for c in spelt]
 
 
+def test_a_whole_float_is_the_integer_that_the_task_declares(tmp_path):
+    whole, spelt = (unfold(tmp_path, f'[[grid]]\npattern = "2:4"\ntrain = {{ steps = {n} }}\n') for n in ("5", "5.0"))
+    assert [cell.to_dict() for cell in whole] == [cell.to_dict() for cell in spelt]
+    assert type(spelt[0].train["steps"]) is int
+
+
 def test_the_scale_may_choose_the_model_and_the_matrix_another(tmp_path):
     head = 'name = "m"\nscale = "paper"\ntasks = ["toy"]\n'
     assert {c.model for c in unfold(tmp_path, '[[grid]]\npattern = "2:4"\n', head)} == {"wide"}
@@ -100,6 +124,10 @@ WRONG = {
     '[[grid]]\npattern = "2:4"\ntrain = { step = 1 }\n': "no setting 'step'; did you mean 'steps'?",
     '[[grid]]\npattern = "2:4"\ntrain = { steps = 1.5 }\n': "steps must be like 20, not 1.5",
     '[[grid]]\npattern = "2:4"\ntrain = { amp = 1 }\n': "amp must be like False, not 1",
+    '[[grid]]\npattern = "2:4"\ntrain = { steps = 0 }\n': "steps must be at least 1, not 0",
+    '[[grid]]\npattern = "2:4"\ntrain = { lr = inf }\n': "lr must be finite, not inf",
+    '[[grid]]\npattern = "2:4"\ntrain = { mode = "c" }\n': "mode must be one of 'a', 'b', not 'c'",
+    '[[grid]]\npattern = "2:4"\nhyper = { lambda_w = nan }\n': "lambda_w must be finite, not nan",
     '[[grid]]\npattern = "2:4"\nseeds = [-1]\n': "'grid.1.seeds.1': Input should be greater than or equal to 0",
     '[[grid]]\npattern = "dense"\nhyper = { lambda_w = 1.0 }\n': "dense cells take no hyper-parameters",
     'init = "none.safetensors"\n[[grid]]\npattern = "2:4"\n': "init = 'none.safetensors': No such file",

@@ -20,6 +20,9 @@ BROKEN = {
     "cannot": ("import nothing_of_that_name", "import", "ModuleNotFoundError: No module named 'nothing_of_that_name'"),
     "exits": ("import os; os._exit(7)", "import", "importing it failed: its process ended with status 7"),
     "raises": ("raise SystemExit('no')", "import", "SystemExit: no"),
+    "mute": (
+        "class E(Exception):\n def __str__(self): raise ValueError\nraise E", "import", "E: no message",
+    ),
     "notatask": ("class Plugin: pass", "invalid", "'Plugin' is not a subclass of nmbench.task.Task"),
     "nometric": (f'{HEAD}class Plugin(Task): name = "nometric"', "invalid", "it declares no metrics"),
     "misnamed": (f'{HEAD}class Plugin(Task): name = "other"; {METRICS}', "invalid", "its entry point says 'misnamed'"),
@@ -56,8 +59,16 @@ def site(tmp_path):
     return folder
 
 
-def nmbench(folder: Path, site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1", "NMBENCH_CACHE": str(folder / "cache")}
+@pytest.fixture(scope="module", autouse=True)
+def shared_cache(tmp_path_factory):
+    """nmbench's own plugins are described once, not in every test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NMBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def nmbench(folder: Path, site: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1", **variables}
     command = [sys.executable, "-m", "nmbench", *arguments]
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=200)
 
@@ -97,14 +108,17 @@ def test_broken_plugins_are_rows_with_their_reason_and_the_rest_goes_on(tmp_path
 
 
 def test_a_description_is_cached_until_the_source_changes(tmp_path, site):
-    nmbench(tmp_path, site, "list")
-    cached = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache" / "describe").iterdir()}
+    def listed() -> dict[Path, int]:
+        assert "toy" in nmbench(tmp_path, site, "list", NMBENCH_CACHE=str(tmp_path / "cache")).stdout
+        return {p: p.stat().st_mtime_ns for p in (tmp_path / "cache" / "describe").iterdir()}
+
+    cached = listed()
     assert cached
-    nmbench(tmp_path, site, "list")
-    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cache" / "describe").iterdir()} == cached
+    assert listed() == cached
     source = site / "aardvark_toy.py"
     source.write_text(source.read_text().replace('"wide")', '"wide", "wider")'))
-    assert "wider" in nmbench(tmp_path, site, "list").stdout
+    assert len(set(listed()) - set(cached)) == 1
+    assert "wider" in nmbench(tmp_path, site, "list", NMBENCH_CACHE=str(tmp_path / "cache")).stdout
 
 
 def test_a_broken_method_is_asked_again_once_its_need_is_there(tmp_path, site):
@@ -140,3 +154,36 @@ def test_a_folder_of_task_files(tmp_path, site):
 )
 def test_one_of_several_requirements_is_enough(requires, missing):
     assert missing_requirements(requires) == missing
+
+
+DIAGNOSED = """
+from nmbench.task import Diagnosis, Metric, Task
+
+class Sounds(Task):
+    name = "sounds"
+    metrics = (Metric("a"),)
+    models = ("m",)
+    scales = {"smoke": {}}
+    requires = REQUIRES
+
+    def diagnosis(self):
+        yield Diagnosis("ears 2.1")
+        BODY
+"""
+
+
+@pytest.mark.parametrize(
+    ("requires", "body", "lines"),
+    [
+        ("()", "", ["engine      sounds: ears 2.1"]),
+        ("('no-such-thing',)", "yield Diagnosis('no drum', ok=False)",
+         ["engine      sounds: ears 2.1", "faulty      sounds: no drum", "unavailable sounds"]),
+        ("()", "raise OSError('deaf')", ["faulty      sounds: its diagnosis failed: OSError: deaf"]),
+        ("()", "import os; os._exit(3)", ["faulty      sounds: its diagnosis failed: its process ended with status 3"]),
+    ],
+)  # fmt: skip
+def test_a_task_says_its_own_diagnosis_in_doctor(tmp_path, requires, body, lines):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "sounds.py").write_text(DIAGNOSED.replace("REQUIRES", requires).replace("BODY", body))
+    out = nmbench(tmp_path, tmp_path, "doctor", "--plugins", "own").stdout
+    assert [line for line in lines if not any(said.startswith(line) for said in out.splitlines())] == [], out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import threading
@@ -20,8 +21,6 @@ class Toy(Task):
     def prepare(self, spec: Spec, root: Path) -> DataInfo:
         if spec.train["fail"] == "data":
             raise DataError("the toy data are missing in data/toy; make them with a spell")
-        if spec.train["fail"] == "slow data":
-            time.sleep(6)
         return DataInfo(root, {"train": 64, "val": 64}, hashlib.sha256(b"toy").hexdigest(), ("made up",))
 
     def build(self, spec: Spec):
@@ -65,6 +64,9 @@ class Toy(Task):
             return
         if kind == "error":
             raise ValueError("the seventh step is unlucky\nand more lines follow")
+        if kind == "disk" and not (marker := run.checkpoint_dir / "full").exists():
+            marker.touch()
+            raise OSError(errno.ENOSPC, "No space left on device")
         if kind == "nan":
             run.step(loss=float("nan"))
         if kind == "oom":
@@ -91,7 +93,9 @@ class Toy(Task):
         if run.spec.train["fail"] == "break pattern":
             return {"accuracy": float("nan"), "loss": 0.0}
         if run.spec.train["fail"] == "thread":
-            threading.Thread(target=time.sleep, args=(100,)).start()
+            threading.Thread(target=time.sleep, args=(200,)).start()
+        if run.spec.train["fail"] == "bad note":
+            run.note(object())
         if run.spec.train["fail"] == "nan fact":
             run.store_fact("secret", float("nan"))
         hits = (out.argmax(1) == y).float()

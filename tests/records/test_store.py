@@ -69,6 +69,36 @@ def test_what_is_no_record_says_so(tmp_path, text):
         read_record(path)
 
 
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "record.json")
+    with pytest.raises(UnreadableRecord, match="not a regular file"):
+        read_record(tmp_path / "record.json")
+
+
+def test_a_folder_that_only_looks_like_an_attempt_is_none(tmp_path):
+    store = Store(tmp_path, "m")
+    for name in ("attempt-\u00b2", "attempt-", "attempt-x", "attempt--1", "attempt-0x1", "attempt-" + "9" * 99):
+        (store.folder / CELL.folder / name).mkdir(parents=True)
+    assert _attempt(store) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome"),
+    [
+        ({"metric_info": [], "metrics": None}, ""),
+        ({"metric_info": [{"name": "top1"}], "metrics": {"top1": "x"}}, ""),
+        ({"metric_info": [{"name": "top1", "unit": "%"}], "metrics": {"top1": 80.25}, "notes": 1}, "top1 80.25 %"),
+        ({"status": "oom", "error": None}, ""),
+        ({"status": "oom", "error": {"message": "\udcff"}}, ""),
+        ({"status": "oom", "error": {"message": "out of\n memory"}}, "out of memory"),
+    ],
+)
+def test_the_outcome_of_an_odd_record_is_one_line(tmp_path, changes, outcome):
+    path = tmp_path / "record.json"
+    path.write_text(json.dumps(_record() | changes))
+    assert read_record(path).outcome == outcome
+
+
 def test_not_a_number_cannot_be_written(tmp_path):
     path = tmp_path / "x.json"
     write_json(path, {"a": 1})

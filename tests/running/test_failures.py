@@ -18,6 +18,7 @@ KINDS = {
     "signal": ("crash", "killed by signal 11"),
     "no metric": ("invalid", "did not return the declared metric 'loss'"),
     "break pattern": ("invalid", "the metric 'accuracy' is nan"),
+    "bad note": ("invalid", "its record holds a value that cannot be written: PydanticSerializationError"),
     "nan fact": ("invalid", "the fact 'secret' is nan"),
 }
 
@@ -48,14 +49,11 @@ def test_a_hang_is_ended(project):
     assert record["status"] == "hang"
 
 
-@pytest.mark.parametrize("kind", ["slow data", "thread"])
-def test_what_only_looks_like_a_hang_is_none(project, kind):
-    """Data that take longer than the limit; a thread of a library that outlives the record."""
-    project.matrix(train=f'{{ fail = "{kind}" }}')
+def test_a_thread_that_outlives_the_record_does_not_keep_the_slot(project):
+    project.matrix(train='{ fail = "thread" }')
     begun = time.monotonic()
-    assert "1 done now" in project.run("run", "--only", "dense", "--hang", "4")
-    assert project.ok("dense")["metrics"]
-    assert time.monotonic() - begun < 60, "the thread lasts for 100 s"
+    assert "1 done now" in project.run("run", "--only", "dense")
+    assert time.monotonic() - begun < 90, "the thread lasts for 200 s"
 
 
 def test_a_timeout_is_kept(project):
@@ -64,6 +62,14 @@ def test_a_timeout_is_kept(project):
     (record,) = project.records()
     assert record["status"] == "timeout"
     assert record["error"]["message"] == "it took more than 6 s"
+
+
+def test_a_fault_of_the_surroundings_costs_no_training(project):
+    project.matrix(train='{ fail = "disk" }')
+    project.run("run", "--only", "dense", expect=1)
+    assert project.records()[0]["error"]["message"] == "OSError: [Errno 28] No space left on device"
+    project.run("run", "--only", "dense")
+    assert project.ok("dense")["timings"]["resumed"] is True
 
 
 def test_rerun_takes_one_kind_only(project):

@@ -9,16 +9,18 @@ from typing import Any
 
 import pytest
 
-from nmbench.plan.catalogue import Catalogue, Plugin
+from nmbench._util.settings import Settings
+from nmbench.plan.catalogue import Catalogue
 from nmbench.plan.cell import Cell
+from nmbench.plan.declarations import MethodDeclaration, Plugin, TaskDeclaration
 from nmbench.records.attempt import RECORD, read_record
 from nmbench.records.schema import Environment, Record, Status
 from nmbench.records.store import Store
 from nmbench.running.executor import Cause, Ending, Fate
 from nmbench.running.job import Beat, TrainingJob
-from nmbench.running.order import Queue
+from nmbench.running.order import Options, Queue
 from nmbench.running.progress import Progress
-from nmbench.running.scheduler import Options, Scheduler
+from nmbench.running.scheduler import Scheduler
 from nmbench.sparsity.pattern import NMPattern
 
 PATTERN = NMPattern(2, 4)
@@ -42,8 +44,8 @@ class Pretended:
     def open(self, processes: int) -> int:
         return min(self.slots, processes)
 
-    def start(self, job: TrainingJob, slots: int) -> str:
-        self.started.append((job.cell.label, slots))
+    def start(self, job: TrainingJob) -> str:
+        self.started.append((job.cell.label, job.slots))
         handle = str(len(self.started))
         self.jobs[handle] = job
         return handle
@@ -65,19 +67,20 @@ class Pretended:
     def close(self) -> None: ...
 
 
-class Quiet(Progress):
-    """Shows nothing."""
-
-
 @pytest.fixture
 def schedule(tmp_path: Path) -> Callable[..., list[Record]]:
-    scales = {"scales": {"smoke": {"gpus": 1}}}
-    plugin = Plugin("toy", "toy:Toy", "toys", "1", "", declaration=scales)
+    scales = {"smoke": Settings.declared({"gpus": 1})}
+    declaration = TaskDeclaration(name="toy", metrics=(), models=("mlp",), scales=scales)
+    asp = MethodDeclaration(settings=Settings.declared({}), phases=2, starts_dense=True)
+    method = Plugin("asp", "asp:ASP", "asps", "1", declaration=asp)
+    plugin = Plugin("toy", "toy:Toy", "toys", "1", declaration=declaration)
 
     def run(executor: Pretended, *cells: Cell, **options: Any) -> list[Record]:
         store = Store(tmp_path / "results", "toys")
-        chosen = Options(command="nmbench run toys", starts_dense=frozenset(["asp"]), **options)
-        return Scheduler(store, Catalogue({"toy": plugin}, {}, []), chosen, Quiet(), executor).run(list(cells))
+        chosen = Options(command="nmbench run toys", **options)
+        return Scheduler(store, Catalogue({"toy": plugin}, {"asp": method}, []), chosen, Progress(), executor).run(
+            list(cells)
+        )
 
     return run
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 ONE_FILE = """
@@ -40,7 +42,7 @@ def measured(project, monkeypatch):
         "[nmbench.measurements]\nzeros = zeros:Zeros\nbroken = zeros:Broken\nnan = zeros:NotFinite\ngone = zeros:Gone\n"
     )
     (about / "entry_points.txt").write_text(points)
-    monkeypatch.setenv("PYTHONPATH", str(packages))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(packages), os.environ.get("PYTHONPATH")])))
     project.run("run")
     return project
 
