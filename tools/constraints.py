@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> None:
     upgrade = "--upgrade" in arguments
     every = resolved(upgrade, f".[{','.join(extras())}]")
     needs = {canonicalize_name(item["name"]): item.get("requires_dist") for item in every}
-    usual = closure(set(extras()) - set(SINKS), lambda name: needs.get(name))
+    usual = closure(set(extras()) - set(SINKS), lambda name: needs.get(canonicalize_name(name)))
     alone = resolved(upgrade, "--no-deps", *ALONE)
     by_name = {canonicalize_name(item["name"]): item for item in [*every, *alone]}
     first = [*(item for name, item in by_name.items() if name in usual), *alone]

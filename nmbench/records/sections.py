@@ -192,7 +192,7 @@ class Speed(Section):
     how: str | None = about("as in nmbench.kernels.timing")
     threads: Count | None = about("of the CPU")
     rows: list[SpeedRow] = about("one for each batch size", [])
-    layers: list[dict[str, Any]] = about("what ran where, with its batch (nmbench.kernels.convert.report)", [])
+    layers: list[dict[str, Any]] = about("what ran where, with its batch (nmbench.kernels.conversion.report)", [])
     notes: list[str] = about("what a reader of these times has to know", [])
 
     @property

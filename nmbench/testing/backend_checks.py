@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nmbench.kernels.backend import Backend, Problem, result_dtype
-from nmbench.kernels.convert.accuracy import allowed, reference, worst
+from nmbench.kernels.conversion.accuracy import allowed, reference, worst
 from nmbench.kernels.problem import conv2d_problem, linear_problem
 from nmbench.sparsity import NMPattern, nm_mask
 from nmbench.testing.battery import Failed, Skip, check, collected

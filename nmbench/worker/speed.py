@@ -183,7 +183,7 @@ class Bench:
 
     def converted(self, inputs: Inputs, graph: bool) -> tuple[nn.Module | None, list[dict[str, Any]]]:
         """(the converted model, or None where nothing in it is sparse; the report's rows)."""
-        from nmbench.kernels.convert.conversion import convert
+        from nmbench.kernels.conversion.convert import convert
 
         launch: Literal["graph", "eager"] = "graph" if graph else "eager"
         budget_s = min(0.3, self.budget_s / 100)

@@ -1,5 +1,7 @@
 """Like is compared with like: code, plugin and data of one task with those of the same task."""
 
+import pytest
+
 from nmbench.analysis.origins import mixture, origins
 from nmbench.records.frame import load
 
@@ -32,3 +34,15 @@ def test_a_method_with_code_of_its_own_is_no_mixture_with_its_dense_twin(results
     results.twin(environment=environment(factory, code="c0de-a"))
     results.add(method="own", environment=environment(factory, code="c0de-a-b"))
     assert mixture(load(results.folder).records) == {}
+
+
+@pytest.mark.slow
+def test_a_fresh_run_of_two_tasks_has_no_banner(project):
+    file = project.folder / "toys.toml"
+    file.write_text(file.read_text().replace('["toy"]', '["toy", "ranked"]'))
+    project.run("run", "--device", "cpu")
+    records = load(project.folder / "results" / "toys").records
+    codes = origins(records)
+    assert codes["code of toy"].keys() != codes["code of ranked"].keys()
+    project.run("report")
+    assert "Mixed origins" not in (project.folder / "reports" / "toys" / "README.md").read_text()

@@ -102,7 +102,7 @@ def test_a_checkout_is_found_without_an_installation(gpu: Any) -> None:
         assert (folder / "nmbench_tasks" / "classification" / "task.py").is_file()
         code = "import nmbench_tasks.classification, sys; print(nmbench_tasks.__file__)"
         done = subprocess.run(
-            [sys.executable, "-S", "-c", code],
+            [sys.executable, "-c", code],
             env={"PYTHONPATH": str(folder)},
             capture_output=True,
             text=True,

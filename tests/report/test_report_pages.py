@@ -89,7 +89,7 @@ def test_figures_are_drawn_for_the_first_settings_of_a_task(results, tmp_path):
         results.add(cell={"model": f"m{place}"})
     write_report(results.folder, tmp_path / "out", "T", ["md"])
     files = [file.name for file in (tmp_path / "out" / "figures").glob("classification-quality*.png")]
-    assert sorted(files) == [f"classification-quality{place}.png" for place in ("-1", "-2", "")]
+    assert sorted(files) == [f"classification-quality{place}.png" for place in ("-1", "")]
 
 
 def test_a_failure_while_writing_leaves_the_old_report(results, tmp_path, monkeypatch):

@@ -45,7 +45,7 @@ def convert(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
             raise fake.error
         return model, _Report(fake.sparse)
 
-    monkeypatch.setitem(sys.modules, "nmbench.kernels.convert.conversion", SimpleNamespace(convert=stand_in))
+    monkeypatch.setitem(sys.modules, "nmbench.kernels.conversion.convert", SimpleNamespace(convert=stand_in))
     return fake
 
 

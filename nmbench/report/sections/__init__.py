@@ -35,7 +35,7 @@ __all__ = ["BUILT_IN"]
 
 Blocks = Callable[[Study, Sequence[Row]], Iterable[Content]]
 #: settings of one task whose figures are drawn
-_MOST_SETTINGS = 3
+_MOST_SETTINGS = 2
 
 
 def _figure(blocks: Blocks) -> Blocks:

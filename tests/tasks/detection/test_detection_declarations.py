@@ -60,9 +60,8 @@ def test_the_paper_scale_is_the_1x_schedule(run_of, spec_of, monkeypatch):
     spec = spec_of(model="faster-rcnn-r50", scale="paper", **Detection.scales["paper"] | {"classes": 10})
     given = []
     monkeypatch.setattr(datasets, "build", lambda *a: (given.append(a[4]), range(33))[1])
-    monkeypatch.setattr(recipe, "_on_gpu", lambda device: True)
     run = run_of(spec)
-    run.ranks = 8
+    run.ranks, run.device = 8, "cuda"
     plan = recipe.plan(configs.fit(spec, masks=False)[0], run, masks=False)
     assert plan.loop["max_epochs"] == 12
     assert plan.optimizer["optimizer"] == {"type": "SGD", "lr": 0.02, "momentum": 0.9, "weight_decay": 0.0001}
@@ -78,9 +77,9 @@ def test_the_paper_scale_is_the_1x_schedule(run_of, spec_of, monkeypatch):
 def test_other_epochs_stretch_a_configs_schedule(run_of, spec_of):
     from nmbench_tasks.detection import configs, recipe
 
-    config, _ = configs.fit(spec_of(model="faster-rcnn-r50"), masks=False)
-    made = recipe._of_config(config, spec_of(epochs=24, lr=0.01).train)
-    assert made["loop"]["max_epochs"] == made["schedule"][1]["end"] == 24
-    assert made["schedule"][1]["milestones"] == [16, 22]
-    assert made["schedule"][0]["end"] == 500
-    assert made["optimizer"]["optimizer"]["lr"] == 0.01
+    spec = spec_of(model="faster-rcnn-r50", recipe="config", epochs=24, lr=0.01)
+    plan = recipe.plan(configs.fit(spec, masks=False)[0], run_of(spec), masks=False)
+    assert plan.loop["max_epochs"] == plan.schedule[1]["end"] == 24
+    assert plan.schedule[1]["milestones"] == [16, 22]
+    assert plan.schedule[0]["end"] == 500
+    assert plan.optimizer["optimizer"]["lr"] == 0.01

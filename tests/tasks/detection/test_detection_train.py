@@ -208,7 +208,6 @@ def test_a_loss_that_is_not_finite_stops_the_run(attempt, spec_of):
     [
         ({"batch": 8}, DataError, "6 training images"),
         ({"batch": 3, "accumulate": 2}, ConfigError, "shared evenly"),
-        ({"recipe": "mine"}, ConfigError, "'task' or 'config'"),
         ({"recipe": "config"}, ConfigError, "set recipe = 'task'"),
     ],
 )

@@ -2,32 +2,32 @@
 
 save_converted   one safetensors file: all tensors, N:M weights compressed, and which backend runs which layer
 load_converted   the same back into a model of the same architecture, on this machine
-layer_from       one layer from its choice
+apply_choices    a model converted as an earlier report says
 """
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from nmbench.kernels import registry
-from nmbench.kernels.backend import Backend, Problem
-from nmbench.kernels.convert.bypass.unfold import named_inside
-from nmbench.kernels.convert.choose import Layer, sparse_layer
-from nmbench.kernels.convert.layers import SparseLayer
-from nmbench.kernels.convert.swap import swap
-from nmbench.kernels.convert.watch import Call
+from nmbench.kernels.backend import Backend, Kind, Problem, Refusal
+from nmbench.kernels.backends.dense import Dense
+from nmbench.kernels.conversion.bypass.unfold import Attentions, named_inside
+from nmbench.kernels.conversion.layers import Layer, SparseLayer, sparse_layer
+from nmbench.kernels.conversion.swap import checked, copied, swap
+from nmbench.kernels.conversion.watch import Call
 from nmbench.kernels.nmtensor import compress, decompress
 from nmbench.kernels.packed import PARTS, PackedWeight, from_parts
 from nmbench.records import weights
 from nmbench.sparsity import NMPattern
 
-__all__ = ["layer_from", "load_converted", "save_converted"]
+__all__ = ["apply_choices", "load_converted", "save_converted"]
 
 _KEY = "nmbench.converted"
 
@@ -62,19 +62,18 @@ def load_converted(
 
     try:
         with safe_open(path, "pt") as file:
-            layers = _layers(json.loads((file.metadata() or {})[_KEY]))
+            layers = _choices(json.loads((file.metadata() or {})[_KEY]))
             stored = {name: [file.get_tensor(_key(name, part)) for part in PARTS] for name in layers}
             names = {*layers, *(key.rpartition(".")[0] for key in file.keys())}  # noqa: SIM118 - it is no mapping
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} holds no converted model that can be read ({type(error).__name__}: {error})"
         ) from error
-    model = model if inplace else copy.deepcopy(model)
-    attentions, projections = named_inside(model, names)
-    modules = {**dict(model.named_modules()), **projections}
-    made: dict[int, PackedWeight] = {}
+    model = model if inplace else copied(model)
+    attentions, modules = _layers_by_name(model, names)
+    packed: dict[int, PackedWeight] = {}
     replaced: dict[nn.Module, nn.Module] = {}
-    for name, told in layers.items():
+    for name, choice in layers.items():
         module = modules.get(name)
         if not isinstance(module, (nn.Linear, nn.Conv2d)):
             raise ValueError(f"{path}: the model has no linear or convolution layer {name!r}")
@@ -83,7 +82,7 @@ def load_converted(
         except ValueError as error:
             raise ValueError(f"{path} does not fit the model: {name}: {error}") from error
         weight = decompress(whole).to(module.weight.device, module.weight.dtype)
-        replaced[module] = layer_from(module, name, told, weight, made, backends, without=True)
+        replaced[module] = _layer(module, name, choice, weight, packed, backends, without=True)
     model = swap(model, attentions.replacing(replaced))
     try:
         weights.load(model, path)
@@ -92,45 +91,76 @@ def load_converted(
     return model
 
 
+def apply_choices(
+    model: nn.Module,
+    choices: Mapping[str, Mapping[str, Any]],
+    *,
+    backends: Sequence[Backend] = (),
+    inplace: bool = False,
+) -> nn.Module:
+    """The model with the layers of `choices` (a report's) replaced; nothing is run or timed.
+
+    backends: your own that the choices name, if they are not installed. Where a backend cannot run on this machine its
+    layer holds the weight dense, and `print(model)` says why.
+    Raises ValueError if a layer or its backend is not there, or a weight breaks the pattern.
+    """
+    checked(model)
+    model = model if inplace else copied(model)
+    attentions, modules = _layers_by_name(model, choices)
+    packed: dict[int, PackedWeight] = {}
+    replaced: dict[nn.Module, nn.Module] = {}
+    for name, choice in choices.items():
+        module = modules.get(name, model if name == type(model).__name__ else None)
+        if not isinstance(module, (nn.Linear, nn.Conv2d)):
+            raise ValueError(f"choices: the model has no linear or convolution layer {name!r}")
+        replaced[module] = _layer(module, name, choice, module.weight.detach(), packed, backends)
+    return swap(model, attentions.replacing(replaced))
+
+
+def _layers_by_name(model: nn.Module, names: Iterable[str]) -> tuple[Attentions, dict[str, nn.Module]]:
+    """By name all modules, with the projections of attention that are among `names`."""
+    attentions, projections = named_inside(model, names)
+    return attentions, {**dict(model.named_modules()), **projections}
+
+
 def _key(layer: str, part: str) -> str:
     return f"{layer}.packed.{part}".removeprefix(".")  # the model may itself be the layer
 
 
-def layer_from(
+def _layer(
     module: nn.Linear | nn.Conv2d,
     name: str,
-    told: Mapping[str, Any],
+    choice: Mapping[str, Any],
     weight: Tensor,
-    made: dict[int, PackedWeight],
-    backends: Sequence[Backend] = (),
+    packed: dict[int, PackedWeight],
+    backends: Sequence[Backend],
     *,
     without: bool = False,
 ) -> nn.Module:
-    """The sparse layer in place of `module`; layers that share a parameter share what `made` has of it.
+    """The sparse layer in place of `module`.
 
-    told: backend, pattern and settings, as in `Report.choices`. weight: baked. backends: asked before those that are
-    installed. without: if there is no such backend dense runs; else a ValueError says so.
+    choice: backend, pattern and settings, as in `Report.choices`. weight: baked. packed: by the id of a parameter, of
+    layers that share it. backends: asked before those that are installed. without: if there is no such backend dense
+    runs; else a ValueError says so.
     """
-    packed = made.get(id(module.weight))
-    if packed is None:
-        pattern = NMPattern.parse(told["pattern"])
+    if id(module.weight) not in packed:
+        pattern = NMPattern.parse(choice["pattern"])
         compress(weight, pattern, name)  # says which group breaks the pattern
-        shape = told.get("input") or _any_input(module)
-        call = Call(tuple(shape), weight.dtype)
-        problem = Layer((module,), pattern, {}).problem(call)  # type: ignore[arg-type]
-        packed = PackedWeight(weight, problem, _backend(told["backend"], backends, without))
-        settings = tuple((str(key), int(value)) for key, value in dict(told.get("settings", {})).items())
-        made[id(module.weight)] = packed.tuned(settings, str(told.get("tuned_on", "")))
-    return sparse_layer(made[id(module.weight)], module)
+        shape = choice.get("input") or _any_input(module)
+        problem = Layer((module,), pattern, Counter()).problem(Call(tuple(shape), weight.dtype))
+        made = PackedWeight(weight, problem, _backend(choice["backend"], backends, without))
+        settings = tuple((str(key), int(value)) for key, value in dict(choice.get("settings", {})).items())
+        packed[id(module.weight)] = made.tuned(settings, str(choice.get("tuned_on", "")))
+    return sparse_layer(packed[id(module.weight)], module)
 
 
-def _layers(told: Any) -> dict[str, dict[str, Any]]:
+def _choices(held: Any) -> dict[str, dict[str, Any]]:
     """Raises ValueError if it is not what `save_converted` writes."""
-    for name, one in told.items() if isinstance(told, dict) else [("", told)]:
-        right = isinstance(one, dict) and all(isinstance(one.get(key), str) for key in ("backend", "pattern"))
-        if not right or not isinstance(one.get("settings", {}), dict):
+    for name, choice in held.items() if isinstance(held, dict) else [("", held)]:
+        right = isinstance(choice, dict) and all(isinstance(choice.get(key), str) for key in ("backend", "pattern"))
+        if not right or not isinstance(choice.get("settings", {}), dict):
             raise ValueError(f"its entry {name!r} names no backend and pattern")
-    return dict(told)
+    return dict(held)
 
 
 def _backend(name: str, own: Sequence[Backend], without: bool) -> Backend:
@@ -146,27 +176,15 @@ def _backend(name: str, own: Sequence[Backend], without: bool) -> Backend:
         return _Absent(name, str(error))
 
 
-class _Absent(Backend):
+class _Absent(Dense):
     """A backend that a file names and that cannot be had here: it refuses everything, so that dense runs."""
 
     def __init__(self, name: str, why: str) -> None:
         self.name, self.why = name, why  # type: ignore[misc]
 
-    def refusal(self, problem: Problem) -> str:
+    def refusal(self, problem: Problem) -> Refusal:
         """Why it is not there."""
-        return self.why
-
-    def pack(self, weight: Tensor, problem: Problem) -> dict[str, Tensor]:
-        """Never asked."""
-        raise ValueError(self.why)
-
-    def linear(self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem) -> Tensor:
-        """Never asked."""
-        raise ValueError(self.why)
-
-    def conv2d(self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem) -> Tensor:
-        """Never asked."""
-        raise ValueError(self.why)
+        return Refusal(self.why, Kind.MACHINE)
 
 
 def _any_input(module: nn.Linear | nn.Conv2d) -> tuple[int, ...]:

@@ -1,11 +1,10 @@
-"""What all kernels here share: the dense tile of a compressed weight, made in registers, and the tuning lists.
+"""What the products share: the dense tile of a compressed weight, made in registers, and a step of the sum.
 
 weight_tile   compressed values and packed positions -> a dense tile
 columns_of    which inputs the columns of a tile meet
 word_bits     how wide packed positions may be loaded
-split_columns, join_columns   a tile of groups as M separate columns, and back
+storage_constants, product_constants   arguments that are fixed when a kernel is compiled
 block_of      the power of two that a group takes in a tile
-configs       what the autotuner tries; one small configuration under the interpreter
 interpreted   whether kernels run on the CPU, under TRITON_INTERPRET=1
 operand       a tensor as a kernel takes it: float8 by its bits
 accumulator   the type that products of a dtype are summed in
@@ -27,16 +26,19 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from nmbench.sparsity import NMPattern
+from nmbench.sparsity.fast.triton_columns import split_columns
+
 __all__ = [
     "accumulator",
     "block_of",
     "columns_of",
     "interpreted",
-    "join_columns",
     "operand",
     "product",
+    "product_constants",
     "reachable",
-    "split_columns",
+    "storage_constants",
     "weight_tile",
     "widened",
     "word_bits",
@@ -73,32 +75,6 @@ def widened(dtype: torch.dtype) -> bool:
     return interpreted() and dtype == torch.bfloat16
 
 
-@triton.jit
-def split_columns(tile, M: tl.constexpr, GROUPS: tl.constexpr):
-    """(GROUPS, M) -> M columns (GROUPS,), in order; M is a power of two."""
-    if M == 1:
-        return (tl.reshape(tile, [GROUPS]),)
-    else:  # what follows a return would be compiled too
-        even, odd = tl.split(tl.reshape(tile, [GROUPS, M // 2, 2]))
-        evens = split_columns(even, M // 2, GROUPS)
-        odds = split_columns(odd, M // 2, GROUPS)
-        columns = ()
-        for j in tl.static_range(M // 2):
-            columns = columns + (evens[j], odds[j])  # noqa: RUF005 - triton knows no unpacking in a tuple
-        return columns
-
-
-@triton.jit
-def join_columns(columns, M: tl.constexpr, GROUPS: tl.constexpr):
-    """The way back."""
-    if M == 1:
-        return tl.reshape(columns[0], [GROUPS, 1])
-    else:
-        even = join_columns(columns[0::2], M // 2, GROUPS)
-        odd = join_columns(columns[1::2], M // 2, GROUPS)
-        return tl.reshape(tl.join(even, odd), [GROUPS, M])
-
-
 def word_bits(n: int, m: int, groups: int, positions: Tensor) -> int:
     """How many bits of packed positions a kernel may load at once, 0 if it has to go group by group or entry by entry.
 
@@ -111,21 +87,25 @@ def word_bits(n: int, m: int, groups: int, positions: Tensor) -> int:
     return next((bits for bits in (32, 16, 8) if bits % code == 0 and groups * code % bits == 0), 0)
 
 
+def storage_constants(pattern: NMPattern, groups: int, positions: Tensor) -> dict[str, int]:
+    """Of a kernel that calls `weight_tile`; groups as in `word_bits`."""
+    word, block = word_bits(pattern.n, pattern.m, groups, positions), block_of(pattern.m)
+    return {"N": pattern.n, "M": pattern.m, "BITS": pattern.index_bits, "MP": block, "WORD": word}
+
+
+def product_constants(
+    x: Tensor, bias: Tensor | None, pattern: NMPattern, groups: int, positions: Tensor
+) -> dict[str, Any]:
+    """Of a kernel that multiplies as well."""
+    sums = {"HAS_BIAS": bias is not None, "ACC": accumulator(x.dtype), "WIDEN": widened(x.dtype)}
+    return sums | storage_constants(pattern, groups, positions)
+
+
 @triton.jit
 def codes_by_word(
-    positions,
-    row,
-    row_ok,
-    row_entries,
-    base,
-    start,
-    end,
-    CODE: tl.constexpr,
-    BITS: tl.constexpr,
-    WORD: tl.constexpr,
-    BLOCK_OUT: tl.constexpr,
-    BLOCK_G: tl.constexpr,
-):
+    positions, row, row_ok, row_entries, base, start, end,
+    CODE: tl.constexpr, BITS: tl.constexpr, WORD: tl.constexpr, BLOCK_OUT: tl.constexpr, BLOCK_G: tl.constexpr,
+):  # fmt: skip
     """(BLOCK_OUT, BLOCK_G): the packed positions of each group, several groups a load; arguments as `weight_tile`."""
     IN_WORD: tl.constexpr = WORD // CODE
     number = tl.arange(0, BLOCK_G // IN_WORD)
@@ -154,21 +134,10 @@ def codes_by_byte(positions, first, ok, CODE: tl.constexpr):
 
 @triton.jit
 def weight_tile(
-    values,
-    positions,
-    row,
-    row_ok,
-    row_entries,
-    base,
-    start,
-    end,
-    N: tl.constexpr,
-    BITS: tl.constexpr,
-    MP: tl.constexpr,
-    WORD: tl.constexpr,
-    BLOCK_OUT: tl.constexpr,
-    BLOCK_G: tl.constexpr,
-):
+    values, positions, row, row_ok, row_entries, base, start, end,
+    N: tl.constexpr, BITS: tl.constexpr, MP: tl.constexpr, WORD: tl.constexpr,
+    BLOCK_OUT: tl.constexpr, BLOCK_G: tl.constexpr,
+):  # fmt: skip
     """The dense (BLOCK_OUT, BLOCK_G * MP) tile: column g * MP + p is position p of the tile's group g.
 
     row: (BLOCK_OUT,), which rows; row_ok says which exist. row_entries: values that a row holds. The tile's groups are

@@ -25,10 +25,11 @@ from torch.utils import _pytree as pytree
 
 from nmbench._util.errors import first_line
 from nmbench.kernels import timing
-from nmbench.kernels.choices import Choice, Choices
-from nmbench.kernels.convert.bypass.by_name import bypassing, settle
-from nmbench.kernels.convert.layers import SparseLayer
-from nmbench.kernels.convert.watch import Arguments, Form, Whole
+from nmbench.kernels.cache import Choice, Choices
+from nmbench.kernels.conversion.bypass.by_name import bypassing, settle
+from nmbench.kernels.conversion.choose import Trial
+from nmbench.kernels.conversion.layers import SparseLayer
+from nmbench.kernels.conversion.watch import Arguments, Form, Whole
 
 __all__ = ["judge", "replica", "units"]
 
@@ -62,7 +63,7 @@ def _padded(module: nn.TransformerEncoder, whole: Whole) -> bool:
 
 
 def replica(module: nn.Module, replaced: Mapping[nn.Module, nn.Module], *, apart: bool = False) -> nn.Module:
-    """`module` with the layers of `replaced` in place, and told to call them.
+    """`module` with the layers of `replaced` in place, which it calls.
 
     apart: parameters have memory of their own; else they are shared. Buffers, which a pass may write to, always have.
     """
@@ -88,18 +89,10 @@ def _own(parameter: nn.Parameter | None) -> nn.Parameter | None:
     return None if parameter is None else nn.Parameter(parameter.detach().clone(), requires_grad=False)
 
 
-def judge(
-    unit: nn.Module,
-    replaced: Mapping[nn.Module, nn.Module],
-    whole: Whole,
-    choices: Choices,
-    launch: str,
-    budget_s: float,
-    versions: Mapping[str, str],
-) -> str:
+def judge(unit: nn.Module, replaced: Mapping[nn.Module, nn.Module], whole: Whole, trial: Trial) -> str:
     """ "" if `unit` with sparse layers gives what it gave and is not slower; else why it is to stay as it was.
 
-    versions: of the backends, for the cache's key. Equal units are timed once; each is compared.
+    Equal units are timed once; each is compared.
     """
     calls = whole.calls.most_common(_MOST_FORMS)
     with torch.inference_mode(False), torch.no_grad():
@@ -108,11 +101,11 @@ def judge(
             for form, _ in calls:
                 if wrong := _differs(dense, sparse, whole.examples[form]):
                     return wrong
-            key = _key(unit, sparse, calls, launch, versions)
-            choice = choices.get(key)
+            key = _key(unit, sparse, calls, trial)
+            choice = trial.choices.get(key)
             if choice is None:
-                choice = _timed(unit, replaced, calls, whole, launch, budget_s)
-                choices.put(key, choice)
+                choice = _timed(unit, replaced, calls, whole, trial)
+                trial.choices.put(key, choice)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             return "there was not enough memory to compare it as a whole"
@@ -123,19 +116,17 @@ def judge(
     return f"slower as a whole: {choice.times['sparse'] / choice.times['dense']:.2f} of the time that it takes now"
 
 
-def _key(
-    unit: nn.Module, sparse: nn.Module, calls: list[tuple[Form, int]], launch: str, versions: Mapping[str, str]
-) -> str:
+def _key(unit: nn.Module, sparse: nn.Module, calls: list[tuple[Form, int]], trial: Trial) -> str:
     """Of what the times depend on: each layer's backend, and all that the modules say of themselves."""
     layers = {}
     for name, one in sparse.named_modules():
         if isinstance(one, SparseLayer):
             backend, problem = one.packed.backend.name, one.packed.problem
-            layers[name] = [backend, versions.get(backend, ""), str(problem.pattern), list(one.packed.settings)]
+            layers[name] = [backend, trial.versions.get(backend, ""), str(problem.pattern), list(one.packed.settings)]
     modules = [[name, *_about(one)] for name, one in unit.named_modules(remove_duplicate=False)]
     about = json.dumps([repr(unit), modules, layers], sort_keys=True)
     return Choices.key(
-        kind="whole", module=type(unit).__name__, about=hashlib.sha256(about.encode()).hexdigest(), launch=launch,
+        kind="whole", module=type(unit).__name__, about=hashlib.sha256(about.encode()).hexdigest(), launch=trial.launch,
         calls=[[repr(form), count] for form, count in calls], fastpath=torch.backends.mha.get_fastpath_enabled(),
     )  # fmt: skip
 
@@ -153,8 +144,8 @@ def _about(module: nn.Module) -> tuple[str, dict[str, Any], dict[str, str]]:
         and not re.search(r"(^|_)(id|idx|index)$", name)
     }
     tensors = {**module._parameters, **module._buffers}
-    told = {name: "" if one is None else f"{one.dtype} {tuple(one.shape)}" for name, one in tensors.items()}
-    return f"{type(module).__module__}.{type(module).__qualname__}", attributes, told
+    shapes = {name: "" if one is None else f"{one.dtype} {tuple(one.shape)}" for name, one in tensors.items()}
+    return f"{type(module).__module__}.{type(module).__qualname__}", attributes, shapes
 
 
 def _differs(unit: nn.Module, sparse: nn.Module, arguments: Arguments) -> str:
@@ -182,8 +173,7 @@ def _timed(
     replaced: Mapping[nn.Module, nn.Module],
     calls: list[tuple[Form, int]],
     whole: Whole,
-    launch: str,
-    budget_s: float,
+    trial: Trial,
 ) -> Choice:
     """Microseconds in one pass of the model, without and with sparse layers."""
     ways: dict[str, Mapping[nn.Module, nn.Module]] = {"dense": {}, "sparse": replaced}
@@ -197,10 +187,8 @@ def _timed(
             apart = timing.copies(size, device) > 1  # a single one has nothing to be apart from
             many = timing.rotated(functools.partial(_fresh, unit, layers, apart), size, device)
             closures[name] = [functools.partial(given.give, one) for one in many]
-        with torch.inference_mode():
-            found = timing.compare(closures, device, budget_s=budget_s, graph=launch == "graph")
-        for name, one in found.items():
-            times[name] += one.us * count
+        for name, us in trial.times(closures, device).items():
+            times[name] += us * count
     won = times["sparse"] <= _NOT_SLOWER * times["dense"]
     return Choice("sparse" if won else "dense", "sparse", (), times)
 

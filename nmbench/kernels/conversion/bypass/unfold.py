@@ -15,9 +15,10 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from nmbench.kernels.convert.bypass.attention import PROJECTIONS, LayeredAttention, form, layers, taken
-from nmbench.kernels.convert.survey import Surveyed, hooked
-from nmbench.kernels.convert.watch import Arguments, Call, Seen, Watched
+from nmbench.kernels.backend import Refusal
+from nmbench.kernels.conversion.bypass.attention import PROJECTIONS, LayeredAttention, form, layers, taken
+from nmbench.kernels.conversion.survey import Surveyed, hooked
+from nmbench.kernels.conversion.watch import Arguments, Call, Seen, Watched
 
 __all__ = ["Attentions", "named_inside", "seen_inside", "unfold"]
 
@@ -53,22 +54,22 @@ def seen_inside(model: nn.Module, seen: Watched) -> Attentions:
     asked: dict[int, set[str]] = defaultdict(set)  # attention with one weight has one set of projections
     for attention in dict.fromkeys(_plain(model).values()):
         whole = seen.wholes.get(id(attention))
-        told = [(whole.examples[about], count) for about, count in whole.calls.items()] if whole else []
-        inputs = [_inputs(given) for given, _ in told]
-        if told and not any(x.is_nested for one in inputs for x in one.values()):
-            calls[attention] = told
-            asked[id(attention.in_proj_weight)].update(name for one in inputs for name in taken(*one.values()))
-    found = Attentions()
-    for attention, told in calls.items():
-        found[attention] = layers(attention, form(attention, asked[id(attention.in_proj_weight)]))
-        projections = [(layer, PROJECTIONS[name][0]) for name, layer in found[attention].items()]
+        examples = [(whole.examples[about], count) for about, count in whole.calls.items()] if whole else []
+        inputs = [_inputs(arguments) for arguments, _ in examples]
+        if examples and not any(x.is_nested for given in inputs for x in given.values()):
+            calls[attention] = examples
+            asked[id(attention.in_proj_weight)].update(name for given in inputs for name in taken(*given.values()))
+    attentions = Attentions()
+    for attention, examples in calls.items():
+        attentions[attention] = layers(attention, form(attention, asked[id(attention.in_proj_weight)]))
+        projections = [(layer, PROJECTIONS[name][0]) for name, layer in attentions[attention].items()]
         for layer, which in [*projections, (attention.out_proj, "q")]:
-            one = seen.layers[id(layer)] = Seen()
-            for given, count in told:
-                x = _inputs(given)[which]
-                call = Call.of(x, layer.weight.dtype, given.autocast)
-                one.calls[replace(call, shape=(*x.shape[:-1], layer.in_features))] += count
-    return found
+            counted = seen.layers[id(layer)] = Seen()
+            for arguments, count in examples:
+                x = _inputs(arguments)[which]
+                call = Call.of(x, layer.weight.dtype, arguments.autocast)
+                counted.calls[replace(call, shape=(*x.shape[:-1], layer.in_features))] += count
+    return attentions
 
 
 def _inputs(call: Arguments) -> dict[str, Tensor]:
@@ -79,34 +80,36 @@ def _inputs(call: Arguments) -> dict[str, Tensor]:
 def named_inside(model: nn.Module, names: Iterable[str]) -> tuple[Attentions, dict[str, nn.Linear]]:
     """Also: name -> projection, of those that serve the `names` (names of other modules do not count)."""
     names = set(names)
-    found, named = Attentions(), {}
+    plain = _plain(model)
     wanted: dict[nn.MultiheadAttention, set[str]] = defaultdict(set)  # one with two names is stored under one of them
-    for name, attention in _plain(model).items():
+    for name, attention in plain.items():
         wanted[attention].update(part for part in (*PROJECTIONS, "out_proj") if _within(name, part) in names)
-    for attention, parts in wanted.items():
-        if parts:
-            found[attention] = layers(attention, form(attention, parts))
-    for name, attention in _plain(model).items():
-        named.update({_within(name, part): layer for part, layer in found.get(attention, {}).items()})
-    return found, named
+    attentions = Attentions({one: layers(one, form(one, parts)) for one, parts in wanted.items() if parts})
+    projections = {
+        _within(name, part): layer
+        for name, attention in plain.items()
+        for part, layer in attentions.get(attention, {}).items()
+    }
+    return attentions, projections
 
 
-def unfold(found: list[Surveyed], attentions: Attentions, model: nn.Module) -> list[Surveyed]:
+def unfold(surveyed: list[Surveyed], attentions: Attentions, model: nn.Module) -> list[Surveyed]:
     """In place of a weight of attention, an entry for each of its projections; a reason where there are none."""
     names = {id(module): name for name, module in model.named_modules()}
     made = []
-    for one in found:
-        first = one.modules[0]
-        if one.pattern is None or not isinstance(first, nn.MultiheadAttention):
-            made.append(one)
-        elif any(module not in attentions for module in one.modules):
-            made.append(replace(one, pattern=None, reason="not called on the example inputs, or with nested tensors"))
+    for weight in surveyed:
+        first = weight.modules[0]
+        if weight.pattern is None or not isinstance(first, nn.MultiheadAttention):
+            made.append(weight)
+        elif any(module not in attentions for module in weight.modules):
+            reason = Refusal("not called on the example inputs, or with nested tensors")
+            made.append(replace(weight, pattern=None, reason=reason))
         else:
-            asked = {part for module in one.modules for part in attentions[module]}  # type: ignore[index]
+            asked = {part for module in weight.modules for part in attentions[module]}  # type: ignore[index]
             for part in form(first, asked):
-                if one.key not in ("in_proj_weight", f"{part}_weight"):
+                if weight.key not in ("in_proj_weight", f"{part}_weight"):
                     continue
-                own = [(_within(names[id(m)], part), attentions[m][part]) for m in one.modules]  # type: ignore[index]
-                told, modules = zip(*own, strict=True)
-                made.append(replace(one, names=told, modules=modules, weight=modules[0].weight, key="weight"))
+                modules = tuple(attentions[m][part] for m in weight.modules)  # type: ignore[index]
+                own = tuple(_within(names[id(m)], part) for m in weight.modules)
+                made.append(Surveyed(own, modules, modules[0].weight, weight.pattern))
     return made

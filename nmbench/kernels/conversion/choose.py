@@ -1,7 +1,7 @@
 """Which backend runs a layer: every one that takes its weight is checked against float64, then timed against dense.
 
-Layer     one weight, the modules that use it, and how they are called
 Decision  what came of it
+Trial     what all comparisons of a conversion share
 decide    the choice
 """
 
@@ -9,71 +9,28 @@ from __future__ import annotations
 
 import functools
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from nmbench._util.errors import first_line
 from nmbench.kernels import timing
-from nmbench.kernels.backend import Backend, Problem, refused
-from nmbench.kernels.choices import Choice, Choices
-from nmbench.kernels.convert.accuracy import allowed, reference, worst
-from nmbench.kernels.convert.layers import SparseConv2d, SparseLinear, symmetric_padding
-from nmbench.kernels.convert.watch import Call
+from nmbench.kernels.backend import Backend, Kind, Problem, Refusal, refused
+from nmbench.kernels.cache import Choice, Choices
+from nmbench.kernels.conversion.accuracy import allowed, reference, worst
+from nmbench.kernels.conversion.layers import Layer, sparse_layer, symmetric_padding
+from nmbench.kernels.conversion.watch import Call
 from nmbench.kernels.packed import PackedWeight
-from nmbench.kernels.problem import conv2d_problem, linear_problem
-from nmbench.sparsity import NMPattern
 
-__all__ = ["CLEAR_WIN", "Decision", "Layer", "decide", "sparse_layer"]
+__all__ = ["CLEAR_WIN", "Decision", "Trial", "decide"]
 
 #: a sparse layer must take at most this part of the dense time
 CLEAR_WIN = 0.97
-_MOST_SHAPES = 8
 _CHECKED = 64  # rows at both ends of a product that are compared with float64
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A weight that keeps to `pattern`, and the modules that use it, all of one kind and with equal arguments."""
-
-    modules: tuple[nn.Linear | nn.Conv2d, ...]
-    pattern: NMPattern
-    calls: Counter[Call]
-
-    @property
-    def weight(self) -> Tensor:
-        """The baked weight, contiguous."""
-        return self.modules[0].weight.detach().contiguous()
-
-    def problem(self, call: Call) -> Problem:
-        """For an input as `call` says."""
-        module, weight = self.modules[0], self.modules[0].weight
-        if isinstance(module, nn.Linear):
-            return linear_problem(tuple(weight.shape), call.shape, self.pattern, weight.dtype, weight.device)
-        shape = call.shape if len(call.shape) == 4 else (1, *call.shape)
-        zeros = symmetric_padding(module)
-        if zeros is None:
-            left, right, top, bottom = module._reversed_padding_repeated_twice
-            shape = (*shape[:2], shape[2] + top + bottom, shape[3] + left + right)
-        return conv2d_problem(
-            tuple(weight.shape),
-            shape,
-            self.pattern,
-            weight.dtype,
-            weight.device,
-            (module.stride[0], module.stride[1]),
-            zeros or (0, 0),
-            (module.dilation[0], module.dilation[1]),
-            module.groups,
-        )
-
-    @property
-    def most(self) -> list[tuple[Call, int]]:
-        """The calls that are timed: those that come most often."""
-        return self.calls.most_common(_MOST_SHAPES)
 
 
 @dataclass
@@ -87,48 +44,57 @@ class Decision:
     candidates: dict[str, float | str] = field(default_factory=dict)
 
 
-def sparse_layer(packed: PackedWeight, module: nn.Linear | nn.Conv2d) -> SparseLinear | SparseConv2d:
-    """What stands in place of `module`."""
-    made = SparseLinear(packed, module) if isinstance(module, nn.Linear) else SparseConv2d(packed, module)
-    return made.train(module.training)
+@dataclass(frozen=True)
+class Trial:
+    """What all comparisons of a conversion share.
 
-
-def decide(
-    layer: Layer,
-    backends: Sequence[Backend],
-    choices: Choices,
-    launch: str,
-    budget_s: float,
-    versions: dict[str, str],
-    until: float | None = None,
-) -> Decision:
-    """The fastest backend that is right, if it clearly beats dense.
-
-    versions: of the backends, for the cache's key. until: of time.monotonic(), after which nothing is timed.
+    choices: those of earlier ones, and where new ones go. launch, budget_s: see `convert`. versions: of the backends,
+    for the keys of choices. until: of time.monotonic(), after which no other layer is timed.
     """
+
+    choices: Choices
+    launch: Literal["eager", "graph"]
+    budget_s: float
+    versions: Mapping[str, str]
+    until: float | None = None
+
+    @property
+    def over(self) -> bool:
+        """Has the time limit been reached?"""
+        return self.until is not None and time.monotonic() > self.until
+
+    def times(self, closures: Mapping[str, Sequence[Callable[[], object]]], device: torch.device) -> dict[str, float]:
+        """Microseconds of one call of each."""
+        with torch.inference_mode():
+            timed = timing.compare(closures, device, budget_s=self.budget_s, graph=self.launch == "graph")
+        return {name: one.us for name, one in timed.items()}
+
+
+def decide(layer: Layer, backends: Sequence[Backend], trial: Trial) -> Decision:
+    """The fastest backend that is right, if it clearly beats dense."""
     decision = Decision()
     able = _able(layer, backends, decision)
     if not able:
         decision.reason = _every_reason(decision)
         return decision
-    key = _key(layer, able, launch, versions)
-    kept = choices.get(key)
+    key = _key(layer, able, trial)
+    kept = trial.choices.get(key)
     if kept is not None and (kept.winner == "dense" or _kept_is_right(layer, able, kept)):
         decision.choice, decision.cached = kept, True
-    elif until is not None and time.monotonic() > until:
+    elif trial.over:
         decision.reason = "not tried: the time limit was reached before"
         return decision
     else:
-        decision.choice = _timed(layer, able, launch, budget_s, decision)
+        decision.choice = _timed(layer, able, trial, decision)
         if decision.choice is None:
             decision.reason = _every_reason(decision)
             return decision
-        choices.put(key, decision.choice)
+        trial.choices.put(key, decision.choice)
     chosen = decision.choice
     decision.candidates.update({name: us for name, us in chosen.times.items() if name != "dense"})
     if chosen.winner == "dense":
-        decision.reason = f"slower: {chosen.best} would take {chosen.times[chosen.best] / chosen.times['dense']:.2f} of"
-        decision.reason += " the dense time"
+        share = chosen.times[chosen.best] / chosen.times["dense"]
+        decision.reason = f"slower: {chosen.best} would take {share:.2f} of the dense time"
     else:
         decision.packed = able[chosen.winner].tuned(chosen.settings)
     return decision
@@ -139,18 +105,20 @@ def _able(layer: Layer, backends: Sequence[Backend], decision: Decision) -> dict
     able = {}
     problems = [layer.problem(call) for call, _ in layer.most]
     for backend in backends:
-        try:
-            reason = next((why for problem in problems if (why := refused(backend, problem))), None)
-            if reason is None:
+        refusal = next((why for problem in problems if (why := refused(backend, problem))), None)
+        if refusal is None:
+            try:
                 able[backend.name] = PackedWeight(layer.weight, problems[0], backend)
-        except Exception as error:  # a ValueError says what is wrong with the weight, anything else is a broken backend
-            reason = str(error) if isinstance(error, ValueError) else f"packing failed: {first_line(error)}"
-        if reason is not None:
-            decision.candidates[backend.name] = reason
+            except ValueError as error:  # which says what is wrong with the weight
+                refusal = Refusal(str(error), Kind.PATTERN)
+            except Exception as error:
+                refusal = Refusal(f"packing failed: {first_line(error)}", Kind.FAULT)
+        if refusal is not None:
+            decision.candidates[backend.name] = refusal
     return able
 
 
-def _key(layer: Layer, able: dict[str, PackedWeight], launch: str, versions: dict[str, str]) -> str:
+def _key(layer: Layer, able: Mapping[str, PackedWeight], trial: Trial) -> str:
     module, problem = layer.modules[0], layer.problem(layer.most[0][0])
     return Choices.key(
         kind=problem.kind,
@@ -160,19 +128,20 @@ def _key(layer: Layer, able: dict[str, PackedWeight], launch: str, versions: dic
         dtype=str(problem.dtype),
         pattern=str(problem.pattern),
         convolution=[problem.stride, problem.padding, problem.dilation, problem.groups],
-        backends={name: versions.get(name, "") for name in sorted(able)},
-        launch=launch,
+        backends={name: trial.versions.get(name, "") for name in sorted(able)},
+        launch=trial.launch,
     )
 
 
 def _every_reason(decision: Decision) -> str:
     """ "cusparselt, cutlass: unsupported dtype float32; triton: ...", or the one reason that all have."""
     by: dict[str, list[str]] = defaultdict(list)
-    for name, said in decision.candidates.items():
-        by["needs a GPU" if "needs a GPU" in str(said) else str(said)].append(name)
+    for name, why in decision.candidates.items():
+        alike = isinstance(why, Refusal) and why.kind is Kind.NEEDS_GPU
+        by[Kind.NEEDS_GPU.value if alike else str(why)].append(name)
     if len(by) == 1:
         return next(iter(by))
-    return "; ".join(f"{', '.join(names)}: {said}" for said, names in by.items())
+    return "; ".join(f"{', '.join(names)}: {words}" for words, names in by.items())
 
 
 # -- right? -------------------------------------------------------------------------------------------------------
@@ -180,6 +149,7 @@ def _input(layer: Layer, call: Call) -> Tensor:
     weight = layer.modules[0].weight
     draw = torch.Generator(weight.device).manual_seed(0)  # and nothing from the user's own generators
     x = torch.randn(call.shape, device=weight.device, generator=draw).to(weight.dtype)
+    x = x.unsqueeze(0) if weight.dim() == 4 and x.dim() == 3 else x
     return x.to(memory_format=torch.channels_last) if call.channels_last else x
 
 
@@ -190,26 +160,26 @@ def _ends(x: Tensor, dims: int) -> Tensor:
     return flat if len(flat) <= 2 * most else torch.cat([flat[:most], flat[-most:]])
 
 
-def _wrong(layer: Layer, packed: PackedWeight) -> str:
-    """ "" if the layer's numbers are right at every shape, else what is wrong."""
+def _wrong(layer: Layer, packed: PackedWeight) -> Refusal | None:
+    """None if the layer's numbers are right at every shape, else what is wrong."""
     module = layer.modules[0]
     run = sparse_layer(packed, module)
     for call, _ in layer.most:
         x = _input(layer, call)
-        x = x.unsqueeze(0) if isinstance(module, nn.Conv2d) and x.dim() == 3 else x
         try:
             got, dense = run(x), module(x)
         except Exception as error:
-            return f"failed: {first_line(error)}"
+            return Refusal(f"failed: {first_line(error)}", Kind.FAULT)
         if got.shape != dense.shape or got.dtype != dense.dtype:
-            return f"wrong result: {tuple(got.shape)} {got.dtype}, not {tuple(dense.shape)} {dense.dtype}"
+            given, wanted = f"{tuple(got.shape)} {got.dtype}", f"{tuple(dense.shape)} {dense.dtype}"
+            return Refusal(f"wrong result: {given}, not {wanted}", Kind.FAULT)
         dims = 4 if isinstance(module, nn.Conv2d) else 2
         x, got, dense = (_ends(t, dims) for t in (x, got, dense))
         right = _float64(module, x, layer.problem(call))
         off, most = worst(got, right), allowed(right, worst(dense, right), got.dtype)
         if off > most:
-            return f"wrong numbers: off by {off:.3g}, of which {most:.3g} is allowed"
-    return ""
+            return Refusal(f"wrong numbers: off by {off:.3g}, of which {most:.3g} is allowed", Kind.FAULT)
+    return None
 
 
 def _float64(module: nn.Linear | nn.Conv2d, x: Tensor, problem: Problem) -> Tensor:
@@ -220,19 +190,17 @@ def _float64(module: nn.Linear | nn.Conv2d, x: Tensor, problem: Problem) -> Tens
 
 
 def _kept_is_right(layer: Layer, able: dict[str, PackedWeight], kept: Choice) -> bool:
-    return kept.winner in able and not _wrong(layer, able[kept.winner].tuned(kept.settings))
+    return kept.winner in able and _wrong(layer, able[kept.winner].tuned(kept.settings)) is None
 
 
 # -- fast? --------------------------------------------------------------------------------------------------------
-def _timed(
-    layer: Layer, able: dict[str, PackedWeight], launch: str, budget_s: float, decision: Decision
-) -> Choice | None:
+def _timed(layer: Layer, able: Mapping[str, PackedWeight], trial: Trial, decision: Decision) -> Choice | None:
     """The choice by time; None if no candidate is right."""
     tuned: dict[str, PackedWeight] = {}
     for name, packed in able.items():
         for settings in _variants(layer, packed):
             candidate = packed.clone().tuned(settings)
-            if wrong := _wrong(layer, candidate):
+            if (wrong := _wrong(layer, candidate)) is not None:
                 decision.candidates.setdefault(name, wrong)
             else:
                 tuned[f"{name} {dict(settings)}" if settings else name] = candidate
@@ -240,7 +208,7 @@ def _timed(
         return None
     times: dict[str, float] = defaultdict(float)
     for call, count in layer.most:
-        for name, us in _times(layer, tuned, call, launch, budget_s).items():
+        for name, us in _times(layer, tuned, call, trial).items():
             times[name] += us * count
     best = min(tuned, key=lambda name: times[name])
     by_backend = {"dense": times["dense"]}
@@ -255,28 +223,25 @@ def _timed(
 def _variants(layer: Layer, packed: PackedWeight) -> list[tuple[tuple[str, int], ...]]:
     """The settings that the backend offers for the input that comes most often; its default if it cannot say."""
     x = _input(layer, layer.most[0][0])
-    x = x.unsqueeze(0) if packed.problem.kind == "conv2d" and x.dim() == 3 else x
     try:
         return packed.backend.variants(x, packed.tensors(), layer.modules[0].bias, packed.problem) or [()]
     except Exception:
         return [()]
 
 
-def _times(layer: Layer, tuned: dict[str, PackedWeight], call: Call, launch: str, budget_s: float) -> dict[str, float]:
+def _times(layer: Layer, tuned: Mapping[str, PackedWeight], call: Call, trial: Trial) -> dict[str, float]:
     """Microseconds of one call of each, and of the dense layer, as modules: what Python costs is in both."""
     module = layer.modules[0]
     x = _input(layer, call)
     moved = x.nbytes  # the output is one buffer, which the allocator hands out again
-    closures: dict[str, list[Callable[[], object]]] = {}
     weight = module.weight.detach()
-    denses = timing.rotated(lambda: _with_weight(module, weight), moved + weight.nbytes, x.device)
-    closures["dense"] = [functools.partial(one, x.clone()) for one in denses]
+    closures: dict[str, list[Callable[[], object]]] = {}
+    dense = timing.rotated(lambda: _with_weight(module, weight), moved + weight.nbytes, x.device)
+    closures["dense"] = [functools.partial(copy, x.clone()) for copy in dense]
     for name, packed in tuned.items():
-        many = timing.rotated(packed.clone, moved + packed.nbytes, x.device)
-        closures[name] = [functools.partial(sparse_layer(one, module), x.clone()) for one in many]
-    with torch.inference_mode():
-        found = timing.compare(closures, x.device, budget_s=budget_s, graph=launch == "graph")
-    return {name: one.us for name, one in found.items()}
+        copies = timing.rotated(packed.clone, moved + packed.nbytes, x.device)
+        closures[name] = [functools.partial(sparse_layer(copy, module), x.clone()) for copy in copies]
+    return trial.times(closures, x.device)
 
 
 def _with_weight(module: nn.Linear | nn.Conv2d, weight: Tensor) -> nn.Module:

@@ -20,7 +20,7 @@ from torch.utils import _pytree as pytree
 
 __all__ = ["Arguments", "Call", "Form", "Seen", "Watched", "Whole", "watching"]
 
-#: of a call: what can be told of each argument, tensors by shape and dtype, and which of them are one and the same
+#: of a call: what identifies each argument, tensors by shape and dtype, and which of them are one and the same
 Form = tuple[object, ...]
 
 _SLOT = "_nm_seen"
@@ -113,20 +113,18 @@ class Watched:
 @contextmanager
 def watching(layers: Iterable[nn.Module], wholes: Iterable[nn.Module] = ()) -> Iterator[Watched]:
     """What is seen of them while the context lasts. Each module has its own class again afterwards."""
-    watched: dict[int, nn.Module] = {id(layer): layer for layer in layers}
-    others = {id(module): module for module in wholes if id(module) not in watched}
-    examples: dict[type, dict[Form, Arguments]] = defaultdict(dict)
+    watched = {id(layer): layer for layer in layers}
     seen = Watched({key: Seen() for key in watched}, {})
-    for key, module in others.items():
-        seen.wholes[key] = Whole(examples=examples[type(module)])
-    watched.update(others)
+    examples: dict[type, dict[Form, Arguments]] = defaultdict(dict)
+    for module in wholes:
+        if id(module) not in seen.layers:
+            seen.wholes[id(module)] = Whole(examples=examples[type(module)])
+            watched[id(module)] = module
     classes = {key: type(module) for key, module in watched.items()}
     try:
-        made = {cls: _watched(cls) for cls in {classes[key] for key in seen.layers}}
-        told = {cls: _watched_whole(cls) for cls in {classes[key] for key in others}}
         for key, module in watched.items():
-            module.__dict__[_SLOT] = seen.wholes[key] if key in others else seen.layers[key]
-            module.__class__ = told[classes[key]] if key in others else made[classes[key]]
+            module.__dict__[_SLOT] = seen.wholes.get(key) or seen.layers[key]
+            module.__class__ = (_watched_whole if key in seen.wholes else _watched)(classes[key])
         yield seen
     finally:
         for key, module in watched.items():
@@ -135,7 +133,7 @@ def watching(layers: Iterable[nn.Module], wholes: Iterable[nn.Module] = ()) -> I
 
 
 def _watched_whole(cls: type[nn.Module]) -> type[nn.Module]:
-    """A subclass that tells its calls."""
+    """A subclass that counts its calls by their form."""
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         whole: Whole = self.__dict__[_SLOT]
@@ -151,20 +149,19 @@ def _watched_whole(cls: type[nn.Module]) -> type[nn.Module]:
 def _form(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Form:
     leaves, structure = pytree.tree_flatten((args, kwargs))
     first: dict[int, int] = {}
-    told: list[object] = [str(structure)]
+    form: list[object] = [str(structure)]
     for number, leaf in enumerate(leaves):
         if isinstance(leaf, Tensor):
             shape = "nested" if leaf.is_nested else tuple(leaf.shape)
-            told.append(
-                (first.setdefault(id(leaf), number), shape, str(leaf.dtype), str(autocast_dtype(leaf.device.type)))
-            )
+            cast = str(autocast_dtype(leaf.device.type))
+            form.append((first.setdefault(id(leaf), number), shape, str(leaf.dtype), cast))
         else:
-            told.append(leaf if isinstance(leaf, int | float | str | None) else type(leaf).__name__)
-    return tuple(told)
+            form.append(leaf if isinstance(leaf, int | float | str | None) else type(leaf).__name__)
+    return tuple(form)
 
 
 def _watched(cls: type[nn.Module]) -> type[nn.Module]:
-    """A subclass that tells."""
+    """A subclass that counts its calls, and who reads its weight."""
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         seen: Seen = self.__dict__[_SLOT]

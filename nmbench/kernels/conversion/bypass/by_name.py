@@ -4,7 +4,7 @@ bypassing   those of a model: torch's encoders and attention, fairseq's attentio
 called      a context in which they call their layers (torch's attention aside), so that these are seen with what
 settle      what has a replaced layer inside calls it from now on
 
-torch's attention cannot be told: one of ours (attention.py) stands in place of it. Of fairseq's attention only what it
+torch's attention has no such switch: one of ours (attention.py) stands in place of it. Of fairseq's only what it
 says of itself is known: nothing is imported for it.
 """
 
@@ -58,7 +58,7 @@ def called(model: nn.Module) -> Iterator[None]:
 
 def settle(module: nn.Module) -> None:
     """`module` itself, not those inside it. It would read dense weights else, which are unpacked at each access."""
-    from nmbench.kernels.convert.layers import SparseLayer
+    from nmbench.kernels.conversion.layers import SparseLayer
 
     switch = _switch(module)
     if switch is not None and any(isinstance(inner, SparseLayer) for inner in module.modules()):

@@ -2,24 +2,32 @@
 
 SparseLinear   in place of torch.nn.Linear
 SparseConv2d   in place of torch.nn.Conv2d
+sparse_layer   one of the two
+Layer          a weight that may become sparse, the modules that use it, and how they are called
 
 Each loads its own state dict and that of the layer it stands for. `weight` can be read, and is unpacked at each access.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nmbench.kernels.conversion.watch import Call
 from nmbench.kernels.nmtensor import compress
 from nmbench.kernels.packed import PARTS, PackedWeight, parts_of
+from nmbench.kernels.problem import Problem, conv2d_problem, linear_problem
+from nmbench.sparsity import NMPattern
 
-__all__ = ["SparseConv2d", "SparseLayer", "SparseLinear"]
+__all__ = ["Layer", "SparseConv2d", "SparseLayer", "SparseLinear", "sparse_layer", "symmetric_padding"]
 
 _LIKE = "like"
+_MOST_SHAPES = 8
 
 
 class SparseLayer(nn.Module):
@@ -154,3 +162,50 @@ def outer_padding(layer: nn.Conv2d) -> list[int] | None:
     if symmetric_padding(layer) is not None:
         return None
     return list(layer._reversed_padding_repeated_twice)
+
+
+def sparse_layer(packed: PackedWeight, module: nn.Linear | nn.Conv2d) -> SparseLinear | SparseConv2d:
+    """What stands in place of `module`."""
+    made = SparseLinear(packed, module) if isinstance(module, nn.Linear) else SparseConv2d(packed, module)
+    return made.train(module.training)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A weight that keeps to `pattern`, and the modules that use it, all of one kind and with equal arguments."""
+
+    modules: tuple[nn.Linear | nn.Conv2d, ...]
+    pattern: NMPattern
+    calls: Counter[Call]
+
+    @property
+    def weight(self) -> Tensor:
+        """The baked weight, contiguous."""
+        return self.modules[0].weight.detach().contiguous()
+
+    def problem(self, call: Call) -> Problem:
+        """For an input as `call` says."""
+        module, weight = self.modules[0], self.modules[0].weight
+        if isinstance(module, nn.Linear):
+            return linear_problem(tuple(weight.shape), call.shape, self.pattern, weight.dtype, weight.device)
+        shape = call.shape if len(call.shape) == 4 else (1, *call.shape)
+        zeros = symmetric_padding(module)
+        if zeros is None:
+            left, right, top, bottom = module._reversed_padding_repeated_twice
+            shape = (*shape[:2], shape[2] + top + bottom, shape[3] + left + right)
+        return conv2d_problem(
+            tuple(weight.shape),
+            shape,
+            self.pattern,
+            weight.dtype,
+            weight.device,
+            (module.stride[0], module.stride[1]),
+            zeros or (0, 0),
+            (module.dilation[0], module.dilation[1]),
+            module.groups,
+        )
+
+    @property
+    def most(self) -> list[tuple[Call, int]]:
+        """The calls that are timed: those that come most often."""
+        return self.calls.most_common(_MOST_SHAPES)

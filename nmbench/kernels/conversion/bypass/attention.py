@@ -75,6 +75,15 @@ def _parameter(tensor: Tensor) -> nn.Parameter:
     return tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor, requires_grad=False)
 
 
+def _separate(name: str) -> property:
+    """The weight of one projection, where query, key and value differ in width; else None, as torch has it."""
+
+    def weight(self: LayeredAttention) -> Tensor | None:
+        return None if self._qkv_same_embed_dim else self.get_submodule(name).weight  # type: ignore[return-value]
+
+    return property(weight)
+
+
 class LayeredAttention(nn.MultiheadAttention):
     """What `attention` computes, through its projections. Their names are keys of `PROJECTIONS`, and `out_proj`.
 
@@ -116,23 +125,9 @@ class LayeredAttention(nn.MultiheadAttention):
         parts = [getattr(self.get_submodule(name), kind) for name in self.form]
         return parts[0] if len(parts) == 1 or parts[0] is None else torch.cat(parts)
 
-    @property
-    def q_proj_weight(self) -> Tensor | None:  # type: ignore[override]
-        """(embed_dim, embed_dim) where query, key and value differ in width, else None; and so on."""
-        return self._separate("q_proj")
-
-    @property
-    def k_proj_weight(self) -> Tensor | None:  # type: ignore[override]
-        """(embed_dim, kdim) or None."""
-        return self._separate("k_proj")
-
-    @property
-    def v_proj_weight(self) -> Tensor | None:  # type: ignore[override]
-        """(embed_dim, vdim) or None."""
-        return self._separate("v_proj")
-
-    def _separate(self, name: str) -> Tensor | None:
-        return None if self._qkv_same_embed_dim else self.get_submodule(name).weight  # type: ignore[return-value]
+    q_proj_weight = _separate("q_proj")
+    k_proj_weight = _separate("k_proj")
+    v_proj_weight = _separate("v_proj")
 
     # -- the forward pass -------------------------------------------------------------------------------------------
     def forward(

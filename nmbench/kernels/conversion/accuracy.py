@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nmbench.kernels.backend import Problem
+from nmbench.kernels.problem import Problem
 
 __all__ = ["allowed", "reference", "worst"]
 
@@ -19,13 +19,15 @@ _TIMES_DENSE = 4.0
 _ROUNDINGS = 2.0
 
 
-def reference(x: Tensor, weight: Tensor, bias: Tensor | None, problem: Problem) -> Tensor:
-    """The problem in float64."""
-    shift = None if bias is None else bias.double()
+def reference(
+    x: Tensor, weight: Tensor, bias: Tensor | None, problem: Problem, dtype: torch.dtype = torch.float64
+) -> Tensor:
+    """The problem in `dtype`."""
+    shift = None if bias is None else bias.to(dtype)
     if problem.kind == "linear":
-        return F.linear(x.double(), weight.double(), shift)
+        return F.linear(x.to(dtype), weight.to(dtype), shift)
     options = (problem.stride, problem.padding, problem.dilation, problem.groups)
-    return F.conv2d(x.double(), weight.double(), shift, *options)
+    return F.conv2d(x.to(dtype), weight.to(dtype), shift, *options)
 
 
 def worst(y: Tensor, right: Tensor) -> float:

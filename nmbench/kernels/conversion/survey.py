@@ -7,14 +7,15 @@ hooked     does a module have hooks that stand in the way?
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
-from nmbench.kernels.infer import inferred
-from nmbench.kernels.nmtensor import compress
+from nmbench.kernels.backend import Kind, Refusal
+from nmbench.kernels.nmtensor import compress, inferred
+from nmbench.kernels.problem import dtype_name
 from nmbench.sparsity import NMPattern
 from nmbench.sparsity.select import Layers, Weight, choose, find_weights
 
@@ -34,7 +35,7 @@ class Surveyed:
     modules: tuple[nn.Module, ...]
     weight: Tensor
     pattern: NMPattern | None = None
-    reason: str = ""
+    reason: Refusal = field(default_factory=lambda: Refusal(""))
     key: str = "weight"
 
 
@@ -52,23 +53,21 @@ def survey(model: nn.Module, pattern: NMPattern | None, layers: Layers) -> list[
         if weight.grouping is None and "tied to" not in weight.reason and not _computed(weight):
             continue  # an embedding, a norm
         modules = tuple(dict.fromkeys(module for module, _ in weight.uses))
-        told = tuple(names[id(m)] or _own_name(m) for m in modules)
-        one = Surveyed(told, modules, weight.parameter, key=weight.uses[0][1])
-        one.reason = _refused(weight) or ("" if lines[weight.name].sparse else lines[weight.name].reason)
+        called = tuple(names[id(m)] or type(m).__name__ for m in modules)
+        one = Surveyed(called, modules, weight.parameter, key=weight.uses[0][1])
+        one.reason = Refusal(_refused(weight) or ("" if lines[weight.name].sparse else lines[weight.name].reason))
         if not one.reason:
             _keep(one, pattern)
         found.append(one)
-    quantised = [(name, m) for name, m in model.named_modules() if _is_quantised(m)]
-    return found + [Surveyed((name,), (m,), torch.empty(0), None, "a quantised layer") for name, m in quantised]
+    for name, module in model.named_modules():
+        if _is_quantised(module):
+            found.append(Surveyed((name,), (module,), torch.empty(0), reason=Refusal("a quantised layer")))
+    return found
 
 
 def _computed(weight: Weight) -> bool:
     """Is it what a layer's weight is computed from, by torch.nn.utils.parametrize or weight_norm?"""
     return any(isinstance(module, (ParametrizationList, nn.Linear, nn.Conv2d)) for module, _ in weight.uses)
-
-
-def _own_name(module: nn.Module) -> str:
-    return type(module).__name__
 
 
 def _is_quantised(module: nn.Module) -> bool:
@@ -79,17 +78,18 @@ def _keep(one: Surveyed, pattern: NMPattern | None) -> None:
     """Which pattern the weight keeps to, or the reason why none."""
     weight = one.weight.detach()
     if weight.shape[1] == 1:
-        one.reason = "depthwise: no reduction over channels"
+        one.reason = Refusal("depthwise: no reduction over channels", Kind.SHAPE)
         return
     if pattern is None:
         one.pattern = inferred(weight)
-        one.reason = "" if one.pattern else "violates the pattern: the weight keeps to no N:M"
+        if one.pattern is None:
+            one.reason = Refusal("violates the pattern: the weight keeps to no N:M", Kind.PATTERN)
         return
     try:
         compress(weight, pattern, "violates the pattern")
         one.pattern = pattern
     except ValueError as error:
-        one.reason = str(error)
+        one.reason = Refusal(str(error), Kind.PATTERN)
 
 
 def _refused(weight: Weight) -> str:
@@ -120,7 +120,7 @@ def _refused(weight: Weight) -> str:
     if parameter.layout != torch.strided or parameter.is_quantized:
         return f"its weight is quantised or of layout {parameter.layout}"
     if parameter.dtype not in _DTYPES:
-        return f"unsupported dtype {str(parameter.dtype).removeprefix('torch.')}"
+        return f"unsupported dtype {dtype_name(parameter.dtype)}"
     if parameter.device.type == "meta":
         return "its weight is on the meta device"
     return "" if _alike(weight) else "layers of different kinds share its weight"

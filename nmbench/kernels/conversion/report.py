@@ -90,8 +90,8 @@ class Report:
     def summary(self) -> str:
         """One line: how many layers run sparse, and on what."""
         by = {name: sum(row.winner == name for row in self.rows) for name in sorted({r.winner for r in self.sparse})}
-        told = f" ({', '.join(f'{name} {count}' for name, count in by.items())})" if by else ""
-        return f"{len(self.sparse)} of {len(self.rows)} weights run sparse{told} on {self.machine['device']}"
+        split = f" ({', '.join(f'{name} {count}' for name, count in by.items())})" if by else ""
+        return f"{len(self.sparse)} of {len(self.rows)} weights run sparse{split} on {self.machine['device']}"
 
     @property
     def choices(self) -> dict[str, dict[str, Any]]:
@@ -118,9 +118,10 @@ class Report:
 
     def to_markdown(self) -> str:
         """Summary, table and notes."""
-        lines: list[tuple[str, ...]] = [_HEAD, ("---", "---", "---:", "---", "---", "---:", "---:", "---:", "---")]
-        lines += [tuple(cell.replace("|", "\\|") for cell in row.cells()) for row in self.rows]
-        table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        from nmbench.document.words import table as grid
+
+        rows = [[cell.replace("|", "\\|") for cell in row.cells()] for row in self.rows]
+        table = grid(_HEAD, rows, "llrllrrrl")
         return "\n\n".join([self.summary + ".", table, *(f"- {note}" for note in self.notes)]) + "\n"
 
     def table(self) -> str:
