@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from nmbench.contract.task import DataError
+from nmbench.contract.spec import DataError
 from nmbench.plan.cell import InitialWeights
 from nmbench.worker.training import load_init
 
