@@ -1,8 +1,8 @@
-"""The report as one markdown page: `markdown`. And one table of it: `table`."""
+"""The report as one markdown page: `markdown`. One table of it: `table`; of plain cells: `grid`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import singledispatch
 
 from tabulate import tabulate
@@ -12,7 +12,7 @@ from nmbench.document.model import Banner, Block, Bullets, Fold, Part, Picture, 
 from nmbench.document.table import Cell, Table
 from nmbench.document.words import code, text
 
-__all__ = ["markdown", "table"]
+__all__ = ["grid", "markdown", "table"]
 
 #: rows of a table that a page of GitHub still shows; it shows nothing of a page of more than about half a megabyte
 MOST_ROWS = 200
@@ -112,7 +112,12 @@ def _(block: Table) -> str:
 def _grid(shown: Table) -> str:
     headers = [text(column.heading) for column in shown.columns]
     rows = [[_cell(cell) for cell in row] for row in shown.rows[:MOST_ROWS]]
-    alignment = ["right" if column.align == "r" else "left" for column in shown.columns]
+    return grid(headers, rows, "".join(column.align for column in shown.columns))
+
+
+def grid(headers: Sequence[str], rows: Sequence[Sequence[str]], align: str = "") -> str:
+    """A GitHub table. `align` has one of "l", "r" a column, left where it ends. The cells are markdown already."""
+    alignment = ["right" if letter == "r" else "left" for letter in align.ljust(len(headers), "l")]
     return tabulate(rows, headers, tablefmt="pipe", colalign=alignment, disable_numparse=True)
 
 

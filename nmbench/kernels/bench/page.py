@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from nmbench.document.words import table
+from nmbench.document.markdown import grid
 from nmbench.kernels.bench.summary import best, failed, refusals
 
 __all__ = ["brief", "page"]
@@ -86,7 +86,7 @@ def _frame(record: Record) -> Iterator[str]:
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
     """The cells are words of anyone's: none of them may end a cell or a line."""
-    return table(headers, [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in rows], align)
+    return grid(headers, [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in rows], align)
 
 
 def _targets(record: Record) -> str:

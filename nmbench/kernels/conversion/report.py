@@ -118,7 +118,7 @@ class Report:
 
     def to_markdown(self) -> str:
         """Summary, table and notes."""
-        from nmbench.document.words import table as grid
+        from nmbench.document.markdown import grid
 
         rows = [[cell.replace("|", "\\|") for cell in row.cells()] for row in self.rows]
         table = grid(_HEAD, rows, "llrllrrrl")
