@@ -2,6 +2,7 @@
 
 reference_mask   the definition of an N:M mask, in loops over Python numbers
 weights          name -> dense parameter (copies)
+seen             the weight that a layer computes with
 mlp, convnet     toy networks that are the same at each call
 train            optimizer steps on fixed batches
 """
@@ -49,6 +50,16 @@ def reference_mask(weight: Tensor, n: int, m: int, axis: str = "input", dim: int
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def seen(layer: nn.Module, key: str = "weight") -> Tensor:
+    """What the layer reads inside its forward pass, where `layer.weight` is the masked weight."""
+    read: list[Tensor] = []
+    hook = layer.register_forward_pre_hook(lambda module, args: read.append(getattr(module, key)))
+    shape = (1, layer.in_features) if isinstance(layer, nn.Linear) else (1, layer.in_channels, 5, 5)  # type: ignore[arg-type]
+    layer(torch.zeros(shape, dtype=layer.weight.dtype))  # type: ignore[arg-type]
+    hook.remove()
+    return read[0]
 
 
 def mlp(seed: int = 0) -> nn.Sequential:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor
 
-from nmbench.sparsity.weight import DENSE, FOLLOW, HOLD
+from nmbench.sparsity.kept_mask import DENSE, FOLLOW, HOLD
 
 __all__ = ["DENSE", "FOLLOW", "HOLD", "Method"]
 
@@ -42,6 +43,8 @@ class Method:
             right = isinstance(value, (int, float)) if isinstance(default, float) else isinstance(value, type(default))
             if not right or isinstance(value, bool) != isinstance(default, bool):
                 raise ValueError(f"method {self.name!r}: {key} must be like {default!r}, not {value!r}")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"method {self.name!r}: {key} must be finite, not {value!r}")
         self.hyper = {**self.defaults, **hyper}
 
     def rule(self, phase: int, step: int) -> str:
