@@ -15,12 +15,10 @@ import functools
 import sys
 from typing import Any
 
-import torch
 from torch import nn
-from torch.fx._symbolic_trace import is_fx_symbolic_tracing
 
 from nmbench.sparsity.kept_mask import HOLD, KeptMask
-from nmbench.sparsity.scope import Scope
+from nmbench.sparsity.scope import Scope, traced_by_fx
 from nmbench.sparsity.weight import SparseWeight
 
 __all__ = ["attach", "detach", "is_attached", "parameter_home", "weights_of"]
@@ -43,13 +41,14 @@ def _calls_its_forward(module: nn.Module) -> bool:
     return reader.f_code.co_name == "forward" and reader.f_locals.get("self") is module
 
 
-def _traced_by_fx() -> bool:
-    """By symbolic_trace, that is, which sees calls of functions; make_fx, which sees operations, has a mode."""
-    return not torch.compiler.is_compiling() and is_fx_symbolic_tracing() and not torch._C._len_torch_dispatch_stack()
+def _reads_in_forward(module: nn.Module) -> bool:
+    """Is it a layer of torch's, which reads its weight in `forward` itself? A hook on each would cost time."""
+    return type(module).__module__.startswith("torch.nn.modules.") and not any(True for _ in module.children())
 
 
 def _masked(key: str, value: Any, weight: SparseWeight) -> Any:
-    if _traced_by_fx():
+    scope = weight.scope
+    if (scope.traced or scope.depth == 0) and traced_by_fx():
         raise RuntimeError(f"torch.fx would freeze the masked {key!r} into its graph: {_FINALIZE}")
     try:
         return weight.forward(value)
@@ -174,7 +173,7 @@ def attach(model: nn.Module, uses: list[tuple[nn.Module, str, SparseWeight]], sc
         _route(module, weights)
         scope.weights += [weight for weight in weights.values() if weight not in scope.weights]
     for part in model.modules():
-        if is_attached(part) or part is model:
+        if part is model or (is_attached(part) and not _reads_in_forward(part)):
             enter = scope.enter_model if part is model else scope.enter_part
             # after the hooks of FSDP, which read parameters, but before those that compute a weight from one
             computed = any(key.endswith(("_orig", "_v")) for key in part.__dict__.get(_SLOT, ()))

@@ -145,9 +145,8 @@ class Handle:
                     "either bind(optimizer) or call before_step() and step() by hand, not both"
                 )
             self._applied.add(weight.name)
-            weight.ensure_current()
-            part = local_part(grad, weight.grouping, self.pattern)
-            changed.append((part, weight.values.detach(), weight.mask))
+            values = weight.ensure_current().detach()
+            changed.append((local_part(grad, weight.grouping, self.pattern), values, weight.mask))
         grads, parameters, masks = ([three[i] for three in changed] for i in range(3))
         if scale is not None:
             for grad in grads:

@@ -69,16 +69,18 @@ class KeptMask:
     @property
     def parameter(self) -> Tensor:
         """The dense weight itself, which the optimizer updates."""
-        self.follow()
-        weight = self.module._parameters[self.key]
-        assert weight is not None
+        weight = self.module._parameters.get(self.key)
+        if weight is None:
+            self.follow()
+            weight = self.module._parameters[self.key]
+            assert weight is not None
         return weight
 
     @property
     def values(self) -> Tensor:
         """The parameter, or this rank's part of it. Raises ValueError if its memory cannot be masked."""
         weight = self.parameter
-        if is_plain(weight):
+        if type(weight) is nn.Parameter or is_plain(weight):
             return weight
         if opaque(weight):
             raise ValueError(
@@ -87,7 +89,10 @@ class KeptMask:
         return local_part(weight, self.grouping, self.pattern)
 
     def _identity(self, weight: Tensor) -> tuple[int, ...]:
-        return id(weight), weight.data_ptr(), 0 if weight.is_inference() else weight._version
+        try:
+            return id(weight), weight.data_ptr(), weight._version
+        except RuntimeError:  # made in inference mode, it has no version
+            return id(weight), weight.data_ptr(), 0
 
     @property
     def untold(self) -> bool:
@@ -198,12 +203,13 @@ class KeptMask:
         if self.rule != HOLD:
             self.update()
 
-    def ensure_current(self) -> None:
-        """Refresh if the weights are known to have changed since the mask was made."""
+    def ensure_current(self) -> Tensor:
+        """Refresh if the weights are known to have changed since the mask was made. Returns the weights."""
         values = self.values
         self._match(values)
         if self.rule != HOLD and self._stale(values):
             self.update()
+        return values
 
     def invalidate(self) -> None:
         """Called on train() and eval(): trust nothing that was made before."""

@@ -43,11 +43,10 @@ def watched() -> bool:
 
 
 def _has_storage(tensor: Tensor) -> bool:
-    """Strided, on the CPU or a GPU, not made in inference mode, and its storage is not released (as FSDP does)."""
-    if tensor.layout is not torch.strided or not (tensor.is_cpu or tensor.is_cuda) or tensor.is_inference():
+    """Strided, on the CPU or a GPU, and its storage is not released (as FSDP does)."""
+    if tensor.layout is not torch.strided or not (tensor.is_cpu or tensor.is_cuda):
         return False
-    needed = (tensor.storage_offset() + tensor.numel()) * tensor.element_size()
-    return tensor.untyped_storage().nbytes() >= needed
+    return tensor.untyped_storage().nbytes() >= tensor.nbytes
 
 
 def addressable(*tensors: Tensor) -> bool:

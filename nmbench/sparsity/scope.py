@@ -6,13 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.fx._symbolic_trace import is_fx_symbolic_tracing
 
 from nmbench.sparsity.fast import fused as _fused
 
 if TYPE_CHECKING:
     from nmbench.sparsity.kept_mask import KeptMask
 
-__all__ = ["Scope"]
+__all__ = ["Scope", "traced_by_fx"]
+
+
+def traced_by_fx() -> bool:
+    """By symbolic_trace, that is, which sees calls of functions; make_fx, which sees operations, has a mode."""
+    return not torch.compiler.is_compiling() and is_fx_symbolic_tracing() and not torch._C._len_torch_dispatch_stack()
 
 
 class Scope:
@@ -20,6 +26,7 @@ class Scope:
 
     Attributes:
         depth: how many modules are in their forward pass right now.
+        traced: did the outermost begin while torch.fx was tracing?
         whole: is the outermost of them the model that was made sparse, and not a part of it?
         weights: all sparse weights of the model. used: those that keep a masked weight until the pass ends.
     """
@@ -28,6 +35,7 @@ class Scope:
         self.depth = 0
         self.serial = 0
         self.whole = False
+        self.traced = False
         self.weights: list[KeptMask] = []
         self.used: list[KeptMask] = []
         self.fleet = _fused.Fleet()
@@ -51,6 +59,7 @@ class Scope:
         if self.depth == 0:
             self.serial += 1
             self.whole = whole
+            self.traced = traced_by_fx()
             for weight in self.weights:
                 weight.follow()
         self.depth += 1

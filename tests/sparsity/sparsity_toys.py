@@ -14,6 +14,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from nmbench.sparsity import Handle
 
@@ -52,14 +53,25 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
 
 
-def seen(layer: nn.Module, key: str = "weight") -> Tensor:
-    """What the layer reads inside its forward pass, where `layer.weight` is the masked weight."""
-    read: list[Tensor] = []
-    hook = layer.register_forward_pre_hook(lambda module, args: read.append(getattr(module, key)))
+def seen(layer: nn.Module) -> Tensor:
+    """What the layer multiplies with."""
     shape = (1, layer.in_features) if isinstance(layer, nn.Linear) else (1, layer.in_channels, 5, 5)  # type: ignore[arg-type]
-    layer(torch.zeros(shape, dtype=layer.weight.dtype))  # type: ignore[arg-type]
-    hook.remove()
-    return read[0]
+    with Reader() as reader:
+        layer(torch.zeros(shape, dtype=layer.weight.dtype))  # type: ignore[arg-type]
+    return reader.weights[0]
+
+
+class Reader(TorchFunctionMode):
+    """Keeps the second argument of each linear layer and convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights: list[Tensor] = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        if func.__name__ in ("linear", "conv2d", "conv_transpose2d"):
+            self.weights.append(args[1])
+        return func(*args, **(kwargs or {}))
 
 
 def mlp(seed: int = 0) -> nn.Sequential:

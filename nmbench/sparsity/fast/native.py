@@ -165,9 +165,9 @@ def update(weight: Tensor, mask: Tensor, out: Tensor | None, layout: tuple[int, 
 
 def decay(weight: Tensor, mask: Tensor, grad: Tensor, lambda_w: float) -> bool:
     """grad += lambda_w * (1 - mask) * weight in one pass; False if these tensors are not for it."""
-    if not available_for(weight) or weight.dtype not in _DECAY or grad.dtype != weight.dtype:
+    if weight.dtype not in _DECAY or grad.dtype != weight.dtype or library() is None:
         return False
-    if not (grad.is_cpu and mask.is_cpu and addressable(grad, mask)):
+    if not (weight.is_cpu and grad.is_cpu and mask.is_cpu and addressable(weight, grad, mask)):
         return False
     if grad.stride() != weight.stride() or mask.stride() != weight.stride():
         return False
