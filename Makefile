@@ -1,11 +1,14 @@
 # make quick   set up, run the default matrix on the CPU, write reports/quick/README.md
-# make test    set up, then every check: ruff, mypy --strict, pytest
+# make test    set up, then every check: ruff, mypy --strict, the floors of the import graph, pytest
+# make test-fast   the tests that train no task, under two minutes;  make cov: their coverage
+# make fmt, lint, typecheck   format; every static check; mypy alone
 # make check-all   the conformance battery of every task and method (nmbench check all)
 # make wheel   build the wheel, compare it with git, try it in a clean environment
 # make docs    build the documentation site into site/
 # make bench   the speed benchmarks (their figures are in the README)
 # make gpu     on a machine with a GPU: its tests and benchmarks, within nine minutes, into results/kernels/<gpu>/;
 #              without an installation: PYTHON=python3 make gpu
+# make constraints   write constraints.txt anew from the extras in setup.cfg; with UPGRADE=1 take the newest versions
 # make clean   remove the environment and what was built (never results/, reports/ or data/)
 
 PYTHON ?= python3
@@ -14,7 +17,7 @@ BIN := $(VENV)/bin
 # What a run sees is what the scheduler gives it; this is for the tests and the benchmarks.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: quick test lint check-all docs wheel bench gpu clean
+.PHONY: quick test test-fast cov fmt lint typecheck check-all docs wheel bench gpu constraints clean
 
 # fairseq's own pins are refused by current pip, so it comes without them; setup.cfg lists what it needs. It is built from
 # source (45 s, needs g++ and Python's headers): where that fails, everything but the translation task still works.
@@ -40,14 +43,31 @@ quick: $(VENV)/.user
 	if [ $$status -le 1 ]; then $(BIN)/nmbench report quick || status=$$?; fi; \
 	exit $$status
 
-lint: $(VENV)/.dev
+fmt: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# mypy names a package by its folder, and tasks/ is installed as nmbench_tasks: it is shown a link of that name.
+typecheck: $(VENV)/.dev
+	mkdir -p .mypy_cache/src && ln -sfn ../../tasks .mypy_cache/src/nmbench_tasks
+	MYPYPATH=.mypy_cache/src $(BIN)/mypy -p nmbench -p nmbench_tasks
+
+lint: typecheck
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# No training of tasks, no batteries, no documentation blocks: what is wanted at every save.
+FAST := -m "not slow" --ignore=tests/docs --ignore=tests/gpu
+
+test-fast: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(FAST)
+
+cov: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(FAST) --cov=nmbench --cov=nmbench_tasks --cov-report=term-missing:skip-covered
 
 # Kept apart from `make test`: it trains every task several times over.
 check-all: $(VENV)/.user
@@ -71,6 +91,9 @@ gpu:
 	@if test -x $(BIN)/python && test -z "$(filter command line environment,$(origin PYTHON))"; \
 	then exec $(BIN)/python benchmarks/gpu.py $(GPU_OPTIONS); \
 	else exec $(PYTHON) benchmarks/gpu.py $(GPU_OPTIONS); fi
+
+constraints: $(VENV)/.dev
+	$(BIN)/python tools/constraints.py $(if $(UPGRADE),--upgrade)
 
 clean:
 	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache

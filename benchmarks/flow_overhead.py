@@ -18,8 +18,9 @@ import torch
 from nmbench.sparsity import sparsify
 from nmbench.task import Spec
 from nmbench_tasks.optical_flow import OpticalFlow
-from nmbench_tasks.optical_flow.loss import sequence_loss
+from nmbench_tasks.optical_flow.metrics import sequence_loss
 from nmbench_tasks.optical_flow.plan import stages
+from nmbench_tasks.optical_flow.scales import Settings
 
 
 def main() -> None:
@@ -33,13 +34,13 @@ def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     task = OpticalFlow()
-    settings = dict(task.scales["quick"])
+    settings = Settings()
     (stage,) = stages(settings)
-    updates = args.updates or int(settings["updates"])
-    dense = task.build(Spec(task.name, args.model, "quick", 0, settings))
-    first, second = torch.rand(2, stage.batch, 3, stage.height, stage.width) * 2 - 1
-    flow = 5 * torch.randn(stage.batch, 2, stage.height, stage.width)
-    valid = torch.ones(stage.batch, stage.height, stage.width, dtype=torch.bool)
+    updates = args.updates or settings.updates
+    dense = task.build(Spec(task.name, args.model, "quick", 0, settings.model_dump()))
+    first, second = torch.rand(2, stage.batch, 3, stage.crop_height, stage.crop_width) * 2 - 1
+    flow = 5 * torch.randn(stage.batch, 2, stage.crop_height, stage.crop_width)
+    valid = torch.ones(stage.batch, stage.crop_height, stage.crop_width, dtype=torch.bool)
     models = [dense, copy.deepcopy(dense)]
     optimizers = [torch.optim.AdamW(m.parameters(), stage.lr, weight_decay=stage.weight_decay) for m in models]
     sparsify(models[1], args.pattern, args.method, layers=task.candidates(models[1])).bind(optimizers[1])
@@ -48,8 +49,8 @@ def main() -> None:
         start = time.process_time()
         optimizers[which].zero_grad()
         estimates = models[which](first, second, num_flow_updates=updates)
-        sequence_loss(estimates, flow, valid, settings["gamma"], settings["max_flow"]).backward()
-        torch.nn.utils.clip_grad_norm_(models[which].parameters(), settings["clip"])
+        sequence_loss(estimates, flow, valid, settings.gamma, settings.max_flow).backward()
+        torch.nn.utils.clip_grad_norm_(models[which].parameters(), settings.clip)
         optimizers[which].step()
         return time.process_time() - start
 

@@ -1,10 +1,12 @@
 """Everything that needs a GPU, in one go and within a time budget: tests, benchmarks, converted models. `make gpu`.
 
     python benchmarks/gpu.py [--minutes 9] [--out results/kernels/<gpu>] [--only NAME ...]
-    python benchmarks/gpu.py --convert MODEL     one of its steps: a model end to end, dense and converted
+    python benchmarks/gpu.py --convert MODEL            one of its steps: a model end to end, dense and converted
+    python benchmarks/gpu.py --kernels OPTIONS FOLDER   another: `nmbench kernels`; OPTIONS is JSON of bench's Options
 
-Needs torch and triton only, and no installation: nmbench is found through a temporary folder on PYTHONPATH. Each step
-is a process of its own with a time limit of its own, so that none can take the others along; what it lacks is said.
+Needs torch, triton, pydantic, filelock and platformdirs, and no installation: nmbench is found through a temporary
+folder on PYTHONPATH. Each step is a process of its own with a time limit of its own, so that none can take the others
+along; what it lacks is said.
 Written after each step: summary.json (every result in one file), README.md and <step>.log.
 Exit status: 0 all well, 1 a step failed, 2 no GPU.
 """
@@ -75,7 +77,7 @@ def steps(out: Path) -> list[Step]:
 
 def _kernels(name: str, options: dict[str, Any], seconds: float, out: Path) -> Step:
     told = json.dumps({**options, "budget_s": seconds - 20})
-    return Step(name, ["-m", "nmbench.kernels.bench", told, str(out / name)], seconds, result="record")
+    return Step(name, [str(HERE / "gpu.py"), "--kernels", told, str(out / name)], seconds, result="record")
 
 
 def _script(name: str, seconds: float, out: Path) -> Step:
@@ -208,6 +210,28 @@ def page(summary: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+# -- products ---------------------------------------------------------------------------------------------------------
+def kernels(options: str, folder: str) -> int:
+    """A run of the kernels' benchmark without the command line's packages; 2 where nothing can run."""
+    import torch
+
+    from nmbench._util.errors import UsageError
+    from nmbench.kernels.bench.options import Options
+    from nmbench.kernels.bench.record import write
+    from nmbench.kernels.bench.run import available, run
+
+    try:
+        asked = Options.from_dict(json.loads(options))
+        backends, refused = available(asked.backends)
+    except UsageError as error:
+        print(f"make gpu: {error}", file=sys.stderr)
+        return 2
+    to = Path(folder)
+    record = run(asked, torch.device("cuda"), backends, refused, save=lambda record: print(*write(record, to)))
+    print(f"{len(record['cells'])} of {record['planned']} cells measured, in {to}")
+    return 0
+
+
 # -- models end to end ------------------------------------------------------------------------------------------------
 def convert(name: str, device: str = "cuda") -> dict[str, Any]:
     """A model at its paper's size with fresh weights, pruned once to 2:4, timed dense and converted."""
@@ -220,13 +244,13 @@ def convert(name: str, device: str = "cuda") -> dict[str, Any]:
     model, inputs, layers = _model(name)
     model.to(device)
     sparsify(model, "2:4", method="one-shot", layers=layers).finalize()
-    found = measure(model, inputs, torch.device(device), budget_s=12.0, limit_s=LIMIT_S, progress=_tell(name))
-    return {"model": name, **found}
+    speed = measure(model, inputs, torch.device(device), budget_s=12.0, limit_s=LIMIT_S, progress=_tell(name))
+    return {"model": name, **speed.model_dump(mode="json")}
 
 
 def _tell(name: str) -> Any:
     """Prints what was measured at once, so that a step that is ended has told of its smaller batches."""
-    return lambda section: print(json.dumps({"model": name, **section}), flush=True)
+    return lambda speed: print(json.dumps({"model": name, **speed.model_dump(mode="json")}), flush=True)
 
 
 def _model(name: str) -> tuple[Any, tuple[Any, ...], Any]:
@@ -260,6 +284,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--only", nargs="+", metavar="NAME")
     parser.add_argument("--convert", metavar="MODEL")
+    parser.add_argument("--kernels", nargs=2, metavar=("OPTIONS", "FOLDER"))
     args = parser.parse_args(arguments)
     try:
         import torch
@@ -272,6 +297,8 @@ def main(arguments: list[str] | None = None) -> int:
     if args.convert:
         print(json.dumps(convert(args.convert)))
         return 0
+    if args.kernels:
+        return kernels(*args.kernels)
     return everything(args.minutes, args.out, args.only)
 
 

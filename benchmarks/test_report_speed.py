@@ -9,6 +9,7 @@ own, whose seconds (imports included) and peak resident memory are printed. Noth
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -58,7 +59,7 @@ def record(pattern: str, method: str, setting: int, seed: int, draw: np.random.G
         "matrix": "synthetic",
         "cell": {"task": f"task-{setting % 8}", "model": f"model-{setting // 8}", "scale": "study", "train": {}}
         | {"pattern": pattern, "method": method, "hyper": {}, "seed": seed},
-        "cell_id": f"{pattern}-{method}-{setting}-{seed}",
+        "cell_id": hashlib.sha256(f"{pattern}-{method}-{setting}-{seed}".encode()).hexdigest()[:16],
         "attempt": 1,
         "status": "ok",
         "metric_info": [{"name": "top1", "unit": "%", "higher_is_better": True, "margin": 1.0}],

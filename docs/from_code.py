@@ -3,7 +3,7 @@
 PARTS    name -> function that returns markdown
 
     task-attributes                                   the declarations in nmbench.task.Task
-    record-keys, record-statuses, record-example      nmbench.records.schema, and a committed record
+    record-keys, record-statuses, record-example      nmbench.records.schema and sections, a committed record
     frame-columns                                     nmbench.records.columns
     matrix-keys, grid-keys                            the JSON schema of nmbench.plan.matrix
     commands                                          what each command says with --help
@@ -17,7 +17,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -69,31 +69,33 @@ def task_attributes() -> str:
 
 # -- records ------------------------------------------------------------------------------------------------------
 def record_keys() -> str:
-    """The table of keys in the docstring of nmbench.records.schema."""
-    from nmbench.records import schema as record
+    """The keys of a record, and those of each section, as nmbench.records.schema documents them."""
+    from nmbench.records.schema import Record
 
-    block = re.search(r"^Keys.*?\n((?: {4}.*\n)+)", inspect.getdoc(record) or "", re.MULTILINE)
-    assert block, "the docstring of nmbench.records.schema has no list of keys"
-    rows: list[list[str]] = []
-    for line in block[1].splitlines():
-        key, gap, rest = re.match(r" {4}(\S*)( \*)?\s*(.*)", line).groups()  # type: ignore[union-attr]
-        if line[4] != " ":
-            rows.append([_code(key), "if it got that far" if gap else "always", rest])
-        else:
-            rows[-1][2] += f" {line.strip()}"
-    for row in rows:  # what stands in braces is a shape
-        row[2] = re.sub(r"^([\[{].*[\]}])", r"`\1`", row[2])
-    return _table(["Key", "Present", "What"], rows)
+    rows = [
+        [_code(name), "always" if field.is_required() else "if it got that far", field.description or ""]
+        for name, field in Record.model_fields.items()
+    ]
+    return "\n\n".join([_table(["Key", "Present", "What"], rows), *_sections(Record, "")])
+
+
+def _sections(model: Any, at: str) -> Iterator[str]:
+    from nmbench.records import sections
+
+    for name, field in model.model_fields.items():
+        listed = "list[" in str(field.annotation)
+        for section in re.findall(r"nmbench\.records\.sections\.(\w+)", str(field.annotation)):
+            inner, place = getattr(sections, section), f"{at}{name}{'[]' * listed}"
+            keys = ([_code(key), part.description or ""] for key, part in inner.model_fields.items())
+            yield f"### `{place}`\n\n{inspect.getdoc(inner)}\n\n{_table(['Key', 'What'], keys)}"
+            yield from _sections(inner, f"{place}.")
 
 
 def record_statuses() -> str:
-    """STATUSES with the comments that stand beside them."""
-    from nmbench.records import schema as record
+    """How an attempt can end."""
+    from nmbench.records.schema import Status
 
-    source = inspect.getsource(record)
-    said = dict(re.findall(r'^ {4}"(\w+)",(?:  # (.*))?$', source, re.MULTILINE))
-    assert list(said) == list(record.STATUSES), "the comments beside STATUSES cannot be read"
-    return _table(["Status", "Meaning"], ([_code(name), said[name]] for name in record.STATUSES))
+    return _table(["Status", "Meaning"], ([_code(str(status)), status.about] for status in Status))
 
 
 def _shortened(value: Any) -> Any:
@@ -118,9 +120,10 @@ def record_example() -> str:
 
 def frame_columns() -> str:
     """The fixed columns of the results frame, in their order."""
-    from nmbench.records.columns import ABOUT, COLUMNS
+    from nmbench.records.columns import COLUMNS
 
-    return _table(["Column", "Type", "What"], ([_code(name), _code(COLUMNS[name]), ABOUT[name]] for name in COLUMNS))
+    rows = ([_code(column.name), _code(column.dtype), column.description] for column in COLUMNS.values())
+    return _table(["Column", "Type", "What"], rows)
 
 
 # -- matrices -----------------------------------------------------------------------------------------------------
@@ -195,10 +198,20 @@ def methods() -> str:
     rows = []
     for point in _own("nmbench.methods"):
         cls = point.load()
-        settings = ", ".join(f"`{key} = {value}`" for key, value in cls.defaults.items())
         said = " ".join((inspect.getdoc(cls) or "").split())
-        rows.append([_code(point.name), said, settings, str(cls.phases)])
+        rows.append([_code(point.name), said, _settings(cls.declared().root), str(cls.phases)])
     return _table(["Method", "What", "Settings and defaults", "Training passes"], rows)
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    return "; ".join(
+        ": ".join(filter(None, [f"`{key} = {setting.default}`", _about(setting)])) for key, setting in settings.items()
+    )
+
+
+def _about(setting: Any) -> str:
+    """Help and range of a setting."""
+    return ", ".join(filter(None, [setting.help, setting.range]))
 
 
 def _own(group: str) -> list[Any]:
@@ -248,7 +261,11 @@ def _task(cls: Any) -> str:
     ]
     names = list(dict.fromkeys(key for settings in cls.scales.values() for key in settings))
     settings = [
-        [_code(key), *(_json(settings[key]) if key in settings else "" for settings in cls.scales.values())]
+        [
+            _code(key),
+            *(_json(settings[key]) if key in settings else "" for settings in cls.scales.values()),
+            next((_about(one.root[key]) for one in map(cls.declared, cls.scales) if key in one.root), ""),
+        ]
         for key in names
     ]
     more = ", and other names that its `build` knows" if cls.open_models else ""
@@ -262,7 +279,7 @@ def _task(cls: Any) -> str:
             _table(["Metric", "Unit", "Better", "Margin"], metrics),
             f"Models: {', '.join(map(_code, cls.models))}{more}.",
             '??? note "Every setting, with its default at each scale"\n\n'
-            + "\n".join(f"    {line}" for line in _table(["Setting", *cls.scales], settings).splitlines()),
+            + "\n".join(f"    {line}" for line in _table(["Setting", *cls.scales, "Meaning"], settings).splitlines()),
         ]
     )
 

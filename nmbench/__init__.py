@@ -17,7 +17,11 @@ __all__ = ["__version__", "frame"]
 
 def __getattr__(name: str) -> Any:
     if name == "frame":
-        from nmbench.records.frame import frame
-
+        try:
+            from nmbench.records.frame import frame
+        except ModuleNotFoundError as error:
+            if error.name != "pandas":
+                raise
+            raise ImportError("the report needs pandas: pip install 'nmbench[report]'") from None
         return frame
     raise AttributeError(f"module 'nmbench' has no attribute {name!r}")

@@ -1,5 +1,6 @@
-"""What `Task.train` and `Task.evaluate` are handed, as a plugin's author imports it (nmbench.contract.run)."""
+"""What `Task.train` and `Task.evaluate` are handed; also in nmbench.task."""
 
-from nmbench.contract.run import NonFiniteError, Run
+from nmbench.contract.run import Run
+from nmbench.contract.spec import NonFiniteError
 
 __all__ = ["NonFiniteError", "Run"]

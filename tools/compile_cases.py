@@ -112,19 +112,16 @@ def _kind(name: str, dtype: str) -> str:
 
 def _storage(pattern: NMPattern, dtype: str) -> Iterator[Case]:
     from nmbench.kernels.triton import compress, decompress
-    from nmbench.sparsity.fast.triton_expand import block_of
+    from nmbench.kernels.triton.expand import block_of
 
     n, m, bits = pattern.n, pattern.m, pattern.index_bits
     word, same = f"*i{8 * _BYTES[dtype]}", {"N": n, "M": m, "BITS": bits}
     pointers = {"weight": word, "values": word, "positions": "*u8", "first_wrong": "*i32"}
-    modes = [compress.LOOP]
-    if m <= 16 and n <= 8:
-        modes += [compress.COLUMNS, *([compress.VECTOR] if m & (m - 1) == 0 else [])]
+    modes = [compress.COLUMNS, *([compress.VECTOR] if m & (m - 1) == 0 else [])] if compress.packs(pattern) else []
     magnitude = -1 if dtype == "i8" else (1 << (8 * _BYTES[dtype] - 1)) - 1
     for mode in modes:
-        groups, each = compress.tile_of(mode, pattern)
-        constants = {**same, "MAGNITUDE": magnitude, "MODE": mode, "GROUPS": groups, "EACH": each}
-        constants |= {"CLEAN": compress.CLEAN}
+        groups = compress.groups_of_a_tile(mode, pattern)
+        constants = {**same, "MAGNITUDE": magnitude, "MODE": mode, "GROUPS": groups, "CLEAN": compress.CLEAN}
         kernel = compress.compress_kernel
         kinds = {name: "constexpr" if name in constants else pointers.get(name, "i32") for name in kernel.arg_names}
         yield Case(kernel, str(pattern), dtype, kinds, constants, (*pointers, "elements", "groups"), mode)

@@ -2,7 +2,7 @@
 
 check         compile kernels for patterns, dtypes and targets; one row each
 Compiled      a row: what the code uses
-main          `python -m tools.compile_check [--all]`: prints the rows, exit status 1 on a failure
+main          `python tools/compile_check.py [--all]`: prints the rows, exit status 1 on a failure
 
 Needs triton with its own ptxas, and no TRITON_INTERPRET. By default one tile size a kernel; --all takes every
 configuration that the autotuner may choose (a quarter of an hour and more).
@@ -18,8 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nmbench.kernels.triton import compile_cases
-from tools.compile_cases import Case
+from compile_cases import DTYPES, Case, cases
 
 __all__ = ["PATTERNS", "Compiled", "check", "main"]
 
@@ -65,7 +64,7 @@ class Compiled:
 
 def check(
     patterns: Sequence[str] = PATTERNS,
-    dtypes: Sequence[str] = compile_cases.DTYPES,
+    dtypes: Sequence[str] = DTYPES,
     targets: Sequence[int] = TARGETS,
     *,
     every: bool = False,
@@ -75,12 +74,12 @@ def check(
     every: all configurations of the autotuner instead of one tile size.
     Raises RuntimeError under TRITON_INTERPRET=1, and what Triton raises where a kernel does not compile.
     """
-    from nmbench.sparsity.fast.triton_expand import interpreted
+    from nmbench.kernels.triton.expand import interpreted
 
     if interpreted():
         raise RuntimeError("the compile check needs a process without TRITON_INTERPRET")
     for target in targets:
-        for case in compile_cases.cases(patterns, dtypes, every=every):
+        for case in cases(patterns, dtypes, every=every):
             if case.dtype != "fp8" or target >= 89:
                 yield compiled(case, target)
 

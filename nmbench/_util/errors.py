@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["UsageError", "first_line", "nearest"]
+__all__ = ["UsageError", "first_line", "message", "nearest"]
 
 
 class UsageError(Exception):
@@ -19,7 +19,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; there are: {', '.join(names)}" if names else ""
 
 
+def message(error: BaseException) -> str:
+    """Its text, with all its lines; "" where the exception of a stranger fails to say it."""
+    try:
+        return str(error).encode(errors="backslashreplace").decode()
+    except Exception:
+        return ""
+
+
 def first_line(error: BaseException) -> str:
     """Type and first line of what anything may raise: "KeyError: 'x'"."""
-    lines = str(error).strip().splitlines() or ["no message"]
+    lines = message(error).strip().splitlines() or ["no message"]
     return f"{type(error).__name__}: {lines[0]}"

@@ -1,9 +1,10 @@
 """Files that are written whole or not at all, and locks between processes.
 
-replacing    a context: write under another name; put in its place, synced, when all went well
-write_text   a text file
-write_json   a JSON file
-locked       a context: an exclusive lock that the system frees when the process dies
+replacing     a context: write under another name; put in its place, synced, when all went well
+write_text    a text file
+write_json    a JSON file
+remove_below  a folder, if it lies where it should
+locked        a context: an exclusive lock that the system frees when the process dies
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-__all__ = ["Locked", "locked", "replacing", "write_json", "write_text"]
+__all__ = ["Locked", "locked", "remove_below", "replacing", "write_json", "write_text"]
 
 
 class Locked(Exception):
@@ -65,6 +67,14 @@ def write_text(path: Path | str, text: str) -> None:
 def write_json(path: Path | str, value: Any, indent: int | None = 1) -> None:
     """Write JSON, whole or not at all. Raises ValueError for NaN and infinities, which JSON does not have."""
     write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
+
+
+def remove_below(root: Path, folder: Path) -> None:
+    """Remove `folder` and all in it, or nothing if it is not there. Raises ValueError if it is not inside `root`."""
+    real = folder.resolve()
+    if folder.is_symlink() or root.resolve() not in real.parents:
+        raise ValueError(f"{folder} does not lie below {root}")
+    shutil.rmtree(real, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -17,12 +17,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from nmbench.analysis.pairs import fingerprint, pair
 from nmbench.analysis.rows import Row
 from nmbench.analysis.statistics import CONFIDENCE
 from nmbench.records.frame import Loaded
@@ -76,25 +76,15 @@ def over_examples(row: Row, twin: Row, loaded: Loaded, read: Read = per_example)
     Cells are paired by seed, where both saw the same data. `read` gives one attempt's values; a caller with many rows
     caches it, because all of them ask for the dense twin's.
     """
-    pairs = [(seed, read(loaded.folders[one]), read(loaded.folders[other])) for seed, one, other in
-             _pairs(row, twin, loaded)]  # fmt: skip
-    names = dict.fromkeys(name for _, one, other in pairs for name in one if name in other)
-    found = [
-        _difference(name, [(seed, one.get(name), other.get(name)) for seed, one, other in pairs]) for name in names
+    pairs = pair(row.places, twin.places, lambda place: fingerprint(loaded.records[place]))
+    stored = [
+        (seed, read(loaded.folders[first]), read(loaded.folders[second]))
+        for seed, first, second in zip(pairs.seeds, pairs.first, pairs.second, strict=True)
     ]
+    names = dict.fromkeys(name for _, mine, dense in stored for name in mine if name in dense)
+    found = (_difference(name, [(seed, mine.get(name), dense.get(name)) for seed, mine, dense in stored])
+             for name in names)  # fmt: skip
     return [difference for difference in found if difference is not None]
-
-
-def _pairs(row: Row, twin: Row, loaded: Loaded) -> list[tuple[int, int, int]]:
-    """(seed, place of the sparse record, place of the dense one)."""
-    dense = dict(zip(twin.seeds, twin.records, strict=True))
-    mine = zip(row.seeds, row.records, strict=True)
-    same = ((seed, place, dense[seed]) for seed, place in mine if seed in dense)
-    return [(seed, one, other) for seed, one, other in same if _data(loaded, one) == _data(loaded, other)]
-
-
-def _data(loaded: Loaded, place: int) -> Any:
-    return (loaded.records[place].get("data") or {}).get("fingerprint")
 
 
 def _difference(name: str, pairs: Sequence[tuple[int, Array | None, Array | None]]) -> Difference | None:

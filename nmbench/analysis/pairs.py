@@ -1,74 +1,97 @@
-"""Two rows of a report side by side, seed by seed: what the claims and the comparison of two result sets judge by.
+"""Two rows side by side, seed by seed: what rows, claims and the comparison of two result sets judge by.
 
-Matched     the cells of two rows that may be compared, by seed
-matched     pairs the cells of two rows
-against     the paired comparison of some value of theirs
+Pairs, pair     things of one seed that saw the same data; and those that have no partner, by the reason
+matched         the records of two rows, paired
+against         the paired comparison of some value of theirs
+primary         the value of a row's primary metric
 in_short, with_words    what a comparison found, in words with numbers
-decimals    digits after the point for a metric
-LEAST       seeds below which nothing is decided
+decimals        digits after the point for a metric
+LEAST           seeds below which nothing is decided
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from nmbench.analysis.rows import Row
 from nmbench.analysis.statistics import Comparison, paired
-from nmbench.contract.task import Metric
+from nmbench.contract.spec import Metric
 from nmbench.document.words import number, plural, signed
-from nmbench.records.frame import Loaded
 from nmbench.records.schema import Record
 
-__all__ = ["LEAST", "Matched", "Value", "against", "decimals", "in_short", "matched", "with_words"]
+if TYPE_CHECKING:
+    from nmbench.analysis.rows import Row
+    from nmbench.records.frame import Loaded
+
+__all__ = ["LEAST", "Pairs", "Value", "against", "decimals", "in_short", "matched", "pair", "primary", "with_words"]
 
 #: with two seeds the interval is 12.7 standard errors wide to each side: a verdict read off it is luck
 LEAST = 3
 
 #: a number of one record, None where the record does not have it
 Value = Callable[[Record], float | None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Matched:
-    """Records of two rows, seed by seed, and the seeds that were left out because the two saw different data."""
+class Pairs(Generic[T]):
+    """Things of two sides, seed by seed.
+
+    Attributes:
+        seeds, first, second: the pairs; equally many of each.
+        other_data: seeds that both sides have, left out because the two saw different data.
+        alone: seeds that only the first side has.
+    """
 
     seeds: tuple[int, ...]
-    first: tuple[Record, ...]
-    second: tuple[Record, ...]
+    first: tuple[T, ...]
+    second: tuple[T, ...]
     other_data: tuple[int, ...] = ()
+    alone: tuple[int, ...] = ()
 
-    def keep(self, wanted: Callable[[Record, Record], bool]) -> Matched:
+    def keep(self, wanted: Callable[[T, T], bool]) -> Pairs[T]:
         """Only the pairs of which `wanted` is true."""
         kept = [trio for trio in zip(self.seeds, self.first, self.second, strict=True) if wanted(*trio[1:])]
-        return Matched(
-            tuple(seed for seed, _, _ in kept),
-            tuple(one for _, one, _ in kept),
-            tuple(other for _, _, other in kept),
-            self.other_data,
-        )
+        seeds, first, second = zip(*kept, strict=True) if kept else ((), (), ())
+        return replace(self, seeds=seeds, first=first, second=second)
 
 
-def matched(first: Row, second: Row, one: Loaded, other: Loaded | None = None) -> Matched:
-    """The `ok` cells of one seed in both rows whose data fingerprints agree; `second` is of `other`, if given."""
-    mine = {seed: one.records[place] for seed, place in zip(first.seeds, first.records, strict=True)}
-    theirs_of = (other or one).records
-    theirs = {seed: theirs_of[place] for seed, place in zip(second.seeds, second.records, strict=True)}
-    both = [seed for seed in mine if seed in theirs]
-    same = [seed for seed in both if _data(mine[seed]) == _data(theirs[seed])]
-    return Matched(
+def pair(first: Mapping[int, T], second: Mapping[int, T], data: Callable[[T], str | None]) -> Pairs[T]:
+    """Pair what is of one seed and whose data fingerprints, which `data` gives, agree."""
+    both = [seed for seed in first if seed in second]
+    same = [seed for seed in both if data(first[seed]) == data(second[seed])]
+    return Pairs(
         tuple(same),
-        tuple(mine[seed] for seed in same),
-        tuple(theirs[seed] for seed in same),
+        tuple(first[seed] for seed in same),
+        tuple(second[seed] for seed in same),
         tuple(seed for seed in both if seed not in same),
+        tuple(seed for seed in first if seed not in second),
     )
 
 
-def against(pairs: Matched, value: Value, higher_is_better: bool = True, margin: float = 0.0) -> Comparison:
+def matched(first: Row, second: Row, one: Loaded, other: Loaded | None = None) -> Pairs[Record]:
+    """The records of the `ok` cells of two rows; `second` is of `other`, if given."""
+    sides = ((first, one), (second, other or one))
+    mine, theirs = ({seed: loaded.records[place] for seed, place in row.places.items()} for row, loaded in sides)
+    return pair(mine, theirs, fingerprint)
+
+
+def against(pairs: Pairs[Record], value: Value, higher_is_better: bool = True, margin: float = 0.0) -> Comparison:
     """`paired` over `value` of the two records; pairs of which one has no value are dropped and counted."""
     first, second = ([_number(value(record)) for record in side] for side in (pairs.first, pairs.second))
     return paired(first, second, higher_is_better, margin)
+
+
+def primary(row: Row) -> Value:
+    """The value of `row`'s primary metric in a record."""
+    return lambda record: record.metrics.get(row.metric.name)
+
+
+def fingerprint(record: Record) -> str | None:
+    """Of the data that the record's cell saw."""
+    return record.data.fingerprint if record.data else None
 
 
 def decimals(metric: Metric) -> int:
@@ -92,17 +115,12 @@ def with_words(found: Comparison, unit: str = "", decimals: int = 2) -> str:
     if not found.n:
         return "no seed that both have"
     of = f" {unit}" if unit else ""
-    said = [in_short(found, unit, decimals), plural(found.n, "seed")]
+    parts = [in_short(found, unit, decimals), plural(found.n, "seed")]
     if found.p_value is not None:
-        said.append("p < 0.001" if found.p_value < 0.001 else f"p {found.p_value:.2g}")
+        parts.append("p < 0.001" if found.p_value < 0.001 else f"p {found.p_value:.2g}")
     if found.smallest_seen is not None:
-        said.append(f"seen from {number(found.smallest_seen, decimals)}{of} on")
-    return ", ".join(said)
-
-
-def _data(record: Record) -> str | None:
-    fingerprint: str | None = (record.get("data") or {}).get("fingerprint")
-    return fingerprint
+        parts.append(f"seen from {number(found.smallest_seen, decimals)}{of} on")
+    return ", ".join(parts)
 
 
 def _number(value: float | None) -> float:

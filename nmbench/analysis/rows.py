@@ -1,6 +1,5 @@
 """From the frame to the rows of a report: cells grouped over seeds and paired with their dense twins.
 
-    Setting    what a sparse cell and its dense twin share, the seed apart
     Row        one (setting, pattern, method, hyper) over its seeds
     compare    frame -> rows
 
@@ -11,38 +10,25 @@ seeds of one row, saw different data, the row's notes say so.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
+from nmbench.analysis.pairs import Pairs, pair
+from nmbench.analysis.setting import Setting
 from nmbench.analysis.statistics import Comparison, paired
-from nmbench.contract.task import Metric
+from nmbench.analysis.verdict import Lack, Verdict
+from nmbench.contract.spec import Metric
 from nmbench.document.words import label
+from nmbench.plan.cell import DENSE, pattern_of
 from nmbench.records.frame import newest
+from nmbench.sparsity.pattern import NMPattern
 
-__all__ = ["Row", "Setting", "compare", "density_of"]
+__all__ = ["Row", "Setting", "compare"]
 
 Cell = Mapping[str, Any]
-
-
-@dataclass(frozen=True, order=True)
-class Setting:
-    """What a sparse cell and its dense twin share, the seed apart. `train` is canonical JSON, `init` "" by default."""
-
-    task: str
-    model: str
-    scale: str
-    train: str
-    init: str
-
-    def __str__(self) -> str:
-        """For instance "classification/resnet20 study (epochs=3)", as plain text."""
-        own = label("", self.train).strip(" ()")
-        init = f", initial weights {self.init}" if self.init else ""
-        return f"{self.task}/{self.model} {self.scale}" + (f" ({own})" if own else "") + init
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +36,7 @@ class Row:
     """One (setting, pattern, method, hyper) over its seeds.
 
     Attributes:
+        pattern: None for the dense twin.
         metric: the primary metric, with the strictest margin that the setting's records declare.
         cells: cells of this row, failed ones included.
         seeds, values: those that ended `ok`, with their primary value.
@@ -62,7 +49,7 @@ class Row:
     """
 
     setting: Setting
-    pattern: str
+    pattern: NMPattern | None
     method: str
     hyper: str
     metric: Metric
@@ -77,11 +64,46 @@ class Row:
     records: tuple[int, ...]
 
     @property
-    def verdict(self) -> str:
-        """The comparison's verdict; "reference" for the dense twin, "failed" where no cell ended `ok`."""
+    def is_dense(self) -> bool:
+        """Is it the dense twin of the others?"""
+        return self.pattern is None
+
+    @property
+    def pattern_text(self) -> str:
+        """The pattern, or "dense"."""
+        return DENSE if self.pattern is None else str(self.pattern)
+
+    @property
+    def label(self) -> str:
+        """Its name among rows of one pattern: "dense", or the method with its settings."""
+        return DENSE if self.is_dense else self.method_text
+
+    @property
+    def method_text(self) -> str:
+        """The method and, in brackets, its settings where they are not the default ones."""
+        return label(self.method, self.hyper)
+
+    @property
+    def name(self) -> str:
+        """Its name where patterns meet: "dense", or the pattern and the method with its settings."""
+        return DENSE if self.is_dense else f"{self.pattern} {self.method_text}"
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The comparison's; None for the dense twin and where no cell ended `ok`."""
+        return None if self.comparison is None else self.comparison.verdict
+
+    @property
+    def lack(self) -> Lack | None:
+        """Why its comparison says nothing, if that has a reason."""
+        return None if self.comparison is None else self.comparison.lack
+
+    @property
+    def words(self) -> str:
+        """The verdict for people; "reference" for the dense twin, "failed" where no cell ended `ok`."""
         if not self.seeds:
             return "failed"
-        return "reference" if self.comparison is None else self.comparison.verdict
+        return "reference" if self.comparison is None else self.comparison.words
 
     @property
     def pairs(self) -> int:
@@ -89,9 +111,14 @@ class Row:
         return 0 if self.comparison is None else self.comparison.n
 
     @property
+    def places(self) -> dict[int, int]:
+        """Seed -> position in `Loaded.records`."""
+        return dict(zip(self.seeds, self.records, strict=True))
+
+    @property
     def order(self) -> tuple[bool, float, str, str, str]:
         """Sorts rows of any setting: the dense twin first, then by falling density, pattern and method."""
-        return _order((self.pattern, self.method, self.hyper))
+        return _order((self.pattern_text, self.method, self.hyper))
 
 
 def compare(attempts: pd.DataFrame) -> list[Row]:
@@ -121,7 +148,7 @@ def _plain(attempts: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _rows(setting: Setting, cells: list[Cell]) -> list[Row]:
     metric = _metric(cells)
-    twins = {cell["seed"]: cell for cell in cells if cell["pattern"] == "dense" and cell["status"] == "ok"}
+    twins = {cell["seed"]: cell for cell in cells if cell["pattern"] == DENSE and cell["status"] == "ok"}
     groups: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in sorted(cells, key=lambda cell: (cell["seed"] is None, cell["seed"])):
         groups.setdefault((cell["pattern"], cell["method"], cell["hyper"]), []).append(cell)
@@ -134,19 +161,20 @@ def _row(
     # one cell a seed: a second one (an old id scheme, say) must not count as a further seed
     ended = [cell for cell in cells if cell["status"] == "ok"]
     good = list({cell["seed"]: cell for cell in ended}.values())
-    dense = key[0] == "dense"
-    pairs, notes = ([], []) if dense else _pair(good, twins)
-    notes += _data_notes(ended, good, metric)
+    dense = key[0] == DENSE
+    pairs = pair({} if dense else {cell["seed"]: cell for cell in good}, twins, _data)
+    notes = [*_pair_notes(pairs), *_data_notes(ended, good, metric)]
     comparison = None
     if good and not dense:
         comparison = paired(*_values(pairs, metric), metric.higher_is_better, metric.margin)
         if not comparison.n:
-            comparison = replace(comparison, verdict=_why_nothing(good, pairs, twins))
+            comparison = replace(comparison, lack=_why_nothing(pairs))
         if comparison.dropped:
-            notes.append(f"{comparison.dropped} of {len(pairs)} pairs without a finite {metric.name}")
+            notes.append(f"{comparison.dropped} of {len(pairs.seeds)} pairs without a finite {metric.name}")
     return Row(
         setting,
-        *key,
+        pattern_of(key[0]),
+        *key[1:],
         metric=metric,
         cells=len({cell["seed"] for cell in cells}),
         seeds=tuple(cell["seed"] for cell in good),
@@ -171,22 +199,18 @@ def _metric(cells: list[Cell]) -> Metric:
     return Metric(last["primary_metric"], last["primary_unit"], last["higher_is_better"], margin)
 
 
-def _pair(cells: list[Cell], twins: Mapping[Any, Cell]) -> tuple[list[tuple[Cell, Cell]], list[str]]:
-    """Pairs (sparse, dense) of one seed, and in words why a cell has none."""
-    pairs, alone, other = [], [], []
-    for cell in cells:
-        twin = twins.get(cell["seed"])
-        if twin is None:
-            alone.append(cell["seed"])
-        elif twin["data_fingerprint"] != cell["data_fingerprint"]:
-            other.append(cell["seed"])
-        else:
-            pairs.append((cell, twin))
+def _data(cell: Cell) -> str | None:
+    fingerprint: str | None = cell["data_fingerprint"]
+    return fingerprint
+
+
+def _pair_notes(pairs: Pairs[Cell]) -> list[str]:
+    """In words, why cells have no partner."""
     reasons = {
-        "without a dense twin that ended well": alone,
-        "not paired, because its dense twin saw other data (the fingerprints differ)": other,
+        "without a dense twin that ended well": pairs.alone,
+        "not paired, because its dense twin saw other data (the fingerprints differ)": pairs.other_data,
     }
-    return pairs, [f"seed {', '.join(map(str, seeds))}: {why}" for why, seeds in reasons.items() if seeds]
+    return [f"seed {', '.join(map(str, seeds))}: {why}" for why, seeds in reasons.items() if seeds]
 
 
 def _data_notes(ended: list[Cell], good: list[Cell], metric: Metric) -> list[str]:
@@ -200,7 +224,7 @@ def _data_notes(ended: list[Cell], good: list[Cell], metric: Metric) -> list[str
         ],
         # of a sparse row, the pairs that are dropped for this are counted with its comparison
         f"no finite {metric.name}": [
-            cell["seed"] for cell in good if cell["pattern"] == "dense" and not math.isfinite(_value(cell, metric))
+            cell["seed"] for cell in good if cell["pattern"] == DENSE and not math.isfinite(_value(cell, metric))
         ],
     }
     notes = [f"seed {', '.join(map(str, found))}: {why}" for why, found in seeds.items() if found]
@@ -209,15 +233,15 @@ def _data_notes(ended: list[Cell], good: list[Cell], metric: Metric) -> list[str
     return notes
 
 
-def _why_nothing(cells: list[Cell], pairs: list[tuple[Cell, Cell]], twins: Mapping[Any, Cell]) -> str:
-    """The verdict of a row without a pair that can be compared."""
-    if pairs:
-        return "no finite pair"
-    return "twin saw other data" if any(cell["seed"] in twins for cell in cells) else "no dense twin"
+def _why_nothing(pairs: Pairs[Cell]) -> Lack:
+    """What a row lacks that has no pair to be compared."""
+    if pairs.seeds:
+        return Lack.NO_VALUE
+    return Lack.OTHER_DATA if pairs.other_data else Lack.NO_TWIN
 
 
-def _values(pairs: list[tuple[Cell, Cell]], metric: Metric) -> tuple[list[float], list[float]]:
-    return [_value(cell, metric) for cell, _ in pairs], [_value(twin, metric) for _, twin in pairs]
+def _values(pairs: Pairs[Cell], metric: Metric) -> tuple[list[float], list[float]]:
+    return [_value(cell, metric) for cell in pairs.first], [_value(twin, metric) for twin in pairs.second]
 
 
 def _value(cell: Cell, metric: Metric) -> float:
@@ -231,11 +255,11 @@ def _means(cells: list[Cell]) -> dict[str, float]:
     return {name: sum(values) / len(values) for name, values in columns.items() if None not in values}
 
 
-def _time_ratio(pairs: list[tuple[Cell, Cell]]) -> float | None:
+def _time_ratio(pairs: Pairs[Cell]) -> float | None:
     """Mean of sparse / dense training time. Both ran alone, in one go and on the same hardware, or do not count."""
     ratios = [
         _trained(cell) / _trained(twin)
-        for cell, twin in pairs
+        for cell, twin in zip(pairs.first, pairs.second, strict=True)
         if all(one["alone"] and not one["resumed"] and _trained(one) > 0 for one in (cell, twin))
         and (cell["cpu"], cell["gpu"]) == (twin["cpu"], twin["gpu"])
     ]
@@ -247,17 +271,8 @@ def _trained(cell: Cell) -> float:
     return float((cell["train_total_s"] if cell["reused"] else cell["train_s"]) or 0.0)
 
 
-def density_of(pattern: str) -> float:
-    """N / M of a pattern; 1 for "dense", NaN for text that is no pattern."""
-    if pattern == "dense":
-        return 1.0
-    match = re.match(r"(\d+):(\d+)", pattern)
-    return int(match[1]) / int(match[2]) if match and int(match[2]) else math.nan
-
-
 def _order(key: tuple[str, str, str]) -> tuple[bool, float, str, str, str]:
-    density = density_of(key[0])
-    pattern, method, hyper = key
+    text, method, hyper = key
+    pattern = pattern_of(text)
     # text order would put a method's default settings, "{}", last
-    place = -density if math.isfinite(density) else 0.0
-    return (pattern != "dense", place, pattern, method, "" if hyper == "{}" else hyper)
+    return (pattern is not None, -pattern.density if pattern else 0.0, text, method, "" if hyper == "{}" else hyper)

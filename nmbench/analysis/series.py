@@ -4,8 +4,8 @@ Series          x (optimizer steps) and y
 flip_rate       mask flips per weight per step
 training_loss   loss per step
 has_flips, has_loss     whether there is anything to read, told without reading it
-array, continued        a list of a record, and steps of several passes as one count
 band            mean, smallest and largest of several series
+LayerFlips, layer_flips     mask flips by layer: a row -> the mean over its seeds
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from nmbench.analysis.rows import Row
+from nmbench.records.schema import LayerFlips as Counted
 from nmbench.records.schema import Record
 
-__all__ = ["STRETCHES", "Series", "array", "band", "continued", "flip_rate", "has_flips", "has_loss", "training_loss"]
+__all__ = ["STRETCHES", "LayerFlips", "Series", "band", "flip_rate", "has_flips", "has_loss", "layer_flips",
+           "training_loss"]  # fmt: skip
 
 #: values in a line of flip rates or losses, at most
 STRETCHES = 50
@@ -41,18 +44,15 @@ def flip_rate(record: Record) -> Series:
     Neighbouring entries are pooled into at most `STRETCHES` stretches: single steps flip so few weights that a line
     through them would be noise, and late in training mostly zero, which a log scale cannot show.
     """
-    sad = record.get("sad") or {}
-    steps, flips, weights = array(sad.get("step")), array(sad.get("flips")), sad.get("weights")
-    if not weights or len(steps) != len(flips):
-        return Series(array([]), array([]))
-    x = continued(steps)
-    starts = np.unique(np.arange(min(STRETCHES, len(x))) * len(x) // max(1, min(STRETCHES, len(x))))
-    if not len(starts):
-        return Series(x, flips)
+    sad = record.sad
+    if sad is None or not has_flips(record):
+        return Series(_array([]), _array([]))
+    x, flips = _continued(_array(sad.step)), _array(sad.flips)
+    starts = np.unique(np.arange(min(STRETCHES, len(x))) * len(x) // min(STRETCHES, len(x)))
     ends = x[np.append(starts[1:], len(x)) - 1]
     lengths = np.diff(ends, prepend=0.0)
     known = lengths > 0
-    rate = np.add.reduceat(flips, starts)[known] / lengths[known] / float(weights)
+    rate = np.add.reduceat(flips, starts)[known] / lengths[known] / float(sad.weights or 0)
     return Series(ends[known], rate)
 
 
@@ -61,14 +61,14 @@ def training_loss(record: Record) -> Series:
 
     The second training pass goes on where the first one ended.
     """
-    curve = record.get("curve") or {}
-    steps, loss = array(curve.get("step")), array(curve.get("loss"))
-    if len(steps) != len(loss):
-        return Series(array([]), array([]))
+    curve = record.curve
+    if curve is None or not has_loss(record):
+        return Series(_array([]), _array([]))
+    steps, loss = _array(curve.step), _array(curve.loss)
     restarts = np.flatnonzero(np.diff(steps) <= 0) + 1
     passes = [
         (_pooled(x), _pooled(y))
-        for x, y in zip(np.split(continued(steps), restarts), np.split(loss, restarts), strict=True)
+        for x, y in zip(np.split(_continued(steps), restarts), np.split(loss, restarts), strict=True)
     ]
     x, y = passes[0]
     for more, values in passes[1:]:
@@ -80,14 +80,12 @@ def training_loss(record: Record) -> Series:
 
 def has_flips(record: Record) -> bool:
     """Whether `flip_rate` has values."""
-    sad = record.get("sad") or {}
-    return bool(sad.get("weights") and sad.get("step")) and len(sad["step"]) == len(sad.get("flips") or ())
+    return record.sad is not None and bool(record.sad.weights and record.sad.step and record.sad.flips)
 
 
 def has_loss(record: Record) -> bool:
     """Whether `training_loss` has values."""
-    curve = record.get("curve") or {}
-    return bool(curve.get("step")) and len(curve["step"]) == len(curve.get("loss") or ())
+    return record.curve is not None and bool(record.curve.step and record.curve.loss)
 
 
 def band(many: Sequence[Series]) -> tuple[Series, Array, Array]:
@@ -98,12 +96,12 @@ def band(many: Sequence[Series]) -> tuple[Series, Array, Array]:
     return Series(x, y.mean(axis=0)), y.min(axis=0), y.max(axis=0)
 
 
-def array(values: Sequence[float | None] | None) -> Array:
-    """What a record holds as a list, NaN for null; empty for nothing."""
-    return np.array([math.nan if value is None else value for value in values or []], dtype=np.float64)
+def _array(values: Sequence[float | None]) -> Array:
+    """NaN for null."""
+    return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def continued(steps: Array) -> Array:
+def _continued(steps: Array) -> Array:
     """Steps that start again from below in each training pass, as one rising count."""
     restarts = np.diff(steps) <= 0
     offsets = np.cumsum(np.where(restarts, steps[:-1], 0.0))
@@ -118,3 +116,59 @@ def _pooled(values: Array) -> Array:
     starts = np.arange(STRETCHES) * len(values) // STRETCHES
     sums: Array = np.add.reduceat(values, starts)
     return sums / np.diff(starts, append=len(values))
+
+
+@dataclass(frozen=True)
+class LayerFlips:
+    """Mask flips by layer, means over seeds.
+
+    Attributes:
+        names: (layers,) of the weights, in the model's order.
+        sizes: (layers,) their numbers of elements.
+        total: (layers,) flips per weight over all training.
+        edges: (bins + 1,) optimizer steps; empty where the records do not hold flips by layer and step.
+        rate: (layers, bins) flips per weight per step.
+        seeds: records behind `total`.
+    """
+
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    total: Array
+    edges: Array
+    rate: Array
+    seeds: int
+
+
+def layer_flips(row: Row, records: Sequence[Record]) -> LayerFlips | None:
+    """The mean over those of the row's records that have the layers of the first one; None where none has any."""
+    known = [flips for place in row.records if (flips := _by_layer(records[place])) is not None]
+    if not known:
+        return None
+    first = known[0]
+    alike = [flips for flips in known if flips.names == first.names]
+    timed = [flips for flips in alike if np.array_equal(flips.edges, first.edges)]
+    total = np.mean([flips.total for flips in alike], axis=0)
+    rate = np.mean([flips.rate for flips in timed], axis=0)
+    return LayerFlips(first.names, first.sizes, total, first.edges, rate, len(alike))
+
+
+def _by_layer(record: Record) -> LayerFlips | None:
+    shapes = {layer.name: layer.shape for layer in record.audit.layers} if record.audit else {}
+    flips = record.sad.per_layer if record.sad else {}
+    names = tuple(name for name in flips if shapes.get(name))
+    if record.sad is None or not names:
+        return None
+    sizes = tuple(math.prod(shapes[name]) for name in names)
+    weights = np.array(sizes, dtype=np.float64)
+    edges, rate = _timed(record.sad.layers, names)
+    total = np.array([flips[name] for name in names], dtype=np.float64) / weights
+    return LayerFlips(names, sizes, total, edges, rate / weights[:, None], 1)
+
+
+def _timed(counted: Counted | None, names: Sequence[str]) -> tuple[Array, Array]:
+    """(edges, flips per step), both empty where they are not known for every layer."""
+    edges = np.concatenate([[0.0], _continued(_array(counted.step if counted else []))])
+    rising = len(edges) > 1 and bool(np.all(np.diff(edges) > 0))
+    if counted is None or not rising or not all(name in counted.flips for name in names):
+        return _array([]), np.zeros((len(names), 0))
+    return edges, np.array([_array(counted.flips[name]) for name in names]) / np.diff(edges)

@@ -20,6 +20,8 @@ from functools import cache
 import numpy as np
 from scipy import special, stats
 
+from nmbench.analysis.verdict import Lack, Verdict, verdict
+
 __all__ = ["CONFIDENCE", "POWER", "Comparison", "p_floor", "paired", "smallest_seen"]
 
 CONFIDENCE = 0.95
@@ -38,9 +40,9 @@ class Comparison:
         difference: mean of sparse - dense (NaN for n = 0); positive means a larger value, not a better one.
         sd: standard deviation of the differences (n - 1 in the denominator), None for n < 2.
         interval: 95 % t interval of the mean difference, None for n < 2.
-        verdict: "better", "not worse", "worse" or "undecided", from n = 2 on. "undecided (1 seed)" and
-            "no dense twin" say why nothing can be read. "undecided (no spread)": all differences are the same and
-            not zero, as coarse metrics give; the interval has no width then, which is no evidence.
+        verdict: read off the interval, see `analysis.verdict`; undecided for n < 2.
+        lack: why nothing could be read. No spread: all differences are the same and not zero, as coarse metrics give;
+            the interval has no width then, which is no evidence.
         dropped: pairs left out because a value was missing or not finite.
         p_value: two-sided p-value of the paired t test; None for n < 2 and where the differences have no spread.
         smallest_seen: the true difference that this n and sd would have shown, see there; None as for `p_value`.
@@ -50,7 +52,8 @@ class Comparison:
     difference: float
     sd: float | None
     interval: tuple[float, float] | None
-    verdict: str
+    verdict: Verdict
+    lack: Lack | None = None
     dropped: int = 0
     p_value: float | None = None
     smallest_seen: float | None = None
@@ -61,9 +64,16 @@ class Comparison:
         return p_floor(self.n)
 
     @property
+    def words(self) -> str:
+        """The verdict for people, with what it lacks: "undecided (1 seed)", "no dense twin"."""
+        if self.lack is None:
+            return self.verdict.value
+        return f"{self.verdict} ({self.lack})" if self.n else self.lack.value
+
+    @property
     def in_words(self) -> str:
-        """The verdict, with the number of pairs where they do not tell: "undecided (3 seeds)"."""
-        return f"undecided ({self.n} seeds)" if self.verdict == "undecided" else self.verdict
+        """The same with the number of pairs where they do not tell: "undecided (3 seeds)"."""
+        return f"undecided ({self.n} seeds)" if self.words == Verdict.UNDECIDED else self.words
 
 
 def p_floor(n: int) -> float:
@@ -100,12 +110,8 @@ def paired(
 ) -> Comparison:
     """Compare the values of one seed each, pair by pair; `margin` >= 0 is in the metric's unit.
 
-    Read off the 95 % interval of the mean difference, turned so that positive is good:
-        better      all of it is above 0
-        not worse   all of it is above -margin (also when all of it is below 0: worse, but by less than the margin)
-        worse       all of it is below 0, and it reaches -margin or beyond
-        undecided   anything else: the seeds do not tell
-    Equal values in every pair (a pattern with N = M, say) are "not worse", also with margin 0.
+    The verdict is read off the 95 % interval of the mean difference (`analysis.verdict`). Equal values in every pair
+    (a pattern with N = M, say) are "not worse", also with margin 0.
 
     It does not show that two models are equal: "undecided" is not "no difference", and "not worse" depends on the
     margin that was declared before. It takes the differences as normal, which few seeds cannot check, and it knows
@@ -119,35 +125,26 @@ def paired(
     pairs = [(s, d) for s, d in zip(sparse, dense, strict=True) if math.isfinite(s - d)]
     n, dropped = len(pairs), len(sparse) - len(pairs)
     if n == 0:
-        return Comparison(0, math.nan, None, None, "no dense twin", dropped)
+        return Comparison(0, math.nan, None, None, Verdict.UNDECIDED, Lack.NO_TWIN, dropped)
     differences = np.array([s - d for s, d in pairs], dtype=float)
     mean = float(differences.mean())
     if n == 1:
-        return Comparison(1, mean, None, None, "undecided (1 seed)", dropped)
+        return Comparison(1, mean, None, None, Verdict.UNDECIDED, Lack.ONE_SEED, dropped)
     sd = float(differences.std(ddof=1))
     # subtraction leaves rounding noise of this order, which is no spread
     noise = 1e-12 * max(max(abs(s), abs(d)) for s, d in pairs)
     if sd <= noise and abs(mean) > noise:
-        return Comparison(n, mean, sd, (mean, mean), "undecided (no spread)", dropped)
+        return Comparison(n, mean, sd, (mean, mean), Verdict.UNDECIDED, Lack.NO_SPREAD, dropped)
     if sd <= noise:
-        return Comparison(n, mean, sd, (0.0, 0.0), _verdict((0.0, 0.0), higher_is_better, margin), dropped)
+        return Comparison(n, mean, sd, (0.0, 0.0), verdict((0.0, 0.0), higher_is_better, margin), None, dropped)
     error = sd / math.sqrt(n)
     half = _critical(n) * error
     interval, p_value = (mean - half, mean + half), 2.0 * float(special.stdtr(n - 1, -abs(mean) / error))
-    verdict = _verdict(interval, higher_is_better, margin)
-    return Comparison(n, mean, sd, interval, verdict, dropped, p_value, smallest_seen(sd, n))
+    read = verdict(interval, higher_is_better, margin)
+    return Comparison(n, mean, sd, interval, read, None, dropped, p_value, smallest_seen(sd, n))
 
 
 @cache
 def _critical(n: int) -> float:
     """The quantile of Student's t that gives n pairs an interval of `CONFIDENCE`."""
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
-
-
-def _verdict(interval: tuple[float, float], higher_is_better: bool, margin: float) -> str:
-    low, high = interval if higher_is_better else (-interval[1], -interval[0])
-    if low > 0:
-        return "better"
-    if low > -margin or low == high == 0:
-        return "not worse"
-    return "worse" if high < 0 else "undecided"

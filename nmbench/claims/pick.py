@@ -1,11 +1,14 @@
 """Which rows the claims are about.
 
-partner        the row of the same setting with another pattern, method or settings
+partner, dense_twin    the row of the same setting with another pattern, method or settings
 base           a pattern without its axis
 lambda_w       SR-STE's decay of a row
-sweep          the SR-STE rows beside a row
 very_large     the lambda_w of a sweep that is to freeze the mask
 sr_ste         the SR-STE rows that stand for the method: lambda_w > 0, and not the very large one
+shrinkage      lambda_w in the units in which it acts, in words; SUM: how they begin, NOTE: what a reader must know
+
+With SGD, SR-STE takes lr * lambda_w * w from a pruned weight at each step, so that over a training it shrinks by a
+factor of about exp(-lambda_w * sum of lr). A short training with the paper's lambda_w hardly decays anything.
 """
 
 from __future__ import annotations
@@ -15,46 +18,60 @@ import math
 from collections.abc import Sequence
 
 from nmbench.analysis.rows import Row
+from nmbench.records.schema import Record
+from nmbench.sparsity.pattern import NMPattern
 
-__all__ = ["DEFAULT", "base", "lambda_w", "partner", "sr_ste", "sweep", "very_large"]
+__all__ = ["NOTE", "SUM", "base", "dense_twin", "lambda_w", "partner", "shrinkage", "sr_ste", "very_large"]
 
 #: the paper's lambda_w, which a record's settings leave out
-DEFAULT = 2e-4
+_DEFAULT = 2e-4
 #: the largest of a sweep is "very large" from this factor over the next on
 _FACTOR = 10.0
+#: of the ImageNet recipe: 120 epochs of 5005 steps, 5 of them warm-up, from 0.1 down to 0 along a cosine
+_PAPER = 120 * 5005 * 0.1 / 2
+
+SUM = "lambda_w x sum of learning rates"
+NOTE = (
+    "lambda_w acts through the sum of the learning rates: with SGD, a weight that stays pruned shrinks by about "
+    f"exp(-lambda_w x sum). In the seed paper's ImageNet recipe that sum is {_PAPER:.0f}, and {_DEFAULT:g} times it is "
+    f"{_DEFAULT * _PAPER:.0f}; what it is here stands beside each verdict. The same lambda_w is therefore another "
+    "method on a shorter schedule."
+)
 
 
-def base(pattern: str) -> str:
-    """ "2:4" of "2:4@kernel"."""
-    return pattern.partition("@")[0]
+def base(pattern: NMPattern | None) -> str:
+    """ "2:4" of 2:4@kernel; "" for none."""
+    return f"{pattern.n}:{pattern.m}" if pattern else ""
 
 
 def lambda_w(row: Row) -> float | None:
     """The decay of an SR-STE row, the default where its settings name none; None for another method or no number."""
     if row.method != "sr-ste":
         return None
-    value = json.loads(row.hyper).get("lambda_w", DEFAULT)
+    value = json.loads(row.hyper).get("lambda_w", _DEFAULT)
     known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if known else None
 
 
-def partner(rows: Sequence[Row], row: Row, method: str, pattern: str | None = None, hyper: str = "{}") -> Row | None:
+def partner(
+    rows: Sequence[Row], row: Row, method: str, hyper: str = "{}", pattern: NMPattern | None = None
+) -> Row | None:
     """The row of `row`'s setting with this method and settings, and `row`'s pattern unless another is given."""
-    wanted = (row.setting, row.pattern if pattern is None else pattern, method, hyper)
+    wanted = (row.setting, pattern or row.pattern, method, hyper)
     found = (one for one in rows if (one.setting, one.pattern, one.method, one.hyper) == wanted and one.seeds)
     return next(found, None)
 
 
-def sweep(rows: Sequence[Row], row: Row) -> list[Row]:
-    """The SR-STE rows of `row`'s setting and pattern that ended well, by rising lambda_w."""
-    same = [one for one in rows if (one.setting, one.pattern, one.method) == (row.setting, row.pattern, "sr-ste")]
-    return sorted((one for one in same if one.seeds), key=lambda one: lambda_w(one) or 0.0)
+def dense_twin(rows: Sequence[Row], row: Row) -> Row | None:
+    """The dense row of `row`'s setting."""
+    return next((one for one in rows if one.setting == row.setting and one.is_dense and one.seeds), None)
 
 
 def very_large(rows: Sequence[Row], row: Row) -> float | None:
     """The largest lambda_w beside `row`, if it is ten times the next one and not the method's default; else None."""
-    values = sorted({value for one in sweep(rows, row) if (value := lambda_w(one)) is not None and value > 0})
-    if len(values) < 2 or values[-1] < _FACTOR * values[-2] or values[-1] <= DEFAULT:
+    beside = [one for one in rows if (one.setting, one.pattern) == (row.setting, row.pattern) and one.seeds]
+    values = sorted({value for one in beside if (value := lambda_w(one)) is not None and value > 0})
+    if len(values) < 2 or values[-1] < _FACTOR * values[-2] or values[-1] <= _DEFAULT:
         return None
     return values[-1]
 
@@ -66,3 +83,28 @@ def sr_ste(rows: Sequence[Row]) -> list[Row]:
         for row in rows
         if row.seeds and (value := lambda_w(row)) is not None and value > 0 and value != very_large(rows, row)
     ]
+
+
+def _of_rates(record: Record) -> float | None:
+    """The sum of the learning rates over the optimizer steps of the last pass, None where the record has no curve."""
+    curve = record.curve
+    if curve is None or not curve.step or not curve.lr:
+        return None
+    phases = curve.phase or [0] * len(curve.step)
+    # each entry is the mean over the steps since the one before it
+    total, before = 0.0, 0
+    for phase, step, rate in zip(phases, curve.step, curve.lr, strict=True):
+        if phase == phases[-1]:
+            if rate is None:
+                return None
+            total, before = total + rate * (step - before), step
+    return total
+
+
+def shrinkage(row: Row, records: Sequence[Record]) -> list[str]:
+    """One sentence, or none where the learning rates are not known or differ between the seeds."""
+    decay, sums = lambda_w(row), [_of_rates(record) for record in records]
+    known = [value for value in sums if value is not None and math.isfinite(value) and value > 0]
+    if decay is None or not known or len(known) < len(sums) or max(known) > 1.01 * min(known):
+        return []
+    return [f"{SUM}: {decay:g} x {known[0]:.3g} = {decay * known[0]:.3g}"]

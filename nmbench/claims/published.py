@@ -19,21 +19,22 @@ from functools import cache
 from importlib.resources import files
 
 from nmbench.analysis.rows import Row
+from nmbench.claims.pick import base
 from nmbench.document.table import Cell, Column, Table
-from nmbench.document.words import label, number
+from nmbench.document.words import number
+from nmbench.plan.cell import DENSE
 from nmbench.records.schema import Record
 
 __all__ = ["Beside", "Figure", "beside", "published", "published_table"]
 
 #: (task, a data set's number of images in training and evaluation) -> its published name. The counts are the data
 #: set's own: a folder's name proves nothing.
-_DATA_SETS = {
-    ("classification", ("train", 1_281_167), ("val", 50_000)): "imagenet-1k",
-    ("optical-flow", ("chairs train", 22_232), ("chairs val", 640)): "flyingchairs",
+_DATA_SETS: dict[tuple[str, tuple[tuple[str, int], ...]], str] = {
+    ("classification", (("train", 1_281_167), ("val", 50_000))): "imagenet-1k",
+    ("optical-flow", (("chairs train", 22_232), ("chairs val", 640))): "flyingchairs",
 }
 #: our name of a model -> the published one, where they differ
 _MODELS = {"raft_large": "raft"}
-_DENSE = "dense"
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,6 @@ class Figure:
     source: str
     note: str
 
-    @property
-    def unsettled(self) -> bool:
-        """Is the axis along which the figure's model was grouped unknown?"""
-        return self.pattern != _DENSE and not self.axis
-
 
 @dataclass(frozen=True, eq=False)
 class Beside:
@@ -70,7 +66,7 @@ class Beside:
 @cache
 def published() -> tuple[Figure, ...]:
     """All published figures, in the order of the file."""
-    lines = files("nmbench.report").joinpath("published.csv").read_text(encoding="utf-8").splitlines()
+    lines = files("nmbench.claims").joinpath("published.csv").read_text(encoding="utf-8").splitlines()
     return tuple(Figure(value=float(line.pop("value")), **line) for line in csv.DictReader(lines))
 
 
@@ -89,26 +85,25 @@ def beside(rows: Sequence[Row], records: Sequence[Record]) -> list[Beside]:
 
 
 def _agrees(figure: Figure, row: Row, records: Sequence[Record]) -> bool:
-    pattern, _, axis = row.pattern.partition("@")
     model = _MODELS.get(row.setting.model, row.setting.model)
-    ours = (row.setting.task, model, pattern, row.method, row.metric.name, row.metric.unit)
+    ours = (row.setting.task, model, base(row.pattern) or DENSE, row.method, row.metric.name, row.metric.unit)
     theirs = (figure.task, figure.model, figure.pattern, figure.method, figure.metric, figure.unit)
-    same_axis = pattern == _DENSE or not figure.axis or figure.axis == (axis or "input")
+    same_axis = row.pattern is None or not figure.axis or figure.axis == row.pattern.axis
     return ours == theirs and same_axis and all(_data_set(record) == figure.dataset for record in records)
 
 
 def _data_set(record: Record) -> str | None:
     """The published name of the data that a record was trained and evaluated on, None where it is not known."""
-    counts = (record.get("data") or {}).get("counts") or {}
-    asked = tuple(sorted((str(name), count) for name, count in counts.items()))
-    return _DATA_SETS.get((record["cell"]["task"], *asked))
+    counts = record.data.counts if record.data else {}
+    return _DATA_SETS.get((record.cell.task, tuple(sorted(counts.items()))))
 
 
 def _remarks(figure: Figure, row: Row) -> tuple[str, ...]:
-    axis = row.pattern.partition("@")[2] or "input"
-    found = [f"the published axis is not settled, ours is {axis}"] if figure.unsettled else []
-    if row.setting.train != "{}":
-        found.append(f"ours with {label('', row.setting.train).strip(' ()')}")
+    found = []
+    if row.pattern and not figure.axis:
+        found.append(f"the published axis is not settled, ours is {row.pattern.axis}")
+    if row.setting.training:
+        found.append(f"ours with {row.setting.training}")
     if row.setting.init:
         found.append(f"ours from the initial weights {row.setting.init}")
     return (*found, *((figure.note,) if figure.note else ()))
@@ -137,7 +132,7 @@ def _cells(one: Beside) -> tuple[Cell, ...]:
     mean = sum(values) / len(values)
     return (
         Cell(row.setting.model),
-        Cell(row.pattern),
+        Cell(row.pattern_text),
         Cell(row.method),
         Cell(f"{figure.metric} ({figure.unit})"),
         Cell(number(figure.value, 2), figure.value),

@@ -11,6 +11,7 @@ import typer
 
 from nmbench import __version__
 from nmbench._util.errors import UsageError
+from nmbench._util.log import set_up
 from nmbench.cli import check, compare, doctor, export, kernels, listing, new, plan, prepare, report, run, status
 
 __all__ = ["app", "main"]
@@ -58,6 +59,7 @@ def main() -> None:
     if debug:
         sys.argv.remove("--debug")
     try:
+        set_up()
         app()
     except (UsageError, ImportError) as error:
         if debug:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ from nmbench.cli.common import Plugins
 
 if TYPE_CHECKING:
     from nmbench.plan.catalogue import Catalogue
+    from nmbench.plan.declarations import Plugin
     from nmbench.testing import Battery, Outcome
 
 _MARKS = {"passed": "ran", "skipped": "skipped", "expected failure": "expected failure", "failed": "FAILED"}
@@ -50,8 +51,8 @@ def check(
 
 
 def _all(known: Catalogue) -> list[tuple[str, str]]:
-    tasks = [("task", name) for name, plugin in known.tasks.items() if plugin.status == "ok"]
-    methods = [("method", name) for name, plugin in known.methods.items() if plugin.status == "ok"]
+    tasks = [("task", name) for name, plugin in known.tasks.items() if plugin.usable]
+    methods = [("method", name) for name, plugin in known.methods.items() if plugin.usable]
     return [*methods, *(("backend", name) for name in _backends()), *tasks]
 
 
@@ -61,15 +62,15 @@ def _backends() -> list[str]:
 
 
 def _known(name: str, known: Catalogue) -> tuple[str, str]:
-    found = [(kind, of[name]) for kind, of in (("task", known.tasks), ("method", known.methods)) if name in of]
+    plugin: Plugin[Any] | None = known.tasks.get(name) or known.methods.get(name)
     backends = _backends()
-    if not found and name.removeprefix("backend:") in backends:  # "dense" alone is the method
+    if plugin is None and name.removeprefix("backend:") in backends:  # "dense" alone is the method
         return "backend", name.removeprefix("backend:")
-    if not found:
+    if plugin is None:
         names = {*known.tasks, *known.methods, *backends}
         raise UsageError(f"there is no task, method or backend {name!r}{nearest(name, names)}")
-    kind, plugin = found[0]
-    if plugin.status != "ok":
+    kind = "task" if name in known.tasks else "method"
+    if not plugin.usable:
         raise UsageError(f"{kind} {name} cannot be checked: {plugin.status}: {plugin.reason}")
     return kind, name
 

@@ -45,7 +45,7 @@ def _parse_seeds(text: str) -> list[int]:
     seeds: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
             raise UsageError(f"--seeds {text!r}: write 0,1,2 or 0-5")
         seeds += range(int(first), int(last or first) + 1)
     return seeds
@@ -62,7 +62,8 @@ def select(
 ) -> Selection:
     """The cells that the options choose. Raises UsageError if there are none."""
     from nmbench.plan.catalogue import catalogue
-    from nmbench.plan.matrix import alone, cells, load
+    from nmbench.plan.matrix import load
+    from nmbench.plan.unfold import alone, cells
     from nmbench.records.store import Store
 
     matrix = load(name)

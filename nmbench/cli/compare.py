@@ -24,7 +24,9 @@ def compare(
 
     Example: nmbench compare results-before/quick results/quick --out changes.md
     """
-    from nmbench.report.sections.two_sets import between, lost, nothing_common, page
+    from nmbench.analysis.two_sets import between, lost, nothing_common
+    from nmbench.document.markdown import markdown
+    from nmbench.report.sections.two_sets import page
 
     mine, theirs = _load(first), _load(second)
     if first.resolve() == second.resolve():
@@ -38,7 +40,7 @@ def compare(
             "method; `nmbench status` says what each holds"
         )
     names = (first.name or str(first), second.name or str(second))
-    written = page(mine, theirs, names if names[0] != names[1] else (str(first), str(second)), found)
+    written = markdown(page(mine, theirs, names if names[0] != names[1] else (str(first), str(second)), found))
     if out is None:
         typer.echo(written, nl=False)
     else:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import platform
 import shutil
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from nmbench._util.errors import first_line
 from nmbench._util.machine import cpu_name, gpus, versions
 from nmbench._util.paths import cache_dir
 from nmbench.cli.common import Plugins
+
+if TYPE_CHECKING:
+    from nmbench.plan.catalogue import Catalogue
+    from nmbench.plan.declarations import Plugin
+
+_Lines = list[tuple[str, str]]  # mark, text
 
 _OPTIONAL = {
     "torchvision": "classification, detection, segmentation and optical flow: pip install 'nmbench[all]'",
@@ -25,11 +32,27 @@ def doctor(plugins: Plugins = None) -> None:
 
     Example: nmbench doctor
     """
-    problems = 0
+    from nmbench.plan.catalogue import catalogue
+
+    _machine()
+    known = catalogue(plugins)
+    every: list[Plugin[Any]] = [*known.tasks.values(), *known.duplicates, *known.methods.values()]
+    engines, problems = _diagnoses(known)
+    problems += [(p.status, f"{p.name} ({p.distribution}): {p.reason}") for p in every if not p.usable]
+    problems += [("unusable", line) for line in _kernels()]
+    for mark, line in [*engines, *problems]:
+        typer.echo(f"{mark:<11} {line}")
+    ready = [task.name for task in known.tasks.values() if task.usable]
+    typer.echo(f"tasks       {', '.join(ready) or 'none'} ready; {len(problems)} plugins with a problem")
+    if not ready:
+        raise typer.Exit(1)
+
+
+def _machine() -> None:
     typer.echo(f"python      {platform.python_version()} on {platform.system()} {platform.machine()}")
     typer.echo(f"processor   {cpu_name()}, {os.cpu_count()} cores")
-    found = gpus()
-    typer.echo("gpu         " + (", ".join(f"{g['name']} (driver {g['driver']})" for g in found) or "none visible"))
+    cards = ", ".join(f"{gpu['name']} (driver {gpu['driver']})" for gpu in gpus())
+    typer.echo(f"gpu         {cards or 'none visible'}")
     installed = versions()
     typer.echo("versions    " + ", ".join(f"{name} {version}" for name, version in installed.items()))
     for name, what in _OPTIONAL.items():
@@ -40,54 +63,29 @@ def doctor(plugins: Plugins = None) -> None:
     if os.environ.get("NMBENCH_NATIVE") == "0":
         fast = "switched off by NMBENCH_NATIVE=0"
     typer.echo(f"masks       {fast}; cache in {cache_dir()}")
-    typer.echo(f"engines     {_mmdet(installed)}; {_fairseq(installed)}")
-    from nmbench.plan.catalogue import catalogue
 
-    known = catalogue(plugins)
-    for plugin in [*known.tasks.values(), *known.duplicates, *known.methods.values()]:
-        if plugin.status == "ok":
-            continue
-        problems += 1
-        typer.echo(f"{plugin.status:<11} {plugin.name} ({plugin.distribution}): {plugin.reason}")
-    for line in _kernels():
-        problems += 1
-        typer.echo(f"{'unusable':<11} {line}")
-    ready = [p.name for p in known.tasks.values() if p.status == "ok"]
-    typer.echo(f"tasks       {', '.join(ready) or 'none'} ready; {problems} plugins with a problem")
-    if not ready:
-        raise typer.Exit(1)
+
+def _diagnoses(known: Catalogue) -> tuple[_Lines, _Lines]:
+    """What the tasks say of their engines, well and faulty; tasks that say the same share a line."""
+    from nmbench.plan.catalogue import diagnoses
+
+    asked = [task for task in known.tasks.values() if task.declaration and task.declaration.diagnoses]
+    names: dict[tuple[bool, str], list[str]] = {}
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        for task, lines in zip(asked, pool.map(diagnoses, asked), strict=True):
+            for line in lines:
+                names.setdefault(line, []).append(task.name)
+    said = {line: f"{', '.join(tasks)}: {line[1]}" for line, tasks in names.items()}
+    return [("engine", said[line]) for line in said if line[0]], [
+        ("faulty", said[line]) for line in said if not line[0]
+    ]
 
 
 def _kernels() -> list[str]:
     """Backends of the sparse products that cannot be used, and why; one line if not even torch can be imported."""
-    from nmbench.worker.failures import first_lines
-
     try:
         from nmbench.kernels.registry import backends
     except Exception as error:
-        return [f"kernels: {first_lines(error)}"]
+        return [f"kernels: {first_line(error)}"]
     found = backends().items()
     return [f"kernel backend {name} ({one.version}): {one.reason}" for name, one in found if one.backend is None]
-
-
-def _mmdet(installed: dict[str, str]) -> str:
-    """mmdet and where its compiled operators come from."""
-    if "mmdet" not in installed:
-        return "no mmdet (detection, segmentation)"
-    if "mmcv" in installed:
-        operators = f"operators of mmcv {installed['mmcv']}"
-    elif "mmcv-lite" in installed:
-        operators = f"mmcv-lite {installed['mmcv-lite']}, operators of torchvision"
-    else:
-        operators = "but neither mmcv nor mmcv-lite"
-    return f"mmdet {installed['mmdet']} ({operators})"
-
-
-def _fairseq(installed: dict[str, str]) -> str:
-    """fairseq and whether its data utilities were compiled; nothing of it is imported."""
-    if "fairseq" not in installed:
-        return "no fairseq (translation)"
-    package = importlib.util.find_spec("fairseq")
-    folders = [Path(folder) for folder in (package.submodule_search_locations if package else None) or []]
-    compiled = any(True for folder in folders for _ in folder.glob("data/data_utils_fast*.so"))
-    return f"fairseq {installed['fairseq']} ({'with' if compiled else 'WITHOUT its'} compiled data utilities)"

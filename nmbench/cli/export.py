@@ -13,7 +13,7 @@ from nmbench.cli.common import Results
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from nmbench.sinks.feed import Feeds
+    from nmbench.sinks.outbox import Outbox
 
 SinkNames = Annotated[
     list[str] | None,
@@ -25,16 +25,14 @@ SinkFolder = Annotated[
 ]
 
 
-def feeds_for(wanted: list[str] | None, folder: Path | None, results: Path, matrix: str, console: Console) -> Feeds:
-    """The sinks that the options name, at work. Raises UsageError for an unknown name."""
-    from nmbench.sinks.feed import Feeds
-
-    place = folder or results.absolute().parent / "sinks"
+def outbox_for(wanted: list[str] | None, sinks: Path | None, results: Path, folder: Path, console: Console) -> Outbox:
+    """The way to the sinks that the options name, for a matrix' `folder`. Raises UsageError for an unknown name."""
+    from nmbench.sinks.outbox import Outbox
 
     def warn(line: str) -> None:
-        console.print(f"{matrix}: {line}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{folder.name}: {line}", highlight=False, markup=False, soft_wrap=True)
 
-    return Feeds(wanted or [], place, matrix, warn)
+    return Outbox(wanted or [], sinks or results.absolute().parent / "sinks", folder, warn)
 
 
 def export(
@@ -50,18 +48,19 @@ def export(
     from rich.console import Console
 
     from nmbench.plan.matrix import load
+    from nmbench.records.attempt import RECORD
 
     folder = results / matrix if (results / matrix).is_dir() else results / load(matrix).name
-    records = sorted(folder.rglob("attempt-*/record.json"))
+    records = sorted(folder.resolve().rglob(f"attempt-*/{RECORD}"))
     if not records:
         raise UsageError(f"no record below {folder}; `nmbench run {matrix}` makes them")
     if not sink:
         raise UsageError("name a place, as --sink tensorboard, --sink mlflow or --sink wandb")
     console = Console()
-    feeds = feeds_for(sink, sinks, results, folder.name, console)
+    outbox = outbox_for(sink, sinks, results, folder.resolve(), console)
     for record in records:
-        feeds.send(record)
-    for name, written in feeds.close().items():
+        outbox.send(record.parent)
+    for name, written in outbox.close().items():
         console.print(f"{folder.name}: {written} of {len(records)} records to {name}", highlight=False, soft_wrap=True)
-    if feeds.failed:
+    if outbox.failed:
         raise typer.Exit(1)

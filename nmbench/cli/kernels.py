@@ -96,9 +96,9 @@ def _list(options: Options, usable: dict[str, Backend], refused: dict[str, str])
 
     for name in options.suites:
         cells = planned(replace(options, suites=(name,)))
-        shapes = len({(case.weight, case.layer) for case, _ in cells})
+        shapes = len({(case.problem.weight, case.layer) for case, _ in cells})
         typer.echo(f"{name:<16} {shapes:>3} shapes {len(cells):>5} cells  {SUITES[name]}")
-    typer.echo(f"patterns         {', '.join(options.patterns)}")
+    typer.echo(f"patterns         {', '.join(map(str, options.patterns))}")
     typer.echo(f"dtypes           {', '.join(options.dtypes)}")
     typer.echo(f"backends         {', '.join(usable) or 'none'}")
     for name, reason in refused.items():
@@ -145,5 +145,5 @@ def _run(
         typer.echo(note, err=as_json)
     if not record["cells"]:
         raise typer.Exit(2)
-    if options.check_only and (failed(record) or set(options.backends) & set(record["unusable"])):
+    if options.check_only and (failed(record["cells"]) or set(options.backends) & set(record["unusable"])):
         raise typer.Exit(1)

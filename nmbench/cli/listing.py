@@ -2,46 +2,46 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nmbench.cli.common import Plugins
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from nmbench.plan.catalogue import Plugin
+    from nmbench.plan.declarations import MethodPlugin, Plugin, TaskPlugin
 
 
-def _tasks(plugins: list[Plugin]) -> Table:
+def _table(title: str, *columns: str) -> Table:
     from rich.table import Table
 
-    table = Table("task", "from", "status", "primary metric", "models", "scales", title="Tasks", title_justify="left")
+    return Table(*columns, title=title, title_justify="left")
+
+
+def _state(plugin: Plugin[Any]) -> str:
+    return str(plugin.status) if plugin.usable else f"{plugin.status}: {plugin.reason}"
+
+
+def _tasks(plugins: list[TaskPlugin]) -> Table:
+    table = _table("Tasks", "task", "from", "status", "primary metric", "models", "scales")
     for plugin in plugins:
         told = plugin.declaration
-        metric = told["metrics"][0] if told.get("metrics") else {"name": "", "unit": ""}
-        models = ", ".join(told.get("models", [])) + (", ..." if told.get("open_models") else "")
-        state = plugin.status if plugin.status == "ok" else f"{plugin.status}: {plugin.reason}"
-        table.add_row(
-            plugin.name,
-            f"{plugin.distribution} {plugin.version}".strip(),
-            state,
-            f"{metric['name']} {metric['unit']}".strip(),
-            models,
-            ", ".join(told.get("scales", {})),
-        )
+        known = ("", "", "")
+        if told is not None:
+            metric = f"{told.metrics[0].name} {told.metrics[0].unit}".strip()
+            known = metric, ", ".join(told.models) + (", ..." if told.open_models else ""), ", ".join(told.scales)
+        table.add_row(plugin.name, plugin.origin, _state(plugin), *known)
     return table
 
 
-def _methods(plugins: list[Plugin]) -> Table:
-    from rich.table import Table
-
-    table = Table("method", "from", "status", "hyper-parameters", "passes", title="Methods", title_justify="left")
+def _methods(plugins: list[MethodPlugin]) -> Table:
+    table = _table("Methods", "method", "from", "status", "hyper-parameters", "passes")
     for plugin in plugins:
         told = plugin.declaration
-        hyper = ", ".join(f"{key} = {value}" for key, value in told.get("defaults", {}).items())
-        state = plugin.status if plugin.status == "ok" else f"{plugin.status}: {plugin.reason}"
-        passes = str(told.get("phases", ""))
-        table.add_row(plugin.name, f"{plugin.distribution} {plugin.version}", state, hyper, passes)
+        known = ("", "")
+        if told is not None:
+            known = ", ".join(f"{k} = {v}" for k, v in told.settings.defaults.items()), str(told.phases)
+        table.add_row(plugin.name, plugin.origin, _state(plugin), *known)
     return table
 
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
+from nmbench._util.child import ask
 from nmbench.cli.common import Data, MatrixName, Only, Plugins, Results, Seeds, select
 
 if TYPE_CHECKING:
-    from nmbench.plan.catalogue import Plugin
     from nmbench.plan.cell import Cell
+    from nmbench.plan.declarations import TaskPlugin
+    from nmbench.running.job import Prepared
 
 __all__ = ["fingerprints", "prepare"]
 
@@ -27,36 +24,28 @@ def _key(cell: Cell) -> tuple[str, str, str, str]:
     return cell.task, cell.model, cell.scale, canonical(dict(cell.train))
 
 
-def _ask(cell: Cell, plugin: Plugin, data: Path) -> dict[str, Any]:
+def _ask(cell: Cell, plugin: TaskPlugin, data: Path) -> Prepared:
     """What `Task.prepare` says, from a process of its own."""
-    if plugin.status != "ok":
-        return {"status": plugin.status, "message": plugin.reason}
-    job = {
-        "cell": cell.to_dict(),
-        "reference": plugin.reference,
-        "data_dir": str(data.absolute()),
-        "parent": os.getpid(),
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "job.json"
-        path.write_text(json.dumps(job))
-        command = [sys.executable, "-m", "nmbench.worker", "--prepare", str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    try:
-        answer: dict[str, Any] = json.loads(done.stdout.rpartition("\x1e")[2])
-    except ValueError:
-        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        return {"status": "crash", "message": f"preparing ended the process (exit {done.returncode}): {last}"}
-    return answer
+    from nmbench.records.schema import Status
+    from nmbench.running.job import Job, Prepared
+
+    if not plugin.usable:
+        return Prepared(status=plugin.status, message=plugin.reason)
+    job = Job(cell=cell, reference=plugin.reference, data_dir=data.absolute())
+    reply = ask("nmbench.worker", "--prepare", job.model_dump_json())
+    if reply.answer is None:
+        return Prepared(status=Status.CRASH, message=f"preparing failed: {reply.ending}")
+    return Prepared.model_validate(reply.answer)
 
 
-def fingerprints(cells: list[Cell], plugins: dict[str, Plugin], data: Path) -> dict[str, str | None]:
+def fingerprints(cells: list[Cell], plugins: dict[str, TaskPlugin], data: Path) -> dict[str, str | None]:
     """Cell id -> fingerprint of its data as they are now (None if they cannot be prepared)."""
-    answers: dict[tuple[str, str, str, str], dict[str, Any]] = {}
+    answers: dict[tuple[str, str, str, str], Prepared] = {}
     for cell in cells:
         if _key(cell) not in answers:
             answers[_key(cell)] = _ask(cell, plugins[cell.task], data)
-    return {cell.id: answers[_key(cell)].get("fingerprint") for cell in cells}
+    found = {cell.id: answers[_key(cell)].data for cell in cells}
+    return {key: None if there is None else there.fingerprint for key, there in found.items()}
 
 
 def prepare(
@@ -76,11 +65,13 @@ def prepare(
     failed = 0
     for cell in first.values():
         answer = _ask(cell, chosen.catalogue.tasks[cell.task], data)
-        if answer["status"] == "ok":
-            counts = ", ".join(f"{n} {name}" for name, n in answer["counts"].items())
-            typer.echo(f"ok    {cell.task} ({cell.scale}): {counts}; fingerprint {answer['fingerprint'][:12]}")
+        if answer.data:
+            counts = ", ".join(f"{n} {name}" for name, n in answer.data.counts.items())
+            typer.echo(
+                f"ok    {cell.task} ({cell.scale}): {counts}; fingerprint {(answer.data.fingerprint or '')[:12]}"
+            )
         else:
             failed += 1
-            typer.echo(f"{answer['status']:<5} {cell.task} ({cell.scale}): {answer['message']}")
+            typer.echo(f"{answer.status:<5} {cell.task} ({cell.scale}): {answer.message}")
     if failed:
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""`nmbench report M`: from records to a report, or whether a report is what its records give."""
+"""`nmbench report M`: from records to a report."""
 
 from __future__ import annotations
 
@@ -51,9 +51,6 @@ def report(
     formats: Annotated[
         str | None, typer.Option("--format", help="Of md, html, csv, tex, with commas, or all; md,html if not given.")
     ] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; exit 1 if the report is not what the records give.")
-    ] = False,
 ) -> None:
     """Write the report of a matrix from its records: README.md with its figures, and report.html.
 
@@ -61,25 +58,7 @@ def report(
     """
     name, asked = _name(matrix, results), _formats(formats)
     folder = out or Path("reports") / name
-    if check:
-        _check(results / name, folder, name, asked)
-        return
     from nmbench.report.write import DEFAULT, write_report
 
     for page in write_report(results / name, folder, name, asked or DEFAULT):
         typer.echo(f"report: {page}")
-
-
-def _check(results: Path, folder: Path, title: str, asked: list[str] | None) -> None:
-    """Say what differs, a line a file, and exit 1; or say that nothing does."""
-    from nmbench.report.check import differences, formats_of
-
-    if not folder.is_dir():
-        raise UsageError(f"no report in {folder}; `nmbench report {title}` writes it")
-    formats = asked or formats_of(folder)
-    if found := differences(results, folder, title, formats):
-        for line in found:
-            typer.echo(f"{folder / line}", err=True)
-        typer.echo(f"report: {folder} is not what the records give; `nmbench report {title}` writes it again", err=True)
-        raise typer.Exit(1)
-    typer.echo(f"report: {folder} is what the records give ({', '.join(formats)})")

@@ -6,16 +6,15 @@ import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from nmbench._util.errors import UsageError, nearest
 from nmbench._util.machine import gpus
 from nmbench.cli.common import Data, MatrixName, Only, Plugins, Results, Seeds, Selection, select
-from nmbench.cli.export import SinkFolder, SinkNames, feeds_for
+from nmbench.cli.export import SinkFolder, SinkNames, outbox_for
 from nmbench.cli.prepare import fingerprints
-from nmbench.records.schema import STATUSES
 
 if TYPE_CHECKING:
     from nmbench.plan.cell import Cell
@@ -23,15 +22,15 @@ if TYPE_CHECKING:
 
 
 def _stale(state: CellState, code: str, fingerprint: str | None) -> bool:
-    record = state.record or {}
-    if record.get("environment", {}).get("code") != code:
+    record = state.record
+    if record is None or record.environment is None or record.environment.code != code:
         return True
-    return fingerprint is not None and record.get("data", {}).get("fingerprint") != fingerprint
+    return fingerprint is not None and (record.data is None or record.data.fingerprint != fingerprint)
 
 
 def _wanted(chosen: Selection, rerun: str | None, data: Path) -> list[Cell]:
     """The cells to run: those not done; or with --rerun, those of one kind."""
-    from nmbench.running.scheduler import code_hash
+    from nmbench.plan.catalogue import code_hash
 
     states = [chosen.store.state(cell) for cell in chosen.cells]
     if rerun is None:
@@ -40,14 +39,9 @@ def _wanted(chosen: Selection, rerun: str | None, data: Path) -> list[Cell]:
         return [state.cell for state in states if state.status == rerun]
     done = [state for state in states if state.done]
     prints = fingerprints([state.cell for state in done], chosen.catalogue.tasks, data)
-    codes = {name: code_hash(plugin) for name, plugin in chosen.catalogue.tasks.items()}
-    return [s.cell for s in done if _stale(s, codes[s.cell.task], prints.get(s.cell.id))]
-
-
-def _start_dense(chosen: Selection) -> frozenset[str]:
-    """Methods whose first training pass is the dense twin's training."""
-    methods = chosen.catalogue.methods
-    return frozenset(name for name, method in methods.items() if method.declaration.get("starts_dense"))
+    tasks, methods = chosen.catalogue.tasks, chosen.catalogue.methods
+    codes = {key: code_hash(tasks[key[0]], methods.get(key[1])) for key in {(s.cell.task, s.cell.method) for s in done}}
+    return [s.cell for s in done if _stale(s, codes[s.cell.task, s.cell.method], prints.get(s.cell.id))]
 
 
 def _command(matrix: str, results: Path, data: Path, plugins: Path | None) -> str:
@@ -69,9 +63,9 @@ def _short(path: Path) -> str:
 
 def _measure_speed(chosen: Selection, device: str, data: Path, budget_s: float, say: Callable[[str], None]) -> None:
     """Time the models of all done cells that have no speed yet, one after the other, with the machine to themselves."""
-    from nmbench.running.speed_job import Settings, ask, wanted
+    from nmbench.running.speed import Settings, ask, wanted
 
-    kind = "cuda" if device == "cuda" or (device == "auto" and gpus()) else "cpu"
+    kind: Literal["cpu", "cuda"] = "cuda" if device == "cuda" or (device == "auto" and gpus()) else "cpu"
     states, lost = wanted([chosen.store.state(cell) for cell in chosen.cells], kind)
     for number, state in enumerate(states, 1):
         plugin = chosen.catalogue.tasks[state.cell.task]
@@ -119,15 +113,17 @@ def run(
     """
     from rich.console import Console
 
+    from nmbench.records.schema import Status
+    from nmbench.running.local import Limits, Local
+    from nmbench.running.order import Options
     from nmbench.running.progress import progress_for
-    from nmbench.running.scheduler import Options, Scheduler
-    from nmbench.sinks.feed import Watching
+    from nmbench.running.scheduler import Scheduler
 
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"--device {device!r}: use auto, cpu or cuda")
     if device == "cuda" and not gpus():
         raise UsageError("--device cuda: no NVIDIA GPU is visible here")
-    if rerun is not None and rerun not in (kinds := (*STATUSES, "stale", "unfinished", "unreadable")):
+    if rerun is not None and rerun not in (kinds := (*map(str, Status), "stale", "unfinished", "unreadable")):
         raise UsageError(f"--rerun {rerun!r}: no such kind{nearest(rerun, kinds)}")
     chosen = select(matrix, results, only, seeds, plugins)
     console = Console(stderr=False)
@@ -143,20 +139,19 @@ def run(
             if speed:
                 _measure_speed(chosen, device, data, speed_budget, say)
             return
-        options = Options(
-            workers,
-            device,
-            timeout if timeout is not None else chosen.matrix.timeout,
-            hang if hang is not None else chosen.matrix.hang,
-            data,
-            trace,
-            _command(matrix, results, data, plugins),
-            chosen.alone,
-            _start_dense(chosen),
+        planned = chosen.matrix
+        limits = Limits(planned.timeout if timeout is None else timeout, planned.hang if hang is None else hang)
+        command = _command(matrix, results, data, plugins)
+        options = Options(data, trace, command, chosen.alone)
+        outbox = outbox_for(sink, sinks, results, chosen.store.folder, console)
+        scheduler = Scheduler(
+            chosen.store,
+            chosen.catalogue,
+            options,
+            progress_for(console),
+            Local(workers, device, limits),
+            written=outbox.send,
         )
-        feeds = feeds_for(sink, sinks, results, chosen.matrix.name, console)
-        watching = Watching(progress_for(console), feeds, chosen.store.folder)
-        scheduler = Scheduler(chosen.store, chosen.catalogue.tasks, options, watching)
         try:
             records = scheduler.run(cells)
             if speed:
@@ -165,8 +160,8 @@ def run(
             console.print(f"{chosen.matrix.name}: interrupted; run the same command again to go on", highlight=False)
             raise typer.Exit(130) from None
         finally:
-            feeds.close()
-    failed = sum(record["status"] != "ok" for record in records)
+            outbox.close()
+    failed = sum(record.status.failed for record in records)
     console.print(
         f"{chosen.matrix.name}: {len(records) - failed} done now, {done} before, {failed} failed; "
         f"`nmbench report {matrix}` makes the report",

@@ -16,12 +16,7 @@ if TYPE_CHECKING:
 
 def _line(state: CellState) -> str:
     text = f"{state.status:<11}  {state.cell.label}"
-    if state.record is None:
-        return text
-    if state.done:
-        info = state.record["metric_info"][0]
-        return f"{text}  {info['name']} {state.record['metrics'][info['name']]:.4g} {info['unit']}".rstrip()
-    return f"{text}  {state.record.get('error', {}).get('message', '')}"
+    return text if state.record is None else f"{text}  {state.record.outcome}"
 
 
 def status(
@@ -36,8 +31,10 @@ def status(
     Example: nmbench status quick
     """
     chosen = select(matrix, results, only, seeds, plugins)
-    states = [chosen.store.state(cell) for cell in chosen.cells]
-    for state in states:
+    counts: Counter[str] = Counter()
+    for cell in chosen.cells:  # a line each: all records together may not fit the memory
+        state = chosen.store.state(cell)
+        counts[state.status] += 1
         typer.echo(_line(state))
-    counts = Counter(state.status for state in states)
-    typer.echo(f"{len(states)} cells: " + ", ".join(f"{n} {kind}" for kind, n in sorted(counts.items())))
+    summary = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
+    typer.echo(f"{len(chosen.cells)} cells: {summary}")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nmbench._util.files import locked, write_json
-from nmbench.contract.task import DataError
+from nmbench.contract.spec import DataError
 
 __all__ = ["made_once"]
 

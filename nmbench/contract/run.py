@@ -7,6 +7,7 @@ Run.save_checkpoint / load_checkpoint     resume state, in the work folder (neve
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from nmbench._util import random as rng
 from nmbench._util.files import replacing
 from nmbench.contract.samples import Sample, Shown
-from nmbench.contract.task import DataInfo, Spec
+from nmbench.contract.spec import DataInfo, NonFiniteError, Spec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,11 +26,24 @@ if TYPE_CHECKING:
 
     from nmbench.sparsity import Handle
 
-__all__ = ["NonFiniteError", "Run"]
+__all__ = ["InvalidResult", "Run", "finite"]
+
+_log = logging.getLogger("nmbench.run")
 
 
-class NonFiniteError(Exception):
-    """The training loss is NaN or infinite; the cell ends with status `nan`."""
+class InvalidResult(Exception):
+    """The cell ended, but its result breaks a promise; it ends with status `invalid`."""
+
+
+def finite(value: Any, what: str) -> float:
+    """A plain number, of whatever type it came. Raises InvalidResult, naming `what`, if it is none or not finite."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise InvalidResult(f"{what} is {str(value)[:60]!r}, not a number") from None
+    if not math.isfinite(number):
+        raise InvalidResult(f"{what} is {number}")
+    return number
 
 
 class Run:
@@ -138,8 +152,8 @@ class Run:
 
     # -- evaluation ---------------------------------------------------------------------------------------------
     def store_per_example(self, name: str, values: list[float]) -> None:
-        """Keep one value per evaluation example, in data-set order, for paired statistics."""
-        self.per_example[name] = [round(float(v), 6) for v in values]
+        """Keep one value per evaluation example, in data-set order, for paired statistics. Raises InvalidResult."""
+        self.per_example[name] = [round(finite(value, f"a value of {name!r}"), 6) for value in values]
 
     def store_texts(self, name: str, values: Sequence[str]) -> None:
         """Keep one text per evaluation example, in data-set order: hypotheses, references."""
@@ -155,11 +169,12 @@ class Run:
 
     def store_baseline(self, name: str, **values: float) -> None:
         """What a trivial answer reaches, for scale: `store_baseline("zero flow", epe=8.8)`."""
-        self.baselines[name] = {metric: float(value) for metric, value in values.items()}
+        self.baselines[name] = {metric: finite(value, f"the baseline {name!r}") for metric, value in values.items()}
 
     def store_fact(self, name: str, value: str | int | float) -> None:
         """Something about how this cell was trained or evaluated that the report should state, such as a signature."""
-        self.facts[name] = value
+        plain = value.item() if hasattr(value, "item") else value  # of numpy or torch
+        self.facts[name] = plain if isinstance(plain, str | int) else finite(plain, f"the fact {name!r}")
 
     def note(self, text: str) -> None:
         """A sentence for the record and the report: something that a reader of this cell has to know."""
@@ -203,7 +218,8 @@ class Run:
     def save_checkpoint(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, **extra: Any) -> None:
         """Write a resume point: weights, optimizer, this run, and `extra` (plain values and tensors only).
 
-        The file appears whole or not at all: a temporary name, fsync, rename. Only rank 0 writes.
+        The file appears whole or not at all: a temporary name, fsync, rename. Only rank 0 writes. Where it cannot be
+        written (a full disk) training goes on without it.
         """
         self._last_save = time.monotonic()
         if self.rank:
@@ -217,8 +233,11 @@ class Run:
             "extra": extra,
         }
         target = self.checkpoint_dir / "last.pt"
-        with replacing(target) as temporary:
-            torch.save(state, temporary)
+        try:
+            with replacing(target) as temporary:
+                torch.save(state, temporary)
+        except OSError as error:
+            _log.warning("no checkpoint: %s", error)
 
     def load_checkpoint(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
         """Restore the last resume point of this phase and return its `extra`; None if there is none.

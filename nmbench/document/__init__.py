@@ -2,6 +2,6 @@
 
 markdown    README.md: GitHub renders it whole, beside its folder `figures`
 html        report.html: one file with everything in it, tables sortable, opened from disk
-csv         results.csv, the whole frame; tables/*.csv, one a table, in full precision; notes.csv, the words
-latex       report.tex, everything; tables/*.tex, one a table, for a paper
+csv         tables/*.csv, one a table, in full precision
+latex       tables/*.tex, one a table, for a paper
 """

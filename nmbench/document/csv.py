@@ -1,14 +1,12 @@
-"""The report as CSV: `csv_files`, one text a table, with every number in full precision; and what it says in words."""
+"""The tables of a report as CSV, with every number in full precision: `csv_files`, `csv_text`."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator, Sequence
 
-from nmbench.document.inline import to_plain
-from nmbench.document.model import Banner, Bullets, Picture, Prose, Report, Section, Shell, tables
+from nmbench.document.model import Report, tables
 from nmbench.document.table import Cell, Column, Table
 from nmbench.document.words import NBSP
 
@@ -16,27 +14,8 @@ __all__ = ["csv_files", "csv_text"]
 
 
 def csv_files(report: Report) -> dict[str, str]:
-    """Path in the report's folder -> text, of every table, and of the words in notes.csv."""
-    files = {f"tables/{table.name}.csv": csv_text(table) for table in tables(report)}
-    return {**files, "notes.csv": _lines([("where", "text"), *_said(report, report.title)])}
-
-
-def _said(part: Report | Section, where: str) -> Iterator[tuple[str, str]]:
-    """(headings, sentence) for everything but tables and figures; the notes of a table under its name."""
-    for block in part.content:
-        match block:
-            case Section():
-                yield from _said(block, f"{where} / {block.title}")
-            case Prose() | Banner():
-                yield where, to_plain(block.text)
-            case Bullets():
-                yield from ((where, to_plain(item)) for item in block.items)
-            case Shell():
-                yield from ((where, line) for line in block.lines)
-            case Table():
-                yield from ((block.name, to_plain(note)) for note in block.notes)
-            case Picture():
-                yield f"figures/{block.file}", f"{block.title}: {block.about}. {block.caption}"
+    """Path in the report's folder -> text, of every table."""
+    return {f"tables/{table.name}.csv": csv_text(table) for table in tables(report)}
 
 
 def csv_text(table: Table) -> str:
@@ -44,39 +23,21 @@ def csv_text(table: Table) -> str:
 
     A cell's parts (the ends of an interval, say) stand in columns of their own right after it.
     """
-    parts = [_parts(table, place) for place in range(len(table.columns))]
-    numeric = {place for row in table.rows for place, cell in enumerate(row) if isinstance(cell.value, int | float)}
-    head = [
-        key for column, own in zip(table.columns, parts, strict=True) for key in [_key(column), *_keys(column, own)]
-    ]
-    body = (
-        [
-            value
-            for place, (cell, own) in enumerate(zip(row, parts, strict=True))
-            for value in [_value(cell, place in numeric), *_values(cell, own)]
-        ]
-        for row in table.rows
-    )
-    return _lines([head, *body])
-
-
-def _lines(rows: Iterable[Sequence[str]]) -> str:
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(rows)
+    columns = [_column(column, [row[place] for row in table.rows]) for place, column in enumerate(table.columns)]
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([key for keys, _ in columns for key in keys])
+    writer.writerows([value for _, cells in columns for value in cells[place]] for place in range(len(table.rows)))
     return out.getvalue()
 
 
-def _parts(table: Table, place: int) -> list[str]:
-    return list(dict.fromkeys(name for row in table.rows for name, _ in row[place].parts))
-
-
-def _key(column: Column, part: str = "") -> str:
-    key = f"{column.key}_{part}" if part else column.key
-    return f"{key} ({column.unit})" if column.unit else key
-
-
-def _keys(column: Column, parts: list[str]) -> list[str]:
-    return [_key(column, part) for part in parts]
+def _column(column: Column, cells: list[Cell]) -> tuple[list[str], list[list[str]]]:
+    """(keys, values of each row): of the column itself, then of its cells' parts."""
+    parts = list(dict.fromkeys(name for cell in cells for name, _ in cell.parts))
+    numeric = any(isinstance(cell.value, int | float) for cell in cells)
+    unit = f" ({column.unit})" if column.unit else ""
+    keys = [f"{key}{unit}" for key in (column.key, *(f"{column.key}_{part}" for part in parts))]
+    return keys, [[_value(cell, numeric), *(_number(dict(cell.parts).get(part)) for part in parts)] for cell in cells]
 
 
 def _value(cell: Cell, numeric: bool) -> str:
@@ -86,12 +47,5 @@ def _value(cell: Cell, numeric: bool) -> str:
     return _number(cell.value)
 
 
-def _values(cell: Cell, parts: list[str]) -> list[str]:
-    known = dict(cell.parts)
-    return [_number(known.get(part)) for part in parts]
-
-
 def _number(value: float | str | None) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return str(value)
+    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)

@@ -7,7 +7,6 @@ script all is still there to be read.
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import singledispatchmethod
@@ -16,9 +15,9 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from nmbench.document.fit import heading
+from nmbench.document.anchors import Anchors
 from nmbench.document.inline import to_html
-from nmbench.document.model import Banner, Block, Bullets, Picture, Prose, Report, Section, Shell
+from nmbench.document.model import Banner, Block, Bullets, Fold, Part, Picture, Prose, Report, Section, Shell
 from nmbench.document.table import Cell, Table
 
 __all__ = ["html"]
@@ -30,7 +29,7 @@ _KINDS = {".svg": "image/svg+xml", ".png": "image/png"}
 
 def html(report: Report, figures: Path) -> str:
     """The page; the files of the report's figures are read from `figures`."""
-    page = _Page(figures)
+    page = _Page(figures, Anchors([report.title]))
     body = "\n".join(page.content(report, 2))
     environment = Environment(loader=PackageLoader("nmbench.document"), undefined=StrictUndefined, autoescape=True)
     template = environment.get_template("report.html.j2")
@@ -42,17 +41,22 @@ class _Page:
     """One page being written: it gives every heading an anchor of its own."""
 
     figures: Path
+    anchors: Anchors
     links: list[tuple[int, str, str]] = field(default_factory=list)
 
-    def content(self, part: Report | Section, level: int) -> Iterator[str]:
+    def content(self, part: Part, level: int) -> Iterator[str]:
         """The blocks of `part`; `level` is that of the headings in it."""
         for block in part.content:
             if isinstance(block, Section):
-                anchor = self._anchor(block.title)
+                anchor = self.anchors.add(block.title)
                 self.links.append((level, anchor, block.title))
                 yield f'<section>\n<h{level} id="{anchor}">{escape(block.title)}</h{level}>'
                 yield from self.content(block, level + 1)
                 yield "</section>"
+            elif isinstance(block, Fold):
+                yield f"<details>\n<summary>{escape(block.title)}</summary>"
+                yield from self.content(block, level)
+                yield "</details>"
             elif isinstance(block, Table):
                 yield _table(block, caption=block.title != part.title)
             else:
@@ -86,12 +90,6 @@ class _Page:
         caption = f"<strong>{escape(block.title)}.</strong> {escape(block.caption)}"
         return f"<figure>\n{image}\n<figcaption>{caption}</figcaption>\n</figure>"
 
-    def _anchor(self, title: str) -> str:
-        """The anchor that GitHub gives a heading of the markdown page."""
-        stem = re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
-        taken = sum(anchor == stem or re.fullmatch(rf"{stem}-\d+", anchor) is not None for _, anchor, _ in self.links)
-        return f"{stem}-{taken}" if taken else stem
-
 
 def _data(file: Path) -> str:
     """A figure as a data URI: the drawing where it is small, else its picture."""
@@ -103,7 +101,7 @@ def _data(file: Path) -> str:
 def _table(table: Table, caption: bool) -> str:
     sortable = ' class="sortable"' if table.sortable and len(table.rows) > 1 else ""
     title = f"<caption>{escape(table.title)}</caption>\n" if caption else ""
-    head = "".join(f'<th scope="col" class="{column.align}">{escape(heading(column))}</th>' for column in table.columns)
+    head = "".join(f'<th scope="col" class="{column.align}">{escape(column.heading)}</th>' for column in table.columns)
     rows = "\n".join(
         "<tr>" + "".join(_cell(cell, column.align) for cell, column in zip(row, table.columns, strict=True)) + "</tr>"
         for row in table.rows

@@ -1,152 +1,91 @@
-"""The report as LaTeX: `latex_files`, tables for a paper (booktabs), and a document that holds them all.
-
-`report.tex` compiles beside the folders `tables` and `figures` with what every TeX has (booktabs, longtable, graphicx).
-"""
+"""Tables as LaTeX for a paper (booktabs): `latex_files`, `latex_table`; and any text that compiles: `escaped`."""
 
 from __future__ import annotations
 
 import re
-from functools import singledispatch
 
-from nmbench.document.escape_latex import inline, plain
-from nmbench.document.fit import fit, heading
-from nmbench.document.model import Banner, Block, Bullets, Picture, Prose, Report, Section, Shell
-from nmbench.document.table import Cell, Table
+from nmbench.document.inline import to_plain
+from nmbench.document.model import Report, tables
+from nmbench.document.table import Cell, Column, Table
 
-__all__ = ["WIDTH", "latex_files", "latex_table"]
+__all__ = ["escaped", "latex_files", "latex_table"]
 
-#: characters of a table at footnote size that fit a line
-WIDTH = 112
 #: a longer table must be allowed to break over pages
 _MOST_ROWS = 40
 #: a column of longer texts is wrapped
 _MOST_TEXT = 30
-_PREAMBLE = r"""\documentclass[10pt]{article}
-\usepackage[T1]{fontenc}
-\usepackage[utf8]{inputenc}
-\usepackage{textcomp}
-\IfFileExists{lmodern.sty}{\usepackage{lmodern}}{}
-\usepackage[a4paper,margin=2cm]{geometry}
-\usepackage{array}
-\usepackage{booktabs}
-\usepackage{longtable}
-\usepackage{graphicx}
-\IfFileExists{float.sty}{\usepackage{float}\floatplacement{table}{H}\floatplacement{figure}{H}}{}
-\setcounter{secnumdepth}{0}
-\setlength{\tabcolsep}{4pt}
-% a figure at its own size, smaller where it would not fit
-\newcommand{\fitted}[1]{\setbox0=\hbox{\includegraphics{#1}}%
-  \ifdim\wd0>\linewidth\def\toolarge{1}\else\ifdim\ht0>0.8\textheight\def\toolarge{1}\else\def\toolarge{0}\fi\fi
-  \if1\toolarge\includegraphics[width=\linewidth,height=0.8\textheight,keepaspectratio]{#1}\else\box0\fi}
-\sloppy
-"""
+
+
+class _Signs(dict[int, str]):
+    """For str.translate: what the fonts of pdflatex have no sign for is written as its code point."""
+
+    def __missing__(self, code: int) -> str:
+        return chr(code) if 0x20 <= code < 0x7F else rf"\texttt{{U+{code:04X}}}"
+
+
+_SIGNS = _Signs(
+    {ord(letter): f"\\{letter}" for letter in "&%$#_{}"}
+    | {ord(letter): " " for letter in "\t\n\r"}
+    | {0: "{}"}
+    | {
+        ord(letter): rf"\text{name}{{}}"
+        for letter, name in {
+            **{"\\": "backslash", "~": "asciitilde", "^": "asciicircum", "<": "less", ">": "greater", "|": "bar"},
+            **{'"': "quotedbl", "`": "asciigrave", "'": "quotesingle"},
+        }.items()
+    }
+    | {
+        ord(letter): f"$\\{name}$"
+        for letter, name in {
+            **{"↑": "uparrow", "↓": "downarrow", "→": "rightarrow", "±": "pm", "×": "times", "≤": "leq", "≥": "geq"},
+            **{"·": "cdot", "…": "dots", "µ": "mu", "λ": "lambda"},
+        }.items()
+    }
+    | {ord("\N{NO-BREAK SPACE}"): "~", ord("\N{MINUS SIGN}"): "$-$", ord("–"): "--", ord("—"): "---"}
+)
+
+
+def escaped(text: str) -> str:
+    """Plain text: whatever a stranger wrote compiles, and commands nothing."""
+    # two hyphens or commas would become one sign; a hyphen before a number is a minus
+    broken = re.sub(r"([-,])(?=\1)", "\\1\0", text.replace("\0", " "))
+    return re.sub(r"(?<![\w\0-])-(?=\d)", "\N{MINUS SIGN}", broken).translate(_SIGNS)
 
 
 def latex_files(report: Report) -> dict[str, str]:
-    """Path in the report's folder -> text: every table, and report.tex."""
-    found: dict[str, str] = {}
-    body = "\n\n".join(_content(report, 0, found))
-    title = plain(report.title)
-    found["report.tex"] = (
-        f"{_PREAMBLE}\\title{{{title}}}\n\\date{{}}\n\\begin{{document}}\n\\maketitle\n\n{body}\n\n\\end{{document}}\n"
-    )
-    return found
+    """Path in the report's folder -> text, of every table."""
+    return {f"tables/{table.name}.tex": latex_table(table) for table in tables(report)}
 
 
 def latex_table(table: Table) -> str:
-    """A floating table with its caption and notes; as many as it takes where it is too wide; a long one breaks."""
-    parts = fit(table, WIDTH)
-    return "\n".join(_part(part, table, place, len(parts)) for place, part in enumerate(parts, start=1))
-
-
-def _content(part: Report | Section, level: int, files: dict[str, str]) -> list[str]:
-    found: list[str] = []
-    for block in part.content:
-        if isinstance(block, Section):
-            command = ("section", "subsection", "subsubsection", "paragraph")[min(level, 3)]
-            found += [f"\\{command}{{{plain(block.title)}}}", *_content(block, level + 1, files)]
-        elif isinstance(block, Table):
-            files[f"tables/{block.name}.tex"] = latex_table(block)
-            found.append(f"\\input{{tables/{block.name}}}")
-        else:
-            found.append(_block(block))
-    return found
-
-
-@singledispatch
-def _block(block: Block) -> str:
-    raise TypeError(f"{type(block).__name__} is no part of a report")
-
-
-@_block.register
-def _(block: Prose) -> str:
-    return inline(block.text)
-
-
-@_block.register
-def _(block: Bullets) -> str:
-    items = "\n".join(f"\\item {inline(item)}" for item in block.items)
-    return f"\\begin{{itemize}}\n{items}\n\\end{{itemize}}"
-
-
-@_block.register
-def _(block: Banner) -> str:
-    return f"\\begin{{quote}}\n{inline(block.text)}\n\\end{{quote}}"
-
-
-@_block.register
-def _(block: Shell) -> str:
-    lines = "\\\\\n".join(f"\\texttt{{{plain(line)}}}" for line in block.lines)
-    return f"\\begin{{quote}}\n\\small\\raggedright\n{lines}\n\\end{{quote}}"
-
-
-@_block.register
-def _(block: Picture) -> str:
-    caption = plain(f"{block.title}: {block.about}. {block.caption}")
-    return f"\\begin{{figure}}\n\\centering\n\\fitted{{figures/{block.file}}}\n\\caption{{{caption}}}\n\\end{{figure}}"
-
-
-def _part(part: Table, whole: Table, place: int, parts: int) -> str:
-    about = f": {whole.about}" if whole.about else ""
-    caption = plain(f"{whole.title}{about}{f' ({place} of {parts})' if parts > 1 else ''}")
-    label = f"\\label{{tab:{re.sub(r'[^A-Za-z0-9-]', '-', whole.name)}{f'-{place}' if parts > 1 else ''}}}"
-    spec = "".join(_spec(part, column) for column in range(len(part.columns)))
-    head = " & ".join(plain(heading(column)) for column in part.columns) + r" \\"
-    rows = "\n".join(" & ".join(map(_cell, row)) + r" \\" for row in part.rows)
-    notes = "".join(f"\n\\par\\smallskip {inline(note)}" for note in whole.notes) if place == parts else ""
-    if len(part.rows) > _MOST_ROWS:
+    """A floating table with its caption and notes; a long one breaks over pages."""
+    about = f": {table.about}" if table.about else ""
+    caption = rf"\caption{{{escaped(table.title + about)}}}"
+    label = rf"\label{{tab:{re.sub('[^A-Za-z0-9-]', '-', table.name)}}}"
+    spec = "".join(_spec(table, place) for place in range(len(table.columns)))
+    head = " & ".join(escaped(column.heading) for column in table.columns) + r" \\"
+    rows = "\n".join(" & ".join(map(_cell, row)) + r" \\" for row in table.rows)
+    notes = "".join(f"\\par\\smallskip {escaped(to_plain(note))}\n" for note in table.notes)
+    if len(table.rows) > _MOST_ROWS:
         return (
-            f"{{\\footnotesize\n\\begin{{longtable}}{{{spec}}}\n\\caption{{{caption}}}{label}\\\\\n"
-            f"\\toprule\n{head}\n\\midrule\n\\endfirsthead\n\\toprule\n{head}\n\\midrule\n\\endhead\n"
-            f"\\bottomrule\n\\endlastfoot\n{rows}\n\\end{{longtable}}{notes}\n\\par}}\n"
+            f"{{\\footnotesize\n\\begin{{longtable}}{{{spec}}}\n{caption}{label}\\\\\n\\toprule\n{head}\n\\midrule\n"
+            f"\\endhead\n\\bottomrule\n\\endlastfoot\n{rows}\n\\end{{longtable}}\n{notes}\\par}}\n"
         )
-    notes = notes and f"\n\\begin{{minipage}}{{\\linewidth}}{notes}\n\\end{{minipage}}"
     return (
-        f"\\begin{{table}}\n\\centering\\footnotesize\n\\caption{{{caption}}}{label}\n"
-        f"\\begin{{tabular}}{{{spec}}}\n\\toprule\n{head}\n\\midrule\n{rows}\n\\bottomrule\n\\end{{tabular}}{notes}\n"
-        "\\end{table}\n"
+        f"\\begin{{table}}\n\\centering\\footnotesize\n{caption}{label}\n\\begin{{tabular}}{{{spec}}}\n\\toprule\n"
+        f"{head}\n\\midrule\n{rows}\n\\bottomrule\n\\end{{tabular}}\n{notes}\\end{{table}}\n"
     )
 
 
 def _spec(table: Table, place: int) -> str:
-    """The column's letter; those with long texts share the width that the others leave."""
-    if table.columns[place].align == "r":
-        return "r"
-    if _longest(table, place) <= _MOST_TEXT:
-        return "l"
-    everywhere = range(len(table.columns))
-    wide = [other for other in everywhere if table.columns[other].align == "l" and _longest(table, other) > _MOST_TEXT]
-    taken = sum(_longest(table, other) + 2 for other in everywhere if other not in wide)
-    share = max(0.12, (0.96 - taken / WIDTH) / len(wide) - 0.02)
-    return f">{{\\raggedright\\arraybackslash}}p{{{share:.2f}\\linewidth}}"
-
-
-def _longest(table: Table, place: int) -> int:
-    return max(len(text) for text in [heading(table.columns[place]), *(row[place].text for row in table.rows)])
+    """The column's letter; one with long texts is wrapped at a quarter of the line."""
+    column: Column = table.columns[place]
+    longest = max(len(text) for text in [column.heading, *(row[place].text for row in table.rows)])
+    return "p{0.25\\linewidth}" if column.align == "l" and longest > _MOST_TEXT else column.align
 
 
 def _cell(cell: Cell) -> str:
-    shown = plain(cell.text)
+    shown = escaped(cell.text)
     if cell.code and shown:
         # a path or a command has few places where a line may end
         shown = re.sub(r"([/-])(?!\{\})", r"\1\\allowbreak{}", shown)

@@ -1,50 +1,76 @@
-"""The report as one markdown page: `markdown`. And one table of it: `table`."""
+"""The report as one markdown page: `markdown`. One table of it: `table`; of plain cells: `grid`."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from functools import singledispatch
 
-from nmbench.document.fit import fit, heading
-from nmbench.document.model import Banner, Block, Bullets, Picture, Prose, Report, Section, Shell
+from tabulate import tabulate
+
+from nmbench.document.anchors import Anchors
+from nmbench.document.model import Banner, Block, Bullets, Fold, Part, Picture, Prose, Report, Section, Shell
 from nmbench.document.table import Cell, Table
 from nmbench.document.words import code, text
-from nmbench.document.words import table as grid
 
-__all__ = ["WIDTH", "markdown", "table"]
+__all__ = ["grid", "markdown", "table"]
 
-#: characters of a table that a page of GitHub shows without a scroll bar
-WIDTH = 110
 #: rows of a table that a page of GitHub still shows; it shows nothing of a page of more than about half a megabyte
 MOST_ROWS = 200
+_DETAILS = "Details"
 
 
 def markdown(report: Report) -> str:
-    """The page; image paths are relative to it. Ends with a line feed."""
-    return "\n\n".join([f"# {text(report.title)}", *_content(report, 2)]) + "\n"
+    """The page; image paths are relative to it. What folds away elsewhere stands at its end. Ends with a line feed."""
+    folds = list(_folds(report, ()))
+    anchors = Anchors(title for title in (report.title, *_headings(report), *([_DETAILS] if folds else [])))
+    links = {id(fold): f"[{text(fold.title)}](#{anchors.add(title)})" for title, fold in folds}
+    lines = [f"# {text(report.title)}", *_content(report, 2, links)]
+    lines += [f"## {_DETAILS}"] if folds else []
+    for title, fold in folds:
+        lines += [f"### {text(title)}", *_content(fold, 4, links)]
+    return "\n\n".join(lines) + "\n"
 
 
 def table(shown: Table) -> str:
-    """A GitHub table, or several below each other where it is too wide; then its notes.
+    """A GitHub table with its notes.
 
     Of a table with more than `MOST_ROWS` rows only these are there, and a sentence says so.
     """
     total = len(shown.rows)
-    cut = replace(shown, rows=shown.rows[:MOST_ROWS])
     left = f"These are {MOST_ROWS} of {total} rows; report.html, CSV and LaTeX have all."
     notes = (*([left] if total > MOST_ROWS else []), *shown.notes)
-    return "\n\n".join([*map(_grid, fit(cut, WIDTH)), *_notes(notes)])
+    return "\n\n".join([_grid(shown), *_notes(notes)])
 
 
-def _content(part: Report | Section, level: int) -> list[str]:
-    found: list[str] = []
+def _headings(part: Report | Section) -> Iterator[str]:
     for block in part.content:
         if isinstance(block, Section):
-            found += [f"{'#' * level} {text(block.title)}", *_content(block, level + 1)]
-        elif isinstance(block, Table) and block.title != part.title:
-            found += [f"**{text(block.title)}**", _block(block)]
-        else:
-            found.append(_block(block))
+            yield block.title
+            yield from _headings(block)
+
+
+def _folds(part: Report | Section, path: tuple[str, ...]) -> Iterator[tuple[str, Fold]]:
+    """Every fold with a heading that says where it comes from."""
+    for block in part.content:
+        if isinstance(block, Section):
+            yield from _folds(block, (*path, block.title))
+        elif isinstance(block, Fold):
+            yield f"{block.title} ({'; '.join(path)})" if path else block.title, block
+
+
+def _content(part: Part, level: int, links: Mapping[int, str]) -> list[str]:
+    """`links`: of each fold, by its identity, the words that stand in its place."""
+    found: list[str] = []
+    for block in part.content:
+        match block:
+            case Section():
+                found += [f"{'#' * level} {text(block.title)}", *_content(block, level + 1, links)]
+            case Fold():
+                found.append(f"{links[id(block)]} stands at the end.")
+            case Table() if block.title != part.title:
+                found += [f"**{text(block.title)}**", _block(block)]
+            case _:
+                found.append(_block(block))
     return found
 
 
@@ -84,9 +110,15 @@ def _(block: Table) -> str:
 
 
 def _grid(shown: Table) -> str:
-    headers = [text(heading(column)) for column in shown.columns]
-    rows = [[_cell(cell) for cell in row] for row in shown.rows]
+    headers = [text(column.heading) for column in shown.columns]
+    rows = [[_cell(cell) for cell in row] for row in shown.rows[:MOST_ROWS]]
     return grid(headers, rows, "".join(column.align for column in shown.columns))
+
+
+def grid(headers: Sequence[str], rows: Sequence[Sequence[str]], align: str = "") -> str:
+    """A GitHub table. `align` has one of "l", "r" a column, left where it ends. The cells are markdown already."""
+    alignment = ["right" if letter == "r" else "left" for letter in align.ljust(len(headers), "l")]
+    return tabulate(rows, headers, tablefmt="pipe", colalign=alignment, disable_numparse=True)
 
 
 def _cell(cell: Cell) -> str:

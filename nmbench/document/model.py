@@ -1,6 +1,6 @@
 """What a report consists of, before it becomes markdown, HTML, CSV or LaTeX. Built once (build), rendered many times.
 
-Report, Section                             the whole, and a part of it under a heading
+Report, Section, Fold                       the whole, a part of it under a heading, and one that may stand behind
 Prose, Bullets, Banner, Shell, Picture      what stands in a section beside tables
 tables, pictures                            all of them, in their order
 distinct                                    the same report with a name of its own for every table
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from nmbench.document.table import Table
 
@@ -20,6 +20,8 @@ __all__ = [
     "Banner",
     "Block",
     "Bullets",
+    "Fold",
+    "Part",
     "Picture",
     "Prose",
     "Report",
@@ -73,11 +75,19 @@ Block = Prose | Bullets | Banner | Shell | Picture | Table
 
 
 @dataclass(frozen=True)
+class Fold:
+    """Long content under a title (plain text), out of a reader's way: folded in HTML, at the end of a markdown page."""
+
+    title: str
+    content: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
 class Section:
     """A heading (plain text) with what stands under it; sections in it are one level lower."""
 
     title: str
-    content: tuple[Block | Section, ...]
+    content: tuple[Block | Fold | Section, ...]
 
 
 @dataclass(frozen=True)
@@ -85,32 +95,31 @@ class Report:
     """`title` is plain text."""
 
     title: str
-    content: tuple[Block | Section, ...]
+    content: tuple[Block | Fold | Section, ...]
 
 
-def tables(part: Report | Section) -> Iterator[Table]:
+Part = Report | Section | Fold
+
+
+def tables(part: Part) -> Iterator[Table]:
     """Every table, in the order in which a reader meets them."""
-    for block in _blocks(part):
-        if isinstance(block, Table):
-            yield block
+    return (block for block in _blocks(part) if isinstance(block, Table))
 
 
-def pictures(part: Report | Section) -> Iterator[Picture]:
+def pictures(part: Part) -> Iterator[Picture]:
     """Every figure, in the order in which a reader meets them."""
-    for block in _blocks(part):
-        if isinstance(block, Picture):
-            yield block
+    return (block for block in _blocks(part) if isinstance(block, Picture))
 
 
-def _blocks(part: Report | Section) -> Iterator[Block]:
+def _blocks(part: Part) -> Iterator[Block]:
     for block in part.content:
-        if isinstance(block, Section):
+        if isinstance(block, Section | Fold):
             yield from _blocks(block)
         else:
             yield block
 
 
-_Part = TypeVar("_Part", Report, Section)
+_Part = TypeVar("_Part", Report, Section, Fold)
 
 
 def distinct(report: Report) -> Report:
@@ -119,17 +128,20 @@ def distinct(report: Report) -> Report:
 
 
 def _distinct(part: _Part, taken: set[str]) -> _Part:
-    content: list[Block | Section] = []
-    for block in part.content:
-        if isinstance(block, Section):
-            content.append(_distinct(block, taken))
-        elif isinstance(block, Table):
-            count, name = 1, block.name
-            while name in taken:
-                count += 1
-                name = f"{block.name}-{count}"
-            taken.add(name)
-            content.append(replace(block, name=name))
-        else:
-            content.append(block)
-    return replace(part, content=tuple(content))
+    content: tuple[Any, ...] = tuple(_renamed(block, taken) for block in part.content)
+    return replace(part, content=content)
+
+
+def _renamed(block: Block | Fold | Section, taken: set[str]) -> Block | Fold | Section:
+    if isinstance(block, Section):
+        return _distinct(block, taken)
+    if isinstance(block, Fold):
+        return _distinct(block, taken)
+    if not isinstance(block, Table):
+        return block
+    count, name = 1, block.name
+    while name in taken:
+        count += 1
+        name = f"{block.name}-{count}"
+    taken.add(name)
+    return replace(block, name=name)

@@ -39,12 +39,17 @@ class Column:
     align: Literal["l", "r"] = "l"
     unit: str = ""
 
+    @property
+    def heading(self) -> str:
+        """The title with the unit."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
 
 @dataclass(frozen=True)
 class Table:
     """`name` is a slug, unique in a report; `notes` are markdown sentences under the table.
 
-    keys: how many leading columns name the row; they are repeated where a table is too wide for the page.
+    keys: how many leading columns name the row.
     sortable: False where the order of the rows is part of what is said.
     about: what the table is about beyond its title, for a caption that stands alone.
     """

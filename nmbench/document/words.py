@@ -1,6 +1,5 @@
 """Numbers and strangers' text as they stand in a report, whose texts are inline markdown.
 
-table      rows -> a GitHub table
 text       plain text that cannot break the table or the page
 code       the same as inline code
 label      a method with its settings
@@ -12,8 +11,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-
-from tabulate import tabulate
 
 __all__ = [
     "NBSP",
@@ -27,7 +24,6 @@ __all__ = [
     "short",
     "si",
     "signed",
-    "table",
     "text",
 ]
 
@@ -35,13 +31,6 @@ __all__ = [
 NBSP = "\N{NO-BREAK SPACE}"
 #: a link, a reference, a footnote, a box to tick
 _LINK = re.compile(r"\][(\[:]|\[\^|\[[ xX]?\]")
-
-
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]], align: str = "") -> str:
-    """A GitHub table. `align` has one of "l", "r", "c" a column; left where it ends. The cells are markdown already."""
-    names = {"l": "left", "r": "right", "c": "center"}
-    alignment = [names[letter] for letter in align.ljust(len(headers), "l")]
-    return tabulate(rows, headers, tablefmt="pipe", colalign=alignment, disable_numparse=True)
 
 
 def text(value: object) -> str:

@@ -3,6 +3,7 @@
 Kept       a file of values by key, read when asked and written back whole or not at all
 keeping    a context in which nothing is read or written
 machine    what a file is for: GPU, library versions and kernels; fingerprint is the same in a few letters
+Choice     which backend won for a layer, with what settings, and the times; Choices: those of one machine by key
 """
 
 from __future__ import annotations
@@ -11,19 +12,20 @@ import contextlib
 import functools
 import hashlib
 import json
-import os
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
 
 import nmbench
+from nmbench._util.files import write_json
 from nmbench._util.paths import cache_dir
+from nmbench.kernels.problem import Settings
 
-__all__ = ["Kept", "fingerprint", "keeping", "machine"]
+__all__ = ["Choice", "Choices", "Kept", "fingerprint", "keeping", "machine"]
 
 T = TypeVar("T")
 
@@ -64,7 +66,8 @@ def fingerprint(device: torch.device) -> str:
 @functools.cache
 def _kernels() -> str:
     """Of the sources of our kernels: a version number says nothing between two releases."""
-    files = sorted((Path(__file__).parent / "triton").glob("*.py"))
+    package = Path(nmbench.__file__).parent
+    files = sorted([*package.glob("kernels/triton/*.py"), *package.glob("sparsity/fast/triton_*.py")])
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
@@ -96,8 +99,8 @@ class Kept(Generic[T]):
         if self.path is None:
             return {}
         try:
-            told = json.loads(self.path.read_text(encoding="utf-8"))
-            return {key: self._load(value) for key, value in told[self.name].items()}
+            held = json.loads(self.path.read_text(encoding="utf-8"))
+            return {key: self._load(value) for key, value in held[self.name].items()}
         except (FileNotFoundError, NotADirectoryError):
             return {}
         except Exception as error:  # whatever somebody or something wrote into it
@@ -105,20 +108,71 @@ class Kept(Generic[T]):
             return {}
 
     def add(self, values: Mapping[str, T]) -> None:
-        """Into the file as it is now, which others may write to as well: under a temporary name, then renamed.
-
-        No cache folder: slower the next time, nothing else.
-        """
+        """Into the file as it is now, which others may write to as well. No cache folder: slower the next time."""
         if self.path is None:
             return
         kept = {key: self._dump(value) for key, value in sorted({**self.read(), **values}.items())}
-        text = json.dumps({"machine": self.machine, self.name: kept}, indent=1)
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(self.path)
+            write_json(self.path, {"machine": self.machine, self.name: kept})
         except OSError as error:
             self.note = self.note or f"the {self.name} could not be kept in {self.path} ({type(error).__name__})"
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """winner: a backend, or "dense". times: microseconds of every candidate in one pass, "dense" among them.
+
+    best: the fastest of the sparse ones. settings: those of `best`.
+    """
+
+    winner: str
+    best: str
+    settings: Settings
+    times: dict[str, float]
+
+
+class Choices:
+    """The choices of one machine, read when made; inside `keeping(False)` those of this conversion alone."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._file = Kept("choices", device, _choice, vars)
+        self._known = self._file.read()
+        self._new: dict[str, Choice] = {}
+
+    @property
+    def path(self) -> Path | None:
+        """Where they are kept, if they are."""
+        return self._file.path
+
+    @property
+    def note(self) -> str:
+        """What was wrong with the file, or ""."""
+        return self._file.note
+
+    @staticmethod
+    def key(**about: Any) -> str:
+        """A key of what a choice depends on (JSON values)."""
+        return json.dumps(about, sort_keys=True, separators=(",", ":"))
+
+    def get(self, key: str) -> Choice | None:
+        """What was chosen for it, or None."""
+        return self._known.get(key)
+
+    def put(self, key: str, choice: Choice) -> None:
+        """Remember it; `write` puts it on disk."""
+        self._known[key] = self._new[key] = choice
+
+    def write(self) -> None:
+        """The file, if something is new."""
+        if self._new:
+            self._file.add(self._new)
+
+
+def _choice(about: dict[str, Any]) -> Choice:
+    settings = tuple((str(name), int(value)) for name, value in about["settings"])
+    times = {str(name): float(us) for name, us in about["times"].items()}
+    choice = Choice(str(about["winner"]), str(about["best"]), settings, times)
+    if choice.winner not in (choice.best, "dense") or not {choice.best, "dense"} <= set(times):
+        raise ValueError("a choice without its times")
+    return choice

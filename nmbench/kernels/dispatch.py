@@ -11,14 +11,13 @@ from torch import Tensor
 from nmbench._util.devices import on
 from nmbench.kernels import registry
 from nmbench.kernels.backend import Backend, Problem, refused, result_dtype
-from nmbench.kernels.infer import inferred
-from nmbench.kernels.nmtensor import NMTensor, compress, decompress
+from nmbench.kernels.nmtensor import NMTensor, compress, decompress, inferred
 from nmbench.kernels.packed import PackedWeight
 from nmbench.kernels.problem import Pair, conv2d_problem, linear_problem
 from nmbench.sparsity import NMPattern
 from nmbench.sparsity.pattern import PatternLike
 
-__all__ = ["conv2d", "linear", "pack", "packed_for"]
+__all__ = ["conv2d", "linear", "pack"]
 
 Weight = Tensor | NMTensor | PackedWeight
 
@@ -83,15 +82,9 @@ def conv2d(
     """
     if isinstance(weight, PackedWeight):
         return weight.conv2d(x, bias)
+    size = tuple(x.shape)
     packed = pack(
-        weight,
-        tuple(x.shape),
-        pattern=pattern,
-        backend=backend,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
+        weight, size, pattern=pattern, backend=backend, stride=stride, padding=padding, dilation=dilation, groups=groups
     )
     return packed.conv2d(x, bias)
 
@@ -114,36 +107,36 @@ def pack(
     dense = decompress(weight) if isinstance(weight, NMTensor) else weight.detach()
     if dense.dim() not in (2, 4):
         raise ValueError(f"a weight of 2 or 4 dimensions is needed, not {dense.dim()}")
-    told = weight.pattern if isinstance(weight, NMTensor) else None if pattern is None else NMPattern.parse(pattern)
+    given = weight.pattern if isinstance(weight, NMTensor) else None if pattern is None else NMPattern.parse(pattern)
     if dense.dim() == 4 and len(x) != 4:
         raise ValueError(f"an input of 4 dimensions (N, in, H, W) is needed, not of {len(x)}")
-    if pattern is not None and told is not None:
-        compress(dense, told)  # says which group breaks it
-    keeps = told or inferred(dense) or NMPattern(1, 1)
+    if pattern is not None and given is not None:
+        compress(dense, given)  # says which group breaks it
+    keeps = given or inferred(dense) or NMPattern(1, 1)
     if dense.dim() == 2:
         problem = linear_problem(tuple(dense.shape), x, keeps, dense.dtype, dense.device)
     else:
         pairs = (_pair("stride", stride, 1), _pair("padding", padding, 0), _pair("dilation", dilation, 1))
         problem = conv2d_problem(tuple(dense.shape), x, keeps, dense.dtype, dense.device, *pairs, groups)
-    return packed_for(dense, problem, backend)
+    return _packed(dense, problem, backend)
 
 
-def packed_for(weight: Tensor, problem: Problem, backend: str | Backend | None) -> PackedWeight:
+def _packed(weight: Tensor, problem: Problem, backend: str | Backend | None) -> PackedWeight:
     """By the named backend, or by the first that takes it. Raises ValueError if none does, with each one's reason."""
     if backend is None:
-        known = [found.backend for found in registry.backends().values() if found.backend is not None]
+        asked = [one.backend for one in registry.backends().values() if one.backend is not None]
     else:
-        known = [registry.load(backend) if isinstance(backend, str) else backend]
+        asked = [registry.load(backend) if isinstance(backend, str) else backend]
     reasons = []
-    for one in known:
+    for candidate in asked:
         with on(weight.device):
-            reason = refused(one, problem)
+            reason: str | None = refused(candidate, problem)
         if reason is None:
             try:
-                return PackedWeight(weight, problem, one)
+                return PackedWeight(weight, problem, candidate)
             except ValueError as error:
                 reason = str(error)
-        reasons.append(f"{one.name}: {reason}")
+        reasons.append(f"{candidate.name}: {reason}")
     raise ValueError("; ".join(reasons))
 
 

@@ -3,8 +3,8 @@
 NMTensor      values, packed positions, pattern and shape
 compress      weight -> NMTensor, without loss
 decompress    the way back
-save, load    several by name, in one safetensors file
 check         are there as many values and positions as pattern and shape say?
+inferred      which pattern a weight keeps to, read off the weight
 
 Entries are in the row-major order of a two-dimensional view of the weight: (out, in) of a linear layer; (out, kh * kw *
 in) of a convolution, the input channels of a kernel position side by side, as a matrix product reads them; with
@@ -16,22 +16,18 @@ equal results is behind it.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from nmbench._util.devices import on
-from nmbench._util.files import replacing
 from nmbench.sparsity import NMPattern
 from nmbench.sparsity.fast import fused as _fused
-from nmbench.sparsity.pattern import PatternLike
+from nmbench.sparsity.pattern import MAX_M, PatternLike
 
-__all__ = ["NMTensor", "check", "compress", "decompress", "load", "save"]
+__all__ = ["NMTensor", "check", "compress", "decompress", "inferred"]
 
 #: integers of the same width: gathers and comparisons know these for every dtype, and keep each bit
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -110,39 +106,6 @@ def decompress(stored: NMTensor) -> Tensor:
     return dense.reshape(back).movedim(-1, 1).contiguous() if len(back) > 2 else dense.reshape(stored.shape)
 
 
-def save(path: Path | str, tensors: Mapping[str, NMTensor]) -> None:
-    """Write the tensors to one safetensors file, whole or not at all."""
-    from safetensors.torch import save_file
-
-    about = {name: {"pattern": str(one.pattern), "shape": one.shape} for name, one in tensors.items()}
-    parts = {f"{name}.{key}": getattr(one, key) for name, one in tensors.items() for key in ("values", "positions")}
-    with replacing(path) as temporary:
-        save_file(parts, temporary, {"nmbench.nmtensor": json.dumps(about)})
-
-
-def load(path: Path | str, device: str = "cpu") -> dict[str, NMTensor]:
-    """What `save` wrote. Raises ValueError if the file is broken or holds something else."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt", device=device) as file:
-            about = json.loads(file.metadata()["nmbench.nmtensor"])
-            found = {
-                name: NMTensor(
-                    file.get_tensor(f"{name}.values"),
-                    file.get_tensor(f"{name}.positions"),
-                    NMPattern.parse(one["pattern"]),
-                    tuple(one["shape"]),
-                )
-                for name, one in about.items()
-            }
-            for name, one in found.items():
-                check(name, one)
-            return found
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} holds no N:M tensors that can be read ({type(error).__name__}: {error})") from error
-
-
 def check(name: str, stored: NMTensor) -> None:
     """A kernel trusts these numbers. Raises ValueError where they do not fit pattern and shape."""
     pattern, shape = stored.pattern, stored.shape
@@ -171,9 +134,11 @@ def _in_one_pass(weight: Tensor, pattern: NMPattern) -> NMTensor | None:
     """By the kernel; None where there is none, or where the weight breaks the pattern, which torch code then words."""
     if not _has_a_kernel(weight, tuple(weight.shape), pattern):
         return None
-    from nmbench.kernels.triton.compress import CLEAN
+    from nmbench.kernels.triton.compress import CLEAN, packs
     from nmbench.kernels.triton.compress import compress as fused
 
+    if not packs(pattern):
+        return None
     with on(weight.device):
         values, positions, wrong = fused(weight, pattern)
         kept = int(wrong) == CLEAN
@@ -231,3 +196,55 @@ def _unpack(packed: Tensor, count: int, bits: int) -> Tensor:
     each = (packed[:, None].long() >> torch.arange(8, device=packed.device)) & 1
     flat = each.reshape(-1)[: count * bits].reshape(count, bits)
     return (flat << torch.arange(bits, device=packed.device)).sum(1)
+
+
+# -- the pattern of a weight ----------------------------------------------------------------------------------------
+#: above this there is little to gain, and a few zeros by chance would look like a pattern
+_DENSEST = 0.75
+#: share of the whole groups that hold exactly N in a weight that was pruned to N:M; other sizes of group show a spread
+_EXACT = 0.9
+#: without such a pattern, a larger M must be sparser by this factor
+_CLEARLY = 0.8
+_SAMPLE = 1 << 16
+
+
+def inferred(weight: Tensor) -> NMPattern | None:
+    """The pattern of the smallest M whose groups nearly all hold exactly N non-zeros, none of them more.
+
+    Where there is none, as after further pruning: the smallest power of two for M, or a larger one that is clearly
+    sparser. Groups run along the inputs.
+
+    weight: (out, in, ...). None if no pattern up to 3:4 holds, or if it is all zero.
+    """
+    nonzero = (weight.detach().movedim(1, -1) != 0).flatten(0, -2)
+    if not bool(nonzero.any()):
+        return None
+    sizes = range(2, min(MAX_M, nonzero.shape[1]) + 1)
+    # some of the rows suggest patterns; what they suggest is held against all
+    step = max(1, nonzero.numel() // _SAMPLE)
+    part = nonzero[::step]
+    for m in sizes:
+        n = _most(part, m)
+        if n <= _DENSEST * m and _share(part, n, m) >= _EXACT and _most(nonzero, m) == n:
+            return NMPattern(n, m)
+    best = None
+    for m in (m for m in sizes if m & (m - 1) == 0):
+        n = _most(nonzero, m)
+        if n <= m * (_DENSEST if best is None else _CLEARLY * best.density):
+            best = NMPattern(n, m)
+    return best
+
+
+def _counts(nonzero: Tensor, m: int) -> Tensor:
+    """Non-zeros of each group of m. nonzero: (rows, in) -> (rows, groups), a short last one among them."""
+    return F.pad(nonzero, (0, -nonzero.shape[1] % m)).view(len(nonzero), -1, m).sum(2)
+
+
+def _most(nonzero: Tensor, m: int) -> int:
+    return int(_counts(nonzero, m).max())
+
+
+def _share(nonzero: Tensor, n: int, m: int) -> float:
+    """Share of the whole groups that hold exactly n."""
+    whole = _counts(nonzero, m)[:, : nonzero.shape[1] // m]
+    return float((whole == n).float().mean())

@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nmbench._util.devices import on as on_device
+from nmbench._util.devices import on
 from nmbench.kernels.backend import Backend, Problem, Settings, refused
 from nmbench.kernels.backends.dense import Dense
 from nmbench.kernels.cache import fingerprint
 from nmbench.kernels.nmtensor import NMTensor, check, compress, decompress
-from nmbench.kernels.problem import on
+from nmbench.kernels.problem import dtype_name
 from nmbench.sparsity import NMPattern
 
 __all__ = ["PARTS", "PackedWeight", "from_parts", "parts_of"]
@@ -41,7 +41,7 @@ def from_parts(parts: list[Tensor], shape: tuple[int, ...]) -> NMTensor:
     """The way back. Raises ValueError if the parts are not of a weight of `shape`."""
     values, positions, pattern = parts
     numbers = pattern.flatten().tolist()
-    if len(numbers) not in (2, 3) or not all(isinstance(one, int) for one in numbers):
+    if len(numbers) not in (2, 3) or not all(isinstance(number, int) for number in numbers):
         raise ValueError(f"{numbers} is no pattern")
     keeps = NMPattern(numbers[0], numbers[1], "kernel" if numbers[2:] == [1] else "input")
     stored = NMTensor(values, positions, keeps, tuple(shape))
@@ -74,11 +74,11 @@ class PackedWeight(nn.Module):
         self._hold(weight.detach())
 
     def _hold(self, weight: Tensor) -> None:
-        with on_device(weight.device):  # whether a backend can run is asked of the current GPU
+        with on(weight.device):  # whether a backend can run is asked of the current GPU
             self._pack(weight)
 
     def _pack(self, weight: Tensor) -> None:
-        problem = on(self.problem, weight.device, weight.dtype)
+        problem = self.problem.on(weight.device, weight.dtype)
         problem = replace(problem, settings=self.settings if self.tuned_on == fingerprint(weight.device) else ())
         refusal = refused(self.backend, problem) or ""
         running = Dense() if refusal else self.backend
@@ -111,7 +111,7 @@ class PackedWeight(nn.Module):
     def extra_repr(self) -> str:
         """Backend, pattern, and why it does not run if so."""
         why = f", running dense: {self.refusal}" if self.refusal else ""
-        return f"{self.backend.name}, {self.problem.pattern}, {str(self.problem.dtype).removeprefix('torch.')}{why}"
+        return f"{self.backend.name}, {self.problem.pattern}, {dtype_name(self.problem.dtype)}{why}"
 
     # -- the product --------------------------------------------------------------------------------------------
     def linear(self, x: Tensor, bias: Tensor | None) -> Tensor:

@@ -34,20 +34,20 @@ class Found:
 def backends() -> dict[str, Found]:
     """Name -> what is there: the fast ones of nmbench, then other packages' by name, `dense` last. Never raises."""
     points = sorted(entry_points(group=GROUP), key=lambda p: (_distribution(p) != "nmbench", p.name))
-    found: dict[str, Found] = {}
+    by_name: dict[str, Found] = {}
     for point in points:
-        found.setdefault(point.name, _loaded(point))  # nmbench's own keep their names
-    return dict(sorted(found.items(), key=lambda item: _order(item[0])))
+        by_name.setdefault(point.name, _loaded(point))  # nmbench's own keep their names
+    return dict(sorted(by_name.items(), key=lambda item: _order(item[0])))
 
 
 def load(name: str) -> Backend:
     """The backend of that name. Raises ValueError if there is none, or if it is broken, saying why."""
-    known = backends()
-    if name not in known:
-        raise ValueError(f"there is no backend {name!r}{nearest(name, known)}")
-    backend = known[name].backend
+    installed = backends()
+    if name not in installed:
+        raise ValueError(f"there is no backend {name!r}{nearest(name, installed)}")
+    backend = installed[name].backend
     if backend is None:
-        raise ValueError(f"backend {name!r} cannot be used: {known[name].reason}")
+        raise ValueError(f"backend {name!r} cannot be used: {installed[name].reason}")
     return backend
 
 

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import torch
 
-__all__ = ["Bandwidth", "Timing", "bandwidth", "compare", "copies", "launch_floor", "rotated"]
+__all__ = ["Timing", "bandwidth", "compare", "copies", "launch_floor", "rotated"]
 
 Call = Callable[[], object]
 T = TypeVar("T")
@@ -51,19 +51,6 @@ class Timing:
     high: float
     calls: int
     how: str
-
-
-@dataclass(frozen=True)
-class Bandwidth:
-    """Measured bytes a second: of a copy (bytes read and written both count) and of a read."""
-
-    copy: float
-    read: float
-
-    @property
-    def best(self) -> float:
-        """The higher of the two: the stricter one to be held against."""
-        return max(self.copy, self.read)
 
 
 def compare(
@@ -100,16 +87,18 @@ def rotated(make: Callable[[], T], bytes_each: int, device: torch.device) -> lis
     return [make() for _ in range(copies(bytes_each, device))]
 
 
-def bandwidth(device: torch.device, size: int | None = None, budget_s: float = 0.3) -> Bandwidth:
-    """Measure it with buffers of `size` bytes (2**30 on a GPU, 2**27 elsewhere, less where memory is short)."""
+def bandwidth(device: torch.device, size: int | None = None, budget_s: float = 0.3) -> tuple[float, float]:
+    """Bytes a second of a copy (bytes read and written both count) and of a read.
+
+    size: of the buffers, in bytes; 2**30 on a GPU, 2**27 elsewhere, less where memory is short.
+    """
     if size is None:
         size = min(2**30, torch.cuda.mem_get_info(device)[0] // 4) if device.type == "cuda" else 2**27
     source = torch.ones(size // 4, dtype=torch.float32, device=device)
     target = torch.empty_like(source)
     calls: dict[str, list[Call]] = {"copy": [lambda: target.copy_(source)], "read": [source.sum]}
-    found = compare(calls, device, budget_s=budget_s)
-    seconds = {name: timing.us / 1e6 for name, timing in found.items()}
-    return Bandwidth(2 * source.nbytes / seconds["copy"], source.nbytes / seconds["read"])
+    seconds = {name: timing.us / 1e6 for name, timing in compare(calls, device, budget_s=budget_s).items()}
+    return 2 * source.nbytes / seconds["copy"], source.nbytes / seconds["read"]
 
 
 def launch_floor(device: torch.device, budget_s: float = 0.1) -> float:

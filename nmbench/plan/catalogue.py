@@ -7,187 +7,50 @@ declarations, which are cached by the distribution's version and a hash of its s
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import json
+import logging
 import os
-import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import BaseModel, ValidationError
+
+from nmbench._util.child import ask
 from nmbench._util.errors import UsageError
+from nmbench._util.files import write_json
 from nmbench._util.paths import cache_dir
+from nmbench.plan.declarations import (
+    Description,
+    MethodDeclaration,
+    MethodPlugin,
+    Plugin,
+    PluginStatus,
+    TaskDeclaration,
+    TaskPlugin,
+)
+from nmbench.plan.describe import MethodDescriptions, missing_requirements
+from nmbench.plan.sources import core_hash, import_hash, plugin_hash
 
-__all__ = ["Catalogue", "Plugin", "catalogue", "source_hash"]
+__all__ = ["Catalogue", "Plugin", "catalogue", "code_hash", "diagnoses"]
 
+_LOG = logging.getLogger(__name__)
 _DESCRIBE_TIMEOUT = 120  # seconds; importing a large engine from a cold disk takes long
+_QUIET = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 
-
-@dataclass(frozen=True)
-class Plugin:
-    """A task or a method. status: "ok", "unavailable", "import", "invalid" or "duplicate"; `reason` says more."""
-
-    name: str
-    reference: str
-    distribution: str
-    version: str
-    source: str
-    status: str = "ok"
-    reason: str = ""
-    declaration: dict[str, Any] = field(default_factory=dict)
+_Answer = TypeVar("_Answer", bound=BaseModel)
 
 
 @dataclass(frozen=True)
 class Catalogue:
     """All tasks and methods by name, and the rows that share a name with another (`duplicates`)."""
 
-    tasks: dict[str, Plugin]
-    methods: dict[str, Plugin]
-    duplicates: list[Plugin]
-
-
-def source_hash(reference: str) -> str:
-    """Hash of the plugin's Python sources: its file, or every file of its package. Imports nothing."""
-    if reference.startswith("path:"):
-        file = Path(reference[5:])
-        files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
-    else:
-        files = _files_of(reference.partition(":")[0])
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.name.encode())
-        digest.update(file.read_bytes() if file.exists() else b"")
-    return digest.hexdigest()[:16]
-
-
-def _files_of(module: str) -> list[Path]:
-    top, *rest = module.split(".")
-    try:
-        spec = importlib.util.find_spec(top)  # a top-level name is found without importing it
-    except (ImportError, ValueError):
-        return []
-    if spec is None:
-        return []
-    for folder in spec.submodule_search_locations or []:
-        path = Path(folder).joinpath(*rest)
-        if path.is_dir():
-            return sorted(path.rglob("*.py"))
-        if path.with_suffix(".py").is_file():
-            return [path.with_suffix(".py")]
-    return [Path(spec.origin)] if spec.origin else []
-
-
-def _ask_worker(arguments: list[str]) -> Any:
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "nmbench.worker", *arguments]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_DESCRIBE_TIMEOUT, env=environment, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return {"status": "import", "reason": f"its import took more than {_DESCRIBE_TIMEOUT} s"}
-    marker = done.stdout.rpartition("\x1e")[2]  # a plugin may print what it likes before
-    try:
-        return json.loads(marker)
-    except ValueError:
-        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        return {"status": "import", "reason": f"its import ended the process (exit {done.returncode}): {last}"}
-
-
-def _cached(key: str, arguments: list[str]) -> Any:
-    path = cache_dir() / "describe" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        pass
-    answer = _ask_worker(arguments)
-    said = [answer, *answer.get("methods", {}).values()]
-    if all(
-        about.get("status", "ok") == "ok" for about in said
-    ):  # a failure may be mended by installing something, so ask again
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(f".{os.getpid()}.{hashlib.sha256(os.urandom(8)).hexdigest()[:6]}")
-            temporary.write_text(json.dumps(answer))
-            temporary.replace(path)
-        except OSError:
-            pass  # no cache folder: slower, nothing else
-    return answer
-
-
-def _own_hash() -> str:
-    folder = Path(__file__).parent.parent
-    digest = hashlib.sha256()
-    for name in ("contract/task.py", "plan/describe.py", "worker/__main__.py", "sparsity/methods/base.py"):
-        digest.update((folder / name).read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _plugin(point: EntryPoint) -> Plugin:
-    distribution = point.dist.name if point.dist else "?"
-    version = point.dist.version if point.dist else "?"
-    return Plugin(point.name, point.value.split("[")[0].strip(), distribution, version, "")
-
-
-def _describe(plugin: Plugin) -> Plugin:
-    source = source_hash(plugin.reference)
-    key = "/".join([plugin.reference, plugin.distribution, plugin.version, source, _own_hash(), sys.version])
-    told = _cached(key, ["--describe", plugin.reference])
-    name = told.get("name", plugin.name)
-    status, reason = told.get("status", "import"), told.get("reason", "")
-    if plugin.name and name != plugin.name:
-        status, reason = "invalid", f"its entry point says {plugin.name!r} but its class is named {name!r}"
-        name = plugin.name
-    if told.get("status") == "ok":
-        status, reason = _requirements_now(told, status, reason)
-    fallback = Path(plugin.reference[5:]).stem if plugin.reference.startswith("path:") else ""
-    return Plugin(name or fallback, plugin.reference, plugin.distribution, plugin.version, source, status, reason, told)
-
-
-def _requirements_now(told: dict[str, Any], status: str, reason: str) -> tuple[str, str]:
-    """A cached "ok" may be out of date: something it requires was removed since."""
-    from nmbench.plan.describe import missing_requirements
-
-    missing = missing_requirements(tuple(told.get("requires", ())))
-    if missing and status == "ok":
-        return "unavailable", f"needs {', '.join(missing)}; {told.get('install', '')}"
-    return status, reason
-
-
-def _folder_plugins(folder: Path) -> list[Plugin]:
-    if not folder.is_dir():
-        raise UsageError(f"--plugins {folder}: there is no such folder")
-    files = [p for p in sorted(folder.glob("*.py")) if not p.name.startswith("_")]
-    files += [p for p in sorted(folder.glob("*/__init__.py"))]
-    return [Plugin("", f"path:{p.absolute()}", f"folder {folder.name}", "", "") for p in files]
-
-
-def _methods() -> dict[str, Plugin]:
-    points = [_plugin(p) for p in entry_points(group="nmbench.methods")]
-    key = "/".join([f"{p.name}={p.reference}@{p.version}:{source_hash(p.reference)}" for p in points])
-    told = _cached("methods/" + key + _own_hash() + sys.version, ["--describe-methods"])
-    if told.get("status") == "import":
-        raise UsageError(f"the methods cannot be described: {told['reason']}")
-    found: dict[str, Plugin] = {}
-    for point in points:
-        about = told["methods"].get(point.name, {"status": "import", "reason": "not found by the worker"})
-        found.setdefault(
-            point.name,
-            Plugin(
-                point.name,
-                point.reference,
-                point.distribution,
-                point.version,
-                source_hash(point.reference),
-                about["status"],
-                about["reason"],
-                about,
-            ),
-        )
-    return found
+    tasks: dict[str, TaskPlugin]
+    methods: dict[str, MethodPlugin]
+    duplicates: list[TaskPlugin]
 
 
 def catalogue(plugins: Path | None = None) -> Catalogue:
@@ -195,20 +58,123 @@ def catalogue(plugins: Path | None = None) -> Catalogue:
 
     Two tasks of one name: nmbench's own, else the first by distribution name, keeps it; the others are `duplicates`.
     """
-    tasks = [_plugin(p) for p in entry_points(group="nmbench.tasks")]
+    tasks: list[TaskPlugin] = [_plugin(point) for point in entry_points(group="nmbench.tasks")]
     tasks.sort(key=lambda p: (p.distribution != "nmbench", p.distribution, p.reference))
     tasks += _folder_plugins(plugins) if plugins else []
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         later = pool.submit(_methods)
-        described = list(pool.map(_describe, tasks))
+        described = list(pool.map(_described, tasks))
         methods = later.result()
-    by_name: dict[str, Plugin] = {}
+    by_name: dict[str, TaskPlugin] = {}
     duplicates = []
     for plugin in described:
         if plugin.name in by_name:
-            first = by_name[plugin.name].distribution
-            reason = f"the name {plugin.name!r} is taken by {first}"
-            duplicates.append(Plugin(**{**vars(plugin), "status": "duplicate", "reason": reason}))
+            reason = f"the name {plugin.name!r} is taken by {by_name[plugin.name].distribution}"
+            duplicates.append(replace(plugin, status=PluginStatus.DUPLICATE, reason=reason))
         else:
             by_name[plugin.name] = plugin
     return Catalogue(by_name, methods, duplicates)
+
+
+def code_hash(task: TaskPlugin, method: MethodPlugin | None = None) -> str:
+    """Hash of the code that a cell executes: nmbench's part, the task's, and the method's if nmbench has it not.
+
+    Results of another hash are stale, and half of a training by another is not gone on with.
+    """
+    return "-".join(part for part in (core_hash(), task.source, method.source if method else "") if part)
+
+
+def diagnoses(task: TaskPlugin) -> list[tuple[bool, str]]:
+    """What the task itself says of this installation: whether it is well, and a line; asked anew each time."""
+    reply = ask("nmbench.worker", "--diagnose", task.reference, timeout=_DESCRIBE_TIMEOUT, environment=_QUIET)
+    if reply.answer is None:
+        return [(False, f"its diagnosis failed: {reply.ending}")]
+    return [(bool(line["ok"]), str(line["text"])) for line in reply.answer["lines"]]
+
+
+# -- asking, and keeping the answer ---------------------------------------------------------------------------------
+def _asked(model: type[_Answer], key: str, arguments: list[str], keep: Callable[[_Answer], bool]) -> _Answer | str:
+    """What a worker answers to `arguments`, from the cache if it was kept under `key`; or why there is no answer."""
+    path = cache_dir() / "describe" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        pass
+    reply = ask("nmbench.worker", *arguments, timeout=_DESCRIBE_TIMEOUT, environment=_QUIET)
+    try:
+        answer = model.model_validate(reply.answer)
+    except ValidationError:
+        return f"importing it failed: {reply.ending}"
+    if keep(answer):  # a failure may be mended by installing something, so ask again
+        _kept(path, reply.answer or {})
+    return answer
+
+
+def _kept(path: Path, answer: Mapping[str, Any]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, answer)
+    except (OSError, ValueError) as error:
+        _LOG.info("the description is not kept: %s", error)
+
+
+def _own_hash() -> str:
+    """What a description depends on besides the plugin."""
+    return import_hash("nmbench.plan.describe", "nmbench.worker.__main__", "nmbench._util.child") + sys.version
+
+
+# -- tasks ----------------------------------------------------------------------------------------------------------
+def _plugin(point: EntryPoint) -> Plugin[Any]:
+    distribution = point.dist.name if point.dist else "?"
+    version = point.dist.version if point.dist else "?"
+    return Plugin(point.name, point.value.split("[")[0].strip(), distribution, version)
+
+
+def _folder_plugins(folder: Path) -> list[TaskPlugin]:
+    if not folder.is_dir():
+        raise UsageError(f"--plugins {folder}: there is no such folder")
+    files = [p for p in sorted(folder.glob("*.py")) if not p.name.startswith("_")]
+    files += [p for p in sorted(folder.glob("*/__init__.py"))]
+    return [Plugin("", f"path:{p.absolute()}", f"folder {folder.name}", "") for p in files]
+
+
+def _described(plugin: TaskPlugin) -> TaskPlugin:
+    source = plugin_hash(plugin.reference)
+    key = "/".join([plugin.reference, plugin.distribution, plugin.version, source, _own_hash()])
+    answer = _asked(Description[TaskDeclaration], key, ["--describe", plugin.reference], lambda it: it.status == "ok")
+    if isinstance(answer, str):
+        answer = Description[TaskDeclaration](status=PluginStatus.IMPORT, reason=answer)
+    declared = answer.declaration
+    plugin = replace(plugin, source=source, status=answer.status, reason=answer.reason, declaration=declared)
+    if declared is None:
+        return replace(plugin, name=plugin.name or Path(plugin.reference).stem)
+    if plugin.name and declared.name != plugin.name:
+        reason = f"its entry point says {plugin.name!r} but its class is named {declared.name!r}"
+        return replace(plugin, status=PluginStatus.INVALID, reason=reason)
+    plugin = replace(plugin, name=declared.name)
+    if plugin.usable and (missing := missing_requirements(declared.requires)):  # removed since it was asked
+        return replace(
+            plugin, status=PluginStatus.UNAVAILABLE, reason=f"needs {', '.join(missing)}; {declared.install}"
+        )
+    return plugin
+
+
+# -- methods --------------------------------------------------------------------------------------------------------
+def _methods() -> dict[str, MethodPlugin]:
+    """All methods by name, described by one process; of two that share a name the first."""
+    points: list[MethodPlugin] = [_plugin(point) for point in entry_points(group="nmbench.methods")]
+    points = [replace(point, source=plugin_hash(point.reference)) for point in points]
+    key = "/".join([f"{p.name}={p.reference}@{p.version}:{p.source}" for p in points])
+    answer = _asked(
+        MethodDescriptions, f"methods/{key}{core_hash()}{_own_hash()}", ["--describe-methods"],
+        lambda it: all(method.status == "ok" for method in it.methods.values()),
+    )  # fmt: skip
+    if isinstance(answer, str):
+        raise UsageError(f"the methods cannot be described: {answer}")
+    unknown = Description[MethodDeclaration](status=PluginStatus.IMPORT, reason="not found by the worker")
+    found: dict[str, MethodPlugin] = {}
+    for point in points:
+        told = answer.methods.get(point.name, unknown)
+        whole = replace(point, status=told.status, reason=told.reason, declaration=told.declaration)
+        found.setdefault(point.name, whole)
+    return found

@@ -7,59 +7,94 @@ Golden tests hold the ids still.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DENSE", "Cell", "canonical"]
+from nmbench._util.settings import canonical, plain
+from nmbench.sparsity.pattern import NMPattern
 
+__all__ = ["DENSE", "Cell", "InitialWeights", "canonical", "pattern_of"]
+
+#: a dense cell's pattern and method, as records and people write them
 DENSE = "dense"
 
 
-def _plain(value: Any) -> Any:
-    """20.0 and 20 are the same setting; tuples are lists."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return int(value)
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return value
+def pattern_of(text: str) -> NMPattern | None:
+    """The pattern that `str` of it, or "dense" (None), stands for. Raises ValueError on anything else."""
+    return None if text == DENSE else NMPattern.parse(text)
 
 
-def canonical(value: Any) -> str:
-    """JSON text that is the same for equal settings: sorted keys, no spaces, whole floats as integers."""
-    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+@dataclass(frozen=True)
+class InitialWeights:
+    """Dense weights to start from: what tells them (a hash of the file), what people call them, and where they are.
+
+    Only the hash counts. The path is for the process that loads them and stands in no record.
+    """
+
+    sha256: str
+    file: str = field(default="", compare=False)
+    path: Path | None = field(default=None, compare=False)
+
+    @classmethod
+    def read(cls, path: Path) -> InitialWeights:
+        """Those in the file `path`. Raises OSError if it cannot be read."""
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return cls(digest, path.name, path.absolute())
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, str]) -> InitialWeights:
+        """Those of a record; older ones hold the path as it was typed, of which the name is kept."""
+        return cls(data["sha256"], data.get("file") or Path(data.get("path", "")).name)
+
+    def to_dict(self) -> dict[str, str]:
+        """As they stand in a record."""
+        return {"file": self.file, "sha256": self.sha256}
 
 
 @dataclass(frozen=True)
 class Cell:
     """One training to be done.
 
-    train: the engine's settings that differ from the scale's, shared by a cell and its dense twin. hyper: the
-    method's own settings that differ from its defaults. init: {"path", "sha256"} of dense weights to start from;
-    only the hash counts for the identity.
+    pattern: None for a dense cell. train: the engine's settings that differ from the scale's, shared by a cell and its
+    dense twin. hyper: the method's own settings that differ from its defaults. Both are kept in canonical form, so that
+    equal settings are equal wherever they are compared.
     """
 
     task: str
     model: str
     scale: str
-    pattern: str = DENSE
+    pattern: NMPattern | None = None
     method: str = DENSE
     seed: int = 0
     train: Mapping[str, Any] = field(default_factory=dict)
     hyper: Mapping[str, Any] = field(default_factory=dict)
-    init: Mapping[str, str] | None = None
+    init: InitialWeights | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "train", plain(self.train))
+        object.__setattr__(self, "hyper", plain(self.hyper))
 
     @property
+    def is_dense(self) -> bool:
+        """It has no pattern, and is what others are compared with."""
+        return self.pattern is None
+
+    @property
+    def pattern_text(self) -> str:
+        """The pattern as a record writes it: "2:4", or "dense"."""
+        return DENSE if self.pattern is None else str(self.pattern)
+
+    @cached_property
     def id(self) -> str:
         """16 hexadecimal digits."""
         fields: dict[str, Any] = {"task": self.task, "model": self.model, "scale": self.scale, "seed": self.seed}
-        if self.pattern != DENSE:
-            fields["pattern"] = self.pattern
+        if self.pattern is not None:
+            fields["pattern"] = str(self.pattern)
         if self.method != DENSE:
             fields["method"] = self.method
         if self.train:
@@ -67,21 +102,20 @@ class Cell:
         if self.hyper:
             fields["hyper"] = self.hyper
         if self.init:
-            fields["init"] = self.init["sha256"]
+            fields["init"] = self.init.sha256
         return hashlib.sha256(canonical(fields).encode()).hexdigest()[:16]
 
     @property
     def twin(self) -> Cell:
         """The dense cell that this one is compared with."""
-        return replace(self, pattern=DENSE, method=DENSE, hyper={})
+        return replace(self, pattern=None, method=DENSE, hyper={})
 
     @property
     def slug(self) -> str:
         """A short readable name, safe as a folder: model, pattern, method, seed."""
-        parts = [Path(self.model).stem if "/" in self.model else self.model]
-        parts += [self.pattern.replace(":", "x"), self.method] if self.pattern != DENSE else [DENSE]
-        text = "-".join([*parts, f"s{self.seed}"])
-        return re.sub(r"[^A-Za-z0-9._-]+", "_", text)[:80]
+        parts = [Path(self.model).stem if "/" in self.model else self.model, self.pattern_text.replace(":", "x")]
+        parts += [f"s{self.seed}"] if self.is_dense else [self.method, f"s{self.seed}"]
+        return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(parts))[:80]
 
     @property
     def folder(self) -> str:
@@ -91,7 +125,7 @@ class Cell:
     @property
     def label(self) -> str:
         """For people: task/model pattern method seed."""
-        middle = DENSE if self.pattern == DENSE else f"{self.pattern} {self.method}"
+        middle = DENSE if self.is_dense else f"{self.pattern} {self.method}"
         extra = "".join(f" {k}={v}" for k, v in {**self.train, **self.hyper}.items())
         return f"{self.task}/{self.model} {middle}{extra} seed {self.seed}"
 
@@ -102,14 +136,17 @@ class Cell:
             "model": self.model,
             "scale": self.scale,
             "train": dict(self.train),
-            "pattern": self.pattern,
+            "pattern": self.pattern_text,
             "method": self.method,
             "hyper": dict(self.hyper),
             "seed": self.seed,
         }
-        return out | ({"init": dict(self.init)} if self.init else {})
+        return out | ({"init": self.init.to_dict()} if self.init else {})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Cell:
-        """The cell of a record."""
-        return cls(**{k: v for k, v in data.items() if k in cls.__dataclass_fields__})
+        """The cell of a record. Raises ValueError if its pattern is none."""
+        fields = {k: v for k, v in data.items() if k in cls.__dataclass_fields__}
+        fields["pattern"] = pattern_of(data.get("pattern", DENSE))
+        fields["init"] = InitialWeights.from_dict(data["init"]) if data.get("init") else None
+        return cls(**fields)

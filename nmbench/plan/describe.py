@@ -1,8 +1,10 @@
 """The worker's side of plugins: import a task or the methods, check them, and declare them as JSON.
 
-load_task      "module:attribute" or "path:/file.py" -> a Task instance
-describe_task  the same as a declaration, errors included
-describe_methods
+load_task         "module:attribute" or "path:/file.py" -> a Task instance
+spec_of           what a task is told of a cell
+describe_task     a task as a declaration, errors included
+describe_methods  the same of all methods
+diagnose_task     what a task says of this installation
 """
 
 from __future__ import annotations
@@ -14,16 +16,34 @@ import importlib.util
 import inspect
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import InvalidRequirement, Requirement
+from pydantic import BaseModel, ValidationError
 
 from nmbench._util.errors import first_line
-from nmbench.contract.task import CONTRACT_VERSION, Metric, Task
+from nmbench._util.settings import SettingError
+from nmbench.contract.spec import Metric, Spec
+from nmbench.contract.task import CONTRACT_VERSION, Task
+from nmbench.plan.cell import Cell
+from nmbench.plan.declarations import Description, MethodDeclaration, PluginStatus, TaskDeclaration
 
-__all__ = ["PluginError", "describe_methods", "describe_task", "load_task", "missing_requirements"]
+if TYPE_CHECKING:
+    from nmbench.sparsity import Method
+
+__all__ = [
+    "MethodDescriptions",
+    "PluginError",
+    "describe_methods",
+    "describe_task",
+    "diagnose_task",
+    "load_task",
+    "missing_requirements",
+    "spec_of",
+]
 
 
 class PluginError(Exception):
@@ -64,13 +84,13 @@ def _resolve(reference: str) -> Any:
 
 def _check(cls: Any) -> None:
     if not (inspect.isclass(cls) and issubclass(cls, Task)):
-        raise PluginError(f"{getattr(cls, '__name__', cls)!r} is not a subclass of nmbench.contract.task.Task")
+        raise PluginError(f"{getattr(cls, '__name__', cls)!r} is not a subclass of nmbench.task.Task")
     if cls.contract_version != CONTRACT_VERSION:
         raise PluginError(f"written for contract {cls.contract_version}; this nmbench has contract {CONTRACT_VERSION}")
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", cls.name or ""):
         raise PluginError(f"its name {cls.name!r} must be lower-case letters, digits and dashes")
     if not cls.metrics or not all(isinstance(m, Metric) for m in cls.metrics):
-        raise PluginError("it declares no metrics (a tuple of nmbench.contract.task.Metric, the primary one first)")
+        raise PluginError("it declares no metrics (a tuple of nmbench.task.Metric, the primary one first)")
     if not cls.models or not all(isinstance(m, str) for m in cls.models):
         raise PluginError("it declares no models")
     if not cls.scales or not all(isinstance(s, dict) for s in cls.scales.values()):
@@ -111,42 +131,80 @@ def _missing(text: str) -> str:
     return "" if wanted.specifier.contains(version, prereleases=True) else f"{text} (installed: {version})"
 
 
+def spec_of(cell: Cell, task: Task, device: str) -> Spec:
+    """What the task is told of the cell: the scale's settings with the cell's own on top, each in its declared type.
+
+    Raises SettingError if the task does not take them.
+    """
+    settings = task.declared(cell.scale).complete(f"task {cell.task!r}", cell.train)
+    return Spec(cell.task, cell.model, cell.scale, cell.seed, settings, device)
+
+
+# -- answers, as JSON -----------------------------------------------------------------------------------------------
 def describe_task(reference: str) -> dict[str, Any]:
-    """{"status": "ok" | "unavailable" | "import" | "invalid", "reason", and the declarations}. Never raises."""
+    """A Description of the task. Never raises."""
     try:
         task = load_task(reference)
         missing = missing_requirements(task.requires)
-    except PluginError as error:
-        return {"status": "invalid", "reason": str(error)}
+        hint = task.install or f"pip install {' '.join(repr(t) for t in task.requires)}"
+        declaration = TaskDeclaration(
+            name=task.name,
+            metrics=task.metrics,
+            models=tuple(task.models),
+            default_models=dict(task.default_models),
+            open_models=task.open_models,
+            scales={scale: task.declared(scale) for scale in task.scales},
+            contract=task.contract_version,
+            requires=tuple(task.requires),
+            install=hint,
+            diagnoses=type(task).diagnosis is not Task.diagnosis,
+        )
+        answer = Description[TaskDeclaration](declaration=declaration)
+        if missing:
+            answer.status, answer.reason = PluginStatus.UNAVAILABLE, f"needs {', '.join(missing)}; {hint}"
+        return answer.model_dump(mode="json")
+    except (PluginError, SettingError) as error:
+        return _refused(PluginStatus.INVALID, str(error))
+    except ValidationError as error:
+        first = error.errors()[0]
+        return _refused(PluginStatus.INVALID, f"its {'.'.join(map(str, first['loc']))}: {first['msg']}")
     except BaseException as error:  # a plugin may raise anything at import, SystemExit too
-        return {"status": "import", "reason": first_line(error)}
-    hint = task.install or f"pip install {' '.join(repr(t) for t in task.requires)}"
-    return {
-        "status": "unavailable" if missing else "ok",
-        "reason": f"needs {', '.join(missing)}; {hint}" if missing else "",
-        "name": task.name,
-        "metrics": [vars(metric) for metric in task.metrics],
-        "models": list(task.models),
-        "default_models": dict(task.default_models),
-        "open_models": task.open_models,
-        "scales": {name: dict(settings) for name, settings in task.scales.items()},
-        "contract": task.contract_version,
-        "requires": list(task.requires),
-        "install": hint,
-    }
+        return _refused(PluginStatus.IMPORT, first_line(error))
 
 
-def describe_methods() -> dict[str, dict[str, Any]]:
-    """Method name -> {"status", "reason", and the class attributes}; a broken one does not stop the others."""
+def _refused(status: PluginStatus, reason: str) -> dict[str, Any]:
+    return Description[TaskDeclaration](status=status, reason=reason).model_dump(mode="json")
+
+
+def diagnose_task(reference: str) -> dict[str, Any]:
+    """{"lines": [{"ok", "text"}]}: what the task says of this installation. Never raises."""
+    try:
+        return {"lines": [vars(line) for line in load_task(reference).diagnosis()]}
+    except BaseException as error:
+        return {"lines": [{"ok": False, "text": f"its diagnosis failed: {first_line(error)}"}]}
+
+
+class MethodDescriptions(BaseModel):
+    """Of all methods, by name."""
+
+    methods: dict[str, Description[MethodDeclaration]]
+
+
+def describe_methods() -> dict[str, Any]:
+    """MethodDescriptions; a broken method does not stop the others."""
     from nmbench.sparsity import methods
 
-    out: dict[str, dict[str, Any]] = {}
-    for name in methods.names():
-        try:
-            cls = methods.load(name)
-            names = ("phases", "sparse", "starts_dense")
-            fields = {"defaults": dict(cls.defaults), **{key: getattr(cls, key) for key in names}}
-            out[name] = {"status": "ok", "reason": "", **fields}
-        except Exception as error:
-            out[name] = {"status": "import", "reason": f"{type(error).__name__}: {error}"}
-    return out
+    return MethodDescriptions(methods={name: _method(methods.load, name) for name in methods.names()}).model_dump(
+        mode="json"
+    )
+
+
+def _method(load: Callable[[str], type[Method]], name: str) -> Description[MethodDeclaration]:
+    try:
+        cls = load(name)
+        declaration = MethodDeclaration(
+            settings=cls.declared(), phases=cls.phases, sparse=cls.sparse, starts_dense=cls.starts_dense
+        )
+        return Description[MethodDeclaration](declaration=declaration)
+    except Exception as error:
+        return Description[MethodDeclaration](status=PluginStatus.IMPORT, reason=first_line(error))

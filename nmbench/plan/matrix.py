@@ -1,18 +1,12 @@
-"""Matrix files (TOML): what to run, checked before anything starts, unfolded into cells.
+"""Matrix files (TOML): what to run. nmbench.plan.unfold makes cells of them.
 
 load      name of a shipped matrix, or a path -> Matrix
-cells     Matrix + catalogue of plugins -> cells, the dense twin of each included
-alone     the ids of those that are to have the machine to themselves
+shipped   names of those that come with the package
 """
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-import re
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,10 +14,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from nmbench._util.errors import UsageError, nearest
-from nmbench.plan.catalogue import Catalogue, Plugin
-from nmbench.plan.cell import DENSE, Cell
+from nmbench.plan.cell import DENSE
 
-__all__ = ["Grid", "Matrix", "alone", "cells", "load", "shipped"]
+__all__ = ["Grid", "Matrix", "load", "shipped"]
 
 
 def _as_list(value: Any) -> Any:
@@ -108,122 +101,3 @@ def load(name: str) -> Matrix:
     except ValidationError as error:
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise UsageError(f"matrix {place}: {_explain(error)}{more}") from error
-
-
-@dataclass(frozen=True)
-class _Choice:
-    plugin: Plugin
-    model: str
-
-
-def _check_pattern(text: str) -> str:
-    # the same rules as nmbench.sparsity.NMPattern, which the parent does not import since it brings torch
-    match = re.fullmatch(r"(\d{1,4}):(\d{1,4})(?:@(input|kernel))?", text.strip(), re.ASCII)
-    if not match:
-        raise UsageError(f"pattern {text!r}: write N:M, for instance '2:4' or '4:8@kernel', or 'dense'")
-    n, m, axis = int(match[1]), int(match[2]), match[3]
-    if not 1 <= n <= m <= 64:
-        raise UsageError(f"pattern {text!r}: 1 <= N <= M <= 64 must hold")
-    return f"{n}:{m}" + ("@kernel" if axis == "kernel" else "")
-
-
-def _choose_model(entry: str, matrix: Matrix, catalogue: Catalogue, models: list[str] | None) -> list[_Choice]:
-    name, _, model = entry.partition("/")
-    plugin = catalogue.tasks.get(name)
-    if plugin is None:
-        raise UsageError(f"unknown task {name!r}{nearest(name, catalogue.tasks)}")
-    told = plugin.declaration
-    if "scales" not in told:  # it cannot be imported: its cells become visible rows with that reason
-        return [_Choice(plugin, m) for m in ([model] if model else models or ["default"])]
-    if matrix.scale not in told["scales"]:
-        raise UsageError(f"task {name!r} has no scale {matrix.scale!r}{nearest(matrix.scale, told['scales'])}")
-    default = told["default_models"].get(matrix.scale, told["models"][0])
-    wanted = [model] if model else models or [default]
-    for candidate in wanted:
-        if candidate not in told["models"] and not told["open_models"]:
-            raise UsageError(f"task {name!r} has no model {candidate!r}{nearest(candidate, told['models'])}")
-    return [_Choice(plugin, candidate) for candidate in wanted]
-
-
-def _product(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every combination of the values that are lists."""
-    lists = [[(key, v) for v in _as_list(value)] for key, value in settings.items()]
-    return [dict(combination) for combination in itertools.product(*lists)]
-
-
-def _check_settings(kind: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings without those that equal their default. Raises UsageError for an unknown one or a wrong type."""
-    for key, value in given.items():
-        if key not in known:
-            raise UsageError(f"{kind} has no setting {key!r}{nearest(key, known)}")
-        default = known[key]
-        number = isinstance(default, (int, float)) and not isinstance(default, bool)
-        fits = isinstance(value, (int, float)) and not isinstance(value, bool) if number else True
-        fits = fits and not (isinstance(default, int) and isinstance(value, float) and not value.is_integer())
-        if (
-            not fits
-            or isinstance(default, bool) != isinstance(value, bool)
-            or isinstance(default, str) != isinstance(value, str)
-        ):
-            raise UsageError(f"{kind}: {key} must be like {default!r}, not {value!r}")
-    return {key: value for key, value in given.items() if value != known[key]}
-
-
-def _init(matrix: Matrix) -> dict[str, str] | None:
-    if matrix.init is None:
-        return None
-    try:
-        digest = hashlib.sha256(Path(matrix.init).read_bytes()).hexdigest()
-    except OSError as error:
-        raise UsageError(f"init = {matrix.init!r}: {error.strerror}") from error
-    return {"path": matrix.init, "sha256": digest}
-
-
-def _methods_of(grid: Grid, catalogue: Catalogue) -> Iterable[tuple[str, str, dict[str, Any]]]:
-    """(pattern, method, hyper) combinations of a grid; a method that stays dense is the dense twin."""
-    for text, name in itertools.product(grid.pattern, grid.method):
-        method = catalogue.methods.get(name)
-        if method is None:
-            raise UsageError(f"unknown method {name!r}{nearest(name, catalogue.methods)}")
-        if text == DENSE or name == DENSE:
-            if grid.hyper:
-                raise UsageError("dense cells take no hyper-parameters: put them into a grid of their own")
-            yield DENSE, DENSE, {}
-            continue
-        pattern = _check_pattern(text)
-        if "defaults" not in method.declaration:
-            raise UsageError(f"method {name!r} cannot be used: {method.reason}")
-        for hyper in _product(grid.hyper):
-            yield pattern, name, _check_settings(f"method {name!r}", hyper, method.declaration["defaults"])
-
-
-def cells(matrix: Matrix, catalogue: Catalogue) -> list[Cell]:
-    """Every cell of the matrix, each once, dense twins included. Raises UsageError in one line."""
-    found = _unfold(matrix, matrix.grid, catalogue)
-    return sorted(found.values(), key=lambda c: (c.seed, c.task, c.model, c.pattern != DENSE))
-
-
-def alone(matrix: Matrix, catalogue: Catalogue) -> frozenset[str]:
-    """Ids of the cells that a grid with `alone = true` holds, their dense twins included."""
-    return frozenset(_unfold(matrix, [grid for grid in matrix.grid if grid.alone], catalogue))
-
-
-def _unfold(matrix: Matrix, grids: Iterable[Grid], catalogue: Catalogue) -> dict[str, Cell]:
-    init = _init(matrix)
-    found: dict[str, Cell] = {}
-    for grid in grids:
-        variants = list(_methods_of(grid, catalogue))
-        for entry in grid.tasks or matrix.tasks:
-            for choice in _choose_model(entry, matrix, catalogue, grid.models):
-                known = choice.plugin.declaration.get("scales", {}).get(matrix.scale)
-                for train in _product({**matrix.train, **grid.train}):
-                    if known is not None:
-                        train = _check_settings(f"task {choice.plugin.name!r}", train, known)
-                    for seed, variant in itertools.product(grid.seeds or matrix.seeds, variants):
-                        pattern, method, hyper = variant
-                        cell = Cell(
-                            choice.plugin.name, choice.model, matrix.scale, pattern, method, seed, train, hyper, init
-                        )
-                        for one in (cell.twin, cell):
-                            found.setdefault(one.id, one)
-    return found

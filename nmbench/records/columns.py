@@ -1,69 +1,122 @@
-"""The fixed columns of the frame: name, pandas dtype, and what stands in it.
+"""The columns of the frame: pandas dtype, where in a record each stands, what it means.
 
-COLUMNS      name -> dtype, in the order of the frame; `metric.<name>` columns (float64) follow them
-ABOUT        name -> one line of documentation
+COLUMNS    the fixed ones by name, in order; `metric.<name>` and `measurement.<name>` (float64) follow them
+row        a record -> the values of one row
 """
 
 from __future__ import annotations
 
-__all__ = ["ABOUT", "COLUMNS"]
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, get_args
 
-_DOCUMENTED: dict[str, tuple[str, str]] = {
-    "matrix": ("string", "name of the matrix that ran the cell"),
-    "task": ("string", "name of the task"),
-    "model": ("string", "name of the model"),
-    "scale": ("string", "smoke, quick, study, paper or a task's own"),
-    "train": ("string", "the engine's settings that are not the scale's own, canonical JSON"),
-    "init": ("string", '"" unless initial weights were given'),
-    "pattern": ("string", 'N:M pattern, with its axis where it is not "input"; "dense" for the twin'),
-    "method": ("string", "name of the method"),
-    "hyper": ("string", "the method's settings that are not its defaults, canonical JSON"),
-    "seed": ("Int64", "seed of the cell"),
-    "cell_id": ("string", "16 hexadecimal digits, a hash of the scientific fields"),
-    "attempt": ("Int64", "1, 2, ..."),
-    "status": ("string", "how the attempt ended: ok, or one of nmbench.records.schema.STATUSES"),
-    "density": ("float64", "non-zeros / weights over the sparse layers"),
-    "primary_metric": ("string", "name of the task's first metric"),
-    "primary_value": ("float64", "its value, evaluated on the finalised weights of the last epoch"),
-    "primary_unit": ("string", "its unit"),
-    "higher_is_better": ("boolean", "does a larger primary value mean a better model?"),
-    "margin": ("float64", "non-inferiority margin that the task declares, in the primary metric's unit"),
-    "sad_pattern": ("string", "pattern of the masks whose flips were counted; a dense twin's are only watched"),
-    "sad_total": ("Int64", "mask flips over all steps and layers"),
-    "sad_per_weight": ("float64", "mask flips per weight"),
-    "sad_uncounted": ("Int64", "first steps that were done elsewhere, of which no flips are known; NA: none"),
-    "macs_dense": ("Int64", "multiply-accumulates for one example, dense"),
-    "macs_effective": ("Int64", "the same without those of pruned weights"),
-    "bytes_dense": ("Int64", "bytes of all parameters, dense"),
-    "bytes_compressed": ("Int64", "bytes of all parameters, sparse ones compressed"),
-    "parameters": ("Int64", "parameters of the model"),
-    "nonzeros": ("Int64", "those that are not zero"),
-    "training_passes": ("float64", "how many times the full schedule ran (2 for ASP)"),
-    "steps": ("Int64", "optimizer steps over all passes"),
-    "train_s": ("float64", "training time of this attempt, seconds"),
-    "train_total_s": ("float64", "training time with earlier attempts that it went on from, seconds"),
-    "step_ms_median": ("float64", "median time of an optimizer step, milliseconds"),
-    "alone": ("boolean", "no other cell ran on the machine meanwhile, so that times may be compared"),
-    "resumed": ("boolean", "the attempt went on from an earlier one's checkpoint"),
-    "peak_rss_bytes": ("Int64", "the most main memory that the process took until training ended, bytes"),
-    "peak_gpu_bytes": ("Int64", "the same of the GPU's memory, bytes; NA on a CPU"),
-    "speed_batch": ("Int64", "the largest batch at which one forward pass was timed"),
-    "speed_dense_ms": ("float64", "one forward pass of the dense twin's layers at that batch, milliseconds (median)"),
-    "speed_converted_ms": ("float64", "the same of the converted model; NA: no sparse backend"),
-    "speed_ratio": ("float64", "dense over converted time at that batch"),
-    "reused": ("string", "id of the cell whose training pass was taken over; NA: none"),
-    "error_kind": ("string", "kind of the failure"),
-    "error_message": ("string", "its message"),
-    "command": ("string", "one line that runs this cell again"),
-    "python": ("string", "version of Python"),
-    "torch": ("string", "version of PyTorch"),
-    "cpu": ("string", "name of the processor"),
-    "gpu": ("string", "name of the GPU; NA: none was used"),
-    "commit": ("string", "git commit of nmbench"),
-    "dirty": ("boolean", "were there changes beside that commit?"),
-    "data_fingerprint": ("string", "hash of the data set's content"),
-    "path": ("string", "the attempt's folder, relative to the folder that was loaded"),
+from pydantic import BaseModel
+
+from nmbench.plan.cell import canonical
+from nmbench.records.schema import Record
+
+__all__ = ["COLUMNS", "Column", "row"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. where: attributes of the record, with dots. about: "" where the field there documents it."""
+
+    name: str
+    dtype: str
+    where: str
+    about: str = ""
+
+    @property
+    def description(self) -> str:
+        """What stands in it, on one line."""
+        model: Any = Record
+        for part in [] if self.about else self.parts:
+            field = model.model_fields[part]
+            model = next((kind for kind in get_args(field.annotation) if _is_model(kind)), None)
+        return self.about or str(field.description)
+
+    def of(self, record: Record) -> Any:
+        """Its value; None where a section on the way is absent."""
+        value: Any = record
+        for part in self.parts:
+            value = getattr(value, part)
+            if value is None:
+                return None
+        return value
+
+    @cached_property
+    def parts(self) -> list[str]:
+        """The attributes that lead to it."""
+        return self.where.split(".")
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+COLUMNS = {
+    column.name: column
+    for column in (
+        Column("matrix", "string", "matrix"),
+        Column("task", "string", "cell.task", "name of the task"),
+        Column("model", "string", "cell.model", "name of the model"),
+        Column("scale", "string", "cell.scale", "smoke, quick, study, paper or a task's own"),
+        Column("train", "string", "cell.train", "the engine's settings that are not the scale's own, canonical JSON"),
+        Column("init", "string", "cell.init", 'hash of the initial weights, "" if none were given'),
+        Column("pattern", "string", "cell.pattern_text", 'N:M pattern, with its axis if not "input"; or "dense"'),
+        Column("method", "string", "cell.method", "name of the method"),
+        Column("hyper", "string", "cell.hyper", "the method's settings that are not its defaults, canonical JSON"),
+        Column("seed", "Int64", "cell.seed", "seed of the cell"),
+        Column("cell_id", "string", "cell_id"),
+        Column("attempt", "Int64", "attempt"),
+        Column("status", "string", "status"),
+        Column("density", "float64", "audit.density"),
+        Column("primary_metric", "string", "primary.name", "name of the task's first metric"),
+        Column("primary_value", "float64", "primary_value", "its value, on the finalised weights of the last epoch"),
+        Column("primary_unit", "string", "primary.unit", "its unit"),
+        Column("higher_is_better", "boolean", "primary.higher_is_better", "does a larger primary value mean better?"),
+        Column("margin", "float64", "primary.margin", "its non-inferiority margin, in its unit"),
+        Column("sad_pattern", "string", "sad.pattern"),
+        Column("sad_total", "Int64", "sad.total"),
+        Column("sad_per_weight", "float64", "sad.per_weight", "mask flips per weight"),
+        Column("sad_uncounted", "Int64", "sad.uncounted"),
+        *(Column(name, "Int64", f"cost.{name}") for name in ("macs_dense", "macs_effective")),
+        *(Column(name, "Int64", f"cost.{name}") for name in ("bytes_dense", "bytes_compressed")),
+        *(Column(name, "Int64", f"cost.{name}") for name in ("parameters", "nonzeros")),
+        Column("training_passes", "float64", "cost.training_passes"),
+        Column("steps", "Int64", "timings.steps"),
+        Column("train_s", "float64", "timings.train_s"),
+        Column("train_total_s", "float64", "timings.train_total_s"),
+        Column("step_ms_median", "float64", "timings.step_ms_median"),
+        Column("alone", "boolean", "timings.alone"),
+        Column("resumed", "boolean", "timings.resumed"),
+        Column("peak_rss_bytes", "Int64", "memory.peak_rss_bytes"),
+        Column("peak_gpu_bytes", "Int64", "memory.peak_gpu_bytes"),
+        Column("speed_batch", "Int64", "speed.largest.batch", "the largest batch at which a forward pass was timed"),
+        Column("speed_dense_ms", "float64", "speed.largest.dense_ms", "median time of the dense layers there, ms"),
+        Column("speed_converted_ms", "float64", "speed.largest.converted_ms", "the same, converted; NA: no backend"),
+        Column("speed_ratio", "float64", "speed.largest.ratio", "dense over converted time at that batch"),
+        Column("reused", "string", "reused.cell_id"),
+        Column("error_kind", "string", "error.kind"),
+        Column("error_message", "string", "error.message"),
+        Column("command", "string", "command"),
+        Column("python", "string", "environment.python"),
+        Column("torch", "string", "environment.torch", "version of PyTorch"),
+        Column("cpu", "string", "environment.cpu"),
+        Column("gpu", "string", "environment.gpu"),
+        Column("commit", "string", "environment.commit"),
+        Column("dirty", "boolean", "environment.dirty"),
+        Column("data_fingerprint", "string", "data.fingerprint"),
+        Column("path", "string", "", "the attempt's folder, relative to the folder that was loaded"),
+    )
 }
 
-COLUMNS: dict[str, str] = {name: dtype for name, (dtype, _) in _DOCUMENTED.items()}
-ABOUT: dict[str, str] = {name: about for name, (_, about) in _DOCUMENTED.items()}
+
+def row(record: Record, path: str) -> dict[str, Any]:
+    """The row of a record; `path` is that of its attempt's folder. Absent values are None."""
+    values = {name: column.of(record) for name, column in COLUMNS.items() if column.where}
+    values |= {key: canonical(values[key]) for key in ("train", "hyper")}
+    values |= {"init": values["init"].sha256[:16] if values["init"] else "", "path": path}
+    values |= {f"metric.{name}": value for name, value in record.metrics.items()}
+    return values | {f"measurement.{one.name}": one.value for one in record.measurements}

@@ -1,103 +1,189 @@
-"""The record of one attempt, and what may stand in it.
+"""The record of one attempt: `record.json`, schema version 1. The models here and in `sections` document the format.
 
-`record.json` is written last, by exactly one writer; its existence means that the attempt ended.
-A record holds no host name, no user name and no absolute path.
-
-Keys (schema version 1). Those marked * are absent when the attempt did not get that far.
-    schema_version   int
-    matrix           name of the matrix that ran it
-    cell             task model scale train pattern method hyper seed (and `init` when weights were given)
-    cell_id          16 hexadecimal digits, a hash of the scientific fields (nmbench.plan.cell)
-    attempt          1, 2, ...
-    status           one of STATUSES
-    metric_info      [{name, unit, higher_is_better, margin}], the primary metric first
-    metrics *        {name: value}, evaluated on the finalised weights of the last epoch
-    baselines *      {name: {metric: value}}: what a trivial answer reaches, for scale
-    facts *          {name: text or number}: how this cell was trained or evaluated (a metric's signature, say)
-    audit *          {pattern, ok, density, weights, nonzeros,
-                      layers: [{name, shape, role: "sparse"|"dense", reason, density, violations}]}
-                     `density` is non-zeros / weights over the sparse layers; dense twins have pattern null
-    sad *            {pattern, weights, total, per_layer: {name: flips},
-                      step: [..], flips: [..],         flips summed over the steps since the previous entry
-                      layers: {step: [..], flips: {name: [..]}},                 the same by layer, at most 32 entries
-                      uncounted,                       first steps that were done elsewhere, of which no flips are known
-                      snapshots: {steps: [..], consecutive: [..], first_last: int}}   L1 mask distances
-    curve *          {phase: [..], step: [..], loss: [..], lr: [..]}   means over bins, at most 512 bins
-    cost *           {parameters, nonzeros, macs_dense, macs_effective, bytes_dense, bytes_compressed,
-                      training_passes}    MACs for one example; bytes of all parameters
-    timings *        {prepare_s, build_s, train_s, evaluate_s, total_s, steps, step_ms_median, resumed, alone}
-                     alone: no other cell ran on the machine meanwhile, so that times may be compared
-    speed *          {type: "cuda"|"cpu", device, dtype, how, threads,         one forward pass of the evaluated model,
-                      rows: [{batch, dense_ms, converted_ms, dense_per_s,      with `nmbench run --speed`; added when
-                              converted_per_s, ratio, dense_quartiles_ms,      all cells of the run had ended
-                              converted_quartiles_ms}],
-                      layers: [{batch, ..}], notes: [text]}   what ran where (kernels.convert.report); device: its name;
-                     how: as in nmbench.kernels.timing; ratio: dense_ms / converted_ms; null where nothing was converted
-    memory *         {peak_rss_bytes, peak_gpu_bytes}: the most that the process took until training ended; the GPU's
-                     is null on a CPU
-    reused *         {phase, cell_id, attempt}: the training pass that was taken from another cell, its dense twin
-    data *           {fingerprint, counts}
-    environment      {python, torch, ..., cpu, cores, threads, gpu, driver, commit, dirty, code} (nmbench._util.machine)
-    plugin           {distribution, version, contract}
-    command          one line that runs this cell again
-    error *          {kind, message, traceback: file name beside the record or null}
-    notes *          [text]: what a reader of this cell has to know
-
-Beside it, where the task stored them: `per_example.json` {name: [number]} and `texts.json` {name: [text]}, one value an
-evaluation example in data-set order; `samples.json`, a handful of examples to show (nmbench.contract.samples).
+`record.json` is written last, by exactly one writer; its existence means that the attempt ended. It holds no host name,
+no user name and no absolute path.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-__all__ = ["FAILED", "SCHEMA_VERSION", "STATUSES", "Record", "UnreadableRecord", "migrate"]
+from pydantic import BeforeValidator, Field, PlainSerializer, PrivateAttr
+
+from nmbench._util.files import write_json
+from nmbench.plan.cell import Cell
+from nmbench.records.sections import (
+    LIMIT,
+    Audit,
+    Cost,
+    Curve,
+    Data,
+    Environment,
+    Failure,
+    LayerAudit,
+    LayerFlips,
+    Measurement,
+    Memory,
+    MetricInfo,
+    Plugin,
+    Reused,
+    Sad,
+    Section,
+    Snapshots,
+    Speed,
+    SpeedRow,
+    Timings,
+    about,
+)
+
+__all__ = [
+    "SCHEMA_VERSION", "Audit", "Cost", "Curve", "Data", "Environment", "Failure", "LayerAudit", "LayerFlips",
+    "Measurement", "Memory", "MetricInfo", "Plugin", "Record", "Reused", "Sad", "Snapshots", "Speed", "SpeedRow",
+    "Status", "Timings", "UnreadableRecord",
+]  # fmt: skip
 
 SCHEMA_VERSION = 1
 
-#: how an attempt can end; only `ok` counts as done
-STATUSES = (
-    "ok",
-    "skipped",  # asked not to run here (a missing requirement, a GPU-only setting)
-    "import",  # the plugin cannot be imported
-    "data",  # data missing or broken
-    "oom",  # out of memory
-    "nan",  # the loss is not finite
-    "diverged",  # finite but hopeless
-    "timeout",
-    "hang",  # no heartbeat
-    "crash",  # the process died (signal, os._exit)
-    "error",  # any other exception
-    "invalid",  # it ended, but its result breaks a promise (mask violated, a declared metric missing)
-    "interrupted",
-)
-FAILED = frozenset(STATUSES) - {"ok"}
-
-Record = dict[str, Any]
-
 
 class UnreadableRecord(Exception):
-    """A record file that cannot be used; the text says why."""
+    """A record file that cannot be used; the text says why, on one line."""
 
 
-#: version -> function that lifts a record of that version to the next one
-_MIGRATIONS: dict[int, Any] = {}
+class Status(StrEnum):
+    """How an attempt ended; `about` says when."""
+
+    about: str
+
+    OK = "ok", "the cell is done; the only good one"
+    SKIPPED = "skipped", "asked not to run here (a missing requirement, a GPU-only setting)"
+    IMPORT = "import", "the plugin cannot be imported"
+    DATA = "data", "data missing or broken"
+    OOM = "oom", "out of memory"
+    NAN = "nan", "the loss is not finite"
+    DIVERGED = "diverged", "finite but hopeless"
+    TIMEOUT = "timeout", "it took longer than the matrix allows"
+    HANG = "hang", "no heartbeat"
+    CRASH = "crash", "the process died (signal, os._exit)"
+    ERROR = "error", "any other exception"
+    INVALID = "invalid", "it ended, but its result breaks a promise (mask violated, a declared metric missing)"
+    INTERRUPTED = "interrupted", "stopped by a signal"
+
+    def __new__(cls, value: str, about: str = "") -> Self:
+        """A member is its value, a text, and knows what it is about."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.about = about
+        return member
+
+    @property
+    def done(self) -> bool:
+        """Only `ok` is done."""
+        return self is Status.OK
+
+    @property
+    def failed(self) -> bool:
+        """It ended, and not well."""
+        return self is not Status.OK
+
+    @property
+    def resumable(self) -> bool:
+        """Is the resume state worth keeping? Not where the training itself came to an end, good or bad."""
+        return self not in (Status.OK, Status.NAN, Status.DIVERGED, Status.INVALID)
 
 
-def migrate(record: Any) -> Record:
-    """Lift `record` to the current schema. Raises UnreadableRecord for anything that is no record or is newer."""
-    if not isinstance(record, dict) or not isinstance(record.get("schema_version"), int):
-        raise UnreadableRecord("no schema_version: this is not a record")
-    while (version := record["schema_version"]) < SCHEMA_VERSION:
-        if version not in _MIGRATIONS:
-            raise UnreadableRecord(f"schema version {version} has no migration")
-        record = _MIGRATIONS[version](record)
-    if version > SCHEMA_VERSION:
-        raise UnreadableRecord(f"schema version {version} is newer than this nmbench reads ({SCHEMA_VERSION})")
-    for key in ("cell", "cell_id", "status"):
-        if key not in record:
-            raise UnreadableRecord(f"the key {key!r} is missing")
-    if record["status"] not in STATUSES:
-        raise UnreadableRecord(f"unknown status {record['status']!r}")
-    checked: Record = record
-    return checked
+def _cell(value: object) -> Cell:
+    """The cell of a record: plain text, an integer seed, tables of settings. Raises ValueError."""
+    if isinstance(value, Cell):
+        return value
+    if not isinstance(value, dict):
+        raise ValueError("it is not an object")
+    kinds = {"task": str, "model": str, "scale": str, "pattern": str, "method": str, "seed": int}
+    if missing := [key for key, kind in kinds.items() if type(value.get(key)) is not kind or value[key] == ""]:
+        raise ValueError(f"the cell has no {', '.join(missing)}")
+    if not abs(value["seed"]) < LIMIT:
+        raise ValueError("the seed is no 64-bit integer")
+    tables = {key: value.get(key) or {} for key in ("train", "hyper", "init")}
+    if wrong := [key for key, table in tables.items() if not isinstance(table, dict)]:
+        raise ValueError(f"its {', '.join(wrong)} is not an object")
+    if tables["init"] and not all(
+        isinstance(text, str) for text in (tables["init"].get("sha256"), *tables["init"].values())
+    ):
+        raise ValueError("its init is not a hash and a name")
+    json.dumps(tables, allow_nan=False)
+    return Cell.from_dict({**value, **tables})
+
+
+class Record(Section):
+    """One attempt."""
+
+    schema_version: Literal[1] = Field(1, description="1")
+    matrix: str | None = about("name of the matrix that ran the cell")
+    cell: Annotated[Cell, BeforeValidator(_cell), PlainSerializer(Cell.to_dict)] = Field(
+        description="task, model, scale, train, pattern, method, hyper, seed, and `init` when weights were given"
+    )
+    cell_id: str = Field(pattern="^[0-9a-f]{16}$", description="16 hexadecimal digits, a hash of the scientific fields")
+    attempt: Annotated[int, Field(ge=1, lt=LIMIT)] = Field(description="1, 2, ...")
+    status: Status = Field(strict=False, description="how the attempt ended")
+    plugin: Plugin | None = about("where the task comes from")
+    metric_info: list[MetricInfo] = about("declarations of the metrics, the primary one first", [])
+    command: str | None = about("one line that runs this cell again")
+    notes: list[str] = about("what a reader of this cell has to know", [])
+    data: Data | None = about("the data set as the task saw it")
+    reused: Reused | None = about("the training pass that was taken from another cell, its dense twin")
+    timings: Timings | None = about("seconds by stage, and what may disturb them")
+    memory: Memory | None = about("the most that the process took")
+    curve: Curve | None = about("loss and learning rate through training")
+    sad: Sad | None = about("mask flips through training")
+    audit: Audit | None = about("the pattern, counted from the finalised weights")
+    metrics: dict[str, float | None] = about("{name: value}, on the finalised weights of the last epoch", {})
+    baselines: dict[str, dict[str, float | None]] = about(
+        "{name: {metric: value}}: what a trivial answer reaches, for scale", {}
+    )
+    facts: dict[str, str | bool | int | float | None] = about(
+        "{name: text or number}: how this cell was trained or evaluated (a metric's signature, say)", {}
+    )
+    cost: Cost | None = about("parameters, multiply-accumulates and bytes of the finalised model")
+    measurements: list[Measurement] = about("figures that plugins took of the cell", [])
+    speed: Speed | None = about("times of one forward pass, added by `nmbench run --speed`")
+    environment: Environment | None = about("versions and hardware")
+    error: Failure | None = about("what went wrong, where the attempt failed")
+
+    #: section that could not be read -> (why, what stands there)
+    _broken: dict[str, tuple[str, Any]] = PrivateAttr(default_factory=dict)
+
+    @property
+    def problems(self) -> list[str]:
+        """A line for each section that was left out because it is not what it should be."""
+        return [f"{key} is left out: {reason}" for key, (reason, _) in self._broken.items()]
+
+    @property
+    def primary(self) -> MetricInfo | None:
+        """Declaration of the metric that the cell is judged by."""
+        return self.metric_info[0] if self.metric_info else None
+
+    @property
+    def primary_value(self) -> float | None:
+        """Its value."""
+        return self.metrics.get(self.primary.name) if self.primary else None
+
+    @property
+    def outcome(self) -> str:
+        """On one line: the primary metric, or why there is none."""
+        if self.status.failed:
+            return " ".join(((self.error and self.error.message) or "").split())
+        if self.primary is None or self.primary_value is None:
+            return ""
+        return f"{self.primary.name} {self.primary_value:.4g} {self.primary.unit}".rstrip()
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands on disk: absent stays absent, and sections that could not be read stay as they were."""
+        # what was filled in place counts as given
+        self.model_fields_set.update(key for key in type(self).model_fields if getattr(self, key))
+        return self.model_dump(mode="json", exclude_unset=True) | {key: raw for key, (_, raw) in self._broken.items()}
+
+    def write(self, path: Path) -> None:
+        """Write it whole or not at all. Raises OSError, and ValueError for a number that JSON does not have."""
+        write_json(path, self.to_json())

@@ -7,33 +7,37 @@ means that the attempt ended. An attempt folder without it is one that was kille
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from nmbench._util.errors import UsageError
 from nmbench._util.files import Locked, locked
 from nmbench.plan.cell import Cell
-from nmbench.records.schema import Record, UnreadableRecord, migrate
+from nmbench.records.attempt import RECORD, number_of, read_record
+from nmbench.records.schema import Record, Status, UnreadableRecord
 
-__all__ = ["CellState", "Store", "read_record"]
+__all__ = ["CellState", "NoRecord", "Store"]
 
 
-def read_record(path: Path) -> Record:
-    """The record in `path`, lifted to the current schema. Raises UnreadableRecord with the reason."""
-    try:
-        return migrate(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise UnreadableRecord(f"{type(error).__name__}: {error}") from error
+class NoRecord(StrEnum):
+    """Why a cell has no record to judge it by."""
+
+    NEW = "new"
+    UNFINISHED = "unfinished"  # its attempt was killed, or is still running
+    UNREADABLE = "unreadable"  # or that of another cell
 
 
 @dataclass(frozen=True)
 class CellState:
-    """What is known of a cell: `status` is "new", "unfinished", "unreadable" or that of the newest record."""
+    """What became of a cell: the status of the attempt that counts, or why there is none.
+
+    attempts: how many there are. record, path: of the one that counts, and its folder.
+    """
 
     cell: Cell
-    status: str
+    status: Status | NoRecord
     attempts: int
     record: Record | None = None
     path: Path | None = None
@@ -41,7 +45,7 @@ class CellState:
     @property
     def done(self) -> bool:
         """Only `ok` is done."""
-        return self.status == "ok"
+        return self.status is Status.OK
 
 
 class Store:
@@ -59,13 +63,13 @@ class Store:
     def attempts(self, cell: Cell) -> list[Path]:
         """Attempt folders of a cell, oldest first."""
         folder = self.folder / cell.folder
-        numbers = [int(p.name[8:]) for p in folder.glob("attempt-*") if p.name[8:].isdigit()]
+        numbers = [number for path in folder.glob("attempt-*") if (number := number_of(path)) is not None]
         return [folder / f"attempt-{k}" for k in sorted(numbers)]
 
     def new_attempt(self, cell: Cell) -> tuple[int, Path]:
         """Make the folder of the next attempt; its number and path. Raises FileExistsError rather than share one."""
         taken = self.attempts(cell)
-        number = 1 + (int(taken[-1].name[8:]) if taken else 0)
+        number = 1 + ((number_of(taken[-1]) or 0) if taken else 0)
         path = self.folder / cell.folder / f"attempt-{number}"
         path.mkdir(parents=True, exist_ok=False)
         return number, path
@@ -73,23 +77,13 @@ class Store:
     def state(self, cell: Cell) -> CellState:
         """The newest `ok` attempt if there is one, else the newest."""
         attempts = self.attempts(cell)
-        found: CellState | None = None
+        newest: CellState | None = None
         for path in reversed(attempts):
-            file = path / "record.json"
-            record: Record | None = None
-            if not file.exists():
-                status = "unfinished"
-            else:
-                try:
-                    record = read_record(file)
-                    status = record["status"] if record["cell_id"] == cell.id else "unreadable"
-                except UnreadableRecord:
-                    status = "unreadable"
-            state = CellState(cell, status, len(attempts), record, path)
+            state = _state(cell, path, len(attempts))
             if state.done:
                 return state
-            found = found or state
-        return found or CellState(cell, "new", 0)
+            newest = newest or state
+        return newest or CellState(cell, NoRecord.NEW, 0)
 
     def work_dir(self, cell: Cell) -> Path:
         """Resume state and heartbeat of a cell, outside the results."""
@@ -110,3 +104,15 @@ class Store:
             raise UsageError(f"cannot write to {self.folder}: {error.strerror}; choose another --results") from error
         with held:
             yield
+
+
+def _state(cell: Cell, path: Path, attempts: int) -> CellState:
+    """What the attempt in the folder `path` says of the cell."""
+    if not (path / RECORD).exists():
+        return CellState(cell, NoRecord.UNFINISHED, attempts, None, path)
+    try:
+        record = read_record(path / RECORD)
+    except UnreadableRecord:
+        return CellState(cell, NoRecord.UNREADABLE, attempts, None, path)
+    status = record.status if record.cell_id == cell.id else NoRecord.UNREADABLE
+    return CellState(cell, status, attempts, record, path)

@@ -2,102 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 
-from nmbench.analysis.rows import Row, compare
-from nmbench.claims import judge
-from nmbench.claims.published import beside, published_table
-from nmbench.claims.section import claims_sections
-from nmbench.document.model import Banner, Block, Bullets, Picture, Prose, Report, Section, Shell, distinct
-from nmbench.document.words import plural
-from nmbench.records.frame import Loaded, newest
-from nmbench.report.sections import lists
-from nmbench.report.sections.cautions import cautions
-from nmbench.report.sections.figures import draw_overall
-from nmbench.report.sections.glossary import GLOSSARY
-from nmbench.report.sections.origins import fingerprint, mixed, provenance
-from nmbench.report.sections.overview import patterns_by_tasks
-from nmbench.report.sections.summary import overview
-from nmbench.report.sections.task import slugs, task_section
+from nmbench.analysis.rows import Row
+from nmbench.analysis.study import Study
+from nmbench.document.model import Fold, Report, Section, distinct
+from nmbench.document.table import Table, named
+from nmbench.report.door import Content, Entry, Place, made, sections
+from nmbench.report.sections import BUILT_IN
+from nmbench.report.style import sheet, slug_of, slugs
 
 __all__ = ["build"]
 
 
-def build(loaded: Loaded, title: str, folder: str, figures: Path) -> Report:
-    """The report about `loaded`; `folder` is the results folder's name. The figures are drawn into `figures`."""
-    rows = compare(loaded.frame)
-    cells = newest(loaded.frame)
-    failed = cells[cells["status"] != "ok"]
-    counting = [loaded.records[index] for index in cells.index]
-    tasks = list(dict.fromkeys(row.setting.task for row in rows))
-    matrices = sorted({str(record["matrix"]) for record in counting if record.get("matrix")}) or [folder]
-    claims, claims_in_full = claims_sections(judge(loaded, rows))
-    content = [
-        Prose(f"{overview(loaded, rows)} [How to read this report](#how-to-read-this-report) is at its end."),
-        *_bullets(cautions(loaded, rows)),
-        *_mixed(rows, loaded),
-        *_overview(rows, figures),
-        *claims,
-        *_published(rows, loaded),
-        *(task_section(task, stem, rows, loaded, figures) for task, stem in slugs(tasks).items()),
-        *claims_in_full,
-        Section("Failures", (lists.failures(failed) or Prose("No cell failed."),)),
-        *_unreadable(loaded),
-        Section("Provenance", _provenance(loaded, counting)),
-        Section("How to reproduce", _reproduce(matrices)),
-        Section("How to read this report", (Bullets(GLOSSARY),)),
-    ]
-    return distinct(Report(title, tuple(content)))
+def build(study: Study, title: str) -> Report:
+    """The report about `study`, every section in its place; the figures are drawn into `study.figures`."""
+    entries = sections(BUILT_IN)
+    with _records_set_aside(), sheet():
+        content = (
+            *_at(Place.FRONT, entries, study, study.rows),
+            *(_task(task, slug, entries, study) for task, slug in slugs(study.tasks).items()),
+            *_at(Place.END, entries, study, study.rows),
+        )
+    return distinct(Report(title, content))
 
 
-def _bullets(items: tuple[str, ...]) -> list[Block]:
-    return [Bullets(items)] if items else []
+def _at(place: Place, entries: Sequence[Entry], study: Study, rows: Sequence[Row]) -> list[Content]:
+    return [block for entry in entries if entry.place is place for block in made(entry, study, rows)]
 
 
-def _mixed(rows: list[Row], loaded: Loaded) -> list[Block]:
-    """Above the tables that put settings and tasks together; those of one setting have a banner of their own."""
-    found = mixed(
-        (loaded.records[place] for row in rows for place in row.records), "that stand together in this report"
-    )
-    return [Banner(found)] if found else []
+def _task(task: str, slug: str, entries: Sequence[Entry], study: Study) -> Section:
+    """Every setting of a task, then what is shown for all of them."""
+    rows = study.tasks[task]
+    content: list[Content] = []
+    for setting in dict.fromkeys(row.setting for row in rows):
+        prefix = slug_of(f"{slug}-{setting.model}-{setting.scale}")
+        about = f"{task}, {setting.described}"
+        blocks = _at(Place.SETTING, entries, study, study.settings[setting])
+        content.append(Section(setting.described, tuple(_named(block, prefix, about) for block in blocks)))
+    content += [_named(block, slug, task) for block in _at(Place.TASK, entries, study, rows)]
+    return Section(f"Task: {task}", tuple(content))
 
 
-def _overview(rows: list[Row], figures: Path) -> list[Section]:
-    table = patterns_by_tasks(rows)
-    drawn = [
-        Picture(one.file, one.title, "all tasks", one.caption)
-        for one in draw_overall(rows, figures)
-        if one.file is not None
-    ]
-    return [Section("Overview", (table, *drawn))] if table else []
+def _named(block: Content, prefix: str, about: str) -> Content:
+    """`block` with its tables named after their place, so that the same kind of table may stand in a report often."""
+    if isinstance(block, Table):
+        return named(block, prefix, about)
+    if isinstance(block, Section):
+        return replace(block, content=tuple(_named(inner, prefix, about) for inner in block.content))
+    if isinstance(block, Fold):
+        inner = (named(one, prefix, about) if isinstance(one, Table) else one for one in block.content)
+        return replace(block, content=tuple(inner))
+    return block
 
 
-def _published(rows: list[Row], loaded: Loaded) -> list[Section]:
-    shown = beside(rows, loaded.records)
-    return [Section("Published figures", (published_table(shown),))] if shown else []
-
-
-def _unreadable(loaded: Loaded) -> list[Section]:
-    table = lists.unreadable(loaded.unreadable)
-    words = Prose("Nothing in this report comes from these files.")
-    return [Section("Unreadable records", (words, table))] if table else []
-
-
-def _provenance(loaded: Loaded, counting: list[dict[str, object]]) -> tuple[Block, ...]:
-    table = provenance(counting)
-    if table is None:
-        return (Prose("There is no readable record, so there is nothing to say about origins."),)
-    records = plural(len(loaded.records), "readable record")
-    return (Prose(f"Fingerprint of the {records}: `{fingerprint(loaded)}`."), table)
-
-
-def _reproduce(matrices: Iterable[str]) -> tuple[Block, ...]:
-    lines = tuple(f"nmbench {verb} {matrix}" for matrix in matrices for verb in ("run", "report"))
-    return (
-        Shell(lines),
-        Prose(
-            "`nmbench run` does only the cells that have not ended well yet; `nmbench report` writes this page again, "
-            "and `nmbench report --check` says whether it is what the records give."
-        ),
-    )
+@contextmanager
+def _records_set_aside() -> Iterator[None]:
+    """Figures leave much garbage; without this, each collection of it would walk through all records again."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

@@ -2,7 +2,7 @@
 
 write_report    results folder -> report folder, in the formats that are asked for
 render          the same as a dictionary of files, with the figures in a scratch folder
-FORMATS         name of a format -> the file that is its page
+FORMATS         name of a format -> its page, or the folder of its tables
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from nmbench.analysis.study import Study
 from nmbench.document.csv import csv_files
 from nmbench.document.html import html
 from nmbench.document.latex import latex_files
@@ -23,7 +24,7 @@ from nmbench.report.build import build
 
 __all__ = ["DEFAULT", "FORMATS", "render", "write_report"]
 
-FORMATS = {"md": "README.md", "html": "report.html", "csv": "results.csv", "tex": "report.tex"}
+FORMATS = {"md": "README.md", "html": "report.html", "csv": "results.csv", "tex": "tables"}
 DEFAULT = ("md", "html")
 FIGURES = "figures"
 
@@ -55,7 +56,7 @@ def render(results: Path, title: str, formats: Sequence[str], scratch: Path) -> 
     figures = scratch / FIGURES
     figures.mkdir()
     loaded = load(results)
-    report = build(loaded, title, results.resolve().name, figures)
+    report = build(Study.of(loaded, figures, results.resolve().name), title)
     files: dict[str, str] = {}
     for name in formats:
         files |= _files(name, report, loaded, figures)

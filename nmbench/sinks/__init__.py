@@ -2,7 +2,7 @@
 
     base        Sink, the class to write for another place
     finished    one ended attempt, flat: parameters, metrics, series, tags
-    feed        the parent's side: one process a sink, so that none can hold up or break a run
+    outbox      the way of attempts to sinks, each in processes of its own
     tensorboard, mlflow, wandb    the sinks that come with nmbench
 
 `python -m nmbench.sinks` is such a process. A sink is found by its name in the entry-point group `nmbench.sinks`.

@@ -1,19 +1,18 @@
-"""The process of one sink: `python -m nmbench.sinks NAME FOLDER MATRIX`, with one path of a record a line on stdin.
+"""The process of one sink: `python -m nmbench.sinks NAME FOLDER RESULTS ATTEMPT...`; attempts lie below RESULTS.
 
-What the sink prints goes to FOLDER/sink.log. At the end a line of JSON goes to the real stdout: {"written": attempts},
-with "error" where the sink failed. It ends when stdin does, so that nothing is left behind by a parent that was killed.
+What the sink prints goes to FOLDER/sink.log. The answer is {"written": attempts}, with "error" where the sink failed.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import traceback
 from pathlib import Path
 
+from nmbench._util.child import answer, die_with_parent
+from nmbench.records.attempt import RECORD, read_record
 from nmbench.records.schema import UnreadableRecord
-from nmbench.records.store import read_record
 from nmbench.sinks.base import MissingPackage, load
 from nmbench.sinks.finished import finished
 
@@ -23,7 +22,7 @@ def _redirect(folder: Path) -> int:
     kept = os.dup(1)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        log = os.open(folder / "sink.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        log = os.open(folder / "sink.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
     except OSError:
         log = os.open(os.devnull, os.O_WRONLY)
     os.dup2(log, 1)
@@ -31,19 +30,19 @@ def _redirect(folder: Path) -> int:
     return kept
 
 
-def serve(name: str, folder: Path, matrix: str) -> dict[str, object]:
-    """Feed one sink until stdin ends. Never raises."""
+def serve(name: str, folder: Path, results: Path, attempts: list[str]) -> dict[str, object]:
+    """Write the attempts into one sink. Never raises."""
     written = 0
     try:
         folder.mkdir(parents=True, exist_ok=True)
         sink = load(name)
-        sink.open(folder, matrix)
-        for line in sys.stdin:
+        sink.open(folder, results.name)
+        for attempt in attempts:
             try:
-                record = read_record(Path(line.rstrip("\n")))
+                record = read_record(results / attempt / RECORD)
             except UnreadableRecord:
                 continue  # the report lists it
-            sink.write(finished(record))
+            sink.write(finished(record, results.name, attempt))
             written += 1
         sink.close()
     except MissingPackage as error:
@@ -56,9 +55,11 @@ def serve(name: str, folder: Path, matrix: str) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    real = _redirect(Path(sys.argv[2]))
-    outcome = serve(sys.argv[1], Path(sys.argv[2]), sys.argv[3])
-    os.write(real, json.dumps(outcome).encode() + b"\n")
-    # threads that a library left running must not hold the process up
+    die_with_parent()
+    stdout = _redirect(Path(sys.argv[2]))
+    outcome = serve(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:])
     sys.stdout.flush()
+    os.dup2(stdout, 1)
+    answer(outcome)
+    # threads that a library left running must not hold the process up
     os._exit("error" in outcome)

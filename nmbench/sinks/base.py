@@ -25,8 +25,9 @@ class MissingPackage(Exception):
 class Sink:
     """Takes ended attempts, in a process of its own. Whatever a method raises ends this sink, and nothing else.
 
-    What it prints goes to `sink.log` in its folder. An attempt may come again (`nmbench export` sends all there are):
-    `Finished.run_id` is the same then, and the new one should take the old one's place.
+    A run starts such a process whenever cells have ended. What it prints goes to `sink.log` in its folder. An attempt
+    may come again (`nmbench export` sends all there are): `Finished.run_id` is the same then, and the new one should
+    take the old one's place.
     """
 
     #: distributions that it imports; "a|b" where one of the two is enough
@@ -35,14 +36,14 @@ class Sink:
     install: ClassVar[str] = ""
 
     def open(self, folder: Path, matrix: str) -> None:
-        """Once, before the first attempt. `folder` exists and is the sink's own; `matrix` is the matrix' name."""
+        """Once a process, before its first attempt. `folder` exists and is the sink's own; `matrix` is a name."""
 
     def write(self, cell: Finished) -> None:
         """One attempt, ended well or not."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Once, after the last attempt."""
+        """Once a process, after its last attempt."""
 
 
 def names() -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nmbench.plan.cell import Cell
+from nmbench.records.columns import COLUMNS
 from nmbench.records.schema import Record
 
 __all__ = ["Finished", "Series", "Value", "finished"]
@@ -22,6 +23,8 @@ Series = list[tuple[int, float]]
 
 _COST = ("parameters", "nonzeros", "macs_dense", "macs_effective", "bytes_dense", "bytes_compressed", "training_passes")
 _TIMES = ("train_s", "evaluate_s", "total_s", "step_ms_median", "steps")
+#: columns of the frame that are tags of the same name
+_TAGS = ("status", "cell_id", "attempt", "matrix", "command", "python", "cpu", "gpu", "commit", "dirty", "torch")
 
 
 @dataclass(frozen=True)
@@ -29,14 +32,14 @@ class Finished:
     """One ended attempt.
 
     Attributes:
-        run_id: the same for the same attempt, different for another; letters, digits and dashes.
+        run_id: the same for the same attempt, different for another; ASCII letters, digits and dashes.
         name: for people: task, model, pattern, method, settings, seed.
-        matrix: the matrix that ran it.
-        folder: where it lies below the matrix' results: task/cell/attempt.
-        status: how it ended; see nmbench.records.schema.STATUSES. `ok` is the only good one.
+        matrix: name of the folder of the matrix' results.
+        folder: where the attempt lies below it: task/cell/attempt.
+        status: how it ended, a nmbench.records.schema.Status. `ok` is the only good one.
         params: what was asked for. `train.*` are the engine's settings, `hyper.*` the method's own.
         metrics: what came out, finite numbers only: the task's metrics by their own names, then `density`, `sad.*`,
-            `cost.*`, `time.*` and `memory.*`.
+            `cost.*`, `time.*`, `memory.*` and `measurement.*`.
         series: over training: `train/loss`, `train/lr`, `sad/flips_per_step`.
         tags: status, cell_id, attempt, matrix, versions, hardware, and on failure the error.
     """
@@ -52,23 +55,22 @@ class Finished:
     tags: Mapping[str, str]
 
 
-def finished(record: Record) -> Finished:
-    """A readable record of the current schema; parts that it does not have are left out."""
-    cell = Cell.from_dict(record["cell"])
-    matrix, attempt = str(record.get("matrix") or "unnamed"), record.get("attempt") or 1
-    curve, sad = record.get("curve") or {}, record.get("sad") or {}
+def finished(record: Record, matrix: str, folder: str) -> Finished:
+    """A record in the folder `folder` of a matrix' results, flat; parts that it does not have are left out."""
+    curve, sad = record.curve, record.sad
     series = {
-        "train/loss": _series(curve.get("step"), curve.get("loss")),
-        "train/lr": _series(curve.get("step"), curve.get("lr")),
-        "sad/flips_per_step": _per_step(_series(sad.get("step"), sad.get("flips"))),
+        "train/loss": _series(curve.step, curve.loss) if curve else [],
+        "train/lr": _series(curve.step, curve.lr) if curve else [],
+        "sad/flips_per_step": _per_step(_series(sad.step, sad.flips)) if sad else [],
     }
+    safe = "".join(c if c.isascii() and c.isalnum() else "-" for c in matrix)
     return Finished(
-        run_id=f"{''.join(c if c.isalnum() else '-' for c in matrix)}-{record['cell_id']}-{attempt}",
-        name=cell.label,
+        run_id=f"{safe}-{record.cell_id}-{record.attempt}",
+        name=record.cell.label,
         matrix=matrix,
-        folder=f"{cell.folder}/attempt-{attempt}",
-        status=record["status"],
-        params=_params(cell),
+        folder=folder,
+        status=str(record.status),
+        params=_params(record.cell),
         metrics=_metrics(record),
         series={name: points for name, points in series.items() if points},
         tags=_tags(record),
@@ -78,7 +80,7 @@ def finished(record: Record) -> Finished:
 def _params(cell: Cell) -> dict[str, Value]:
     plain: dict[str, Value] = {
         **{"task": cell.task, "model": cell.model, "scale": cell.scale},
-        **{"pattern": cell.pattern, "method": cell.method, "seed": cell.seed},
+        **{"pattern": cell.pattern_text, "method": cell.method, "seed": cell.seed},
     }
     for group, settings in (("train", cell.train), ("hyper", cell.hyper)):
         for name, value in settings.items():
@@ -87,40 +89,31 @@ def _params(cell: Cell) -> dict[str, Value]:
 
 
 def _metrics(record: Record) -> dict[str, float]:
-    sad, audit = record.get("sad") or {}, record.get("audit") or {}
-    found: dict[str, object] = dict(record.get("metrics") or {})
-    found["density"] = audit.get("density")
-    if sad.get("weights"):
-        found |= {"sad.total": sad.get("total"), "sad.per_weight": (sad.get("total") or 0) / sad["weights"]}
-    found |= _some("cost", record.get("cost"), _COST) | _some("time", record.get("timings"), _TIMES)
-    found |= _some("memory", record.get("memory"), ("peak_rss_bytes", "peak_gpu_bytes"))
-    return {name: float(value) for name, value in found.items() if _finite(value)}  # type: ignore[arg-type]
+    values: dict[str, float | None] = dict(record.metrics)
+    values["density"] = record.audit.density if record.audit else None
+    if record.sad is not None and record.sad.weights:
+        values |= {"sad.total": record.sad.total, "sad.per_weight": record.sad.per_weight}
+    values |= _some("cost", record.cost, _COST) | _some("time", record.timings, _TIMES)
+    values |= _some("memory", record.memory, ("peak_rss_bytes", "peak_gpu_bytes"))
+    values |= {f"measurement.{one.name}": one.value for one in record.measurements}
+    return {name: float(value) for name, value in values.items() if value is not None}
 
 
-def _some(group: str, values: Mapping[str, object] | None, wanted: Iterable[str]) -> dict[str, object]:
-    return {f"{group}.{name}": (values or {}).get(name) for name in wanted}
-
-
-def _finite(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+def _some(group: str, section: object, wanted: Iterable[str]) -> dict[str, float | None]:
+    return {f"{group}.{name}": getattr(section, name, None) for name in wanted}
 
 
 def _tags(record: Record) -> dict[str, str]:
-    environment, error = record.get("environment") or {}, record.get("error") or {}
-    found = {name: record.get(name) for name in ("status", "cell_id", "attempt", "matrix", "command")}
-    found |= {name: environment.get(name) for name in ("python", "cpu", "gpu", "commit", "dirty")}
-    found["torch"] = (environment.get("versions") or {}).get("torch")
-    found |= {"data": (record.get("data") or {}).get("fingerprint"), "error": error.get("message")}
-    return {name: str(value) for name, value in found.items() if value is not None}
+    values = {name: COLUMNS[name].of(record) for name in _TAGS}
+    values |= {"data": COLUMNS["data_fingerprint"].of(record), "error": COLUMNS["error_message"].of(record)}
+    return {name: str(value) for name, value in values.items() if value is not None}
 
 
-def _series(steps: Sequence[int] | None, values: Sequence[float | None] | None) -> Series:
+def _series(steps: Sequence[int], values: Sequence[float | None]) -> Series:
     """Steps that begin again in a second training pass go on where the first one ended."""
-    if not steps or not values or len(steps) != len(values):
-        return []
     points: Series = []
     offset = before = 0
-    for step, value in zip(steps, values, strict=True):
+    for step, value in zip(steps, values, strict=False):
         if step <= before:
             offset += before
         before = step

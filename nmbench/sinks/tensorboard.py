@@ -8,19 +8,19 @@ host's name into the name of each file, and the second imports torch.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from nmbench._util.files import remove_below
 from nmbench.sinks.base import Sink
 from nmbench.sinks.finished import Finished
 
 __all__ = ["TensorBoard"]
 
 #: first parts of metrics that are no metrics of the task
-_GROUPS = ("sad", "cost", "time", "memory")
+_GROUPS = ("sad", "cost", "time", "memory", "measurement")
 
 
 class TensorBoard(Sink):
@@ -38,7 +38,7 @@ class TensorBoard(Sink):
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         run = self.folder / cell.folder
-        shutil.rmtree(run, ignore_errors=True)
+        remove_below(self.folder, run)
         run.mkdir(parents=True)
         with (run / "events.out.tfevents.0").open("wb") as file:
             writer = RecordWriter(file)

@@ -6,9 +6,9 @@ wandb sync sinks/wandb/wandb/offline-run-*
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
+from nmbench._util.files import remove_below
 from nmbench.sinks.base import Sink
 from nmbench.sinks.finished import Finished
 
@@ -35,7 +35,7 @@ class WandB(Sink):
         import wandb
 
         for old in (self.folder / "wandb").glob(f"offline-run-*-{cell.run_id}"):
-            shutil.rmtree(old)
+            remove_below(self.folder, old)
         settings = wandb.Settings(
             mode="offline",
             console="off",

@@ -14,7 +14,7 @@ MAX_M = 64
 _TEXT = re.compile(r"(\d+):(\d+)(?:@([A-Za-z]+))?", re.ASCII)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class NMPattern:
     """At most `n` non-zeros in every group of `m` consecutive weights along `axis`.
 

@@ -132,6 +132,9 @@ def undone_by_its_forward(module: nn.Module, key: str) -> bool:
             halved = layer._parameters[key]
             assert halved is not None
             halved.view(-1)[::2] = 0
+            for other in layer.parameters():
+                if other is not halved and not other.any():
+                    other.fill_(1)  # a gain that begins at zero would hide the weight
             inputs = _example(layer, halved)
             return any(_multiplies_dense(layer.train(mode), halved, inputs) for mode in (True, False))
     except Exception:  # whatever a stranger's forward raises

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from nmbench.kernels.backend import Backend, Problem, result_dtype
-from nmbench.kernels.convert.accuracy import allowed, reference, worst
+from nmbench.kernels.conversion.accuracy import allowed, reference, worst
 from nmbench.kernels.problem import conv2d_problem, linear_problem
 from nmbench.sparsity import NMPattern, nm_mask
-from nmbench.testing.battery import Failed, Skip, check
+from nmbench.testing.battery import Failed, Skip, check, collected
 
 __all__ = ["BACKEND_CHECKS", "BackendBench", "Case"]
 
@@ -261,18 +261,4 @@ def it_compiles(bench: BackendBench) -> None:
         _right(compiled(case.x), case, " compiled")
 
 
-BACKEND_CHECKS = (
-    backend_is_declared,
-    refusing_never_raises,
-    linear_is_right,
-    linear_without_bias_is_right,
-    convolution_is_right,
-    other_leading_sizes_are_taken,
-    strides_do_not_matter,
-    nothing_is_changed,
-    broken_patterns_are_told,
-    fewer_is_fine,
-    weights_come_back,
-    variants_are_right,
-    it_compiles,
-)
+BACKEND_CHECKS = collected(globals())

@@ -1,6 +1,7 @@
 """A conformance battery: named checks, what became of each, and the counts. Knows nothing of tasks or methods.
 
 Check, check    one check; the decorator that makes it of a function
+collected       all checks of a module
 Failed, Skip    raised by a check: what is wrong, or why it cannot be made here
 Outcome         what became of one check
 Battery         all outcomes; `ok` is False if one failed, or if nothing ran
@@ -13,9 +14,12 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
-__all__ = ["Battery", "Check", "Failed", "Outcome", "Skip", "check", "run"]
+from nmbench._util.errors import first_line
+
+__all__ = ["Battery", "Check", "Failed", "Outcome", "Skip", "Status", "check", "collected", "run"]
 
 
 class Failed(AssertionError):
@@ -35,13 +39,22 @@ class Check:
     body: Callable[[Any], None]
 
 
+class Status(StrEnum):
+    """How a check ended."""
+
+    PASSED = "passed"
+    SKIPPED = "skipped"
+    EXPECTED = "expected failure"
+    FAILED = "failed"
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """status: "passed", "skipped", "expected failure" or "failed"; `message` says why, "" where it passed."""
+    """What became of one check; `message` says why, "" where it passed."""
 
     name: str
     promise: str
-    status: str
+    status: Status
     message: str = ""
     seconds: float = 0.0
 
@@ -60,29 +73,28 @@ class Battery:
     @property
     def failed(self) -> tuple[str, ...]:
         """Names of the checks that failed."""
-        return tuple(outcome.name for outcome in self.outcomes if outcome.status == "failed")
+        return tuple(outcome.name for outcome in self.outcomes if outcome.status is Status.FAILED)
 
     @property
     def ran(self) -> int:
         """Checks that said something: passed, failed, or failed as expected."""
-        return len(self.outcomes) - self.count("skipped")
+        return len(self.outcomes) - self.count(Status.SKIPPED)
 
     @property
     def ok(self) -> bool:
         """Nothing failed, and something passed: a battery that ran nothing proves nothing."""
-        return not self.failed and self.count("passed") > 0
+        return not self.failed and self.count(Status.PASSED) > 0
 
     @property
     def summary(self) -> str:
         """The counts, in words."""
-        statuses = ("passed", "skipped", "expected failure", "failed")
-        return ", ".join(f"{self.count(status)} {status}" for status in statuses)
+        return ", ".join(f"{self.count(status)} {status}" for status in Status)
 
     def raise_for_failures(self) -> None:
         """Raises AssertionError that names every failed check, or says that nothing ran; for a plugin's own pytest."""
         if self.ok:
             return
-        lines = [f"{o.name}: {o.message}" for o in self.outcomes if o.status == "failed"]
+        lines = [f"{o.name}: {o.message}" for o in self.outcomes if o.status is Status.FAILED]
         raise AssertionError("\n".join([f"{self.subject}: {self.summary}", *(lines or ["no check ran"])]))
 
 
@@ -93,6 +105,11 @@ def check(promise: str) -> Callable[[Callable[[Any], None]], Check]:
         return Check(body.__name__.replace("_", "-"), promise, body)
 
     return made
+
+
+def collected(module: Mapping[str, Any]) -> tuple[Check, ...]:
+    """The checks that `module` (its globals()) defines, in their order there."""
+    return tuple(value for value in module.values() if isinstance(value, Check))
 
 
 def run(
@@ -108,38 +125,37 @@ def run(
     check that does not exist.
     """
     expected = dict(expected or {})
-    if unknown := sorted(set(expected) - {one.name for one in checks}):
-        known = ", ".join(one.name for one in checks)
-        raise ValueError(f"expected failures name no check: {', '.join(unknown)}; there are: {known}")
+    names = [check.name for check in checks]
+    if unknown := sorted(set(expected) - set(names)):
+        raise ValueError(f"expected failures name no check: {', '.join(unknown)}; there are: {', '.join(names)}")
     outcomes = []
-    for one in checks:
+    for check in checks:
         begun = time.perf_counter()
-        status, message = _made(one, context)
-        if one.name in expected:
-            status, message = _expected(status, message, expected[one.name])
-        outcome = Outcome(one.name, one.promise, status, message, time.perf_counter() - begun)
+        status, message = _made(check, context)
+        if check.name in expected:
+            status, message = _expected(status, message, expected[check.name])
+        outcome = Outcome(check.name, check.promise, status, message, time.perf_counter() - begun)
         outcomes.append(outcome)
         told(outcome)
     return Battery(subject, tuple(outcomes))
 
 
-def _made(one: Check, context: Any) -> tuple[str, str]:
+def _made(check: Check, context: Any) -> tuple[Status, str]:
     try:
-        one.body(context)
+        check.body(context)
     except Skip as why:
-        return "skipped", str(why)
+        return Status.SKIPPED, str(why)
     except Failed as why:
-        return "failed", str(why)
+        return Status.FAILED, str(why)
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
-        lines = str(error).strip().splitlines() or [""]
-        return "failed", f"{type(error).__name__}: {lines[0]} ({last.filename.rpartition('/')[2]}:{last.lineno})"
-    return "passed", ""
+        return Status.FAILED, f"{first_line(error)} ({last.filename.rpartition('/')[2]}:{last.lineno})"
+    return Status.PASSED, ""
 
 
-def _expected(status: str, message: str, reason: str) -> tuple[str, str]:
-    if status == "failed":
-        return "expected failure", f"{reason} ({message})"
-    if status == "passed":
-        return "failed", f"it was expected to fail ({reason}), and passes: take it off the list"
+def _expected(status: Status, message: str, reason: str) -> tuple[Status, str]:
+    if status is Status.FAILED:
+        return Status.EXPECTED, f"{reason} ({message})"
+    if status is Status.PASSED:
+        return Status.FAILED, f"it was expected to fail ({reason}), and passes: take it off the list"
     return status, message

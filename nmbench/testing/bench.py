@@ -7,15 +7,18 @@ Bench      prepares the data once and keeps every training that was asked for
 from __future__ import annotations
 
 import hashlib
+import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nmbench._util import random as rng
 from nmbench.contract.run import Run
-from nmbench.contract.task import DataInfo, Spec, Task
+from nmbench.contract.spec import DataInfo, Spec
+from nmbench.contract.task import Task
+from nmbench.worker.tracing import trace_batches
 
 if TYPE_CHECKING:
     import torch
@@ -23,9 +26,10 @@ if TYPE_CHECKING:
 
     from nmbench.sparsity import Handle, LayerInfo
 
-__all__ = ["Bench", "Stopped", "Trained", "digest", "weights"]
+__all__ = ["Bench", "Stopped", "Trained", "digest", "drawn", "generators", "weights"]
 
 PATTERN, METHOD = "2:4", "sr-ste"
+Report = TypeVar("Report")
 
 
 class Stopped(BaseException):
@@ -74,7 +78,7 @@ class Bench:
         self.task, self.folder, self.scale = task, folder, scale
         self.model = dict(task.default_models).get(scale, task.models[0])
         self._kept: dict[Any, Trained] = {}
-        self._remembered: dict[str, Any] = {}
+        self._remembered: dict[type, object] = {}
         self._data: DataInfo | None = None
         self._runs = 0
 
@@ -133,18 +137,18 @@ class Bench:
         """Let go of every training."""
         self._kept.clear()
 
-    def remember(self, name: str, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What `find()` returned the first time; an exception is raised again each time."""
-        if name not in self._remembered:
+    def remember(self, kind: type[Report], find: Callable[[], Report]) -> Report:
+        """The `kind` that `find()` returned the first time; an exception is raised again each time."""
+        if kind not in self._remembered:
             try:
-                self._remembered[name] = find()
+                self._remembered[kind] = find()
             except Exception as error:
-                self._remembered[name] = error
-        found = self._remembered[name]
-        if isinstance(found, Exception):
-            raise found
-        kept: dict[str, Any] = found
-        return kept
+                self._remembered[kind] = error
+        report = self._remembered[kind]
+        if isinstance(report, Exception):
+            raise report
+        assert isinstance(report, kind)
+        return report
 
     def resumed(self, stop_after: int, save_after: int) -> tuple[Trained | None, int]:
         """A sparse cell that was stopped, then trained to its end by a fresh model; and the step it went on from.
@@ -175,8 +179,6 @@ class Bench:
         for name, value in watch.items():
             setattr(run, name, value)
         batches, steps = work / "batches.txt", [0]
-        from nmbench.worker.tracing import trace_batches
-
         tracer = trace_batches(model, batches)
         counter = _count_steps(model, steps)
         begun = time.process_time()
@@ -219,3 +221,21 @@ def digest(values: Mapping[str, torch.Tensor]) -> str:
         total.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
         total.update(value.reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
     return total.hexdigest()
+
+
+def generators() -> dict[str, object]:
+    """The state of each global random generator."""
+    import numpy as np
+    import torch
+
+    numbers = np.random.get_state(legacy=False)
+    return {
+        "random": random.getstate(),
+        "numpy": (repr(numbers), numbers["state"]["key"].tobytes()),
+        "torch": torch.get_rng_state().numpy().tobytes(),
+    }
+
+
+def drawn(before: Mapping[str, object]) -> list[str]:
+    """Those that moved since `generators()` gave `before`."""
+    return [name for name, state in generators().items() if state != before[name]]

@@ -7,18 +7,18 @@ for training, started once for all the checks that read their answers.
 from __future__ import annotations
 
 import inspect
-import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from nmbench._util import child
 from nmbench._util.paths import cache_dir
 from nmbench.contract.task import Task
 from nmbench.records import weights as files
-from nmbench.testing.battery import Failed, Skip, check
+from nmbench.testing.battery import Failed, Skip, check, collected
 from nmbench.testing.bench import Bench
+from nmbench.testing.spy import ImportReport, TrainReport
 
 __all__ = ["ISOLATION_CHECKS", "reference_of"]
 
@@ -40,48 +40,47 @@ def reference_of(task: Task) -> str:
 @check("importing it draws no random number, starts no CUDA, and touches neither network, files nor the working folder")
 def importing_has_no_side_effects(bench: Bench) -> None:
     seen = _imported(bench)
-    for what, found in {
-        "draws from the random generator of": seen["drawn"],
-        "goes to the network:": seen["network"],
-        "writes": seen["written"],
-        "starts": ["CUDA"] if seen["cuda"] else [],
-        "changes": ["the working folder"] if seen["moved"] else [],
+    for what, which in {
+        "draws from the random generator of": seen.drawn,
+        "goes to the network:": seen.network,
+        "writes": seen.written,
+        "starts": ["CUDA"] if seen.cuda else [],
+        "changes": ["the working folder"] if seen.moved else [],
     }.items():
-        if found:
-            raise Failed(f"importing it {what} {', '.join(map(str, found[:3]))}")
+        if which:
+            raise Failed(f"importing it {what} {', '.join(which[:3])}")
 
 
 @check("importing it takes under 5 s beyond what it imports in turn")
 def importing_is_fast(bench: Bench) -> None:
     seen = _imported(bench)
-    if seen["seconds"] < IMPORT_S:
+    if seen.seconds < IMPORT_S:
         return
     own = type(bench.task).__module__.partition(".")[0]
-    others = [name for name in seen["modules"] if name != own and not name.startswith("nmbench")]
-    again = _ask(bench, "import", reference_of(bench.task), *others)
-    if again["seconds"] >= IMPORT_S:
-        raise Failed(f"importing it takes {again['seconds']:.1f} s beyond its requirements; at most {IMPORT_S:g} s")
+    others = [name for name in seen.modules if name != own and not name.startswith("nmbench")]
+    again = ImportReport(**_ask(bench, "import", reference_of(bench.task), *others))
+    if again.seconds >= IMPORT_S:
+        raise Failed(f"importing it takes {again.seconds:.1f} s beyond its requirements; at most {IMPORT_S:g} s")
 
 
 @check("its saved weights are sparse when a fresh process loads them")
 def saved_weights_stay_sparse(bench: Bench) -> None:
-    if broken := _trained(bench)["broken"]:
+    if broken := _trained(bench).broken:
         raise Failed(f"loaded in a fresh process, {', '.join(broken[:3])} break the pattern")
 
 
 @check("it writes only below the data folder and the resume folder")
 def nothing_is_written_elsewhere(bench: Bench) -> None:
     seen = _trained(bench)
-    allowed = tuple(str(path) + os.sep for path in (_place(bench), Path(seen["home"]), Path(seen["tmp"])))
-    outside = sorted({path for path in seen["written"] if not (path + os.sep).startswith(allowed)})
-    if outside or seen["folder"]:
-        where = [*outside, *(f"./{name}" for name in seen["folder"])]
+    allowed = tuple(str(path) + os.sep for path in (_place(bench), _elsewhere(bench, "home"), _elsewhere(bench, "tmp")))
+    outside = sorted({path for path in seen.written if not (path + os.sep).startswith(allowed)})
+    if where := [*outside, *(f"./{name}" for name in seen.left)]:
         raise Failed(f"it writes outside its folders: {', '.join(where[:3])}")
 
 
 @check("one more training leaves no tensors behind")
 def memory_is_given_back(bench: Bench) -> None:
-    first, second = _trained(bench)["live"]
+    first, second = _trained(bench).live
     if second - first > LEAK:
         raise Failed(f"a second training left {(second - first) / 2**20:.1f} MiB of tensors more than the first")
 
@@ -90,55 +89,49 @@ def _place(bench: Bench) -> Path:
     return bench.folder.resolve() / "spied"
 
 
-def _imported(bench: Bench) -> dict[str, Any]:
-    return bench.remember("imported", lambda: _ask(bench, "import", reference_of(bench.task)))
+def _imported(bench: Bench) -> ImportReport:
+    def ask() -> ImportReport:
+        return ImportReport(**_ask(bench, "import", reference_of(bench.task)))
+
+    return bench.remember(ImportReport, ask)
 
 
-def _trained(bench: Bench) -> dict[str, Any]:
-    def ask() -> dict[str, Any]:
+def _trained(bench: Bench) -> TrainReport:
+    def ask() -> TrainReport:
         bench.data()
         weights = bench.folder / "trained.safetensors"
         files.save(bench.trained().model, weights)
         place = _place(bench)
         place.mkdir(parents=True, exist_ok=True)
         (place / "data").symlink_to(bench.data_root.resolve(), target_is_directory=True)
-        return _ask(bench, "train", reference_of(bench.task), str(place), str(weights.resolve()))
+        return TrainReport(**_ask(bench, "train", reference_of(bench.task), str(place), str(weights.resolve())))
 
-    return bench.remember("spied", ask)
+    return bench.remember(TrainReport, ask)
+
+
+def _elsewhere(bench: Bench, name: str) -> Path:
+    place = bench.folder.resolve() / "elsewhere" / name
+    place.mkdir(parents=True, exist_ok=True)
+    return place
 
 
 def _ask(bench: Bench, *arguments: str) -> dict[str, Any]:
     """The answer of a spy in an empty working folder, with a home and a temporary folder of its own."""
-    places = {name: bench.folder.resolve() / "elsewhere" / name for name in ("home", "tmp", "work")}
-    for place in places.values():
-        place.mkdir(parents=True, exist_ok=True)
     environment = {
-        **os.environ,
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         "CUDA_VISIBLE_DEVICES": "",
         "OMP_NUM_THREADS": "1",
         "NMBENCH_CACHE": str(cache_dir()),
-        "HOME": str(places["home"]),
-        "TMPDIR": str(places["tmp"]),
+        "HOME": str(_elsewhere(bench, "home")),
+        "TMPDIR": str(_elsewhere(bench, "tmp")),
     }
-    command = [sys.executable, "-m", "nmbench.testing.spy", *arguments]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=_LIMIT, env=environment, cwd=places["work"], check=False
-    )
-    try:
-        answer: dict[str, Any] = json.loads(done.stdout.rpartition("\x1e")[2])
-    except ValueError:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        if "No module named" in last or "PluginError" in last:
-            raise Skip(f"a process of its own cannot import {reference_of(bench.task)} ({last})") from None
-        raise Failed(f"in a process of its own it ended with exit status {done.returncode}: {last}") from None
-    return answer | {name: str(place) for name, place in places.items()}
+    command = ("nmbench.testing.spy", *arguments)
+    reply = child.ask(*command, timeout=_LIMIT, environment=environment, cwd=_elsewhere(bench, "work"))
+    if reply.answer is None:
+        raise Failed(f"in a process of its own: {reply.ending}")
+    if why := reply.answer.get("unimportable"):
+        raise Skip(f"a process of its own cannot import {reference_of(bench.task)} ({why})")
+    return reply.answer
 
 
-ISOLATION_CHECKS = (
-    importing_has_no_side_effects,
-    importing_is_fast,
-    saved_weights_stay_sparse,
-    nothing_is_written_elsewhere,
-    memory_is_given_back,
-)
+ISOLATION_CHECKS = collected(globals())

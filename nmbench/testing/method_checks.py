@@ -1,6 +1,6 @@
 """The checks of a method, on a little network of its own. The context is a MethodBench.
 
-Each function is one check; `METHOD_CHECKS` is their order.
+Each function is one check.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from nmbench.sparsity import Handle, NMPattern, audit
 from nmbench.sparsity.methods.base import DENSE, FOLLOW, HOLD, Method
 from nmbench.sparsity.methods.dense import Dense
 from nmbench.sparsity.select import find_weights
-from nmbench.testing.battery import Failed, Skip, check
-from nmbench.testing.bench import digest, weights
+from nmbench.testing.battery import Failed, Skip, check, collected
+from nmbench.testing.bench import digest, drawn, generators, weights
 
 __all__ = ["METHOD_CHECKS", "MethodBench"]
 
@@ -79,7 +79,7 @@ def method_is_declared(bench: MethodBench) -> None:
     if cls.phases < 1:
         raise Failed(f"it declares {cls.phases} training passes")
     made = cls()
-    if made.hyper != dict(cls.defaults):
+    if made.hyper != cls.declared().defaults:
         raise Failed(f"made without settings it has {made.hyper}, not its defaults")
     try:
         cls(no_such_setting=1)
@@ -169,33 +169,13 @@ def _resumed(bench: MethodBench, phase: int, step: int) -> tuple[nn.Module, Hand
 
 @check("it draws no random number: twins would drift apart")
 def nothing_is_drawn(bench: MethodBench) -> None:
-    import random
-
-    import numpy as np
-
-    def state() -> tuple[Any, ...]:
-        return (
-            random.getstate(),
-            np.random.get_state(legacy=False)["state"]["pos"],
-            torch.get_rng_state().numpy().tobytes(),
-        )
-
     model, handle = bench.start()
-    before = state()
+    before = generators()
     for phase in range(bench.method.phases):
         handle.start_phase(phase)
         bench.train(model, handle, phase, 0, _STEPS)
-    drawn = [name for name, a, b in zip(("random", "numpy", "torch"), before, state(), strict=True) if a != b]
-    if drawn:
-        raise Failed(f"it draws from the global generator of {', '.join(drawn)}")
+    if draws := drawn(before):
+        raise Failed(f"it draws from the global generator of {', '.join(draws)}")
 
 
-METHOD_CHECKS = (
-    method_is_declared,
-    rule_is_known,
-    gradient_is_as_declared,
-    pattern_is_kept,
-    equal_n_and_m_is_harmless,
-    state_is_resumed,
-    nothing_is_drawn,
-)
+METHOD_CHECKS = collected(globals())

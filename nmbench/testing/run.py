@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nmbench.contract.task import Task
-from nmbench.testing.battery import Battery, Check, Outcome, run
+from nmbench.testing.battery import Battery, Outcome, run
 from nmbench.testing.bench import Bench
 
 if TYPE_CHECKING:
@@ -24,15 +24,19 @@ __all__ = ["check_backend", "check_method", "check_task"]
 
 
 def check_task(
-    task: Task, told: Callable[[Outcome], None] = lambda outcome: None, folder: Path | None = None
+    task: Task,
+    told: Callable[[Outcome], None] = lambda outcome: None,
+    folder: Path | None = None,
+    in_process: bool = False,
 ) -> Battery:
     """Make every check of `task` at its smoke scale, on the CPU; `told` hears of each as it ends.
 
     Data and resume state go to `folder`, a temporary one if None. Failures that the task expects
-    (`Task.expected_failures`) are counted apart.
+    (`Task.expected_failures`) are counted apart. `in_process`: without the checks that need a process of their own.
     """
     import torch
 
+    from nmbench.testing.isolation import ISOLATION_CHECKS
     from nmbench.testing.task_checks import TASK_CHECKS
 
     threads = torch.get_num_threads()
@@ -41,15 +45,10 @@ def check_task(
     try:
         with tempfile.TemporaryDirectory(prefix="nmbench-check-") as scratch:
             bench = Bench(task, folder or Path(scratch))
-            return run(task.name, (*TASK_CHECKS, *_own_process()), bench, task.expected_failures, told)
+            checks = TASK_CHECKS if in_process else (*TASK_CHECKS, *ISOLATION_CHECKS)
+            return run(task.name, checks, bench, task.expected_failures, told)
     finally:
         torch.set_num_threads(threads)
-
-
-def _own_process() -> tuple[Check, ...]:
-    from nmbench.testing.isolation import ISOLATION_CHECKS
-
-    return ISOLATION_CHECKS
 
 
 def check_method(method: type[Method], told: Callable[[Outcome], None] = lambda outcome: None) -> Battery:

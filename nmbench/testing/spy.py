@@ -3,26 +3,56 @@
 python -m nmbench.testing.spy import REFERENCE [MODULE ...]    import it, after the modules named
 python -m nmbench.testing.spy train REFERENCE FOLDER WEIGHTS   load WEIGHTS, then train and evaluate two sparse cells
 
-The answer is one line of JSON after a record separator, for the plugin may print too. Python's audit hook sees what
-Python code opens, connects and renames; a C library that writes behind its back is seen by what it leaves on disk.
+ImportReport, TrainReport    what is answered (nmbench._util.child)
+
+Python's audit hook sees what Python code opens, connects and renames; a C library that writes behind its back is seen
+by what it leaves on disk.
 """
 
 from __future__ import annotations
 
 import gc
-import json
 import os
-import random
 import sys
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["main"]
+from nmbench._util import child
+from nmbench._util.errors import first_line
+from nmbench.plan.describe import PluginError, load_task
+from nmbench.records import weights as files
+from nmbench.testing.bench import PATTERN, Bench, drawn, generators
+
+__all__ = ["ImportReport", "TrainReport", "main"]
 
 _NETWORK = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.bind"}
 _CHANGES = {"os.mkdir", "os.rename", "os.link", "os.symlink", "os.truncate", "shutil.copyfile", "shutil.move"}
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What importing a plugin did; `drawn` names the random generators, `moved`: is the working folder another?"""
+
+    seconds: float
+    modules: list[str]
+    drawn: list[str]
+    network: list[str]
+    written: list[str]
+    cuda: bool
+    moved: bool
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What training two cells did: layers that break the pattern, files written, bytes of tensors alive after each."""
+
+    broken: list[str]
+    written: list[str]
+    live: list[int]
+    left: list[str]  # in the working folder
 
 
 class _Watch:
@@ -62,55 +92,36 @@ class _Watch:
             self.written.append(text)
 
 
-def _random_state() -> list[str]:
-    import numpy as np
+def _import(reference: str, first: list[str]) -> ImportReport:
     import torch
-
-    numbers = np.random.get_state(legacy=False)
-    return [
-        str(hash(random.getstate())),
-        repr(numbers["state"]["pos"]) + str(hash(numbers["state"]["key"].tobytes())),
-        str(hash(torch.get_rng_state().numpy().tobytes())),
-    ]
-
-
-def _import(reference: str, first: list[str]) -> dict[str, Any]:
-    import torch
-
-    from nmbench.plan import describe as plugins
 
     for name in first:
         try:
             __import__(name)
         except Exception:
             continue
-    known, before, folder = set(sys.modules), _random_state(), os.getcwd()
+    known, before, folder = set(sys.modules), generators(), os.getcwd()
     watch = _Watch()
     begun = time.perf_counter()
     with watch:
-        plugins.load_task(reference)
+        load_task(reference)
     seconds = time.perf_counter() - begun
     new = sorted({name.partition(".")[0] for name in set(sys.modules) - known})
-    return {
-        "seconds": seconds,
-        "modules": new,
-        "drawn": [
-            name for name, a, b in zip(("random", "numpy", "torch"), before, _random_state(), strict=True) if a != b
-        ],
-        "moved": os.getcwd() != folder,
-        "cuda": bool(torch.cuda.is_initialized()),  # type: ignore[no-untyped-call]
-        "network": watch.network,
-        "written": watch.written,
-    }
+    return ImportReport(
+        seconds=seconds,
+        modules=new,
+        drawn=drawn(before),
+        network=watch.network,
+        written=watch.written,
+        cuda=bool(torch.cuda.is_initialized()),  # type: ignore[no-untyped-call]  # torch's own
+        moved=os.getcwd() != folder,
+    )
 
 
-def _train(reference: str, folder: Path, weights: Path) -> dict[str, Any]:
+def _train(reference: str, folder: Path, weights: Path) -> TrainReport:
     import torch
 
-    from nmbench.plan.describe import load_task
-    from nmbench.records import weights as files
     from nmbench.sparsity import audit
-    from nmbench.testing.bench import PATTERN, Bench
 
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -126,7 +137,7 @@ def _train(reference: str, folder: Path, weights: Path) -> dict[str, Any]:
             bench.trained(again=again)
         bench.forget()
         live.append(_live_bytes())
-    return {"broken": broken, "written": watch.written, "live": live, "folder": os.listdir(".")}
+    return TrainReport(broken, watch.written, live, os.listdir("."))
 
 
 def _live_bytes() -> int:
@@ -143,11 +154,15 @@ def _live_bytes() -> int:
 
 
 def main(arguments: list[str]) -> None:
-    """Answer the question that the arguments ask."""
+    """Answer the question that the arguments ask, or {"unimportable": why}."""
+    child.die_with_parent()
     verb, reference, *rest = arguments
-    answer = _import(reference, rest) if verb == "import" else _train(reference, Path(rest[0]), Path(rest[1]))
-    sys.stdout.write("\x1e" + json.dumps(answer) + "\n")
-    sys.stdout.flush()
+    try:
+        report = _import(reference, rest) if verb == "import" else _train(reference, Path(rest[0]), Path(rest[1]))
+    except (ImportError, PluginError) as error:
+        child.answer({"unimportable": first_line(error)})
+    else:
+        child.answer(asdict(report))
 
 
 if __name__ == "__main__":

@@ -2,77 +2,80 @@
 
 python -m nmbench.worker --describe REFERENCE     declarations of a task, as JSON
 python -m nmbench.worker --describe-methods       declarations of all methods
-python -m nmbench.worker --prepare JOB            make or verify a task's data, and print its DataInfo
-python -m nmbench.worker --job JOB                run one cell and write its record
-python -m nmbench.worker --speed JSON             time the model that a finished cell left (nmbench.running.speed_job)
-python -m nmbench.worker --rank JOB PARENT        train it as another rank of that worker (nmbench.worker.ranks)
+python -m nmbench.worker --diagnose REFERENCE     what a task says of this installation, as JSON
+python -m nmbench.worker --prepare JSON           make or verify a task's data, and print its DataInfo
+python -m nmbench.worker --job FILE               run one cell and write its record
+python -m nmbench.worker --speed JSON             time the model that a finished cell left (nmbench.running.speed)
+python -m nmbench.worker --rank FILE PARENT       train it as another rank of that worker (nmbench.worker.ranks)
 """
 
 from __future__ import annotations
 
-import ctypes
-import json
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-
-def _die_with_parent(parent: int) -> None:
-    """A killed `nmbench run` must not leave workers behind that write into its results (Linux: PR_SET_PDEATHSIG)."""
-    try:
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    except (OSError, AttributeError):
-        return
-    if parent and os.getppid() != parent:
-        os._exit(1)
+from nmbench._util.child import answer, die_with_parent
+from nmbench._util.log import set_up
 
 
-def _answer(value: Any) -> None:
-    # after a separator, since a plugin may have printed something of its own
-    sys.stdout.write("\x1e" + json.dumps(value))
-    sys.stdout.flush()
-
-
-def _on_sigterm(signum: int, frame: Any) -> None:
+def _on_sigterm(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
 def main(arguments: list[str]) -> int:
     """Do what the arguments say; the exit status is 0 whenever an answer or a record was written."""
     verb, *rest = arguments
+    set_up()
+    if verb not in ("--job", "--rank"):
+        die_with_parent()
+        answer(_asked(verb, *rest))
+        return 0
+    from nmbench.running.job import TrainingJob
+    from nmbench.worker.cell import execute, execute_rank
+
+    file = Path(rest[0])
+    job = TrainingJob.model_validate_json(file.read_bytes())
+    die_with_parent(int(rest[1]) if verb == "--rank" else job.parent)
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    if verb == "--rank":
+        return execute_rank(job)
+    execute(job, file)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # the record is the end: a thread or an exit handler of some library would hold the slot
+
+
+def _asked(verb: str, *rest: str) -> Mapping[str, Any]:
+    """What `nmbench._util.child.ask` gets."""
     if verb == "--describe":
         from nmbench.plan.describe import describe_task
 
-        _answer(describe_task(rest[0]))
-        return 0
+        return describe_task(rest[0])
     if verb == "--describe-methods":
         from nmbench.plan.describe import describe_methods
 
-        _answer({"methods": describe_methods()})
-        return 0
-    if verb == "--speed":
-        from nmbench.worker.speed_job import answer
+        return describe_methods()
+    if verb == "--diagnose":
+        from nmbench.plan.describe import diagnose_task
 
-        speed_job = json.loads(rest[0])
-        _die_with_parent(int(speed_job["parent"]))
-        _answer(answer(speed_job, _answer))
-        return 0
-    job = json.loads(Path(rest[0]).read_text())
-    _die_with_parent(int(rest[1]) if verb == "--rank" else int(job.get("parent", 0)))
-    signal.signal(signal.SIGTERM, _on_sigterm)
+        return diagnose_task(rest[0])
+    from nmbench.running.job import Job, SpeedJob
+
     if verb == "--prepare":
         from nmbench.worker.cell import prepare
 
-        _answer(prepare(job))
-        return 0
-    from nmbench.worker.cell import execute, execute_rank
+        return prepare(Job.model_validate_json(rest[0])).model_dump(mode="json")
+    from nmbench.worker import speed
 
-    if verb == "--rank":
-        return execute_rank(job)
-    execute(job, Path(rest[0]))
-    return 0
+    told = speed.answer(
+        SpeedJob.model_validate_json(rest[0]), lambda so_far: answer(so_far.model_dump(mode="json", exclude_unset=True))
+    )
+    return told.model_dump(mode="json", exclude_unset=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a trained model and its handle say, in the words of a record (see nmbench.records.schema).
+"""What a trained model and its handle say, as sections of a record (see nmbench.records.schema).
 
 curve      losses and learning rates, binned
 sad        flips and snapshots
@@ -15,11 +15,13 @@ import math
 import resource
 import statistics
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from nmbench.contract.run import Run
-from nmbench.contract.task import Spec, Task
-from nmbench.plan.cell import DENSE, Cell
+from nmbench.contract.run import InvalidResult, Run, finite
+from nmbench.contract.spec import Spec
+from nmbench.contract.task import Task
+from nmbench.plan.cell import Cell
+from nmbench.records.schema import Audit, Cost, Curve, LayerAudit, LayerFlips, Memory, Sad, Snapshots
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,14 +29,10 @@ if TYPE_CHECKING:
     from nmbench.sparsity import Handle
     from nmbench.sparsity.flips import SAD
 
-__all__ = ["InvalidResult", "audit", "costs", "curve", "memory", "metrics", "sad"]
+__all__ = ["audit", "costs", "curve", "memory", "metrics", "sad"]
 
 _MOST = 512  # entries of a curve in a record, which is to stay small
 _MOST_OF_A_LAYER = 32
-
-
-class InvalidResult(Exception):
-    """The cell ended, but its result breaks a promise; status `invalid`."""
 
 
 def _bins(count: int, most: int = _MOST) -> list[range]:
@@ -42,43 +40,46 @@ def _bins(count: int, most: int = _MOST) -> list[range]:
     return [range(start, min(start + width, count)) for start in range(0, count, width)]
 
 
-def curve(runs: list[Run]) -> dict[str, list[Any]]:
+def curve(runs: list[Run]) -> Curve:
     """Mean loss and last learning rate of each bin of optimizer steps, phase by phase."""
-    out: dict[str, list[Any]] = {"phase": [], "step": [], "loss": [], "lr": []}
+    phases: list[int] = []
+    steps: list[int] = []
+    losses: list[float | None] = []
+    lrs: list[float | None] = []
     for run in runs:
         for block in _bins(len(run.curve), _MOST // len(runs)):
-            out["phase"].append(run.phase)
-            out["step"].append(block[-1] + 1)
-            out["loss"].append(round(statistics.fmean(run.curve[i][0] for i in block), 6))
             lr = run.curve[block[-1]][1]
-            out["lr"].append(lr if lr == lr else None)
-    return out
+            phases.append(run.phase)
+            steps.append(block[-1] + 1)
+            losses.append(round(statistics.fmean(run.curve[i][0] for i in block), 6))
+            lrs.append(lr if math.isfinite(lr) else None)
+    return Curve(phase=phases, step=steps, loss=losses, lr=lrs)
 
 
-def sad(handle: Handle) -> dict[str, Any]:
+def sad(handle: Handle) -> Sad:
     """Flips by layer and by bin of steps; SAD of consecutive snapshots and of the first and the last."""
     counted = handle.sad
     history = counted.history
     blocks = _bins(len(history))
     steps = sorted(counted.snapshots)
-    return {
-        "pattern": str(handle.pattern),
-        "weights": counted.weights,
-        "total": counted.total,
-        "per_layer": counted.per_layer,
-        "uncounted": counted.uncounted,
-        "layers": _by_layer(counted),
-        "step": [block[-1] + 1 for block in blocks],
-        "flips": [sum(history[i] for i in block) for block in blocks],
-        "snapshots": {
-            "steps": steps,
-            "consecutive": [counted.between(i, j) for i, j in itertools.pairwise(steps)],
-            "first_last": counted.between(steps[0], steps[-1]) if steps else 0,
-        },
-    }
+    return Sad(
+        pattern=str(handle.pattern),
+        weights=counted.weights,
+        total=counted.total,
+        per_layer=counted.per_layer,
+        uncounted=counted.uncounted,
+        layers=_by_layer(counted),
+        step=[block[-1] + 1 for block in blocks],
+        flips=[sum(history[i] for i in block) for block in blocks],
+        snapshots=Snapshots(
+            steps=steps,
+            consecutive=[counted.between(i, j) for i, j in itertools.pairwise(steps)],
+            first_last=counted.between(steps[0], steps[-1]) if steps else 0,
+        ),
+    )
 
 
-def _by_layer(counted: SAD) -> dict[str, Any]:
+def _by_layer(counted: SAD) -> LayerFlips:
     """Flips of each layer, summed over the steps since the previous entry."""
     table = counted.table
     blocks = _bins(len(table), _MOST_OF_A_LAYER)
@@ -86,62 +87,65 @@ def _by_layer(counted: SAD) -> dict[str, Any]:
         name: [int(table[block.start : block.stop, i].sum()) for block in blocks]
         for i, name in enumerate(counted.names)
     }
-    return {"step": [block[-1] + 1 for block in blocks], "flips": flips}
+    return LayerFlips(step=[block[-1] + 1 for block in blocks], flips=flips)
 
 
-def memory(device: str) -> dict[str, int | None]:
+def memory(device: str) -> Memory:
     """Largest resident memory of this process so far, and on a GPU the most that torch held; bytes."""
+    import torch
+
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # macOS counts bytes, Linux KiB
     peak = resident if sys.platform == "darwin" else resident * 1024
-    return {"peak_rss_bytes": peak, "peak_gpu_bytes": _gpu_peak() if device.startswith("cuda") else None}
+    gpu = int(torch.cuda.max_memory_allocated()) if device.startswith("cuda") else None
+    return Memory(peak_rss_bytes=peak, peak_gpu_bytes=gpu)
 
 
-def _gpu_peak() -> int:
-    import torch
-
-    return int(torch.cuda.max_memory_allocated())
-
-
-def audit(model: nn.Module, handle: Handle, cell: Cell) -> dict[str, Any]:
+def audit(model: nn.Module, handle: Handle, cell: Cell) -> Audit:
     """Density and violations of each candidate weight of the finalised model."""
     from nmbench import sparsity
 
     report = sparsity.audit(model, handle.pattern, handle.layers)
-    dense = cell.pattern == DENSE
+    dense = cell.is_dense
     layers = [
-        {
-            "name": layer.name,
-            "shape": list(layer.shape),
-            "role": "dense" if dense else layer.role,
-            "reason": "dense training" if dense and layer.role == "sparse" else layer.reason,
-            "density": round(layer.density, 6),
-            "violations": 0 if dense else layer.violations,
-        }
+        LayerAudit(
+            name=layer.name,
+            shape=list(layer.shape),
+            role="dense" if dense else layer.role,
+            reason="dense training" if dense and layer.role == "sparse" else layer.reason,
+            density=round(layer.density, 6),
+            violations=0 if dense else layer.violations,
+        )
         for layer in report.layers
     ]
-    return {
-        "pattern": None if dense else cell.pattern,
-        "ok": dense or report.ok,
-        "density": round(report.density, 6),
-        "weights": report.weights,
-        "nonzeros": report.nonzeros,
-        "layers": layers,
-    }
+    return Audit(
+        pattern=None if dense else str(cell.pattern),
+        ok=dense or report.ok,
+        density=round(report.density, 6),
+        weights=report.weights,
+        nonzeros=report.nonzeros,
+        layers=layers,
+    )
 
 
-def costs(task: Task, model: nn.Module, handle: Handle, spec: Spec, cell: Cell) -> dict[str, Any]:
+def costs(task: Task, model: nn.Module, handle: Handle, spec: Spec, cell: Cell) -> Cost:
     """Cost of the finalised model for one example."""
     from nmbench.sparsity import cost
 
-    inputs = task.example_inputs(spec)
-    sparse = cell.pattern != DENSE
-    found = cost(model.to("cpu"), inputs, handle.pattern if sparse else None, handle.layers if sparse else ())
-    fields = ("parameters", "nonzeros", "macs_dense", "macs_effective", "bytes_dense", "bytes_compressed")
-    return {name: getattr(found, name) for name in fields} | {"training_passes": handle.method.phases}
+    pattern, layers = (None, ()) if cell.is_dense else (handle.pattern, handle.layers)
+    counted = cost(model.to("cpu"), task.example_inputs(spec), pattern, layers)
+    return Cost(
+        parameters=counted.parameters,
+        nonzeros=counted.nonzeros,
+        macs_dense=counted.macs_dense,
+        macs_effective=counted.macs_effective,
+        bytes_dense=counted.bytes_dense,
+        bytes_compressed=counted.bytes_compressed,
+        training_passes=handle.method.phases,
+    )
 
 
-def metrics(task: Task, values: Any) -> dict[str, float]:
+def metrics(task: Task, values: object) -> dict[str, float]:
     """The declared metrics out of what `evaluate` returned. Raises InvalidResult if one is missing or not finite."""
     if not isinstance(values, dict):
         raise InvalidResult(f"evaluate() returned {type(values).__name__}, not a dict")
@@ -150,7 +154,5 @@ def metrics(task: Task, values: Any) -> dict[str, float]:
         value = values.get(metric.name)
         if value is None:
             raise InvalidResult(f"evaluate() did not return the declared metric {metric.name!r}")
-        if not math.isfinite(float(value)):
-            raise InvalidResult(f"the metric {metric.name!r} is {float(value)}")
-        out[metric.name] = float(value)
+        out[metric.name] = finite(value, f"the metric {metric.name!r}")
     return out

@@ -1,7 +1,8 @@
 """One cell trained by several processes: the worker is rank 0 and starts the others.
 
-Ranks       this process' place among them, and the ranks that it started; which of them failed first
-start       called by the worker before it trains; for one rank it does nothing
+Ranks         this process' place among them, and the ranks that it started; which of them failed first
+RankFailure   what went wrong in another rank, in a file of the work folder
+start         called by the worker before it trains; for one rank it does nothing
 
 Every rank prepares, builds, sparsifies and trains; a task's engine finds the usual environment variables (RANK,
 WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT), as `torchrun` would set them. After training rank 0 goes on alone:
@@ -12,7 +13,6 @@ it in a collective, where no Python exception can reach it.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 import subprocess
@@ -22,15 +22,46 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-__all__ = ["Ranks", "failure_file", "here", "start"]
+from pydantic import BaseModel, ValidationError
+
+from nmbench._util.files import write_text
+from nmbench.records.schema import Status
+
+__all__ = ["RankFailure", "Ranks", "here", "start"]
 
 #: seconds in which rank 0 may meet the same error by itself, and say it first
 _GRACE = 5.0
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
-Fail = Callable[[str, str], None]
+
+class RankFailure(BaseModel):
+    """time: of time.time; 0 where the rank died before anyone noticed."""
+
+    status: Status
+    message: str
+    time: float = 0.0
+
+    def write(self, work: Path, rank: int) -> None:
+        """Leave it for rank 0."""
+        write_text(_file(work, rank), self.model_dump_json())
+
+    @classmethod
+    def read(cls, work: Path, rank: int, code: int) -> RankFailure:
+        """What the rank left before it ended with exit status `code`; or how it ended, where it left nothing."""
+        try:
+            failure = cls.model_validate_json(_file(work, rank).read_bytes())
+            return failure.model_copy(update={"message": f"rank {rank}: {failure.message}"})
+        except (OSError, ValidationError):
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit status {code}"
+            return cls(status=Status.CRASH, message=f"rank {rank} {how}; see worker.log")
+
+
+def _file(work: Path, rank: int) -> Path:
+    return work / f"rank-{rank}.json"
+
+
+Fail = Callable[[RankFailure], None]
 
 
 @dataclass
@@ -42,17 +73,17 @@ class Ranks:
     work: Path = Path()
     others: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def failed_before(self, moment: float) -> tuple[str, str] | None:
-        """(status, message) of another rank that failed before `moment` (of time.time), if one did.
+    def failed_before(self, moment: float) -> RankFailure | None:
+        """That of the first other rank that failed before `moment` (of time.time), if one did.
 
         What rank 0 meets then is only that the other one is gone ("connection closed by peer").
         """
         time.sleep(0.5 if self.others else 0.0)  # a process that closed its sockets may not have ended quite yet
         codes = {rank: process.poll() for rank, process in enumerate(self.others, start=1)}
-        found = [(rank, code or 1) for rank, code in codes.items() if code or failure_file(self.work, rank).exists()]
-        told = [(_moment(self.work, rank), _failure(self.work, rank, code)) for rank, code in found]
-        first = min(told, default=None)
-        return first[1] if first and first[0] < moment else None
+        failed = [(rank, code or 1) for rank, code in codes.items() if code or _file(self.work, rank).exists()]
+        failures = [RankFailure.read(self.work, rank, code) for rank, code in failed]
+        first = min(failures, default=None, key=lambda failure: failure.time)
+        return first if first and first.time < moment else None
 
     def part(self) -> None:
         """Training is over: leave the process group together; rank 0 waits for the others to end.
@@ -78,15 +109,10 @@ def here() -> Ranks:
     return Ranks(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
 
 
-def failure_file(work: Path, rank: int) -> Path:
-    """Where a rank other than 0 says what went wrong: {"status", "message", "time"}."""
-    return work / f"rank-{rank}.json"
-
-
 def start(size: int, job: Path, work: Path, fail: Fail) -> Ranks:
     """Start ranks 1 to `size` - 1 for the job file `job`, and watch them.
 
-    `fail(status, message)` is called from a thread when one of them fails: it writes the record and ends the process.
+    `fail` is called from a thread when one of them fails: it writes the record and ends the process.
     """
     if size <= 1:
         return Ranks()
@@ -100,7 +126,7 @@ def start(size: int, job: Path, work: Path, fail: Fail) -> Ranks:
 
 
 def _start(rank: int, job: Path, work: Path, common: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    failure_file(work, rank).unlink(missing_ok=True)
+    _file(work, rank).unlink(missing_ok=True)
     environment = {**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
     command = [sys.executable, "-m", "nmbench.worker", "--rank", str(job), str(os.getpid())]
     # in this process' session and with its log, so that the scheduler ends and reads all of them at once
@@ -122,22 +148,5 @@ def _watch(ranks: Ranks, work: Path, fail: Fail) -> None:
                 del alive[rank]
             if code:
                 time.sleep(_GRACE)
-                fail(*_failure(work, rank, code))
+                fail(RankFailure.read(work, rank, code))
         time.sleep(0.2)
-
-
-def _failure(work: Path, rank: int, code: int) -> tuple[str, str]:
-    try:
-        said: dict[str, Any] = json.loads(failure_file(work, rank).read_text())
-        return str(said["status"]), f"rank {rank}: {said['message']}"
-    except (OSError, ValueError, KeyError):
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit status {code}"
-        return "crash", f"rank {rank} {how}; see worker.log"
-
-
-def _moment(work: Path, rank: int) -> float:
-    """When the rank failed; a rank that could not say it died before anyone noticed."""
-    try:
-        return float(json.loads(failure_file(work, rank).read_text())["time"])
-    except (OSError, ValueError, KeyError):
-        return 0.0

@@ -6,9 +6,8 @@ batches         mini-batches, by `workers` processes or by none, with equal resu
 normalised      uint8 batch -> float batch on the model's device
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,14 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from nmbench.run import Run
-from nmbench.task import DataError
-
-__all__ = ["EpochKeys", "Examples", "Key", "batches", "normalised"]
-
-#: position in the split, and the seed of the augmentation
-Key = tuple[int, int]
+from nmbench.task import DataError, Run
+from nmbench_tasks._shared import folders
+from nmbench_tasks._shared.loading import Key, Loader
+from nmbench_tasks.classification.scales import Settings
 
 _CACHE_BYTES = 256 * 2**20
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -41,16 +37,16 @@ class Examples(Dataset[tuple[Tensor, int]]):
     augmented, from `seed`; those of val are not. Raises DataError for an image that cannot be decoded.
     """
 
-    def __init__(self, root: Path, split: str, settings: Mapping[str, Any]) -> None:
-        size = int(settings["image_size"])
+    def __init__(self, root: Path, split: str, settings: Settings) -> None:
+        size = settings.image_size
         samples = ImageFolder(root / split).samples
-        wanted = min(int(settings[f"{split}_images"]) or len(samples), len(samples))
-        self.samples = [samples[i * len(samples) // wanted] for i in range(wanted)]
-        self.transform, fixed_size = _transform(settings["transform"], split, size)
-        self._load: Callable[[str], Any] = _Sized(size) if fixed_size else _decode
+        limit = settings.train_images if split == "train" else settings.val_images
+        self.samples = [samples[place] for place in folders.spread(len(samples), limit)]
+        self.transform, fixed_size = _transform(settings.transform, split, size)
+        self._load: Callable[[str], Any] = functools.partial(_sized, size) if fixed_size else _decode
         self._cache: list[Tensor] | None = None
-        if fixed_size and wanted * 3 * size**2 <= _CACHE_BYTES:
-            self._cache = [self._load(path) for path, _ in self.samples]
+        if fixed_size and len(self.samples) * 3 * size**2 <= _CACHE_BYTES:
+            self._cache = [_sized(size, path) for path, _ in self.samples]
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -80,14 +76,7 @@ class EpochKeys(Sampler[Key]):
 
 def batches(examples: Examples, keys: Iterable[Key], batch: int, workers: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
     """Images (batch, 3, size, size) uint8 and labels (batch,), for `keys` in their order; the last may be short."""
-    # A generator of its own: the loader would otherwise draw a number from the global one.
-    loader = DataLoader(
-        examples, batch_size=batch, sampler=keys, num_workers=workers, generator=torch.Generator().manual_seed(0)
-    )
-    try:
-        yield from loader
-    except DataError as error:  # from a worker process it comes with that process's traceback in its text
-        raise DataError(str(error).strip().splitlines()[-1].split("DataError: ", 1)[-1]) from error
+    yield from Loader(examples, batch_size=batch, sampler=keys, num_workers=workers)
 
 
 def normalised(images: Tensor, device: torch.device) -> Tensor:
@@ -101,24 +90,17 @@ def _transform(name: str, split: str, size: int) -> tuple[Callable[[Any], Tensor
     train = split == "train"
     if name == "digits":  # never mirrored: a mirrored 2 is no 2
         return v2.RandomCrop(size, padding=2, padding_mode="reflect") if train else v2.Identity(), True
-    if name == "imagenet":
-        random = [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip()]
-        centre = [v2.Resize(round(size * 256 / 224)), v2.CenterCrop(size)]
-        return v2.Compose([*(random if train else centre), v2.PILToTensor()]), False
-    raise ValueError(f"the setting transform is {name!r}; it can be 'digits' or 'imagenet'")
+    random = [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip()]
+    centre = [v2.Resize(round(size * 256 / 224)), v2.CenterCrop(size)]
+    return v2.Compose([*(random if train else centre), v2.PILToTensor()]), False
 
 
-class _Sized:
-    """Loads a file as a uint8 tensor (3, size, size)."""
-
-    def __init__(self, size: int) -> None:
-        self.size = (size, size)
-
-    def __call__(self, path: str) -> Tensor:
-        image = _decode(path)
-        if image.size != self.size:
-            image = image.resize(self.size, Image.Resampling.BILINEAR)
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+def _sized(size: int, path: str) -> Tensor:
+    """A file as a uint8 tensor (3, size, size)."""
+    image = _decode(path)
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
 def _decode(path: str) -> Image.Image:

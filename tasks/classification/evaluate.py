@@ -1,15 +1,11 @@
 """Metrics of a model on the split val, computed in float32."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 
-from nmbench.contract.modes import evaluating
-from nmbench.run import Run
+from nmbench.task import Run, evaluating
 from nmbench_tasks.classification.data import Examples, batches, normalised
-
-__all__ = ["evaluate"]
+from nmbench_tasks.classification.scales import Settings
 
 
 def evaluate(model: nn.Module, run: Run) -> dict[str, float]:
@@ -17,14 +13,14 @@ def evaluate(model: nn.Module, run: Run) -> dict[str, float]:
 
     With fewer than five classes top5 is 100. The model's mode and the global generators are left as they were.
     """
-    settings = run.spec.train
+    settings = Settings.of(run.spec)
     examples = Examples(run.data.path, "val", settings)
     device = next(model.parameters()).device
     keys = [(index, 0) for index in range(len(examples))]
     loss = 0.0
     ranks: list[int] = []  # how many classes scored above the true one
     with torch.no_grad(), evaluating(model):
-        for images, labels in batches(examples, keys, int(settings["eval_batch"]), int(settings["workers"])):
+        for images, labels in batches(examples, keys, settings.eval_batch, settings.workers):
             logits, labels = model(normalised(images, device)).float(), labels.to(device)
             loss += nn.functional.cross_entropy(logits, labels, reduction="sum").item()
             true = logits.gather(1, labels[:, None])

@@ -7,31 +7,25 @@ import os
 from pathlib import Path
 
 from nmbench.task import DataError, DataInfo
-
-__all__ = ["check"]
+from nmbench_tasks._shared import folders
 
 _SPLITS = ("train", "val")
 
 
-def check(root: Path, classes: int) -> DataInfo:
-    """Counts and fingerprint of the data in `root`.
+def check(named: str, classes: int) -> DataInfo:
+    """Counts and fingerprint of the data in the folder `named`.
 
     The fingerprint covers names and sizes, not contents: reading all of ImageNet would take longer than a cell.
 
     Raises:
         DataError: a folder is missing or empty, train and val have different classes or not `classes` of them.
     """
-    if not root.is_dir():
-        raise DataError(f"no data folder {root}\nset data to a folder with train/ and val/ in it, or to 'embedded'")
+    root = folders.user_folder(named, "with train/ and val/ in it")
     names = {split: _class_names(root / split) for split in _SPLITS}
     if different := set(names["train"]) ^ set(names["val"]):
         some = ", ".join(sorted(different)[:3])
         raise DataError(f"train/ and val/ in {root} have different classes: {len(different)} are in one only ({some})")
-    if len(names["train"]) != classes:
-        raise DataError(
-            f"{root} has {len(names['train'])} classes, the setting classes is {classes}\n"
-            f"set train = {{ classes = {len(names['train'])} }}, or name another folder in data"
-        )
+    folders.check_classes(root, len(names["train"]), classes, "classes")
     fingerprint = hashlib.sha256()
     counts = {split: sum(_scan(root, f"{split}/{name}", fingerprint) for name in names[split]) for split in _SPLITS}
     return DataInfo(root, counts, fingerprint.hexdigest())
@@ -51,19 +45,19 @@ def _scan(root: Path, part: str, fingerprint: hashlib._Hash) -> int:
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
     count = 0
-    for folder, subfolders, files in os.walk(root / part, followlinks=True):
+    for place, subfolders, files in os.walk(root / part, followlinks=True):
         subfolders.sort()
         for name in sorted(files):
             if not name.lower().endswith(IMG_EXTENSIONS):
                 continue
-            path = Path(folder, name)
+            path = Path(place, name)
             try:
                 size = path.stat().st_size
             except OSError as error:
                 raise DataError(f"cannot read the image {path}: {error.strerror}") from error
             if size == 0:
                 raise DataError(f"the image {path} is an empty file; replace or remove it")
-            fingerprint.update(f"{path.relative_to(root).as_posix()}\0{size}\n".encode())
+            folders.stamp(fingerprint, path.relative_to(root).as_posix(), size)
             count += 1
     if count == 0:
         raise DataError(f"the class folder {root / part} has no images ({', '.join(IMG_EXTENSIONS)})")

@@ -4,16 +4,13 @@ NarrowResNet    a small residual network for 32 x 32 images
 build           `resnet-narrow`, or a classification model of torchvision under its own name
 """
 
-from __future__ import annotations
-
-import difflib
 from typing import Any
 
 import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
-__all__ = ["NarrowResNet", "build"]
+from nmbench_tasks._shared.settings import unknown_name
 
 
 class NarrowResNet(nn.Module):
@@ -60,8 +57,7 @@ def build(name: str, classes: int, image_size: int, width: int = 16) -> nn.Modul
         return NarrowResNet(classes, width)
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
-        nearest = difflib.get_close_matches(name, ["resnet-narrow", *known], n=3, cutoff=0.0)
-        raise ValueError(f"no classification model is called {name!r}; the nearest names are {', '.join(nearest)}")
+        raise ValueError(unknown_name("classification model", name, ["resnet-narrow", *known]))
     try:
         model: nn.Module = torchvision.models.get_model(
             name, weights=None, num_classes=classes, **_extra(name, image_size)

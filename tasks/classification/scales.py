@@ -1,60 +1,52 @@
-"""Every training setting of the classification task, with its default at each scale.
+"""Every training setting of the classification task, with its default at each scale."""
 
-data            "embedded", or the root of an ImageFolder set: train/<class>/*, val/<class>/*
-classes         number of classes that the data must have
-image_size      height and width of the model's input, in pixels
-transform       "digits" (shift by up to 2 px, never mirrored) or "imagenet" (random resized crop, mirror)
-train_images, val_images    use only this many, evenly over the classes; 0 uses all
-width           channels of the first stage of resnet-narrow; the other models ignore it
-epochs, batch, accumulate   `accumulate` batches make one optimizer step
-lr, warmup_epochs           peak learning rate, reached linearly; then a cosine to 0
-momentum, weight_decay, label_smoothing
-amp             bfloat16 autocast, on CUDA only
-eval_batch      images a forward pass in evaluation; the metrics do not depend on it
-workers         data-loading processes; the results do not depend on it
-"""
+from typing import Any, Literal
 
-from typing import Any
+from pydantic import Field
 
-__all__ = ["SCALES"]
+from nmbench_tasks._shared import settings
 
-_QUICK: dict[str, Any] = {
-    "data": "embedded",
-    "classes": 10,
-    "image_size": 32,
-    "transform": "digits",
-    "train_images": 0,
-    "val_images": 0,
-    "width": 16,
-    "epochs": 7,
-    "batch": 64,
-    "accumulate": 1,
-    "lr": 0.1,
-    "momentum": 0.9,
-    "weight_decay": 5e-5,
-    "warmup_epochs": 1.0,
-    "label_smoothing": 0.0,
-    "amp": False,
-    "eval_batch": 200,
-    "workers": 0,
-}
+
+class Settings(settings.Settings):
+    """The settings at scale quick."""
+
+    data: str = Field("embedded", description='"embedded", or the root of an ImageFolder set: train/*/*, val/*/*')
+    classes: int = Field(10, ge=1, description="number of classes that the data must have")
+    image_size: int = Field(32, ge=1, description="height and width of the model's input, in pixels")
+    transform: Literal["digits", "imagenet"] = Field(
+        "digits", description='"digits" (shifted by up to 2 px) or "imagenet" (random resized crop, mirrored)'
+    )
+    train_images: int = Field(0, ge=0, description="use only this many, evenly over the classes; 0 uses all")
+    val_images: int = Field(0, ge=0, description="the same in evaluation")
+    width: int = Field(16, ge=1, description="channels of the first stage of resnet-narrow; other models ignore it")
+    epochs: int = Field(7, ge=1, description="passes over the training images")
+    batch: int = Field(64, ge=1, description="images of a forward pass")
+    accumulate: int = Field(1, ge=1, description="batches that make one optimizer step")
+    lr: float = Field(0.1, ge=0, description="peak learning rate, reached linearly; then a cosine to 0")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
+    weight_decay: float = Field(5e-5, ge=0, description="of SGD")
+    warmup_epochs: float = Field(1.0, ge=0, description="epochs in which the rate rises; may be a fraction")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="of the training loss")
+    amp: bool = Field(False, description="bfloat16 autocast, on CUDA only")
+    eval_batch: int = Field(200, ge=1, description="images of a forward pass in evaluation; no metric depends on it")
+    workers: int = Field(0, ge=0, description="data-loading processes; the results do not depend on it")
+
 
 SCALES: dict[str, dict[str, Any]] = {
-    "smoke": _QUICK | {"epochs": 3, "train_images": 1600, "val_images": 500, "warmup_epochs": 0.5},
-    "quick": _QUICK,
+    "smoke": Settings.scale(epochs=3, train_images=1600, val_images=500, warmup_epochs=0.5),
+    "quick": Settings.scale(),
     # more passes: the masks of a sparse method have time to settle
-    "study": _QUICK | {"epochs": 12},
+    "study": Settings.scale(epochs=12),
     # the ImageNet recipe of the authors of SR-STE
-    "paper": _QUICK
-    | {
-        "classes": 1000,
-        "image_size": 224,
-        "transform": "imagenet",
-        "epochs": 120,
-        "batch": 256,
-        "lr": 0.1,
-        "warmup_epochs": 5.0,
-        "amp": True,
-        "workers": 8,
-    },
+    "paper": Settings.scale(
+        classes=1000,
+        image_size=224,
+        transform="imagenet",
+        epochs=120,
+        batch=256,
+        lr=0.1,
+        warmup_epochs=5.0,
+        amp=True,
+        workers=8,
+    ),
 }

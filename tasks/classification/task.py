@@ -10,15 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nmbench.task import DataInfo, Metric, Spec, Task
-from nmbench_tasks.classification.scales import SCALES
+from nmbench.task import DataInfo, Metric, Run, Spec, Task
+from nmbench_tasks.classification.scales import SCALES, Settings
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from nmbench.run import Run
-
-__all__ = ["Classification"]
 
 
 class Classification(Task):
@@ -46,6 +42,7 @@ class Classification(Task):
     default_models: ClassVar[dict[str, str]] = {"paper": "resnet50"}
     open_models = True
     scales: ClassVar[dict[str, dict[str, Any]]] = SCALES
+    settings = Settings
 
     def prepare(self, spec: Spec, root: Path) -> DataInfo:
         """Make the embedded data below `root`, or check the folder that the setting `data` names.
@@ -54,17 +51,19 @@ class Classification(Task):
         """
         from nmbench_tasks.classification import embedded, folder
 
-        if spec.train["data"] == "embedded":
-            embedded.check_settings(spec)
-            return embedded.prepare(root)
-        return folder.check(Path(spec.train["data"]).expanduser(), int(spec.train["classes"]))
+        settings = Settings.of(spec)
+        return (
+            embedded.prepare(spec, root)
+            if settings.data == "embedded"
+            else folder.check(settings.data, settings.classes)
+        )
 
     def build(self, spec: Spec) -> nn.Module:
         """`resnet-narrow` or any torchvision classification model. Raises ValueError for an unknown name."""
         from nmbench_tasks.classification.models import build
 
-        settings = spec.train
-        return build(spec.model, int(settings["classes"]), int(settings["image_size"]), int(settings["width"]))
+        settings = Settings.of(spec)
+        return build(spec.model, settings.classes, settings.image_size, settings.width)
 
     def train(self, model: nn.Module, run: Run) -> None:
         """SGD with momentum and a warmed-up cosine, on Lightning Fabric."""
@@ -82,5 +81,5 @@ class Classification(Task):
         """One image of noise, (1, 3, image_size, image_size), on the CPU."""
         import torch
 
-        size = int(spec.train["image_size"])
+        size = Settings.of(spec).image_size
         return (torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(spec.seed)),)

@@ -11,8 +11,6 @@ kernels know neither. On CUDA the backward of the two RoI operators adds atomica
 a gradient may differ from run to run.
 """
 
-from __future__ import annotations
-
 import torch
 import torchvision
 from torch import Tensor
@@ -53,7 +51,8 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
         # the same widths, heights and overlaps as (x2 - x1 + offset); exact unless x2 + 1 passes a power of two
         boxes = boxes + boxes.new_tensor([0, 0, offset, offset])
     # mmcv compares in float32, torchvision in double: there 0.6 is less than 0.6 in float32, an IoU of just as much
-    return _tv.nms(boxes, scores, torch.tensor(iou_threshold, dtype=boxes.dtype).item())
+    kept: Tensor = _tv.nms(boxes, scores, torch.tensor(iou_threshold, dtype=boxes.dtype).item())
+    return kept
 
 
 def roi_align_forward(

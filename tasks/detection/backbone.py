@@ -1,9 +1,4 @@
-"""A pretrained backbone from a file: torchvision's ResNet weights, or whatever has the names of mmdet's backbone.
-
-load    the file's weights into the model's backbone
-"""
-
-from __future__ import annotations
+"""A pretrained backbone from a file: torchvision's ResNet weights, or whatever has the names of mmdet's backbone."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nmbench._util.errors import first_line
 from nmbench.task import DataError
-
-__all__ = ["load"]
 
 #: where the weights lie in files that hold more than them
 _WRAPPERS = ("state_dict", "model")
@@ -28,28 +22,24 @@ def load(model: nn.Module, path: str) -> None:
     Raises DataError if the file cannot be read, lacks a weight of the backbone, or has one of another shape.
     """
     file = Path(path).expanduser()
-    backbone = model.backbone
-    wanted = backbone.state_dict()
-    given = _unwrapped(_read(file))
+    backbone = model.get_submodule("backbone")
+    wanted, given = backbone.state_dict(), _unwrapped(_read(file))
+    if fault := _misfit(wanted, given, f"this {type(backbone).__name__}"):
+        raise DataError(f"backbone_weights: {file} is of another architecture: {fault}")
+    backbone.load_state_dict({name: given[name] for name in wanted if name in given}, strict=False)
+
+
+def _misfit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], backbone: str) -> str:
+    """What of `given` does not fit the weights `wanted` of `backbone`; "" if all does."""
     missing = [name for name in wanted if name not in given and not name.endswith("num_batches_tracked")]
     if missing:
-        raise DataError(
-            f"backbone_weights: {file} is of another architecture: it lacks {len(missing)} of the {len(wanted)} "
-            f"weights of this {type(backbone).__name__}, the first is {missing[0]}"
-        )
-    usable = {name: given[name] for name in wanted if name in given}
-    for name, value in usable.items():
-        if value.shape != wanted[name].shape:
-            raise DataError(
-                f"backbone_weights: {file} is of another architecture: {name} has shape {tuple(value.shape)}, "
-                f"this {type(backbone).__name__} needs {tuple(wanted[name].shape)}"
-            )
-    if left := [n for n in given if n.startswith("layer") and n not in wanted]:
-        raise DataError(
-            f"backbone_weights: {file} is of another architecture: it has {len(left)} weights that this "
-            f"{type(backbone).__name__} has not, the first is {left[0]}"
-        )
-    backbone.load_state_dict(usable, strict=False)
+        return f"it lacks {len(missing)} of the {len(wanted)} weights of {backbone}, the first is {missing[0]}"
+    for name in [name for name in wanted if name in given]:
+        have, need = tuple(given[name].shape), tuple(wanted[name].shape)
+        if have != need:
+            return f"{name} has shape {have}, {backbone} needs {need}"
+    left = [name for name in given if name.startswith("layer") and name not in wanted]
+    return f"it has {len(left)} weights that {backbone} has not, the first is {left[0]}" if left else ""
 
 
 def _read(file: Path) -> Mapping[str, Any]:
@@ -62,10 +52,7 @@ def _read(file: Path) -> Mapping[str, Any]:
     except FileNotFoundError:
         raise DataError(f"backbone_weights: there is no file {file}") from None
     except Exception as error:
-        first = (str(error).strip().splitlines() or ["no message"])[0]
-        raise DataError(
-            f"backbone_weights: {file} cannot be read as weights ({type(error).__name__}: {first})"
-        ) from error
+        raise DataError(f"backbone_weights: {file} cannot be read as weights ({first_line(error)})") from error
 
 
 def _unwrapped(found: Mapping[str, Any]) -> dict[str, Tensor]:

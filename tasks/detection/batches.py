@@ -3,12 +3,10 @@
     Order         the indices of an epoch that this rank trains on, from the run's streams
     Batches       keys (index, seed of its augmentation) by the batch; starts where a resumed run goes on
     Seeded        mmdet's data set, whose pipeline draws from generators seeded for each image
-    loader        the three of them as a DataLoader, with equal results for any number of workers
+    loader        the three of them together, with equal results for any number of workers
 
 mmdet's pipelines draw from the global generators of Python, numpy and torch, so all of these are seeded.
 """
-
-from __future__ import annotations
 
 import itertools
 import random
@@ -20,15 +18,11 @@ import numpy as np
 import torch
 from mmdet.registry import DATA_SAMPLERS
 from mmengine.dataset import pseudo_collate
-from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, Sampler
 
-from nmbench.run import Run
-from nmbench.task import DataError
-
-__all__ = ["Batches", "Key", "Order", "Seeded", "loader"]
-
-#: position in the data set, and the seed of the augmentation
-Key = tuple[int, int]
+from nmbench.task import DataError, Run
+from nmbench_tasks._shared.loading import Key, Loader, Wrapped
+from nmbench_tasks.detection.scales import Settings
 
 
 class Order(Sampler[int]):
@@ -79,28 +73,17 @@ class Batches(Sampler[list[Key]]):
             yield [(index, self._run.stream(epoch, index)) for index in batch]
 
 
-class Seeded(Dataset[Any]):
-    """`dataset` under keys: item (index, seed) is its item `index`, made with all global generators set from `seed`.
+class Seeded(Wrapped):
+    """A data set under keys: item (index, seed) is its item `index`, made with all global generators set from `seed`.
 
-    Everything else is the data set's own. Raises DataError for an image that cannot be decoded.
+    Raises DataError for an image that cannot be decoded.
     """
-
-    def __init__(self, dataset: Any) -> None:
-        self._dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name == "_dataset":  # a copy asks before there is one
-            raise AttributeError(name)
-        return getattr(self._dataset, name)
 
     def __getitem__(self, key: Key) -> Any:
         index, seed = key
         with _seeded(seed):
             try:
-                return self._dataset[index]
+                return self.inner[index]
             except AssertionError as error:
                 if "failed to load image" in str(error):
                     raise DataError(f"cannot decode an image: {error}; replace or remove it") from error
@@ -108,13 +91,8 @@ class Seeded(Dataset[Any]):
 
 
 def loader(
-    run: Run,
-    dataset: Any,
-    batch: int,
-    count: int,
-    grouping: dict[str, Any] | None = None,
-    endless: bool = False,
-) -> DataLoader[Any]:
+    run: Run, dataset: Any, batch: int, count: int, grouping: dict[str, Any] | None = None, endless: bool = False
+) -> Loader:
     """Training batches of `batch` images for this rank, `count` images an epoch over all ranks.
 
     `grouping` is a config's batch sampler (AspectRatioBatchSampler, say); without one, images come in plain order.
@@ -125,15 +103,13 @@ def loader(
         if grouping is None
         else DATA_SAMPLERS.build(grouping, default_args={"sampler": order, "batch_size": batch})
     )
-    workers = int(run.spec.train["workers"])
-    return DataLoader(
+    workers = Settings.of(run.spec).workers
+    return Loader(
         Seeded(dataset),
+        pseudo_collate,
         batch_sampler=Batches(run, indices, order, endless),
         num_workers=workers,
         persistent_workers=workers > 0,
-        collate_fn=pseudo_collate,
-        # one of its own: the loader would otherwise draw a number from the global one
-        generator=torch.Generator().manual_seed(0),
     )
 
 

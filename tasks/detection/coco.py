@@ -1,5 +1,7 @@
 """A data set in the layout of COCO 2017, checked before a detector is trained on it.
 
+instances    where its annotations lie: annotations/instances_train2017.json
+images       where its images lie: train2017/
 check        everything that the loader will rely on
 categories   class names, in the order of the model's classes
 """
@@ -14,15 +16,27 @@ from pathlib import Path
 from typing import Any
 
 from nmbench.task import DataError, DataInfo
-from nmbench_tasks.detection import layout
+from nmbench_tasks._shared import folders
 
-__all__ = ["categories", "check"]
+ANNOTATIONS = "annotations"
+SPLITS = ("train", "val")
+
+
+def instances(root: Path, split: str) -> Path:
+    """The instances JSON of `split` ("train" or "val")."""
+    return root / ANNOTATIONS / f"instances_{split}2017.json"
+
+
+def images(root: Path, split: str) -> Path:
+    """The folder with the images of `split`."""
+    return root / f"{split}2017"
+
 
 _PARTS = ("images", "annotations", "categories")
 
 
-def check(root: Path, classes: int, masks: bool) -> DataInfo:
-    """Counts and fingerprint of the data in `root`; `masks`: each object needs a segmentation.
+def check(named: str, classes: int, masks: bool) -> DataInfo:
+    """Counts and fingerprint of the data in the folder `named`; `masks`: each object needs a segmentation.
 
     The fingerprint covers the annotations, and names and sizes of the images, not their pixels.
 
@@ -30,41 +44,34 @@ def check(root: Path, classes: int, masks: bool) -> DataInfo:
         DataError: a folder or file is missing or broken, an image is named that is not there, there are no
             categories, others in val than in train or not `classes` of them, or masks are missing.
     """
-    if not root.is_dir():
-        raise DataError(
-            f"no data folder {root}\nset data to a folder in the layout of COCO 2017 (annotations/, train2017/, "
-            "val2017/), or to 'embedded'"
-        )
+    holds = "annotations/, train2017/, val2017/"
+    root = folders.user_folder(named, f"in the layout of COCO 2017 ({holds})")
     fingerprint = hashlib.sha256()
-    named, counts = {}, {}
-    for split in layout.SPLITS:
+    listed, counts = {}, {}
+    for split in SPLITS:
         found = _read(root, split, fingerprint)
         _check_images(found, root, split, fingerprint)
-        _check_annotations(found, layout.annotations(root, split), masks)
-        named[split] = _names(found, layout.annotations(root, split))
+        _check_annotations(found, instances(root, split), masks)
+        listed[split] = _names(found, instances(root, split))
         counts[split] = len(found["images"])
-    if named["train"] != named["val"]:
+    if listed["train"] != listed["val"]:
         raise DataError(
-            f"{layout.annotations(root, 'train')} and {layout.annotations(root, 'val').name} list different "
+            f"{instances(root, 'train')} and {instances(root, 'val').name} list different "
             "categories; both must have the same ones in the same order"
         )
-    if len(named["train"]) != classes:
-        raise DataError(
-            f"{root} has {len(named['train'])} categories, the setting classes is {classes}\n"
-            f"set train = {{ classes = {len(named['train'])} }}, or name another folder in data"
-        )
+    folders.check_classes(root, len(listed["train"]), classes, "categories")
     return DataInfo(root, counts, fingerprint.hexdigest())
 
 
 def categories(root: Path) -> tuple[str, ...]:
     """Names of the categories of the (checked) data in `root`, in the order of their annotation file."""
-    found = json.loads(layout.annotations(root, "val").read_bytes())  # the smaller of the two files
+    found = json.loads(instances(root, "val").read_bytes())  # the smaller of the two files
     return tuple(category["name"] for category in found["categories"])
 
 
 def _read(root: Path, split: str, fingerprint: hashlib._Hash) -> Mapping[str, Any]:
     """The instances JSON of `split`, with lists of images, annotations and categories in it."""
-    path = layout.annotations(root, split)
+    path = instances(root, split)
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -93,7 +100,7 @@ def _names(found: Mapping[str, Any], path: Path) -> list[tuple[int, str]]:
 
 def _check_images(found: Mapping[str, Any], root: Path, split: str, fingerprint: hashlib._Hash) -> None:
     """Every image that the annotations name is a file with something in it."""
-    path, folder = layout.annotations(root, split), layout.images(root, split)
+    path, folder = instances(root, split), images(root, split)
     if not found["images"]:
         raise DataError(f"the list of images in {path} is empty")
     try:
@@ -108,7 +115,7 @@ def _check_images(found: Mapping[str, Any], root: Path, split: str, fingerprint:
             size = 0
         if size == 0:
             missing.append(name)
-        fingerprint.update(f"{split}/{name}\0{size}\n".encode())
+        folders.stamp(fingerprint, f"{split}/{name}", size)
     if missing:
         raise DataError(
             f"{path.name} names images that are missing or empty in {folder}: {len(missing)} of {len(names)}, "

@@ -6,19 +6,17 @@ has_masks     does its model predict instance masks?
 fit           the same with its model made ready for a cell's settings, and what was changed in it, in words
 """
 
-from __future__ import annotations
-
-import difflib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
+from nmbench._util.errors import first_line
 from nmbench.task import Spec
+from nmbench_tasks._shared.settings import unknown_name
 from nmbench_tasks.detection import narrow
-
-__all__ = ["ConfigError", "fit", "has_masks", "load"]
+from nmbench_tasks.detection.scales import Settings
 
 #: built-in models that are configs of mmdet's under a shorter name
 _SHIPPED = {
@@ -46,9 +44,8 @@ def load(name: str) -> Config:
     shipped = {path.stem: path for path in _folder().rglob("*.py") if not {"_base_", "common"} & set(path.parts)}
     stem = _SHIPPED.get(name, name)
     if stem not in shipped:
-        near = difflib.get_close_matches(name, [*narrow.BASES, *_SHIPPED, *shipped], n=3, cutoff=0.0)
         raise ConfigError(
-            f"no detection model is called {name!r}; the nearest names are {', '.join(near)}\n"
+            f"{unknown_name('detection model', name, [*narrow.BASES, *_SHIPPED, *shipped])}\n"
             "a model is built in, a config that mmdet ships, or the path of a config file ending in .py"
         )
     return _read(shipped[stem])
@@ -59,14 +56,13 @@ def fit(spec: Spec, masks: bool) -> tuple[Config, list[str]]:
 
     Returns the config, and a sentence for each change of substance. Raises ConfigError.
     """
-    config = load(spec.model)
+    config, settings = load(spec.model), Settings.of(spec)
     _check_heads(spec.model, config, masks)
-    _set_classes(config.model, int(spec.train["classes"]))
+    _set_classes(config.model, settings.classes)
     pretrained = sorted({str(source) for source in _strip_pretrained(config.model)})
-    given = str(spec.train["backbone_weights"])
     changes = []
-    if given:
-        changes.append(f"the backbone starts from the weights in {Path(given).name}")
+    if settings.backbone_weights:
+        changes.append(f"the backbone starts from the weights in {Path(settings.backbone_weights).name}")
     elif pretrained:
         _thaw(config.model.get("backbone", {}))
         changes.append(
@@ -93,8 +89,7 @@ def _read(path: Path) -> Config:
     try:
         return Config.fromfile(str(path))
     except Exception as error:  # a config is a program: it may raise anything
-        first = (str(error).strip().splitlines() or ["no message"])[0]
-        raise ConfigError(f"the config {path} cannot be read ({type(error).__name__}: {first})") from error
+        raise ConfigError(f"the config {path} cannot be read ({first_line(error)})") from error
 
 
 def _check_heads(name: str, config: Config, masks: bool) -> None:

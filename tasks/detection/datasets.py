@@ -4,43 +4,35 @@ pipeline   the task's own steps
 build      the data set of a split
 """
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import io
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mmdet.registry import DATASETS
 
-from nmbench_tasks.detection import coco, layout
+from nmbench_tasks.detection import coco
 from nmbench_tasks.detection.configs import ConfigError
-
-__all__ = ["build", "pipeline"]
+from nmbench_tasks.detection.scales import Settings
 
 _META = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
 
 
-def pipeline(settings: Mapping[str, Any], masks: bool, train: bool) -> list[dict[str, Any]]:
+def pipeline(settings: Settings, masks: bool, train: bool) -> list[dict[str, Any]]:
     """COCO's usual steps: decode, fit into long_side x short_side, and mirror half of the training images."""
-    resize = {"type": "Resize", "scale": (int(settings["long_side"]), int(settings["short_side"])), "keep_ratio": True}
+    resize = {"type": "Resize", "scale": (settings.long_side, settings.short_side), "keep_ratio": True}
     decode = {"type": "LoadImageFromFile"}
     if not train:
         return [decode, resize, {"type": "PackDetInputs", "meta_keys": _META}]
-    steps = [decode, {"type": "LoadAnnotations", "with_bbox": True, "with_mask": masks}, resize]
-    if settings["mirror"]:
+    steps: list[dict[str, Any]] = [decode, {"type": "LoadAnnotations", "with_bbox": True, "with_mask": masks}, resize]
+    if settings.mirror:
         steps.append({"type": "RandomFlip", "prob": 0.5})
     return [*steps, {"type": "PackDetInputs"}]
 
 
 def build(
-    root: Path,
-    split: str,
-    steps: list[dict[str, Any]],
-    settings: Mapping[str, Any],
-    given: dict[str, Any] | None = None,
+    root: Path, split: str, steps: list[dict[str, Any]], settings: Settings, given: dict[str, Any] | None = None
 ) -> Any:
     """mmdet's data set for `split` of the COCO layout in `root`; training leaves images without objects out.
 
@@ -49,12 +41,12 @@ def build(
     wanted = {
         "type": "CocoDataset",
         "data_root": str(root),
-        "ann_file": str(layout.annotations(Path(), split)),
-        "data_prefix": {"img": f"{layout.images(Path(), split)}/"},
+        "ann_file": str(coco.instances(Path(), split)),
+        "data_prefix": {"img": f"{coco.images(Path(), split)}/"},
         "metainfo": {"classes": coco.categories(root)},
         "test_mode": split == "val",
     }
-    if only := int(settings[f"{split}_images"]):
+    if only := settings.train_images if split == "train" else settings.val_images:
         wanted["indices"] = only
     if given is None:
         wanted |= {"pipeline": steps, "filter_cfg": {"filter_empty_gt": True, "min_size": 1}}

@@ -1,9 +1,4 @@
-"""COCO's average precisions on the split val, by mmengine's test loop, mmdet's CocoMetric and pycocotools.
-
-evaluate    the metrics in %, and three pictures for the report
-"""
-
-from __future__ import annotations
+"""COCO's average precisions on the split val, by mmengine's test loop, mmdet's CocoMetric and pycocotools."""
 
 import contextlib
 import io
@@ -11,15 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from torch import nn
-from torch.utils.data import DataLoader
 
-from nmbench.contract.modes import evaluating
-from nmbench.run import Run
-from nmbench_tasks.detection import engine, layout
-
-__all__ = ["SHOWN", "evaluate"]
+from nmbench.task import Run, evaluating
+from nmbench_tasks._shared.folders import spread
+from nmbench_tasks._shared.loading import Loader
+from nmbench_tasks.detection import coco, engine
+from nmbench_tasks.detection.scales import Settings
 
 #: pictures that the report shows
 SHOWN = 3
@@ -42,24 +36,19 @@ def evaluate(model: nn.Module, run: Run, masks: bool) -> dict[str, float]:
     from nmbench_tasks.detection import datasets
     from nmbench_tasks.detection.runner import CellRunner
 
-    settings, root = run.spec.train, run.data.path
+    settings, root = Settings.of(run.spec), run.data.path
     dataset = datasets.build(root, "val", datasets.pipeline(settings, masks, train=False), settings)
     kinds = {"box": "bbox", "mask": "segm"} if masks else {"box": "bbox"}
     watcher = _watcher(run, dataset, masks)
     with contextlib.redirect_stdout(io.StringIO()), evaluating(model):  # pycocotools prints its progress
-        metric = CocoMetric(ann_file=str(layout.annotations(root, "val")), metric=list(kinds.values()))
+        metric = CocoMetric(ann_file=str(coco.instances(root, "val")), metric=list(kinds.values()))
         metric.img_ids = [dataset.get_data_info(i)["img_id"] for i in range(len(dataset))]
         runner = CellRunner(
-            next(model.parameters()).device,
+            str(next(model.parameters()).device),
             model=model,
             work_dir=str(run.checkpoint_dir / "mmengine"),
-            test_dataloader=DataLoader(
-                dataset,
-                int(settings["eval_batch"]),
-                num_workers=int(settings["workers"]),
-                collate_fn=pseudo_collate,
-                # one of its own: the loader would otherwise draw a number from the global one
-                generator=torch.Generator().manual_seed(0),
+            test_dataloader=Loader(
+                dataset, pseudo_collate, batch_size=settings.eval_batch, num_workers=settings.workers
             ),
             test_cfg={"type": "TestLoop"},
             test_evaluator=[metric],
@@ -87,7 +76,7 @@ def _watcher(run: Run, dataset: Any, masks: bool) -> Any:
     from mmengine.hooks import Hook
 
     names = dataset.metainfo["classes"]
-    chosen = {i * len(dataset) // SHOWN for i in range(min(SHOWN, len(dataset)))}
+    chosen = spread(len(dataset), SHOWN)
     infos = {dataset.get_data_info(i)["img_id"]: dataset.get_data_info(i) for i in chosen}
 
     class Watcher(Hook):
@@ -125,7 +114,7 @@ def _store(run: Run, info: Mapping[str, Any], predicted: Any, names: tuple[str, 
     run.store_sample(f"val image {info['img_id']}", {"image": plain, "truth": truth}, {"detected": answer})
 
 
-def _decoded(segmentation: Any, shape: tuple[int, ...]) -> np.ndarray:
+def _decoded(segmentation: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """A mask (height, width) bool from COCO's polygons or run lengths."""
     from pycocotools import mask
 
@@ -134,4 +123,4 @@ def _decoded(segmentation: Any, shape: tuple[int, ...]) -> np.ndarray:
         segmentation = mask.merge(mask.frPyObjects(segmentation, height, width))
     elif isinstance(segmentation["counts"], list):
         segmentation = mask.frPyObjects(segmentation, height, width)
-    return mask.decode(segmentation).astype(bool)
+    return np.asarray(mask.decode(segmentation), dtype=bool)

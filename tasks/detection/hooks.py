@@ -5,8 +5,6 @@ ResumeHook     writes resume points, and goes on from one, to the batch
 AveragedHook   leaves the averaged weights behind where mmengine's EMAHook kept some
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from mmengine.dist import all_reduce
@@ -15,13 +13,9 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from nmbench.run import Run
+from nmbench.task import Run
 from nmbench_tasks.detection.batches import Batches
-
-__all__ = ["CHECKPOINT_S", "AveragedHook", "ResumeHook", "StepHook"]
-
-#: seconds between checkpoints
-CHECKPOINT_S = 60.0
+from nmbench_tasks.detection.scales import Settings
 
 
 class StepHook(Hook):
@@ -47,7 +41,7 @@ class StepHook(Hook):
         loss = sum(self._losses) / len(self._losses)
         self._losses = []
         all_reduce(loss, "mean")
-        steps = runner.max_iters // int(self._run.spec.train["accumulate"])
+        steps = runner.max_iters // Settings.of(self._run.spec).accumulate
         self._run.step(loss=loss, lr=runner.optim_wrapper.param_groups[0]["lr"], total=steps)
 
 
@@ -84,7 +78,7 @@ class ResumeHook(Hook):
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Save after a step, once a while."""
         wrapper = runner.optim_wrapper
-        if not wrapper.should_update() or not self._run.checkpoint_due(CHECKPOINT_S):
+        if not wrapper.should_update() or not self._run.checkpoint_due():
             return
         iteration = runner.iter + 1
         extra: dict[str, Any] = {
@@ -111,7 +105,7 @@ class AveragedHook(Hook):
 
 
 def _plain(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model
+    return model.get_submodule("module") if is_model_wrapper(model) else model
 
 
 def _averages(runner: Runner) -> list[EMAHook]:

@@ -6,19 +6,17 @@ frozen           names of the weights that do not train
 example_inputs   one image for MACs and latency
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any
 
 from torch import Tensor, nn
 
 from nmbench._util import random as rng
+from nmbench._util.errors import first_line
 from nmbench.sparsity.select import find_weights
 from nmbench.task import Spec
 from nmbench_tasks.detection import engine
-
-__all__ = ["build", "candidates", "example_inputs", "frozen"]
+from nmbench_tasks.detection.scales import Settings
 
 #: the layers of a bbox head that say what an object is and where: fc_cls, retina_reg, conv_centerness, cls_branches.0
 _PREDICTOR = re.compile(
@@ -38,14 +36,14 @@ def build(spec: Spec, masks: bool) -> nn.Module:
 
     config, _ = configs.fit(spec, masks)
     try:
-        model: nn.Module = MODELS.build(config.model)
+        model = MODELS.build(config.model)
     except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
-        first = (str(error).strip().splitlines() or ["no message"])[0]
-        raise configs.ConfigError(f"mmdet cannot build the model of {spec.model}: {first}") from error
+        raise configs.ConfigError(f"mmdet cannot build the model of {spec.model}: {first_line(error)}") from error
     model.init_weights()
-    if given := str(spec.train["backbone_weights"]):
+    if given := Settings.of(spec).backbone_weights:
         backbone.load(model, given)
-    return model.train()
+    detector: nn.Module = model.train()
+    return detector
 
 
 def candidates(model: nn.Module) -> list[str]:
@@ -71,7 +69,8 @@ def example_inputs(spec: Spec) -> tuple[list[Any] | Tensor | str, ...]:
     import torch
     from mmdet.structures import DetDataSample
 
-    height, width = (-(-int(spec.train[side]) // 32) * 32 for side in ("short_side", "long_side"))
+    settings = Settings.of(spec)
+    height, width = (-(-side // 32) * 32 for side in (settings.short_side, settings.long_side))
     generator = torch.Generator().manual_seed(rng.stream(spec.seed, "example"))
     shape = (height, width)
     meta = {"ori_shape": shape, "img_shape": shape, "pad_shape": shape, "batch_input_shape": shape, "img_id": 0}

@@ -7,11 +7,7 @@ Images of 128 px have no use for strides of 32 and more, so levels end at stride
 weights: no stage is frozen, and the neck, which sees few images a batch, has group normalisation.
 """
 
-from __future__ import annotations
-
 from typing import Any
-
-__all__ = ["BASES", "apply"]
 
 BASES = {
     "faster-rcnn-r18-narrow": "_base_/models/faster-rcnn_r50_fpn.py",

@@ -1,9 +1,4 @@
-"""Detections drawn on their image, for the report.
-
-drawn    boxes, and masks where there are any, over an image
-"""
-
-from __future__ import annotations
+"""Detections drawn on their image, for the report."""
 
 import functools
 from collections.abc import Sequence
@@ -11,29 +6,17 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from matplotlib import font_manager
+from numpy.typing import NDArray
 from torchvision.transforms.v2.functional import resize
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
-__all__ = ["drawn"]
-
-_COLOURS = [
-    "#ffd92f",
-    "#66c2ff",
-    "#ff6e54",
-    "#7fe87f",
-    "#e78ac3",
-    "#ffffff",
-    "#fc8d62",
-    "#4de0d0",
-    "#b39ddb",
-    "#ff3d7f",
-]
+_PALETTE = "#ffd92f", "#66c2ff", "#ff6e54", "#7fe87f", "#e78ac3", "#ffffff", "#fc8d62", "#4de0d0", "#b39ddb", "#ff3d7f"
 _SMALL = 320  # an image below this many px is shown at twice its size
 
 
 def drawn(
     image: np.ndarray, boxes: np.ndarray, labels: Sequence[int], texts: Sequence[str], masks: np.ndarray | None = None
-) -> np.ndarray:
+) -> NDArray[np.uint8]:
     """`image` (height, width, 3) uint8 RGB with `boxes` (n, 4; x1, y1, x2, y2 in px) and `masks` (n, height, width).
 
     Colours go by `labels`, `texts` stand at the boxes. Small images come back at twice their size.
@@ -43,7 +26,7 @@ def drawn(
     size = [factor * side for side in picture.shape[1:]]
     picture = resize(picture, size)
     if len(boxes):
-        colours = [_COLOURS[label % len(_COLOURS)] for label in labels]
+        colours = [_PALETTE[label % len(_PALETTE)] for label in labels]
         if masks is not None:
             shapes = torch.from_numpy(np.ascontiguousarray(masks)).bool()
             shapes = shapes.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
@@ -52,7 +35,8 @@ def drawn(
         picture = draw_bounding_boxes(
             picture, scaled, labels=list(texts), colors=colours, width=2, font=_font(), font_size=15
         )
-    return picture.permute(1, 2, 0).contiguous().numpy()
+    shown: NDArray[np.uint8] = picture.permute(1, 2, 0).contiguous().numpy()
+    return shown
 
 
 @functools.cache

@@ -4,22 +4,17 @@ Plan    what mmengine's Runner is given
 plan    both recipes; batch size, accumulation, precision, averaging come from the settings in either
 """
 
-from __future__ import annotations
-
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from mmengine.config import Config
 
-from nmbench.run import Run
-from nmbench.task import DataError
+from nmbench.task import DataError, Run
 from nmbench_tasks.detection import datasets
 from nmbench_tasks.detection.configs import ConfigError
-
-__all__ = ["Plan", "plan"]
+from nmbench_tasks.detection.scales import Settings
 
 
 @dataclass
@@ -43,63 +38,53 @@ def plan(config: Config, run: Run, masks: bool) -> Plan:
 
     Raises DataError if the images are fewer than a step takes, ConfigError for a setting or a config that cannot be.
     """
-    settings = run.spec.train
-    recipe = settings["recipe"]
-    if recipe not in ("task", "config"):
-        raise ConfigError(f"the setting recipe is {recipe!r}; it can be 'task' or 'config'")
+    settings = Settings.of(run.spec)
+    own = settings.recipe == "config"
     batch = _share_of(settings, run.ranks)
-    given = config.get("train_dataloader", {}).get("dataset") if recipe == "config" else None
+    given = config.get("train_dataloader", {}).get("dataset") if own else None
     dataset = datasets.build(run.data.path, "train", datasets.pipeline(settings, masks, train=True), settings, given)
-    per_step = int(settings["batch"])
+    per_step = settings.batch
     if len(dataset) < per_step:
         raise DataError(f"{len(dataset)} training images with objects are less than one step takes (batch {per_step})")
     images = len(dataset) // per_step * per_step
     iterations = images // (batch * run.ranks)  # an epoch
-    made = _of_config(config, settings) if recipe == "config" else _of_task(settings, iterations)
-    made["optimizer"] |= {"accumulative_counts": int(settings["accumulate"])}
-    if settings["amp"] and _on_gpu(run.device):
+    made = _of_config(config, settings) if own else _of_task(settings, iterations)
+    made["optimizer"] |= {"accumulative_counts": settings.accumulate}
+    if settings.amp and torch.device(run.device).type == "cuda":
         made["optimizer"]["type"] = "AmpOptimWrapper"
-    if momentum := float(settings["ema"]):
+    if momentum := settings.ema:
         made["hooks"] = [hook for hook in made["hooks"] if hook["type"] != "EMAHook"]
         # batch statistics are averaged with the weights that made them
         made["hooks"].append({"type": "EMAHook", "momentum": momentum, "update_buffers": True})
     return Plan(dataset, batch, images, **made)
 
 
-def _on_gpu(device: str) -> bool:
-    return torch.device(device).type == "cuda"
-
-
-def _share_of(settings: Mapping[str, Any], ranks: int) -> int:
+def _share_of(settings: Settings, ranks: int) -> int:
     """Images of one forward pass on one rank: `batch` makes one optimizer step, over all ranks and accumulation."""
-    parts = ranks * int(settings["accumulate"])
-    batch, rest = divmod(int(settings["batch"]), parts)
+    parts = ranks * settings.accumulate
+    batch, rest = divmod(settings.batch, parts)
     if rest or not batch:
-        raise ConfigError(f"batch {settings['batch']} cannot be shared evenly by gpus x accumulate = {parts}")
+        raise ConfigError(f"batch {settings.batch} cannot be shared evenly by gpus x accumulate = {parts}")
     return batch
 
 
-def _of_task(settings: Mapping[str, Any], iterations: int) -> dict[str, Any]:
+def _of_task(settings: Settings, iterations: int) -> dict[str, Any]:
     """The settings' own recipe: AdamW, a linear warm-up, a cosine to zero; `iterations` forward passes an epoch."""
-    epochs, warmup = int(settings["epochs"]), round(float(settings["warmup_epochs"]) * iterations)
+    epochs, warmup = settings.epochs, round(settings.warmup_epochs * iterations)
     whole = epochs * iterations
     warmup = min(warmup, whole - 1)
-    adamw = {"type": "AdamW", "lr": float(settings["lr"]), "weight_decay": float(settings["weight_decay"])}
+    adamw = {"type": "AdamW", "lr": settings.lr, "weight_decay": settings.weight_decay}
     cosine = {"type": "CosineAnnealingLR", "by_epoch": False, "begin": warmup, "end": whole, "T_max": whole - warmup}
     ramp = {"type": "LinearLR", "by_epoch": False, "begin": 0, "end": warmup, "start_factor": 1.0 / (warmup + 1)}
     return {
         "loop": {"type": "EpochBasedTrainLoop", "max_epochs": epochs, "val_interval": epochs + 1},
-        "optimizer": {
-            "type": "OptimWrapper",
-            "optimizer": adamw,
-            "clip_grad": {"max_norm": float(settings["clip"])},
-        },
+        "optimizer": {"type": "OptimWrapper", "optimizer": adamw, "clip_grad": {"max_norm": settings.clip}},
         "schedule": [ramp, cosine] if warmup else [cosine],
         "hooks": [],
     }
 
 
-def _of_config(config: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _of_config(config: Config, settings: Settings) -> dict[str, Any]:
     """The config's own recipe; settings `epochs` and `lr` other than 0 replace the config's values."""
     missing = [key for key in ("train_dataloader", "train_cfg", "optim_wrapper") if not config.get(key)]
     if missing:
@@ -108,9 +93,9 @@ def _of_config(config: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
     schedule = [copy.deepcopy(dict(part)) for part in config.get("param_scheduler") or []]
     endless = "max_iters" in loop
     optimizer.setdefault("type", "OptimWrapper")
-    if lr := float(settings["lr"]):
+    if lr := settings.lr:
         optimizer["optimizer"]["lr"] = lr
-    if epochs := int(settings["epochs"]):
+    if epochs := settings.epochs:
         _stretch(loop, schedule, epochs)
     return {
         "loop": {**loop, "val_interval": 10**9},

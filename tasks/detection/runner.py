@@ -4,8 +4,6 @@ CellRunner    changes four things that Runner does by itself, and nothing of its
 quiet_hooks   mmengine's default hooks without those that write files or lines
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -15,8 +13,6 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from torch import nn
 
-__all__ = ["CellRunner", "quiet_hooks"]
-
 quiet_hooks: dict[str, Any] = {"logger": None, "checkpoint": None, "sampler_seed": None}
 
 
@@ -25,12 +21,7 @@ class CellRunner(Runner):
 
     def __init__(self, device: str, **arguments: Any) -> None:
         self._cell_device = torch.device(device)
-        super().__init__(
-            **arguments,
-            default_hooks=dict(quiet_hooks),
-            log_level="WARNING",
-            default_scope="mmdet",
-        )
+        super().__init__(**arguments, default_hooks=dict(quiet_hooks), log_level="WARNING", default_scope="mmdet")
 
     def set_randomness(self, *args: Any, **kwargs: Any) -> None:
         """The global generators are the harness's: it sets them from (seed, update) at each step."""
@@ -39,12 +30,14 @@ class CellRunner(Runner):
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
         """The model on the cell's device; Runner would take a GPU wherever there is one."""
         if is_model_wrapper(model) or (self.distributed and self._cell_device.type == "cuda"):
-            return super().wrap_model(model_wrapper_cfg, model)
+            wrapped: nn.Module = super().wrap_model(model_wrapper_cfg, model)
+            return wrapped
         model = revert_sync_batchnorm(model.to(self._cell_device))
         if not self.distributed:
             return model
         unused = bool(self.cfg.get("find_unused_parameters", False))
-        return MMDistributedDataParallel(module=model, broadcast_buffers=False, find_unused_parameters=unused)
+        wrapped = MMDistributedDataParallel(module=model, broadcast_buffers=False, find_unused_parameters=unused)
+        return wrapped
 
     def build_visualizer(self, visualizer: Any = None) -> Visualizer:
         """One that stores nothing."""

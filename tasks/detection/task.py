@@ -1,10 +1,10 @@
 """The two tasks' declarations; the work is in the modules that their methods import, so that declaring needs no mmdet.
 
-scales      settings                  embedded, scenes, coco, layout   data on disk
-configs     a config by name or path  models    the detector, its candidates, a pretrained backbone
+scales      settings                      embedded, coco      data on disk
+configs     a config by name or path      models, backbone    the detector, its candidates, pretrained weights
 recipe      optimizer and schedule        datasets, batches   images in, their order and augmentation
-train, runner, hooks                  one training pass                evaluate, pictures   metrics, samples
-engine, operators                     what has to happen before mmdet is imported
+train, runner, hooks   one training pass  evaluate, pictures  metrics, samples
+engine      what has to happen before mmdet is imported
 """
 
 from __future__ import annotations
@@ -12,17 +12,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nmbench.task import DataInfo, Metric, Spec, Task
-from nmbench_tasks.detection.scales import DETECTION, SEGMENTATION
+from nmbench._util.machine import versions
+from nmbench.task import DataInfo, Diagnosis, Metric, Run, Spec, Task
+from nmbench_tasks.detection.scales import DETECTION, SEGMENTATION, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from torch import nn
-
-    from nmbench.run import Run
-
-__all__ = ["Detection", "Segmentation"]
 
 
 def _average_precisions(prefix: str) -> tuple[Metric, ...]:
@@ -47,8 +44,23 @@ class _CocoTask(Task):
     )
     install = "pip install 'nmbench[detection-lite]', or 'nmbench[detection]' beside a full mmcv"
     open_models = True
+    settings = Settings
     #: does the task need instance masks, and a model that predicts them?
     masks: ClassVar[bool] = False
+
+    def diagnosis(self) -> Iterable[Diagnosis]:
+        """mmdet, and where its compiled operators come from."""
+        installed = versions()
+        if "mmdet" not in installed:
+            return
+        if "mmcv" in installed:
+            operators = f"operators of mmcv {installed['mmcv']}"
+        elif "mmcv-lite" in installed:
+            operators = f"mmcv-lite {installed['mmcv-lite']}, operators of torchvision"
+        else:
+            operators = "but neither mmcv nor mmcv-lite"
+        ok = "mmcv" in installed or "mmcv-lite" in installed
+        yield Diagnosis(f"mmdet {installed['mmdet']} ({operators})", ok)
 
     def prepare(self, spec: Spec, root: Path) -> DataInfo:
         """Make the embedded data below `root`, or check the COCO root that the setting `data` names.
@@ -57,10 +69,10 @@ class _CocoTask(Task):
         """
         from nmbench_tasks.detection import coco, embedded
 
-        if spec.train["data"] == "embedded":
-            embedded.check_settings(spec)
-            return embedded.prepare(root)
-        return coco.check(Path(spec.train["data"]).expanduser(), int(spec.train["classes"]), self.masks)
+        settings = Settings.of(spec)
+        if settings.data == "embedded":
+            return embedded.prepare(spec, root)
+        return coco.check(settings.data, settings.classes, self.masks)
 
     def build(self, spec: Spec) -> nn.Module:
         """The detector of a built-in model, of a config that mmdet ships, or of a config file; initialised.

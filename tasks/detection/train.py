@@ -1,9 +1,4 @@
-"""One training pass: mmengine's Runner, with the hooks that join it to the harness.
-
-train    trains the model in place, from the last checkpoint if there is one
-"""
-
-from __future__ import annotations
+"""One training pass: mmengine's Runner, with the hooks that join it to the harness."""
 
 from collections.abc import Iterator
 
@@ -11,10 +6,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from nmbench.run import Run
+from nmbench.task import Run
 from nmbench_tasks.detection import configs, engine, models, recipe
-
-__all__ = ["train"]
 
 
 def train(model: nn.Module, run: Run) -> None:
@@ -23,7 +16,7 @@ def train(model: nn.Module, run: Run) -> None:
     Raises DataError if the training images are fewer than one step takes, or one of them is unreadable.
     """
     engine.load()
-    from nmbench_tasks.detection.batches import loader
+    from nmbench_tasks.detection.batches import Batches, loader
     from nmbench_tasks.detection.hooks import AveragedHook, ResumeHook, StepHook
     from nmbench_tasks.detection.runner import CellRunner
 
@@ -33,6 +26,8 @@ def train(model: nn.Module, run: Run) -> None:
     run.store_fact("compiled operators", engine.load())
     plan = recipe.plan(config, run, configs.has_masks(config))
     batches = loader(run, plan.dataset, plan.batch, plan.images, plan.grouping, plan.endless)
+    keys = batches.batch_sampler
+    assert isinstance(keys, Batches)
     if run.ranks > 1 and torch.device(run.device).type == "cpu" and not dist.is_initialized():
         dist.init_process_group("gloo")  # mmengine's launcher would ask for a GPU
     runner = CellRunner(
@@ -43,7 +38,7 @@ def train(model: nn.Module, run: Run) -> None:
         train_cfg=plan.loop,
         optim_wrapper=plan.optimizer,
         param_scheduler=plan.schedule,
-        custom_hooks=[*plan.hooks, StepHook(run), ResumeHook(run, batches.batch_sampler), AveragedHook()],
+        custom_hooks=[*plan.hooks, StepHook(run), ResumeHook(run, keys), AveragedHook()],
         launcher="pytorch" if run.ranks > 1 else "none",
         env_cfg={"dist_cfg": {"backend": "nccl"}},
         cfg=plan.wrapping,

@@ -4,15 +4,11 @@ jitter    brightness, contrast, saturation, hue
 erase     rectangles of the second image in its mean colour: what was there is occluded
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
 from torch import Tensor
 from torchvision.transforms.v2 import functional
-
-__all__ = ["erase", "jitter"]
 
 _STRENGTH = {False: (0.4, 0.5 / np.pi), True: (0.3, 0.3 / np.pi)}  # dense, sparse: factors, share of the hue circle
 _ASYMMETRIC = 0.2  # how often the two images of a dense pair get different colours

@@ -4,15 +4,11 @@ Cutout        an outline round a centre; `opacity(points)`
 random_cutout a blob or a polygon
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 
-from nmbench_tasks.optical_flow.affine import Array
-
-__all__ = ["Cutout", "random_cutout"]
+from nmbench_tasks._shared.affine import Array
 
 _HARD = 1.0  # px: the edge of a hard shape is smoothed over one pixel, as a camera would
 _SOFT = (3.0, 6.0)  # px

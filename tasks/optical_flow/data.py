@@ -2,49 +2,30 @@
 
 Augmented        the pairs of a stage; `pairs[place, seed]` is one of them, augmented from `seed`
 Keys             what a stage draws, step by step, from the run's streams
-batches          Batch after Batch, by `workers` processes or by none, with equal results
+batches          batch after batch, by `workers` processes or by none, with equal results
 normalised       uint8 images -> float images in -1..1, as torchvision's RAFT wants them
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
-from nmbench.run import Run
-from nmbench.task import DataError
+from nmbench.task import Run
+from nmbench_tasks._shared.loading import Key, Loader
 from nmbench_tasks.optical_flow import colour, spatial
-from nmbench_tasks.optical_flow.plan import Stage
 from nmbench_tasks.optical_flow.prepare import Part
+from nmbench_tasks.optical_flow.scales import Stage
 from nmbench_tasks.optical_flow.sets import Pair
-
-__all__ = ["Augmented", "Batch", "Key", "Keys", "batches", "normalised"]
-
-#: place in an epoch of the stage, and the seed of the augmentation
-Key = tuple[int, int]
-
-
-class Batch(NamedTuple):
-    """The fields of Pair with a first dimension (batch); float images and flow, bool mask."""
-
-    first: Tensor
-    second: Tensor
-    flow: Tensor
-    valid: Tensor
 
 
 class Augmented(Dataset[Pair]):
     """All pairs of a stage, each as often as its part says; crops of the stage's size."""
 
     def __init__(self, parts: list[Part], stage: Stage, augment: str) -> None:
-        if augment not in ("raft", "light"):
-            raise ValueError(f"the setting augment is {augment!r}; it can be 'raft' or 'light'")
-        self.parts, self.size, self.whole = parts, (stage.height, stage.width), augment == "raft"
+        self.parts, self.size, self.whole = parts, (stage.crop_height, stage.crop_width), augment == "raft"
         self._ends = np.cumsum([len(part.pairs) * part.repeat for part in parts])
 
     def __len__(self) -> int:
@@ -91,22 +72,14 @@ class Keys(Sampler[Key]):
 
 def batches(
     pairs: Dataset[Pair], keys: Iterable[Key], batch: int, workers: int, device: torch.device
-) -> Iterator[Batch]:
-    """Raises DataError for a file that cannot be read, from a loading process too."""
-    # A generator of its own: the loader would otherwise draw a number from the global one.
-    loader = DataLoader(
-        pairs, batch_size=batch, sampler=keys, num_workers=workers, generator=torch.Generator().manual_seed(0)
-    )
-    try:
-        for first, second, flow, valid in loader:
-            yield Batch(
-                normalised(first.to(device, non_blocking=True)),
-                normalised(second.to(device, non_blocking=True)),
-                flow.to(device, non_blocking=True),
-                valid.to(device, non_blocking=True),
-            )
-    except DataError as error:  # from a worker process it comes with that process's traceback in its text
-        raise DataError(str(error).strip().splitlines()[-1].split("DataError: ", 1)[-1]) from error
+) -> Iterator[Pair]:
+    """Pairs with a first dimension (batch): float images and flow, bool mask, on `device`.
+
+    Raises DataError for a file that cannot be read.
+    """
+    for batch_of in Loader(pairs, batch_size=batch, sampler=keys, num_workers=workers):
+        first, second, flow, valid = (field.to(device, non_blocking=True) for field in batch_of)
+        yield Pair(normalised(first), normalised(second), flow, valid)
 
 
 def normalised(images: Tensor) -> Tensor:

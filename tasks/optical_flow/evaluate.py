@@ -1,23 +1,55 @@
-"""Metrics of a model on each evaluation set, computed in float32; the first set's are the task's."""
+"""Metrics of a model on each evaluation set, computed in float32; the first set's are the task's.
 
-from __future__ import annotations
+evaluate    the metrics
+Padding     images padded to what RAFT takes, and flows cut back
+flow_picture, image_picture    for the report: the usual colour wheel, hue for direction and strength for length
+"""
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.utils import flow_to_image
 
-from nmbench.contract.modes import evaluating
-from nmbench.run import Run
+from nmbench.task import Run, evaluating
+from nmbench_tasks._shared.folders import spread
 from nmbench_tasks.optical_flow import plan
 from nmbench_tasks.optical_flow.data import normalised
 from nmbench_tasks.optical_flow.metrics import Errors, measure, summary
-from nmbench_tasks.optical_flow.padding import Padding
-from nmbench_tasks.optical_flow.pictures import flow_picture, image_picture
 from nmbench_tasks.optical_flow.prepare import evaluation_set
+from nmbench_tasks.optical_flow.scales import Settings
 from nmbench_tasks.optical_flow.sets import FlowSet, Pair
 
-__all__ = ["evaluate"]
+_SMALL = 256  # px: a picture that is no wider is shown at twice its size
+_WIDE = 640  # px: one that is wider is shown smaller
+
+
+def flow_picture(flow: Tensor, truth: Tensor, valid: Tensor) -> NDArray[np.uint8]:
+    """`flow` (2, height, width) as RGB; the longest vector of `truth` has full strength, in every cell alike.
+
+    Longer estimates are shown at full strength too. Where `truth` is unknown it is shown as no motion.
+    """
+    longest = torch.linalg.vector_norm(torch.where(valid, truth, 0.0), dim=0).max().clamp(min=1e-6)
+    length = torch.linalg.vector_norm(flow, dim=0).clamp(min=1e-6)
+    within = torch.nan_to_num(flow * (longest / length).clamp(max=1.0))
+    # torchvision divides by the longest vector of what it is given: one of that length goes along
+    scale = torch.zeros_like(within)
+    scale[0] = longest
+    return image_picture(flow_to_image(torch.stack([within, scale]).float())[0])
+
+
+def image_picture(picture: Tensor) -> NDArray[np.uint8]:
+    """(3, height, width) uint8 -> (h, w, 3), twice as large if small, at most 640 px wide."""
+    width = picture.shape[-1]
+    factor = 2.0 if width <= _SMALL else min(1.0, _WIDE / width)
+    if factor != 1.0:
+        mode = "nearest" if factor > 1 else "area"
+        picture = functional.interpolate(picture[None].float(), scale_factor=factor, mode=mode)[0]
+    return picture.round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+
 
 _SHOWN = 2  # pairs kept as pictures
 
@@ -27,10 +59,10 @@ def evaluate(model: nn.Module, run: Run) -> dict[str, float]:
 
     What the answer "nothing moves" reaches is the baseline `zero flow`. The model's mode is left as it was.
     """
-    settings = run.spec.train
+    settings = Settings.of(run.spec)
     names = plan.evaluations(settings)
     found: dict[str, float] = {}
-    run.store_fact("updates in evaluation", int(settings["eval_updates"]))
+    run.store_fact("updates in evaluation", settings.eval_updates)
     with torch.no_grad(), evaluating(model):
         for number, name in enumerate(names):
             pairs = evaluation_set(name, settings, run.data.path)
@@ -50,12 +82,12 @@ def evaluate(model: nn.Module, run: Run) -> dict[str, float]:
 
 def _errors(model: nn.Module, pairs: FlowSet, run: Run, shown: int) -> tuple[list[Errors], list[Errors]]:
     """Errors of the model and of zero flow, pair by pair; the first pair, one in the middle... are kept to show."""
-    settings = run.spec.train
-    places = {i * len(pairs) // shown for i in range(shown)}
+    settings = Settings.of(run.spec)
+    places = spread(len(pairs), shown) if shown else []
     errors: list[Errors] = []
     still: list[Errors] = []
-    for group in _groups(pairs, int(settings["eval_batch"])):
-        flows = _estimate(model, group, int(settings["eval_updates"]), street=pairs.sparse)
+    for group in _groups(pairs, settings.eval_batch):
+        flows = _estimate(model, group, settings.eval_updates, street=pairs.sparse)
         for pair, flow in zip(group, flows, strict=True):
             place = len(errors)
             if not pair.valid.any():
@@ -84,7 +116,8 @@ def _groups(pairs: FlowSet, most: int) -> Iterator[Sequence[Pair]]:
 def _estimate(model: nn.Module, group: Sequence[Pair], updates: int, street: bool) -> Tensor:
     """The last estimate for pairs of one size, (pairs, 2, height, width), on the CPU."""
     device = next(model.parameters()).device
-    padding = Padding(*group[0].flow.shape[-2:], street=street)
+    height, width = group[0].flow.shape[-2:]
+    padding = Padding(height, width, street)
     first, second = (
         padding.pad(normalised(torch.stack(images).to(device)))
         for images in ([pair.first for pair in group], [pair.second for pair in group])
@@ -103,3 +136,24 @@ def _show(run: Run, name: str, pair: Pair, flow: Tensor) -> None:
         },
         output={"flow": flow_picture(flow, pair.flow, pair.valid)},
     )
+
+
+_MULTIPLE = 8  # px, of the model's input
+
+
+class Padding:
+    """Repeats the border until height and width are multiples of 8; `street` adds rows at the bottom only, as KITTI."""
+
+    def __init__(self, height: int, width: int, street: bool = False) -> None:
+        down, across = -height % _MULTIPLE, -width % _MULTIPLE
+        top = 0 if street else down // 2
+        self._sides = (across // 2, across - across // 2, top, down - top)
+
+    def pad(self, images: Tensor) -> Tensor:
+        """(batch, channels, height, width), float, with its border repeated."""
+        return functional.pad(images, self._sides, mode="replicate") if any(self._sides) else images
+
+    def cut(self, flows: Tensor) -> Tensor:
+        """Of (..., padded height, padded width) the part that `pad` was given."""
+        left, right, top, bottom = self._sides
+        return flows[..., top : flows.shape[-2] - bottom, left : flows.shape[-1] - right]

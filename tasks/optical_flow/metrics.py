@@ -1,19 +1,16 @@
-"""Errors of estimated flows, as the field counts them.
+"""What a flow is trained on and measured by.
 
-Errors     what one image contributes
-measure    estimate and truth -> Errors
-summary    many Errors -> the task's metrics
+sequence_loss    the training loss of RAFT
+Errors           what one image contributes to the metrics
+measure          estimate and truth -> Errors
+summary          many Errors -> the task's metrics
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-__all__ = ["Errors", "measure", "summary"]
 
 _WITHIN = (1.0, 3.0, 5.0)  # px
 _FL_PX, _FL_SHARE = 3.0, 0.05
@@ -52,3 +49,24 @@ def summary(errors: Sequence[Errors]) -> dict[str, float]:
         values[f"{px:.0f}px"] = 100.0 * sum(error.within[number] for error in errors) / len(errors)
     pixels = sum(error.pixels for error in errors)
     return values | {"fl_all": 100.0 * sum(error.outliers for error in errors) / pixels}
+
+
+def sequence_loss(estimates: Sequence[Tensor], flow: Tensor, valid: Tensor, gamma: float, max_flow: float) -> Tensor:
+    """Weighted sum over the updates of the mean L1 distance to the true flow; the last estimate has weight 1.
+
+    Equation 7 of Teed and Deng, RAFT (ECCV 2020). As in the authors' code the mean is over all pixels, those left out
+    counting as zero: not `valid`, or moving by `max_flow` or more.
+
+    Args:
+        estimates: each (batch, 2, height, width), in px, in the order of the updates.
+        flow: (batch, 2, height, width), in px.
+        valid: (batch, height, width), bool.
+        gamma: the weight of an estimate is gamma to the number of updates after it.
+        max_flow: px.
+    """
+    counted = (valid & (torch.linalg.vector_norm(flow, dim=1) < max_flow))[:, None]
+    total = flow.new_zeros(())
+    for number, estimate in enumerate(estimates):
+        distance = torch.where(counted, (estimate.float() - flow).abs(), 0.0)
+        total = total + gamma ** (len(estimates) - 1 - number) * distance.mean()
+    return total

@@ -5,20 +5,15 @@ evaluation_set       the pairs of an evaluation
 prepare              all of them -> DataInfo
 """
 
-from __future__ import annotations
-
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from nmbench.task import DataError, DataInfo
-from nmbench_tasks.optical_flow import embedded, folders, plan
-from nmbench_tasks.optical_flow.plan import Stage
+from nmbench_tasks._shared.folders import spread
+from nmbench_tasks.optical_flow import embedded, plan, sets
+from nmbench_tasks.optical_flow.scales import Settings, Stage
 from nmbench_tasks.optical_flow.sets import FlowSet, open_set
-
-__all__ = ["Part", "evaluation_set", "parts_of_stage", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -31,63 +26,47 @@ class Part:
     mirror: tuple[float, float] = (0.5, 0.1)
 
 
-#: stage -> (data set, repeat, scales), as RAFT's authors mixed them
-_MIX: dict[str, list[tuple[str, int, tuple[float, float]]]] = {
-    "embedded": [("embedded", 1, (-0.1, 0.5))],
-    "chairs": [("chairs", 1, (-0.1, 1.0))],
-    "things": [("things", 1, (-0.4, 0.8))],
-    "sintel": [
-        ("sintel", 100, (-0.2, 0.6)),
-        ("kitti", 200, (-0.3, 0.5)),
-        ("hd1k", 5, (-0.5, 0.2)),
-        ("things-clean", 1, (-0.2, 0.6)),
-    ],
-    "sintel-things": [("sintel", 100, (-0.2, 0.6)), ("things-clean", 1, (-0.2, 0.6))],
-    "kitti": [("kitti", 1, (-0.2, 0.4))],
-}
-
-
-def parts_of_stage(stage: Stage, settings: Mapping[str, Any], embedded_root: Path) -> list[Part]:
+def parts_of_stage(stage: Stage, settings: Settings, embedded_root: Path) -> list[Part]:
     """Raises DataError if one of the data sets is missing."""
     parts = []
-    for name, repeat, scales in _MIX[stage.name]:
-        family = _family(name)
+    for name, repeat, scales in plan.MIX[stage.name]:
+        family = plan.family(name)
         pairs = open_set(name, _root(settings, family, embedded_root))
         if plan.held_out(settings, family):
             pairs = pairs.part(held_out=False)
         # a street never stands on its head, and KITTI's own stage does without mirror images altogether
         mirror = (0.0, 0.0) if stage.name == "kitti" else (0.5, 0.0) if pairs.sparse else (0.5, 0.1)
-        parts.append(Part(_few(pairs, int(settings["train_pairs"])), repeat, scales, mirror))
+        parts.append(Part(_few(pairs, settings.train_pairs), repeat, scales, mirror))
     return parts
 
 
-def evaluation_set(name: str, settings: Mapping[str, Any], embedded_root: Path) -> FlowSet:
+def evaluation_set(name: str, settings: Settings, embedded_root: Path) -> FlowSet:
     """The pairs of the evaluation `name`. Raises DataError if they are missing."""
-    family = _family(name)
+    family = plan.family(name)
     pairs = open_set(name, _root(settings, family, embedded_root), "val")
     if plan.held_out(settings, family):
         pairs = pairs.part(held_out=True)
-    return _few(pairs, int(settings["val_pairs"]))
+    return _few(pairs, settings.val_pairs)
 
 
-def prepare(settings: Mapping[str, Any], root: Path) -> DataInfo:
+def prepare(settings: Settings, root: Path) -> DataInfo:
     """Everything that `settings` train or evaluate on. Raises DataError for the first thing that is wrong."""
     wanted, evaluated = plan.stages(settings), plan.evaluations(settings)
-    families = {name for stage in wanted for name in plan.TRAINS_ON[stage.name]}
-    families |= {_family(name) for name in evaluated}
+    families = {name for stage in wanted for name in plan.trains_on(stage)}
+    families |= {plan.family(name) for name in evaluated}
     info = embedded.prepare(root) if "embedded" in families else None
-    place = info.path if info else Path(str(settings["data"])).expanduser()
+    place = info.path if info else Path(settings.data).expanduser()
     fingerprint = hashlib.sha256((info.fingerprint if info else "").encode())
     counts: dict[str, int] = {}
     for stage in wanted:
         parts = parts_of_stage(stage, settings, place)
         for part in parts:
-            least = folders.check(part.pairs, _root(settings, _family(part.pairs.name), place), fingerprint)
-            _check_crop(stage, str(settings["augment"]), part.pairs.name, least)
+            least = sets.check(part.pairs, _root(settings, plan.family(part.pairs.name), place), fingerprint)
+            _check_crop(stage, settings.augment, part.pairs.name, least)
         counts[f"{stage.name} train"] = sum(len(part.pairs) for part in parts)
     for name in evaluated:
         pairs = evaluation_set(name, settings, place)
-        folders.check(pairs, _root(settings, _family(name), place), fingerprint)
+        sets.check(pairs, _root(settings, plan.family(name), place), fingerprint)
         counts[f"{name} val"] = len(pairs)
     if info and families == {"embedded"}:
         return info  # with the hash of its pixels
@@ -101,22 +80,18 @@ def prepare(settings: Mapping[str, Any], root: Path) -> DataInfo:
 
 def _check_crop(stage: Stage, augment: str, name: str, least: tuple[int, int]) -> None:
     """With "raft" a pair smaller than the crop is zoomed until it fits; "light" zooms nothing."""
-    if augment == "light" and (least[0] < stage.height or least[1] < stage.width):
+    if augment == "light" and (least[0] < stage.crop_height or least[1] < stage.crop_width):
         raise DataError(
-            f"{name} has images of {least[1]} x {least[0]} px, the crops of stage {stage.name} are {stage.width} x "
-            f"{stage.height} px\nset crop_width and crop_height to less, or augment to 'raft', which zooms"
+            f"{name} has images of {least[1]} x {least[0]} px, the crops of stage {stage.name} are "
+            f"{stage.crop_width} x {stage.crop_height} px\n"
+            "set crop_width and crop_height to less, or augment to 'raft', which zooms"
         )
 
 
-def _family(name: str) -> str:
-    return name.partition("-")[0]
-
-
-def _root(settings: Mapping[str, Any], family: str, embedded_root: Path) -> Path:
+def _root(settings: Settings, family: str, embedded_root: Path) -> Path:
     return embedded_root if family == "embedded" else plan.root_of(settings, family)
 
 
 def _few(pairs: FlowSet, count: int) -> FlowSet:
     """`count` of the pairs, evenly over the set; all of them for 0."""
-    count = min(count or len(pairs), len(pairs))
-    return replace(pairs, rows=[pairs.rows[i * len(pairs) // count] for i in range(count)])
+    return replace(pairs, rows=[pairs.rows[place] for place in spread(len(pairs), count)])

@@ -1,12 +1,15 @@
-"""torchvision's flow data sets by name, in an order that does not depend on the file system.
+"""torchvision's flow data sets by name, in an order that does not depend on the file system, and checked.
 
 Pair        what a data set holds at one place
 FlowSet     some pairs of one of torchvision's data sets
 open_set    one of them, by name and split; every fault of its layout is a DataError
+check       every file is there, whole, and fits its partners: smallest height and width, a hash of names and sizes
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,9 +23,9 @@ from torchvision import datasets
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from nmbench.task import DataError
-from nmbench_tasks.optical_flow.headers import flow_size
-
-__all__ = ["LAYOUT", "FlowSet", "Pair", "open_set"]
+from nmbench_tasks._shared.folders import stamp
+from nmbench_tasks.optical_flow.files import flow_size, image_size
+from nmbench_tasks.optical_flow.plan import LEAST
 
 #: what torchvision looks for in a root
 LAYOUT = {
@@ -146,3 +149,37 @@ def _check_split_file(folder: Path) -> None:
     flows, images = (len(list((folder / "data").glob(f"*.{ending}"))) for ending in ("flo", "ppm"))
     if flows != len(marks) or images != 2 * flows:
         raise DataError(f"{folder}: {flows} flows, {images} images and {len(marks)} lines in {path.name} do not fit")
+
+
+def check(pairs: FlowSet, root: Path, fingerprint: hashlib._Hash) -> tuple[int, int]:
+    """Read the head of every file of `pairs`; names and sizes in bytes go into `fingerprint`, contents do not.
+
+    Returns the smallest height and the smallest width.
+    Raises DataError for the first file that is broken, of another size than its partners, or below 128 px.
+    """
+    least_height = least_width = 1 << 30
+    for place in range(len(pairs)):
+        files = pairs.files(place)
+        width, height = _size_of(*files)
+        least_height, least_width = min(least_height, height), min(least_width, width)
+        for path in files:
+            stamp(fingerprint, path.relative_to(root).as_posix(), path.stat().st_size)
+    return least_height, least_width
+
+
+def _size_of(first: Path, second: Path, flow: Path) -> tuple[int, int]:
+    numbers = [re.findall(r"\d+", path.stem) for path in (first, flow)]
+    if numbers[0][: len(numbers[1])] != numbers[1]:  # 00001_img1 and 00001_flow, frame_0007 and frame_0007
+        raise DataError(f"the image {first} and the flow {flow} do not belong together; is a file missing before them?")
+    size, other, truth = image_size(first), image_size(second), flow_size(flow)
+    if size != other:
+        raise DataError(f"the images {first} and {second.name} have different sizes: {_text(size)} and {_text(other)}")
+    if size != truth:
+        raise DataError(f"the image {first} is {_text(size)}, its flow {flow} {_text(truth)}")
+    if min(size) < LEAST:
+        raise DataError(f"the image {first} is {_text(size)}; RAFT takes at least {LEAST} px either way")
+    return size
+
+
+def _text(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]} px"

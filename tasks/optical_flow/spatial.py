@@ -5,16 +5,12 @@ mirror    across or down
 crop      a window
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from nmbench_tasks.optical_flow.sets import Pair
-
-__all__ = ["crop", "mirror", "random_crop", "random_zoom", "zoom"]
 
 _ZOOMED = 0.8  # how often a pair is zoomed
 _STRETCHED = 0.8  # how often a dense pair's axes are zoomed differently

@@ -1,11 +1,10 @@
 """The task's declarations; the work is in the modules that its methods import, so that declaring needs no torchvision.
 
 scales     settings, and the recipe of each stage      plan       settings -> stages, evaluations, roots, checked
-affine, cutouts, scenes    the embedded pairs          writers, embedded    on disk, as FlyingChairs
-sets       torchvision's loaders, by name              headers, folders     checks of a user's data
-prepare    the data sets of a stage and an evaluation, all checked
+embedded, cutouts          the embedded pairs          files      the formats on disk
+sets       torchvision's loaders, by name, checked     prepare    the data sets of a stage and an evaluation
 colour, spatial            what training changes       data       pairs in an order, batches
-loss, train                the engine                  padding, metrics, pictures, evaluate
+train      the engine                                  metrics, evaluate
 """
 
 from __future__ import annotations
@@ -13,17 +12,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nmbench.task import DataInfo, Metric, Spec, Task
-from nmbench_tasks.optical_flow.scales import SCALES
+from nmbench.task import DataInfo, Metric, Run, Spec, Task
+from nmbench_tasks.optical_flow.scales import SCALES, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from torch import nn
-
-    from nmbench.run import Run
-
-__all__ = ["OpticalFlow"]
 
 
 class OpticalFlow(Task):
@@ -42,8 +37,9 @@ class OpticalFlow(Task):
     models = ("raft_small", "raft_large")
     default_models: ClassVar[dict[str, str]] = dict.fromkeys(("paper", "paper-sintel", "paper-kitti"), "raft_large")
     scales: ClassVar[dict[str, dict[str, Any]]] = SCALES
+    settings = Settings
     expected_failures: ClassVar[dict[str, str]] = {
-        "shuffled-weights-score-worse": "at smoke scale RAFT still answers that nothing moves, as any weights do",
+        "shuffled-weights-score-worse": "at smoke scale RAFT still answers that nothing moves, as any weights do"
     }
 
     def prepare(self, spec: Spec, root: Path) -> DataInfo:
@@ -53,7 +49,7 @@ class OpticalFlow(Task):
         """
         from nmbench_tasks.optical_flow.prepare import prepare
 
-        return prepare(spec.train, root)
+        return prepare(Settings.of(spec), root)
 
     def build(self, spec: Spec) -> nn.Module:
         """torchvision's `raft_small` or `raft_large` with fresh weights, which the setting `context_gain` may scale.
@@ -67,8 +63,8 @@ class OpticalFlow(Task):
             raise ValueError(f"no optical-flow model is called {spec.model!r}; there are {', '.join(self.models)}")
         model: nn.Module = getattr(optical_flow, spec.model)(weights=None)
         with torch.no_grad():
-            for parameter in model.context_encoder.conv.parameters():
-                parameter.mul_(float(spec.train["context_gain"]))
+            for parameter in model.get_submodule("context_encoder.conv").parameters():
+                parameter.mul_(Settings.of(spec).context_gain)
         return model
 
     def candidates(self, model: nn.Module) -> Iterable[str]:
@@ -95,7 +91,8 @@ class OpticalFlow(Task):
 
         from nmbench_tasks.optical_flow.plan import stages
 
-        last = stages(spec.train)[-1]
+        settings = Settings.of(spec)
+        last = stages(settings)[-1]
         generator = torch.Generator().manual_seed(spec.seed)
-        first, second = torch.rand(2, 1, 3, last.height, last.width, generator=generator) * 2 - 1
-        return first, second, int(spec.train["eval_updates"])
+        first, second = torch.rand(2, 1, 3, last.crop_height, last.crop_width, generator=generator) * 2 - 1
+        return first, second, settings.eval_updates

@@ -5,54 +5,45 @@ learning_rate   the cycle, a function of the step alone, so that a resumed run n
 freeze          which layers keep their statistics in a stage
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from nmbench.run import Run
+from nmbench.task import Run
+from nmbench_tasks._shared.fabric import fabric, remaining, set_rate, stepped
 from nmbench_tasks.optical_flow import plan
-from nmbench_tasks.optical_flow.data import Augmented, Batch, Keys, batches
-from nmbench_tasks.optical_flow.loss import sequence_loss
-from nmbench_tasks.optical_flow.plan import Stage
+from nmbench_tasks.optical_flow.data import Augmented, Keys, batches
+from nmbench_tasks.optical_flow.metrics import sequence_loss
 from nmbench_tasks.optical_flow.prepare import parts_of_stage
+from nmbench_tasks.optical_flow.scales import Settings, Stage
+from nmbench_tasks.optical_flow.sets import Pair
 
-__all__ = ["CHECKPOINT_S", "freeze", "learning_rate", "train"]
-
-#: seconds between checkpoints
-CHECKPOINT_S = 60.0
 _START, _END = 1 / 25, 1 / 250_000  # of the peak, as torch's OneCycleLR has them by default
 
 
 def train(model: nn.Module, run: Run) -> None:
     """Train `model` in place through all stages, on the run's device. Raises DataError for unreadable data."""
-    settings = run.spec.train
+    settings = Settings.of(run.spec)
     stages = plan.stages(settings)
-    fabric = _fabric(run.device, bool(settings["amp"]))
-    model.to(fabric.device)
-    network = fabric.setup_module(model)
+    total = sum(stage.steps for stage in stages)
+    engine = fabric(run.device, settings.amp)
+    model.to(engine.device)
+    network = engine.setup_module(model)
     adamw = _adamw(model, stages[0])
-    done = run.load_checkpoint(model, adamw) or {"stage": 0, "step": 0}
-    for number in range(done["stage"], len(stages)):
-        first = done["step"] if number == done["stage"] else 0
-        if number > done["stage"]:
+    for number, first in remaining(run, model, adamw, len(stages)):
+        if first == 0:
             adamw = _adamw(model, stages[number])
         run.bind(adamw)  # not Fabric's wrapper: that one only calls this one's step
-        optimizer = fabric.setup_optimizers(adamw)
-        freeze(model, bool(settings["freeze_bn"]) and number > 0)
-        stream = _batches(run, number, stages[number], first, fabric.device)
+        optimizer = engine.setup_optimizers(adamw)
+        freeze(model, settings.freeze_bn and number > 0)
+        stream = _batches(run, number, stages[number], first, engine.device)
         for step, batch in enumerate(stream, start=first):
-            lr = learning_rate(step, stages[number], float(settings["warmup"]))
-            for group in adamw.param_groups:
-                group["lr"] = lr
-            loss = _step(fabric, network, optimizer, batch, settings)
-            run.step(loss=loss, lr=lr, total=sum(stage.steps for stage in stages))
-            if run.checkpoint_due(CHECKPOINT_S):
-                run.save_checkpoint(model, adamw, stage=number, step=step + 1)
+            set_rate(adamw, learning_rate(step, stages[number], settings.warmup))
+            loss = _step(engine, network, optimizer, batch, settings)
+            stepped(run, model, adamw, loss, (number, step), total)
 
 
 def learning_rate(step: int, stage: Stage, warmup: float) -> float:
@@ -76,29 +67,22 @@ def _adamw(model: nn.Module, stage: Stage) -> torch.optim.AdamW:
     return torch.optim.AdamW(model.parameters(), lr=stage.lr, weight_decay=stage.weight_decay, eps=1e-8)
 
 
-def _fabric(device: str, amp: bool) -> Fabric:
-    place = torch.device(device)
-    cuda = place.type == "cuda"
-    precision = "bf16-mixed" if amp and cuda else "32-true"
-    return Fabric(accelerator=place.type, devices=[place.index or 0] if cuda else 1, precision=precision)
-
-
-def _batches(run: Run, number: int, stage: Stage, first: int, device: torch.device) -> Iterator[Batch]:
+def _batches(run: Run, number: int, stage: Stage, first: int, device: torch.device) -> Iterator[Pair]:
     """The batches of a stage from its step `first` on."""
-    settings = run.spec.train
+    settings = Settings.of(run.spec)
     parts = parts_of_stage(stage, settings, run.data.path)
-    pairs = Augmented(parts, stage, str(settings["augment"]))
+    pairs = Augmented(parts, stage, settings.augment)
     keys = Keys(run, number, len(pairs), stage.steps * stage.batch, skip=first * stage.batch)
-    return batches(pairs, keys, stage.batch, int(settings["workers"]), device)
+    return batches(pairs, keys, stage.batch, settings.workers, device)
 
 
-def _step(fabric: Fabric, network: nn.Module, optimizer: Any, batch: Batch, settings: Mapping[str, Any]) -> Tensor:
+def _step(engine: Fabric, network: nn.Module, optimizer: Any, batch: Pair, settings: Settings) -> Tensor:
     """One optimizer step; returns the loss, detached. The gradient is clipped first, a method's term comes after."""
     optimizer.zero_grad()
-    estimates = network(batch.first, batch.second, num_flow_updates=int(settings["updates"]))
-    loss = sequence_loss(estimates, batch.flow, batch.valid, float(settings["gamma"]), float(settings["max_flow"]))
-    fabric.backward(loss)
+    estimates = network(batch.first, batch.second, num_flow_updates=settings.updates)
+    loss = sequence_loss(estimates, batch.flow, batch.valid, settings.gamma, settings.max_flow)
+    engine.backward(loss)
     # not an error here: run.step says that the loss is not finite, the core that a weight is not
-    fabric.clip_gradients(network, optimizer, max_norm=float(settings["clip"]), error_if_nonfinite=False)
+    engine.clip_gradients(network, optimizer, max_norm=settings.clip, error_if_nonfinite=False)
     optimizer.step()
     return loss.detach()

@@ -1,11 +1,7 @@
 """Everything that keeps fairseq 0.12.2 importable and honest on current Python, hydra and torch, and nothing else.
 
 Import this module before any `from fairseq...`: importing it imports fairseq. Nothing of fairseq is copied.
-
-    SHADOWS    names of the copies of weights that unmodified fairseq keeps in every encoder layer
 """
-
-from __future__ import annotations
 
 import dataclasses
 import importlib
@@ -16,8 +12,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
-
-__all__ = ["SHADOWS"]
 
 #: what `TransformerEncoderLayerBase.__init__` registers beside the real weights, for the fused path
 SHADOWS = tuple(f"{part}_{kind}" for part in ("in_proj", "out_proj", "fc1", "fc2") for kind in ("weight", "bias"))
@@ -47,7 +41,7 @@ def _importable() -> Iterator[None]:
     def lenient(cls: type | None = None, /, **options: Any) -> Any:
         if cls is None:
             return lambda real: lenient(real, **options)
-        made = dataclass(cls, **options)
+        made: Any = dataclass(cls, **options)
         # Python 3.11 refuses an unhashable default as a mutable one, and every dataclass that compares by value is
         # unhashable. fairseq's configurations are made of such defaults (`common: CommonConfig = CommonConfig()`).
         if made.__hash__ is None:
@@ -79,13 +73,13 @@ def _without_fused_path(layer: type[nn.Module]) -> None:
     """
     make: Callable[..., None] = layer.__init__
 
-    def init(self: nn.Module, *arguments: Any, **options: Any) -> None:
+    def init(self: Any, *arguments: Any, **options: Any) -> None:
         make(self, *arguments, **options)
         for name in SHADOWS:
             delattr(self, name)
         self.can_use_fastpath = False  # both the layer and the encoder ask this before they take the fused path
 
-    layer.__init__ = init
+    layer.__init__ = init  # type: ignore[method-assign]  # of a class whose source is not ours
     # fairseq's own fills the shadows while it loads; torch's, which it overrides, only loads
     del layer._load_from_state_dict
 

@@ -2,40 +2,44 @@
 
 Corpus         a folder that fairseq-preprocess wrote, or one of this task's with such a folder `binary` in it
 moved          a batch on another device
+TrainingBatches    by tokens, in fairseq's own order: a function of (seed, epoch) only, to be continued anywhere
 """
 
-from __future__ import annotations
-
+import warnings
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from nmbench.task import DataError
+from nmbench._util.errors import first_line
+from nmbench.task import DataError, Run
+from nmbench_tasks._shared.folders import spread
 from nmbench_tasks.translation import compat  # noqa: F401  (before fairseq)
+from nmbench_tasks.translation.scales import Settings
 
 # isort: split
 from fairseq import utils
-from fairseq.data import Dictionary, LanguagePairDataset, encoders
+from fairseq.data import Dictionary, LanguagePairDataset, data_utils, encoders
 from fairseq.data.indexed_dataset import MMapIndexedDataset
+from fairseq.data.iterators import EpochBatchIterator, GroupedIterator
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
-
-__all__ = ["Corpus", "moved", "translation_task"]
 
 #: what fairseq collates: "id", "net_input" {"src_tokens", "src_lengths", "prev_output_tokens"}, "target", "ntokens"
 Batch = dict[str, Any]
 
 
-def translation_task(settings: Mapping[str, Any], source: Dictionary, target: Dictionary, folder: str = "") -> Any:
+def translation_task(settings: Settings, source: Dictionary, target: Dictionary, folder: str = "") -> Any:
     """fairseq's TranslationTask with these dictionaries; data sets are looked for in `folder`."""
-    length = int(settings["max_length"])
+    length = settings.max_length
     config = TranslationConfig(
         data=folder,
-        source_lang=settings["source_lang"],
-        target_lang=settings["target_lang"],
+        source_lang=settings.source_lang,
+        target_lang=settings.target_lang,
         max_source_positions=length,
         max_target_positions=length,
         # these three default to references into a configuration that is not used here
@@ -49,18 +53,18 @@ def translation_task(settings: Mapping[str, Any], source: Dictionary, target: Di
 class Corpus:
     """The corpus in `path`. Raises DataError for a dictionary or a data set that is missing or cannot be read."""
 
-    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, settings: Settings) -> None:
         self.settings = settings
         self.path = path
         self.folder = path / "binary" if (path / "binary").is_dir() else path
-        self.languages = (str(settings["source_lang"]), str(settings["target_lang"]))
+        self.languages = (settings.source_lang, settings.target_lang)
         source, target = (_dictionary(self.folder / f"dict.{language}.txt") for language in self.languages)
         self.task: TranslationTask = translation_task(settings, source, target, str(self.folder))
         self._tokenizer = _tokenizer(settings)
 
     def has(self, split: str) -> bool:
         """Is there a split of this name?"""
-        return MMapIndexedDataset.exists(str(self._prefix(split, self.languages[0])))
+        return bool(MMapIndexedDataset.exists(str(self._prefix(split, self.languages[0]))))
 
     def dataset(self, split: str) -> LanguagePairDataset:
         """The pairs of `split`, all of them, in their order on disk."""
@@ -71,20 +75,19 @@ class Corpus:
                 name = self._prefix(split, self.languages[0]).name
                 raise DataError(f"{self.folder} has no split {split} ({name}.idx and .bin are missing)") from error
             except (AssertionError, ValueError, OSError) as error:
-                reason = str(error).strip().splitlines() or [type(error).__name__]
-                raise DataError(f"the split {split} in {self.folder} cannot be read: {reason[0]}") from error
+                raise DataError(f"the split {split} in {self.folder} cannot be read: {first_line(error)}") from error
             if self.task.datasets[split].tgt is None:
                 name = self._prefix(split, self.languages[1]).name
                 raise DataError(f"{self.folder} has no translations of {split} ({name}.idx or .bin is missing)")
         return self.task.datasets[split]
 
-    def indices(self, split: str) -> np.ndarray:
+    def indices(self, split: str) -> NDArray[np.int64]:
         """Positions of the pairs in use, ascending: within `max_length`, and no more than `<split>_pairs`."""
         dataset = self.dataset(split)
-        limits = (int(self.settings["max_length"]),) * 2
+        limits = (self.settings.max_length,) * 2
         kept, _ = dataset.filter_indices_by_size(np.arange(len(dataset)), limits)
-        wanted = min(int(self.settings.get(f"{split}_pairs", 0)) or len(kept), len(kept))
-        return kept[np.arange(wanted) * len(kept) // max(wanted, 1)]
+        limit = {"train": self.settings.train_pairs, "test": self.settings.test_pairs}.get(split, 0)
+        return np.asarray(kept)[spread(len(kept), limit)]
 
     def batches(self, split: str, max_tokens: int) -> Iterator[Batch]:
         """The pairs in use, always in the same order, each batch of sources of one length. Draws no random number.
@@ -112,7 +115,7 @@ class Corpus:
     def sentence(self, tokens: torch.Tensor, side: int = 1) -> str:
         """Text of `tokens` (length,), with its subwords and words joined."""
         words = (self.task.source_dictionary, self.task.target_dictionary)[side]
-        joiner = "sentencepiece" if self.folder != self.path else self.settings["post_process"]
+        joiner = "sentencepiece" if self.folder != self.path else self.settings.post_process
         text: str = words.string(tokens.cpu(), joiner, extra_symbols_to_ignore={words.pad()})
         return text if self._tokenizer is None else self._tokenizer.decode(text)
 
@@ -122,7 +125,8 @@ class Corpus:
 
 def moved(batch: Batch, device: torch.device) -> Batch:
     """`batch` with every tensor on `device`."""
-    return utils.apply_to_sample(lambda tensor: tensor.to(device, non_blocking=True), batch)
+    there: Batch = utils.apply_to_sample(lambda tensor: tensor.to(device, non_blocking=True), batch)
+    return there
 
 
 def _dictionary(path: Path) -> Dictionary:
@@ -131,17 +135,64 @@ def _dictionary(path: Path) -> Dictionary:
     except FileNotFoundError as error:
         raise DataError(f"there is no dictionary {path}; fairseq-preprocess writes it") from error
     except Exception as error:  # fairseq raises RuntimeError, ValueError and plain Exception here
-        raise DataError(f"the dictionary {path} cannot be read: {str(error).splitlines()[0]}") from error
+        raise DataError(f"the dictionary {path} cannot be read: {first_line(error)}") from error
 
 
-def _tokenizer(settings: Mapping[str, Any]) -> Any:
+def _tokenizer(settings: Settings) -> Any:
     """fairseq's detokeniser, None if words are as they are written. Raises DataError if its package is missing."""
-    if settings["tokenizer"] == "none":
+    if settings.tokenizer == "none":
         return None
-    if settings["tokenizer"] != "moses":
-        raise DataError(f"the setting tokenizer is {settings['tokenizer']!r}; it can be 'none' or 'moses'")
-    source, target = settings["source_lang"], settings["target_lang"]
+    source, target = settings.source_lang, settings.target_lang
     try:
         return encoders.build_tokenizer(Namespace(tokenizer="moses", source_lang=source, target_lang=target))
     except ImportError as error:
         raise DataError(f"tokenizer = 'moses': {str(error).strip()}") from error
+
+
+class TrainingBatches:
+    """`next(batches)` is a list of `update_freq` batches, for one optimizer step (fewer at the end of an epoch).
+
+    As in fairseq, batches are made once, of pairs of similar length, and shuffled anew in each epoch.
+    Raises DataError if no pair is left to train on.
+    """
+
+    def __init__(self, corpus: Corpus, run: Run) -> None:
+        settings, dataset = Settings.of(run.spec), corpus.dataset("train")
+        # neighbouring seeds of fairseq share orders (it adds the epoch to the seed); these have nothing in common
+        seed = run.stream(0, "batches") % 2**31
+        with data_utils.numpy_seed(seed):
+            order = dataset.ordered_indices()
+        kept = order[np.isin(order, corpus.indices("train"))]
+        if len(kept) == 0:
+            raise DataError(f"no training pair has at most max_length = {settings.max_length} tokens on both sides")
+        batches = dataset.batch_by_size(kept, max_tokens=settings.max_tokens)
+        self._epochs = EpochBatchIterator(dataset, dataset.collater, batches, seed=seed, num_workers=settings.workers)
+        self._group = settings.update_freq
+        self._steps: Any = None  # fairseq's iterator over one epoch
+
+    def __next__(self) -> list[Batch]:
+        if self._steps is None or not self._steps.has_next():
+            with _generators_untouched():
+                epoch = self._epochs.next_epoch_itr(shuffle=True)
+            self._steps = GroupedIterator(epoch, self._group)
+        group: list[Batch] = next(self._steps)
+        return group
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values: the epoch and the batches that were used of it."""
+        state: dict[str, Any] = self._epochs.state_dict()
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken."""
+        with _generators_untouched():
+            self._epochs.load_state_dict(state)
+        self._steps = None
+
+
+@contextmanager
+def _generators_untouched() -> Iterator[None]:
+    """A DataLoader draws a number when it starts, in mid-epoch where a run was resumed: dropout must not notice."""
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*pin_memory.*")  # fairseq always asks for pinned memory
+        yield

@@ -1,27 +1,22 @@
 """The embedded corpus on disk: CLDR phrases as text, as subwords, and as fairseq binarises them.
 
     prepare          the folder below <data root>/translation, made if it is missing, damaged or of other versions
-    check_settings   settings that the embedded corpus cannot serve
     PIECES           subwords of its vocabulary; ENTRIES: entries of fairseq's dictionary of them
 
 Layout: text/<split>.<language> and text/<split>.kind (the kind of each phrase), bpe/, bpe.model, binary/ and
 `manifest.json`.
 """
 
-from __future__ import annotations
-
 import hashlib
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from nmbench.contract.data import made_once
-from nmbench.task import DataError, DataInfo, Spec
+from nmbench.task import DataError, DataInfo, Spec, made_once
+from nmbench_tasks._shared.folders import refuse_paper
 from nmbench_tasks.translation import phrases
-from nmbench_tasks.translation.binarise import binarise
-from nmbench_tasks.translation.subwords import DIGITS, Subwords
-
-__all__ = ["ENTRIES", "PIECES", "VERSION", "check_settings", "prepare"]
+from nmbench_tasks.translation.binarise import DIGITS, Subwords, binarise
+from nmbench_tasks.translation.scales import Settings
 
 #: to be raised whenever the corpus changes
 VERSION = 1
@@ -30,19 +25,16 @@ PIECES = 1500
 ENTRIES = PIECES - 1 + 4
 
 
-def check_settings(spec: Spec) -> None:
-    """Raises DataError if the embedded corpus cannot serve the settings of `spec`."""
-    if spec.scale == "paper":
-        raise DataError(
-            "scale paper needs WMT14 English-German, and the setting data is 'embedded'\n"
-            'name its folder (train.en, train.de, ... or what fairseq-preprocess wrote): train = { data = "/path" }'
-        )
-    if (spec.train["source_lang"], spec.train["target_lang"]) != ("en", "de"):
+def prepare(spec: Spec, root: Path) -> DataInfo:
+    """The embedded corpus below `root`, written if need be. Safe to call from several processes at once.
+
+    Raises DataError if it cannot serve the settings of `spec`.
+    """
+    example = 'name its folder (train.en, train.de, ... or what fairseq-preprocess wrote): train = { data = "/path" }'
+    refuse_paper(spec, "WMT14 English-German", example)
+    settings = Settings.of(spec)
+    if (settings.source_lang, settings.target_lang) != ("en", "de"):
         raise DataError("the embedded corpus goes from en to de; set source_lang and target_lang so, or name your data")
-
-
-def prepare(root: Path) -> DataInfo:
-    """The embedded corpus below `root`, written if need be. Safe to call from several processes at once."""
     # other versions of these say some things otherwise, so each has a folder of its own
     key = {"version": VERSION, **phrases.VERSIONS, "sentencepiece": version("sentencepiece")}
     name = "-".join([f"cldr-phrases-v{VERSION}", *(f"{package}{key[package]}" for package in list(key)[1:])])

@@ -5,24 +5,23 @@ translate     beam search over the test split
 token_losses  each sentence's loss under teacher forcing
 """
 
-from __future__ import annotations
-
 import math
 from argparse import Namespace
+from typing import Any
 
 import torch
-from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
 from torch import nn
 
-from nmbench.contract.modes import evaluating
-from nmbench.run import Run
+from nmbench.task import Run, evaluating
+from nmbench_tasks._shared.folders import spread
 from nmbench_tasks.translation import compat  # noqa: F401
 from nmbench_tasks.translation.corpus import Corpus, moved
+from nmbench_tasks.translation.scales import Settings
 
 # isort: split
 from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
-
-__all__ = ["MAX_TOKENS", "SHOWN", "evaluate", "token_losses", "translate"]
 
 #: source tokens of a batch; the search keeps `beam` hypotheses of each sentence
 MAX_TOKENS = 2000
@@ -36,7 +35,8 @@ def evaluate(model: nn.Module, run: Run) -> dict[str, float]:
     Stores sources, references and hypotheses, and for each sentence its chrF and its mean loss.
     The model's mode and the global generators are left as they were.
     """
-    corpus = Corpus(run.data.path, run.spec.train)
+    settings = Settings.of(run.spec)
+    corpus = Corpus(run.data.path, settings)
     with torch.no_grad(), evaluating(model), torch.random.fork_rng(devices=[]):
         losses = token_losses(model, corpus, run)
         hypotheses = translate(model, corpus, run)
@@ -57,7 +57,7 @@ def evaluate(model: nn.Module, run: Run) -> dict[str, float]:
     )
     run.store_fact("BLEU signature", str(bleu.get_signature()))
     run.store_fact("chrF signature", str(chrf.get_signature()))
-    run.store_fact("search", f"beam {run.spec.train['beam']}, length penalty {run.spec.train['lenpen']}")
+    run.store_fact("search", f"beam {settings.beam}, length penalty {settings.lenpen}")
     run.store_baseline("source unchanged", bleu=BLEU().corpus_score(sources, [references]).score)
     _store_samples(run, sources, references, hypotheses)
     return values | {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
@@ -65,8 +65,7 @@ def evaluate(model: nn.Module, run: Run) -> dict[str, float]:
 
 def translate(model: nn.Module, corpus: Corpus, run: Run) -> list[str]:
     """The best hypothesis of fairseq's beam search for every test source in use, in the corpus' order."""
-    settings = run.spec.train
-    options = {key: settings[key] for key in ("beam", "lenpen", "max_len_a", "max_len_b")}
+    options = Settings.of(run.spec).model_dump(include={"beam", "lenpen", "max_len_a", "max_len_b"})
     generator = corpus.task.build_generator([model], Namespace(**options))
     device = next(model.parameters()).device
     found: dict[int, str] = {}
@@ -78,7 +77,7 @@ def translate(model: nn.Module, corpus: Corpus, run: Run) -> list[str]:
     return [found[index] for index in corpus.indices("test").tolist()]
 
 
-def token_losses(model: nn.Module, corpus: Corpus, run: Run) -> list[tuple[float, int]]:
+def token_losses(model: Any, corpus: Corpus, run: Run) -> list[tuple[float, int]]:
     """(sum of the losses in nats, number of tokens) of every test reference in use, in the corpus' order."""
     device = next(model.parameters()).device
     pad = corpus.task.target_dictionary.pad()
@@ -96,7 +95,6 @@ def token_losses(model: nn.Module, corpus: Corpus, run: Run) -> list[tuple[float
 
 
 def _store_samples(run: Run, sources: list[str], references: list[str], hypotheses: list[str]) -> None:
-    shown = min(SHOWN, len(sources))
-    for index in (number * len(sources) // shown for number in range(shown)):
+    for index in spread(len(sources), SHOWN):
         given = {"source": sources[index], "reference": references[index]}
         run.store_sample(f"test sentence {index + 1}", given, {"translation": hypotheses[index]})

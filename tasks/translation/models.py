@@ -6,18 +6,16 @@ candidates   the weights that may become sparse
 dictionary   a dictionary of a given size, for building without data
 """
 
-from __future__ import annotations
-
-import difflib
 from argparse import Namespace
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nmbench.task import DataError
+from nmbench_tasks._shared.settings import unknown_name
 from nmbench_tasks.translation import compat
+from nmbench_tasks.translation.scales import Settings
 
 # isort: split
 from fairseq.data import Dictionary
@@ -25,12 +23,10 @@ from fairseq.models import ARCH_MODEL_REGISTRY, register_model_architecture
 from fairseq.models.transformer import TransformerModel, base_architecture
 from fairseq.tasks.translation import TranslationTask
 
-__all__ = ["NARROW", "build", "candidates", "dictionary"]
-
 NARROW = "transformer_narrow"
 #: the ends of the names of what is sparse: the four projections of every attention, and both feed-forward layers
 _SPARSE = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
-_FROM_SETTINGS = ("dropout", "attention_dropout", "activation_dropout")
+_FROM_SETTINGS = {"dropout", "attention_dropout", "activation_dropout"}
 _TIED = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "decoder.output_projection.weight")
 #: a buffer that fairseq only asks for its type, and in which it leaves what the memory held, at each load too: two
 #: equal models would be saved as different files
@@ -51,7 +47,7 @@ if NARROW not in ARCH_MODEL_REGISTRY:
     register_model_architecture("transformer", NARROW)(_narrow)
 
 
-def build(name: str, task: TranslationTask, settings: Mapping[str, Any]) -> nn.Module:
+def build(name: str, task: TranslationTask, settings: Settings) -> nn.Module:
     """The Transformer `name` of fairseq for the dictionaries of `task`.
 
     With one dictionary for both sides, the two embeddings and the output projection are one weight, with two only
@@ -59,22 +55,20 @@ def build(name: str, task: TranslationTask, settings: Mapping[str, Any]) -> nn.M
     """
     known = sorted(arch for arch, model in ARCH_MODEL_REGISTRY.items() if model is TransformerModel)
     if name not in known:
-        nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.0)
-        raise ValueError(f"fairseq has no Transformer called {name!r}; the nearest names are {', '.join(nearest)}")
-    length = int(settings["max_length"])
+        raise ValueError(unknown_name("Transformer of fairseq", name, known))
     args = Namespace(
         arch=name,
         share_all_embeddings=task.source_dictionary == task.target_dictionary,
         share_decoder_input_output_embed=True,
-        max_source_positions=length,
-        max_target_positions=length,
-        **{key: float(settings[key]) for key in _FROM_SETTINGS},
+        max_source_positions=settings.max_length,
+        max_target_positions=settings.max_length,
+        **settings.model_dump(include=_FROM_SETTINGS),
     )
     model: nn.Module = task.build_model(args)
     for name, buffer in model.named_buffers():
         if name.endswith(_UNSET):
             buffer.zero_()
-    model.register_load_state_dict_pre_hook(_adopt)
+    model.register_load_state_dict_pre_hook(_adopt)  # type: ignore[no-untyped-call]  # torch's own
     return model
 
 

@@ -6,19 +6,13 @@ VERSIONS    what the text depends on: the libraries that carry it, with their ve
 corpus      all pairs of all splits; no source occurs twice, in one split or in two
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator
 from importlib.metadata import version
 from random import Random
 from typing import NamedTuple
 
-from nmbench_tasks.translation.phrases_amount import AMOUNTS
-from nmbench_tasks.translation.phrases_name import LISTS, Draw, Pair, names
-from nmbench_tasks.translation.phrases_time import TIMES
-
-__all__ = ["KINDS", "SIZES", "VERSIONS", "Phrase", "corpus"]
+from nmbench_tasks.translation.phrases_drawn import AMOUNTS, LISTS, TIMES, Draw, Pair, names
 
 KINDS: dict[str, Draw] = TIMES | AMOUNTS | LISTS
 SIZES = {"train": 24_000, "valid": 1_000, "test": 1_000}

@@ -4,8 +4,6 @@ prepare     checked, split into subwords, and binarised below the data root
 scanned     the checks of one file
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 from collections.abc import Iterator
@@ -13,12 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from nmbench.contract.data import made_once
-from nmbench.task import DataError, DataInfo, Spec
-from nmbench_tasks.translation.binarise import SPLITS, binarise
-from nmbench_tasks.translation.subwords import FIELD, Subwords
-
-__all__ = ["prepare", "scanned"]
+from nmbench.task import DataError, DataInfo, made_once
+from nmbench_tasks.translation.binarise import FIELD, SPLITS, Subwords, binarise
+from nmbench_tasks.translation.scales import Settings
 
 #: lines that the subwords are learnt from, evenly over the corpus
 _LEARNT_FROM = 2_000_000
@@ -36,15 +31,15 @@ class _Lines:
                 yield line.decode("utf-8").strip()
 
 
-def prepare(folder: Path, spec: Spec, root: Path) -> DataInfo:
+def prepare(folder: Path, settings: Settings, root: Path) -> DataInfo:
     """The text in `folder`, binarised below `root`; done again only when a file changed.
 
     Raises DataError: a file is missing, two sides differ in length, a line is empty or no UTF-8.
     """
-    source, target, pieces = (spec.train[key] for key in ("source_lang", "target_lang", "pieces"))
+    source, target, pieces = settings.source_lang, settings.target_lang, settings.pieces
     files = _files(folder, source, target)
     stamps = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files.values()]
-    key = {"files": stamps, "pieces": int(pieces), "sentencepiece": version("sentencepiece")}
+    key = {"files": stamps, "pieces": pieces, "sentencepiece": version("sentencepiece")}
     name = "text-" + hashlib.sha256(f"{folder.resolve()}{key}".encode()).hexdigest()[:12]
     place = root / "translation" / name
 
@@ -57,7 +52,7 @@ def prepare(folder: Path, spec: Spec, root: Path) -> DataInfo:
         train = [lines["train", source], lines["train", target]]
         step = -(-2 * found["train", source][0] // _LEARNT_FROM)
         learnt = itertools.islice(itertools.chain(*train), 0, None, step)
-        binarise(partial, lines, Subwords.trained(learnt, int(pieces), FIELD), source, target)
+        binarise(partial, lines, Subwords.trained(learnt, pieces, FIELD), source, target)
         (partial / "text").mkdir()
         for language in (source, target):  # what the translations are compared with
             text = "".join(f"{line}\n" for line in lines["test", language])

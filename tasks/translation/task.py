@@ -2,28 +2,25 @@
 
 compat      what keeps fairseq importable         scales      settings
 phrases...  the embedded text                     embedded    the embedded corpus on disk
-rawtext     a user's text files                   preprocessed    a user's fairseq-preprocess folder
-subwords, binarise    from text to fairseq's binarised data
-corpus      binarised data, read                  batches     training batches
-models      networks by name                      train, precision    one training pass
+rawtext     a user's text files                   prepare     any corpus, checked
+binarise    from text to fairseq's binarised data corpus      binarised data, read
+models      networks by name                      train       one training pass
 evaluate    metrics
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nmbench.task import DataInfo, Metric, Spec, Task
-from nmbench_tasks.translation.scales import SCALES
+from nmbench._util.machine import versions
+from nmbench.task import DataInfo, Diagnosis, Metric, Run, Spec, Task
+from nmbench_tasks.translation.scales import SCALES, Settings
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from nmbench.run import Run
-
-__all__ = ["Translation"]
 
 
 class Translation(Task):
@@ -58,9 +55,20 @@ class Translation(Task):
     default_models: ClassVar[dict[str, str]] = {"paper": "transformer_wmt_en_de"}
     open_models = True
     scales: ClassVar[dict[str, dict[str, Any]]] = SCALES
+    settings = Settings
 
     def __init__(self) -> None:
         self._prepared: dict[tuple[Any, ...], Path] = {}
+
+    def diagnosis(self) -> Iterable[Diagnosis]:
+        """fairseq, and whether its data utilities were compiled; nothing of it is imported."""
+        if (version := versions().get("fairseq")) is not None:
+            package = importlib.util.find_spec("fairseq")
+            folders = map(Path, (package.submodule_search_locations if package else None) or [])
+            compiled = any(any(folder.glob("data/data_utils_fast*.so")) for folder in folders)
+            yield Diagnosis(
+                f"fairseq {version} ({'with' if compiled else 'WITHOUT its'} compiled data utilities)", compiled
+            )
 
     def prepare(self, spec: Spec, root: Path) -> DataInfo:
         """Make the embedded corpus below `root`, or check and binarise the one that the setting `data` names.
@@ -82,13 +90,14 @@ class Translation(Task):
         from nmbench_tasks.translation.corpus import Corpus, translation_task
         from nmbench_tasks.translation.embedded import ENTRIES
 
+        settings = Settings.of(spec)
         if path := self._prepared.get(_corpus_of(spec)):
-            task = Corpus(path, spec.train).task
-        elif spec.train["data"] == "embedded":
-            task = translation_task(spec.train, models.dictionary(ENTRIES), models.dictionary(ENTRIES))
+            task = Corpus(path, settings).task
+        elif settings.data == "embedded":
+            task = translation_task(settings, models.dictionary(ENTRIES), models.dictionary(ENTRIES))
         else:
             raise RuntimeError("prepare() first: the corpus' dictionary says how large the embeddings are")
-        return models.build(spec.model, task, spec.train)
+        return models.build(spec.model, task, settings)
 
     def candidates(self, model: nn.Module) -> Iterable[str]:
         """All attention projections and feed-forward layers; the (tied) embeddings and output projection stay dense."""
@@ -117,4 +126,5 @@ class Translation(Task):
 
 
 def _corpus_of(spec: Spec) -> tuple[Any, ...]:
-    return tuple(spec.train[key] for key in ("data", "source_lang", "target_lang", "pieces", "max_length"))
+    settings = Settings.of(spec)
+    return settings.data, settings.source_lang, settings.target_lang, settings.pieces, settings.max_length

@@ -18,7 +18,7 @@ class Good(Task):
     scales: ClassVar[dict[str, dict[str, Any]]] = {"smoke": {"steps": 60, "batch": 16, "lr": 0.1, "eval_batch": 50}}
 
     def prepare(self, spec: Spec, root: Path) -> DataInfo:
-        from nmbench.contract.data import made_once
+        from nmbench.task import made_once
 
         manifest = made_once(root / "good", {"version": 1}, self.make)
         return DataInfo(root / "good", manifest["counts"], manifest["fingerprint"])
@@ -83,7 +83,7 @@ class Good(Task):
         run.save_checkpoint(model, optimizer)
 
     def mode(self, model):
-        from nmbench.contract.modes import evaluating
+        from nmbench.task import evaluating
 
         return evaluating(model)
 

@@ -64,6 +64,8 @@ def of_timm(name: str) -> tuple[nn.Module, Any]:
     import timm
 
     size = int(name.rsplit("_", 1)[-1]) if name.rsplit("_", 1)[-1] in ("224", "256") else 96
+    if name.startswith(("coat", "levit")):
+        size = 224
     return timm.create_model(name, num_classes=10), torch.randn(2, 3, size, size)
 
 

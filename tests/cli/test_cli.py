@@ -49,6 +49,7 @@ def test_planning_imports_no_torch_and_no_task(tmp_path):
         (["run", "quik"], "no matrix 'quik'; did you mean 'quick'?"),
         (["run", "quick", "--only", "nothing"], "--only 'nothing' fits no cell"),
         (["run", "quick", "--seeds", "3-1"], "write 0,1,2 or 0-5"),
+        (["run", "quick", "--seeds", "²"], "write 0,1,2 or 0-5"),
         (["run", "quick", "--device", "tpu"], "use auto, cpu or cuda"),
         (["run", "quick", "--rerun", "cras"], "no such kind; did you mean 'crash'?"),
         (["report", "nowhere"], "no results of 'nowhere'"),
@@ -63,6 +64,13 @@ def test_wrong_usage_is_one_line_and_status_2(arguments, message, tmp_path):
 
 def test_debug_shows_the_traceback(tmp_path):
     assert "Traceback" in nmbench("--debug", "run", "quik", cwd=tmp_path).stderr
+
+
+def test_a_level_that_is_none_is_named(tmp_path):
+    env = {**os.environ, "NMBENCH_LOG": "debugg"}
+    done = subprocess.run([sys.executable, "-m", "nmbench", "list"], env=env, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.strip() == "nmbench: NMBENCH_LOG=debugg: no such level; did you mean 'debug'?"
 
 
 def test_seeds_replace_those_of_the_matrix(tmp_path):

@@ -16,7 +16,7 @@ def record(seed=0, pattern="2:4", value=80.0, cell_id=None, status="ok", task="t
         **{"schema_version": 1, "matrix": "m", "attempt": 1, "status": status},
         "cell": {"task": task, "model": "net", "scale": "quick", "train": {}, "pattern": pattern}
         | {"method": "dense" if pattern == "dense" else "ste", "hyper": {}, "seed": seed},
-        "cell_id": cell_id or f"{task}-{pattern}-{seed}",
+        "cell_id": cell_id or f"{task}-{pattern}-{seed}".encode().hex()[-16:].zfill(16),
         "metric_info": [{"name": "top1", "unit": "%", "higher_is_better": True, "margin": 1.0}],
         **{"data": {"fingerprint": "d"}, "environment": {"cpu": "Example"}},
     }

@@ -54,7 +54,7 @@ def test_nothing_is_fetched_from_elsewhere(site):
 def test_the_reference_says_what_the_code_says(site):
     from nmbench.cli import app
     from nmbench.plan.matrix import Grid, Matrix
-    from nmbench.records.schema import STATUSES
+    from nmbench.records.schema import Status
     from nmbench.sparsity import methods
     from nmbench.task import Task
 
@@ -63,8 +63,8 @@ def test_the_reference_says_what_the_code_says(site):
         assert f"Usage: nmbench {name}" in pages["cli"]
     for name in (*Matrix.model_fields, *Grid.model_fields):
         assert name in pages["matrix"]
-    assert all(status in pages["record"] for status in STATUSES)
-    assert all(name in pages["methods"] for name in ("asp", "sr-ste", *methods.load("sr-ste").defaults))
+    assert all(status in pages["record"] for status in Status)
+    assert all(name in pages["methods"] for name in ("asp", "sr-ste", *methods.load("sr-ste").declared().defaults))
     for name in ("default_models", "expected_failures", *(part for part in vars(Task) if not part.startswith("_"))):
         assert name in pages["contract"]
 

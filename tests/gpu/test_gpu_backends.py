@@ -6,14 +6,15 @@ python -m pytest tests/gpu
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
-from gpu import CUDA, NEEDS_GPU, baked, data
+from gpu import CUDA, NEEDS_GPU, baked, captured, data, waiting_is_an_error
 
 from nmbench.kernels import pack, registry
 from nmbench.kernels.backend import result_dtype
-from nmbench.kernels.convert.accuracy import allowed, reference, worst
+from nmbench.kernels.conversion.accuracy import allowed, reference, worst
 from nmbench.kernels.problem import conv2d_problem, linear_problem
 from nmbench.sparsity import NMPattern
 from nmbench.testing import check_backend
@@ -85,15 +86,6 @@ def test_convolutions(name, shape, x, options, last, dtype):
     assert_right(backend.conv2d(image, packed, bias, problem), reference(image, weight, bias, problem), weight)
 
 
-@pytest.mark.parametrize("name", ["cusparselt", "cutlass", "triton"])
-def test_some_backend_takes_bfloat16_or_says_why(name):
-    problem = linear_problem((4096, 4096), (64, 4096), NMPattern(2, 4), torch.bfloat16, CUDA)
-    reason = registry.load(name).refusal(problem)
-    assert reason is None or reason.strip()
-    if name == "triton" and torch.cuda.get_device_capability() >= (8, 0):
-        assert reason is None
-
-
 def test_the_search_of_cusparselt_gives_settings_that_are_right():
     backend = registry.load("cusparselt")
     for rows in (16, 1024):
@@ -101,7 +93,7 @@ def test_the_search_of_cusparselt_gives_settings_that_are_right():
         problem = linear_problem((1024, 2048), (rows, 2048), NMPattern(2, 4), torch.bfloat16, CUDA)
         packed = taken_or_skipped(backend, problem, weight)
         for settings in backend.variants(x, packed, None, problem):
-            tuned = type(problem)(**{**vars(problem), "settings": settings})
+            tuned = replace(problem, settings=settings)
             assert_right(backend.linear(x, packed, None, tuned), reference(x, weight, None, problem), weight)
 
 
@@ -112,15 +104,7 @@ def test_a_cuda_graph_captures_it(name, rows):
     problem = linear_problem((512, 1024), (rows, 1024), NMPattern(2, 4), torch.bfloat16, CUDA)
     backend, bias = registry.load(name), data((512,), torch.bfloat16, 2)
     packed = taken_or_skipped(backend, problem, weight)
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            backend.linear(x, packed, bias, problem)
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        y = backend.linear(x, packed, bias, problem)
+    graph, y = captured(lambda: backend.linear(x, packed, bias, problem))
     x.copy_(data((rows, 1024), torch.bfloat16, 9))
     graph.replay()
     torch.cuda.synchronize()
@@ -134,11 +118,8 @@ def test_nothing_is_synchronised(name):
     backend = registry.load(name)
     packed = taken_or_skipped(backend, problem, weight)
     backend.linear(x, packed, None, problem)  # may tune
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with waiting_is_an_error():
         backend.linear(x, packed, None, problem)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_a_packed_weight_moves_between_gpu_and_cpu():

@@ -8,7 +8,7 @@ from gpu import baked, data
 from torch import nn
 
 from nmbench.kernels import convert, linear, registry
-from nmbench.kernels.convert.accuracy import allowed, reference, worst
+from nmbench.kernels.conversion.accuracy import allowed, reference, worst
 from nmbench.kernels.problem import linear_problem
 from nmbench.sparsity import NMPattern, nm_mask, sparsify
 

@@ -6,13 +6,14 @@ import copy
 
 import pytest
 import torch
+from gpu import NEEDS_GPU, waiting_is_an_error
 from torch import nn
 
 from nmbench.sparsity import NMPattern, nm_mask, sparsify
 from nmbench.sparsity.fast import fused as _fused
 from nmbench.sparsity.mask import Grouping, torch_mask
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+pytestmark = NEEDS_GPU
 
 
 def network() -> nn.Sequential:
@@ -78,12 +79,9 @@ def test_a_step_waits_for_nothing() -> None:
     handle.bind(optimizer)
     x = torch.randn(4, 16, 8, 8, device="cuda")
     step(model, optimizer, x)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with waiting_is_an_error():
         for _ in range(3):
             step(model, optimizer, x)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     assert len(handle.sad.history) == 4
 
 

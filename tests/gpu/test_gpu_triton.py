@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from gpu import NEEDS_GPU
 from torch.nn import functional as F
 
 from nmbench.kernels.nmtensor import compress, decompress
 from nmbench.sparsity import NMPattern, nm_mask
 
 pytest.importorskip("triton")
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+pytestmark = NEEDS_GPU
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 3e-2}
 
 

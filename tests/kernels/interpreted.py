@@ -7,7 +7,6 @@ run(name, *args)   a function of this module in that process
 from __future__ import annotations
 
 import atexit
-import contextlib
 import functools
 import multiprocessing
 import os
@@ -27,6 +26,7 @@ def _pool() -> ProcessPoolExecutor:
     pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
     atexit.register(pool.shutdown)
     with mock.patch.dict(os.environ, {"TRITON_INTERPRET": "1"}):
+        os.environ.pop("NMBENCH_CACHE", None)  # that of the test which happens to be the first
         pool.submit(torch.set_num_threads, 1).result()
     return pool
 
@@ -200,16 +200,3 @@ def nmtensor_by_kernels(weight: Tensor, pattern: NMPattern, name: str) -> tuple[
     with on_gpu, watched(compress, "compress"), watched(decompress, "decompress"):
         made = nmtensor.compress(weight, pattern, name)
         return launched, made, nmtensor.decompress(made)
-
-
-def devices_of_launches(x: Tensor, weight: Tensor, problem: Problem) -> list[torch.device]:
-    """The devices that the operator of a product makes the current one while it launches."""
-    from nmbench.kernels.backends.triton import Triton
-    from nmbench.kernels.triton import ops
-
-    entered: list[torch.device] = []
-    with mock.patch.object(ops, "on", lambda device: (entered.append(device), contextlib.nullcontext())[1]):
-        triton = Triton()
-        run = triton.linear if problem.kind == "linear" else triton.conv2d
-        run(x, triton.pack(weight, problem), None, problem)
-    return entered

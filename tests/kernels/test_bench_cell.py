@@ -17,17 +17,21 @@ from nmbench.kernels.bench.options import Options
 from nmbench.kernels.bench.roofline import Roofline
 from nmbench.kernels.bench.suites import Case
 from nmbench.kernels.nmtensor import compress
+from nmbench.kernels.problem import Problem, conv2d_problem, linear_problem
 from nmbench.kernels.timing import Timing
 from nmbench.sparsity import NMPattern
 
 CPU = torch.device("cpu")
-LINEAR = Case("tiny", "linear", (32, 64), (4, 64), 4)
-CONV = Case("tiny", "conv2d", (16, 8, 3, 3), (1, 8, 6, 6), 9, (2, 2), (1, 1))
+ANY = (NMPattern(1, 1), torch.float32, CPU)
+LINEAR = Case("tiny", linear_problem((32, 64), (4, 64), *ANY))
+CONV = Case("tiny", conv2d_problem((16, 8, 3, 3), (1, 8, 6, 6), *ANY, (2, 2), (1, 1)))
 LIMITS = Roofline(copy=1e9, read=2e9, floor_us=3.0, flops={"fp32": 1e9})
 
 
 def measured(case: Case = LINEAR, dtype: str = "fp32", patterns: tuple[str, ...] = ("2:4",), **options: Any) -> Any:
-    return measure(case, dtype, TOYS, LIMITS, CPU, Options(patterns=patterns, cell_s=0.0, **options))
+    return measure(
+        case, dtype, TOYS, LIMITS, CPU, Options(patterns=tuple(map(NMPattern.parse, patterns)), cell_s=0.0, **options)
+    )
 
 
 def by_backend(told: Any) -> dict[str, Any]:
@@ -48,7 +52,8 @@ def test_what_is_right_is_timed_against_the_dense_product(case: Case) -> None:
 def test_stored_bytes_are_those_of_the_storage(text: str, deep: int, kernel: tuple[int, ...]) -> None:
     pattern, shape = NMPattern.parse(text), (3, deep, *kernel)
     for dtype in (torch.bfloat16, torch.int8):
-        assert stored_bytes(shape, pattern, dtype) == compress(torch.zeros(shape, dtype=dtype), pattern).nbytes
+        problem = Problem("linear", shape, (1, deep), 1, pattern, dtype, "cpu")
+        assert stored_bytes(problem) == compress(torch.zeros(shape, dtype=dtype), pattern).nbytes
 
 
 def test_what_is_wrong_or_broken_has_a_reason_and_no_time() -> None:
@@ -139,7 +144,7 @@ def test_rates_are_measured_here() -> None:
 
 
 def test_a_dense_way_that_is_wrong_is_no_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
-    def ways(case: Case, dtype: torch.dtype, compiled: bool) -> Any:
+    def ways(problem: Problem, dtype: torch.dtype, compiled: bool) -> Any:
         yield dense.Way("right", dtype, torch.nn.functional.linear)
         yield dense.Way("wrong", dtype, lambda x, weight: 1.05 * torch.nn.functional.linear(x, weight))
 

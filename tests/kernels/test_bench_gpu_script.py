@@ -102,7 +102,7 @@ def test_a_checkout_is_found_without_an_installation(gpu: Any) -> None:
         assert (folder / "nmbench_tasks" / "classification" / "task.py").is_file()
         code = "import nmbench_tasks.classification, sys; print(nmbench_tasks.__file__)"
         done = subprocess.run(
-            [sys.executable, "-S", "-c", code],
+            [sys.executable, "-c", code],
             env={"PYTHONPATH": str(folder)},
             capture_output=True,
             text=True,
@@ -146,7 +146,7 @@ def test_all_steps_in_one_summary(gpu: Any, tmp_path: Path, monkeypatch: pytest.
 def test_a_model_end_to_end(gpu: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from nmbench.worker import speed
 
-    monkeypatch.setattr(speed, "_MOST", {"cpu": 1})
+    monkeypatch.setattr(speed, "LARGEST_BATCH", {"cpu": 1})
     monkeypatch.setattr(
         gpu, "_model", lambda name: (nn.Sequential(nn.Linear(64, 64)).eval(), (torch.ones(1, 64),), None)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ from nmbench._util.errors import UsageError
 from nmbench.kernels.bench import run as module
 from nmbench.kernels.bench.figure import draw, lines
 from nmbench.kernels.bench.options import Options
-from nmbench.kernels.bench.page import brief, page, table
+from nmbench.kernels.bench.page import brief, page
 from nmbench.kernels.bench.record import folder, slug, write
 from nmbench.kernels.bench.run import available, run
 from nmbench.kernels.bench.summary import geometric_mean, refusals, summary, targets
+from nmbench.sparsity import NMPattern
 
 CPU = torch.device("cpu")
-TINY = Options(suites=("tiny",), patterns=("2:4", "1:16"), dtypes=("fp32",), rows=(1, 4), cell_s=0.0)
+PATTERNS = (NMPattern(2, 4), NMPattern(1, 16))
+TINY = Options(suites=("tiny",), patterns=PATTERNS, dtypes=("fp32",), rows=(1, 4), cell_s=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -44,16 +47,17 @@ def test_what_is_written(record: dict[str, Any], tmp_path: Path) -> None:
     text = (tmp_path / "README.md").read_text()
     assert "Run on a CPU" in text
     assert "It says nothing of a GPU" in text
-    assert "| absent | - | no such library | - |" in text
-    assert "| plain | fp32 | no 1:16 here | 4 |" in text
+    rows = [" ".join(line.split()) for line in text.splitlines()]
+    assert "| absent | - | no such library | - |" in rows
+    assert "| plain | fp32 | no 1:16 here | 4 |" in rows
     assert "wrong: relative error" in text
 
 
 def test_a_page_without_matplotlib(record: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    monkeypatch.setitem(sys.modules, "nmbench.report.panels", None)
-    monkeypatch.delattr("nmbench.report.panels", raising=False)
+    monkeypatch.setitem(sys.modules, "nmbench.report.style", None)
+    monkeypatch.delattr("nmbench.report.style", raising=False)
     (note,) = write(record, tmp_path)
     assert "no figure" in note
     assert "break-even.png" not in (tmp_path / "README.md").read_text()
@@ -62,7 +66,7 @@ def test_a_page_without_matplotlib(record: dict[str, Any], tmp_path: Path, monke
 def test_the_budget_ends_a_run_and_the_page_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(float(n) for n in range(1000))
     monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
-    record = run(Options(**{**TINY.to_dict(), "budget_s": 4.0}), CPU, TOYS)
+    record = run(replace(TINY, budget_s=4.0), CPU, TOYS)
     assert 0 < len(record["cells"]) < record["planned"]
     assert f"**{len(record['cells'])} of 4 cells were reached**" in page(record)
 
@@ -92,7 +96,7 @@ def test_a_device_that_failed_is_not_measured_on(monkeypatch: pytest.MonkeyPatch
 
 def test_cudnns_setting_is_put_back() -> None:
     torch.backends.cudnn.benchmark = False
-    run(Options(**{**TINY.to_dict(), "check_only": True}), CPU, {})
+    run(replace(TINY, check_only=True), CPU, {})
     assert torch.backends.cudnn.benchmark is False
 
 
@@ -139,7 +143,8 @@ def test_targets_are_figures_or_not_measured() -> None:
 
 def test_a_page_of_targets_says_what_was_not_measured(record: dict[str, Any]) -> None:
     text = page(record | {"targets": targets([])})
-    assert text.count("| not measured | 0 | - |") == 3
+    rows = [" ".join(line.split()) for line in text.splitlines()]
+    assert sum(row.endswith("| not measured | 0 | - |") for row in rows) == 3
     assert "not measured" in brief(record | {"targets": targets([])})
 
 
@@ -165,7 +170,3 @@ def test_names_of_folders() -> None:
     assert folder("NVIDIA H200", ["llm"], ["llm", "x"]).as_posix() == "results/kernels/nvidia-h200-llm"
     assert folder("NVIDIA H200", ["x", "llm"], ["llm", "x"]).name == "nvidia-h200-all"
     assert folder("Xeon (R)", ["x"], ["llm", "x"], "cpu").name == "cpu-xeon-r-x"
-
-
-def test_a_table_cannot_be_broken_by_its_cells() -> None:
-    assert table(["a"], [["x | y\nz"]], "r") == "| a |\n| ---: |\n| x \\| y z |"

@@ -47,12 +47,13 @@ def test_every_model_of_a_task_is_in_the_file() -> None:
 def test_shapes_fit_together(suite: str) -> None:
     """Rows are those of the product that torch would do, asked with tensors that hold nothing."""
     for case in cases(suite, rows=(3,), batches=(1, 2)):
-        x, weight = torch.empty(case.input, device="meta"), torch.empty(case.weight, device="meta")
-        if case.kind == "linear":
+        p = case.problem
+        x, weight = torch.empty(p.input, device="meta"), torch.empty(p.weight, device="meta")
+        if p.kind == "linear":
             y = F.linear(x, weight)
         else:
-            y = F.conv2d(x, weight, None, case.stride, case.padding, case.dilation, case.groups)
-        assert y.numel() == case.rows * case.weight[0]
+            y = F.conv2d(x, weight, None, p.stride, p.padding, p.dilation, p.groups)
+        assert y.numel() == p.rows * p.weight[0]
         assert case.flops == 2 * y.numel() * weight[0].numel()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 
 import pytest
 import torch
@@ -11,16 +10,13 @@ from convert_toys import Compressed, finalised, mlp, priced
 from torch import nn
 
 from nmbench.kernels import convert, registry
-from nmbench.kernels.choices import Choice, Choices
 from nmbench.sparsity import audit, cost, sparsify
 
 CPU = torch.device("cpu")
 X = torch.randn(5, 24)
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def converted(model, x=X, **options):
@@ -243,63 +239,6 @@ def test_without_triton(monkeypatch):
     same, report = convert(model, X, backends=["triton"])
     assert report.rows[0].reason == "triton is not installed"
     assert torch.equal(same(X), model(X))
-
-
-# -- what is kept on disk -----------------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    "content",
-    [
-        "{torn",
-        "[]",
-        '{"choices": {"a": {"winner": "x", "best": "y", "settings": [], "times": {"dense": 1, "y": 1}}}}',
-        '{"choices": {"a": 3}}',
-    ],
-)
-def test_a_corrupted_cache_is_built_again_and_told_once(content):
-    model = finalised(mlp())
-    converted(model)
-    path = Choices(CPU).path
-    path.write_text(content)
-    _, report = converted(model)
-    assert len([note for note in report.notes if "could not be read" in note]) == 1
-    assert report.rows[0].winner == "compressed"
-    _, report = converted(model)
-    assert report.notes == ()
-    assert report.rows[0].cached
-    assert json.loads(path.read_text())["machine"]["torch"] == torch.__version__
-
-
-def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path / "file"))
-    _, report = converted(finalised(mlp()))
-    assert report.rows[0].winner == "compressed"
-    assert "could not be kept" in report.notes[0]
-
-
-def test_a_kept_choice_is_checked_again_for_the_layer_at_hand():
-    class Breaks(Compressed):
-        broken = False
-
-        def linear(self, x, packed, bias, problem):
-            return super().linear(x, packed, bias, problem) + float(self.broken)
-
-    model, backend = finalised(mlp()), Breaks()
-    with priced(compressed=1.0):
-        assert convert(model, X, backends=[backend])[1].rows[0].winner == "compressed"
-        backend.broken = True
-        _, report = convert(model, X, backends=[backend])
-    assert report.rows[0].winner == "dense"
-    assert "wrong numbers" in report.rows[0].reason
-
-
-def test_choices_survive_a_round_trip():
-    choices = Choices(CPU)
-    choice = Choice("triton", "triton", (("alg_id", 3),), {"dense": 2.0, "triton": 1.0})
-    choices.put("key", choice)
-    choices.write()
-    assert Choices(CPU).get("key") == choice
-    assert not list(choices.path.parent.glob(".*"))
 
 
 def test_what_is_no_input_and_no_backend_is_told():

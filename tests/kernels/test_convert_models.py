@@ -12,12 +12,9 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from nmbench.kernels import SparseLinear, apply_choices, convert, load_converted, save_converted
-from nmbench.kernels.convert.conversion import rebuild
+from nmbench.kernels.conversion import rebuild
 
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture

@@ -16,10 +16,7 @@ from nmbench.kernels import SparseLinear, apply_choices, convert, load_converted
 from nmbench.kernels.registry import Found
 from nmbench.sparsity import sparsify
 
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nmbench.kernels.nmtensor import compress, decompress, load, save
+from nmbench.kernels.nmtensor import check, compress, decompress, inferred
 from nmbench.sparsity import NMPattern, nm_mask
 from nmbench.sparsity.fast import fused as _fused
 
@@ -82,25 +82,6 @@ def test_sparse_and_quantised_tensors_are_refused():
         compress(torch.quantize_per_tensor(torch.eye(4), 0.1, 0, torch.qint8), "2:4")
 
 
-def test_save_and_load(tmp_path):
-    stored = {
-        "a": compress(baked((4, 9), NMPattern.parse("3:5")), "3:5"),
-        "b": compress(torch.zeros(2, 4).half(), "1:1"),
-    }
-    save(tmp_path / "w.safetensors", stored)
-    back = load(tmp_path / "w.safetensors")
-    assert {name: (one.pattern, one.shape) for name, one in back.items()} == {
-        name: (one.pattern, one.shape) for name, one in stored.items()
-    }
-    assert torch.equal(decompress(back["a"]), decompress(stored["a"]))
-
-
-def test_a_broken_file_is_told(tmp_path):
-    (tmp_path / "w.safetensors").write_bytes(b"torn")
-    with pytest.raises(ValueError, match="holds no N:M tensors"):
-        load(tmp_path / "w.safetensors")
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -111,11 +92,10 @@ def test_a_broken_file_is_told(tmp_path):
         ({"shape": (-4, -9)}, "no shape of a weight"),
     ],
 )
-def test_lengths_that_do_not_fit_are_told(tmp_path, change, words):
+def test_lengths_that_do_not_fit_are_told(change, words):
     stored = compress(baked((4, 12), NMPattern.parse("2:4")), "2:4")
-    save(tmp_path / "w.safetensors", {"a": replace(stored, **change)})
     with pytest.raises(ValueError, match=words):
-        load(tmp_path / "w.safetensors")
+        check("a", replace(stored, **change))
 
 
 @pytest.mark.parametrize("pattern", ["2:4", "3:5", "2:4@kernel"])
@@ -137,3 +117,41 @@ def test_decompress_compiles_into_one_graph_without_asking_for_kernels(monkeypat
     monkeypatch.setattr(_fused, "_switched_off", untraceable)
     compiled = torch.compile(lambda x: x @ decompress(stored).t(), fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(x), x @ dense.t())
+
+
+# -- the pattern that a weight keeps to -------------------------------------------------------------------------------
+@pytest.mark.parametrize("pattern", ["2:4", "1:4", "4:8", "1:8", "2:8", "1:16", "2:16", "1:2", "3:5", "2:7", "8:32"])
+@pytest.mark.parametrize("shape", [(64, 240), (32, 70, 3, 3)])
+def test_the_pattern_that_was_put_there_is_found(pattern, shape):
+    p = NMPattern.parse(pattern)
+    assert inferred(baked(shape, p)) == p
+
+
+def test_zeros_by_chance_are_no_sparser_pattern():
+    weight = baked((4, 64), NMPattern(2, 4))
+    weight[:, 0:2] = 0
+    assert inferred(weight) == NMPattern(2, 4)
+
+
+@pytest.mark.parametrize(
+    "weight", [torch.randn(64, 64), torch.zeros(8, 8), torch.ones(4, 1)], ids=["dense", "zero", "thin"]
+)
+def test_no_pattern(weight):
+    assert inferred(weight) is None
+
+
+@given(out=st.integers(1, 5), width=st.integers(1, 70), density=st.floats(0, 1), seed=st.integers(0, 999))
+@settings(max_examples=60, deadline=None)
+def test_what_is_found_holds(out, width, density, seed):
+    draw = torch.Generator().manual_seed(seed)
+    weight = torch.randn(out, width, generator=draw) * (torch.rand(out, width, generator=draw) < density)
+    found = inferred(weight)
+    if found is not None:
+        compress(weight, found)
+
+
+def test_what_only_the_last_rows_break_is_seen():
+    weight = baked((3000, 64), NMPattern(2, 4))
+    weight[-1, -4:] = 1.0
+    found = inferred(weight)
+    assert found is None or found != NMPattern(2, 4)

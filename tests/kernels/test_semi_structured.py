@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import pytest
 import torch
 from fake_libraries import FakeCuSparseLt, FakeCutlass, calls, fakes
@@ -11,13 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from nmbench.kernels import registry
 from nmbench.kernels.backends import libraries
 from nmbench.kernels.backends.cusparselt import CuSparseLt
 from nmbench.kernels.backends.cutlass import Cutlass
-from nmbench.kernels.lowering import input_matrix
 from nmbench.kernels.packed import PackedWeight
-from nmbench.kernels.problem import conv2d_problem, linear_problem
+from nmbench.kernels.problem import conv2d_problem, input_matrix, linear_problem
 from nmbench.sparsity import NMPattern, nm_mask
 
 CPU = torch.device("cpu")
@@ -108,7 +104,7 @@ def test_a_strided_one_by_one_takes_its_pixels_only():
 )
 @settings(max_examples=60, deadline=None)
 def test_lowering_is_the_convolution(channels, kernel, stride, padding, dilation, last):
-    from nmbench.kernels.lowering import from_rows, weight_matrix
+    from nmbench.kernels.problem import from_rows, weight_matrix
 
     weight = torch.randn(5, channels, *kernel, dtype=torch.float64)
     x = torch.randn(2, channels, 6, 7, dtype=torch.float64)
@@ -143,50 +139,6 @@ def test_dtypes_and_devices_are_refused_in_words(cls):
     assert fake.refusal(layer((64, 128), (8, 128), dtype=torch.float32)[1]) == "unsupported dtype float32"
 
 
-def test_a_library_that_fails_is_a_reason(monkeypatch):
-    libraries._asked.cache_clear()
-    if not torch.cuda.is_available():
-        assert "cutlass says: " in libraries.usable("cutlass", torch.float16)
-    libraries._asked.cache_clear()
-    monkeypatch.setattr(libraries, "usable", lambda library, dtype: f"{library} says: no")
-    problem = layer((64, 128), (8, 128))[1]
-    cuda = type(problem)(**{**vars(problem), "device": "cuda", "capability": (9, 0)})
-    assert registry.load("cutlass").refusal(cuda) == "cutlass says: no"
-
-
-def test_a_library_is_asked_once_a_gpu_and_again_after_a_lack_of_memory(monkeypatch):
-    asked, current = [], [0]
-
-    def compress(library, matrix):
-        asked.append(current[0])
-        raise torch.OutOfMemoryError("out of memory") if len(asked) == 1 else RuntimeError("too old")
-
-    libraries._asked.cache_clear()
-    monkeypatch.setattr(libraries.torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(libraries.torch.cuda, "current_device", lambda: current[0])
-    zeros = torch.zeros
-    monkeypatch.setattr(libraries.torch, "zeros", lambda *size, device: zeros(*size))
-    monkeypatch.setattr(libraries, "compressed", compress)
-    assert libraries.usable("cutlass", BF16) == "no memory left to try cutlass"
-    assert [libraries.usable("cutlass", BF16) for _ in range(2)] == ["cutlass says: too old"] * 2
-    current[0] = 1
-    assert libraries.usable("cutlass", BF16) == "cutlass says: too old"
-    assert asked == [0, 0, 1]
-    libraries._asked.cache_clear()
-
-
-def test_the_library_is_called_with_the_inputs_device_as_the_current_one(monkeypatch):
-    entered = []
-    monkeypatch.setattr(libraries, "on", lambda device: entered.append(device) or contextlib.nullcontext())
-    weight, problem = layer((64, 128), (8, 128))
-    packed = BACKENDS[0].pack(weight, problem)
-    assert len(entered) == 1
-    BACKENDS[0].linear(torch.randn(8, 128).to(BF16), packed, None, problem)
-    assert len(entered) == 2
-    BACKENDS[0].variants(torch.randn(8, 128).to(BF16), packed, None, problem)
-    assert entered == [CPU] * 3
-
-
 def test_an_algorithm_that_is_rejected_for_another_size_gives_way_to_the_default(monkeypatch):
     asked = []
 
@@ -204,16 +156,6 @@ def test_an_algorithm_that_is_rejected_for_another_size_gives_way_to_the_default
     libraries._cusparselt_mm(x, [weight], None, [2])
     assert asked[-1] == 2
     libraries._REJECTED.clear()
-
-
-def test_an_error_of_the_default_algorithm_comes_through(monkeypatch):
-    def mm(*operands, **options):
-        raise RuntimeError("no such product")
-
-    monkeypatch.setattr(libraries.torch, "_cslt_sparse_mm", mm)
-    with pytest.raises(RuntimeError, match="no such product"):
-        libraries._cusparselt_mm(torch.ones(8, 128, dtype=BF16), [torch.ones(64, 72)], None, [])
-    assert not libraries._REJECTED
 
 
 def test_the_weight_is_unpacked_without_the_settings_of_its_rows():

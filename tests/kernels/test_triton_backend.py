@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import interpreted
 import pytest
 import torch
@@ -37,34 +35,6 @@ def test_a_convolution(kernel):
     problem = Problem("conv2d", (5, 10, *kernel), tuple(x.shape), 40, p, torch.float32, "cpu")
     got = interpreted.run(interpreted.backend, x, weight, bias, problem)
     assert_near(got, F.conv2d(x.double(), weight.double(), bias.double()))
-
-
-@pytest.mark.parametrize("kernel", [(), (3, 3)])
-def test_launches_go_to_the_device_of_the_input(kernel):
-    """Not to the current one: see tests/gpu/test_gpu_devices.py for two real devices."""
-    pytest.importorskip("triton")
-    p = NMPattern(2, 4)
-    shape = (2, 10, 5, 4) if kernel else (3, 10)
-    weight, x = weight_of((5, 10, *kernel), p, torch.float32), data(shape, torch.float32)
-    problem = Problem("conv2d" if kernel else "linear", (5, 10, *kernel), shape, 3, p, torch.float32, "cpu")
-    assert interpreted.run(interpreted.devices_of_launches, x, weight, problem) == [torch.device("cpu")]
-
-
-@pytest.mark.parametrize(
-    ("change", "word"),
-    [
-        ({"pattern": NMPattern(2, 4, "kernel")}, "axis"),
-        ({"dtype": torch.float64}, "float64"),
-        ({"device": "cpu", "capability": (0, 0)}, "needs a GPU"),
-        ({"capability": (7, 5)}, "8.0"),
-        ({"kind": "conv2d", "weight": (8, 1, 3, 3), "groups": 8}, "depthwise"),
-    ],
-)
-def test_what_it_refuses(change, word):
-    pytest.importorskip("triton")
-    reason = Triton().refusal(replace(PROBLEM, **change))
-    assert reason is not None
-    assert word in reason
 
 
 def test_what_it_takes_and_a_weight_that_breaks_the_pattern():

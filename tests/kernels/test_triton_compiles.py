@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("triton")
 
+TOOLS = Path(__file__).parents[2] / "tools"
 SCRIPT = """
-from tools.compile_check import check
+from compile_check import check
 for row in check({patterns}, {dtypes}):
     assert row.ok, row
     print(row.case.kernel.__name__, row.case.tile, row.target, row.case.dtype, row.spills, row.load_bits, sep=",")
@@ -20,6 +22,7 @@ for row in check({patterns}, {dtypes}):
 
 def compiled(patterns: list[str], dtypes: list[str]) -> list[list[str]]:
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(TOOLS), *sys.path])
     script = SCRIPT.format(patterns=patterns, dtypes=dtypes)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

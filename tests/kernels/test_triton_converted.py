@@ -32,7 +32,7 @@ def battery() -> tuple[str, list[str], int]:
 def conversion(folder: str) -> list[float]:
     """Deviations from the dense model of: the converted one, its copy from a file, and after a move to bfloat16."""
     from nmbench.kernels import convert, load_converted, save_converted
-    from nmbench.kernels.convert.conversion import choose
+    from nmbench.kernels.conversion import choose
     from nmbench.sparsity import sparsify
 
     torch.manual_seed(0)

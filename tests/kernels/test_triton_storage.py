@@ -56,7 +56,7 @@ def agree(weight: torch.Tensor, pattern: NMPattern) -> str:
         st.tuples(st.integers(1, 5), st.integers(1, 36), st.integers(1, 3), st.integers(1, 3)),
         st.tuples(st.integers(1, 5), st.integers(1, 20), st.integers(1, 4)),
     ),
-    m=st.integers(1, 64),
+    m=st.integers(1, 16),
     data=st.data(),
     axis=st.sampled_from(["input", "kernel"]),
     dtype=st.sampled_from(DTYPES),
@@ -65,8 +65,7 @@ def agree(weight: torch.Tensor, pattern: NMPattern) -> str:
 )
 @hypothesis
 def test_any_weight(shape, m, data, axis, dtype, channels_last, seed) -> None:
-    m = data.draw(st.sampled_from([m, 1 + m % 16]))  # half of them small enough to be held in registers
-    pattern = NMPattern(data.draw(st.integers(1, m)), m, axis)
+    pattern = NMPattern(data.draw(st.integers(1, min(m, 8))), m, axis)
     weight = baked(shape, pattern, dtype, seed)
     if len(shape) == 4 and channels_last:
         weight = weight.to(memory_format=torch.channels_last)
@@ -85,7 +84,7 @@ def test_whole_groups_side_by_side_are_read_as_one_run(text: str, dtype: torch.d
     assert agree(convolution, pattern) == "vector"
 
 
-@pytest.mark.parametrize(("text", "mode"), [("3:5", "columns"), ("9:12", "loop"), ("7:64", "loop"), ("2:4", "vector")])
+@pytest.mark.parametrize(("text", "mode"), [("3:5", "columns"), ("7:14", "columns"), ("2:4", "vector")])
 def test_more_than_one_tile(text: str, mode: str) -> None:
     """A tile's last octet and the next one's first meet, and the last tile is not whole."""
     pattern = NMPattern.parse(text)
@@ -93,14 +92,14 @@ def test_more_than_one_tile(text: str, mode: str) -> None:
     assert agree(baked((-(-2100 * pattern.m // width), width), pattern, torch.float16), pattern) == mode
 
 
-@pytest.mark.parametrize("text", ["2:4", "3:5", "20:33"])
+@pytest.mark.parametrize("text", ["2:4", "3:5"])
 def test_views_that_are_not_contiguous(text: str) -> None:
     pattern = NMPattern.parse(text)
     agree(baked((40, 12), pattern, torch.float32).t().contiguous().t(), pattern)
     agree(torch.cat([torch.zeros(1), baked((4, 16), pattern, torch.float32).reshape(-1)])[1:].view(4, 16), pattern)
 
 
-@pytest.mark.parametrize("text", ["2:4", "3:5", "7:64", "2:4@kernel"])
+@pytest.mark.parametrize("text", ["2:4", "3:5", "2:4@kernel"])
 @pytest.mark.parametrize("shape", [(0, 8), (4, 0), (2, 0, 3, 3)], ids=str)
 def test_an_empty_weight(shape: tuple[int, ...], text: str) -> None:
     agree(torch.zeros(shape), NMPattern.parse(text))
@@ -117,7 +116,7 @@ def test_the_lowest_int8_is_not_zero() -> None:
     agree(torch.tensor([[-128, 0, 0, -128, 0, 0, 0, -128]], dtype=torch.int8), NMPattern(2, 4))
 
 
-@pytest.mark.parametrize("text", ["2:4", "3:5", "2:32", "2:4@kernel"])
+@pytest.mark.parametrize("text", ["2:4", "3:5", "2:4@kernel"])
 @pytest.mark.parametrize("shape", [(6, 64), (40, 70), (5, 38, 3, 3)], ids=str)
 def test_the_first_group_with_too_many_is_found(shape: tuple[int, ...], text: str) -> None:
     pattern = NMPattern.parse(text)
@@ -146,11 +145,16 @@ def test_nmtensor_takes_the_kernels(dtype: torch.dtype) -> None:
     assert torch.equal(bits(back), bits(decompress(expected)))
 
 
-def test_a_dtype_without_a_kernel_goes_by_torch() -> None:
+def test_a_dtype_without_a_kernel_and_a_large_group_go_by_torch() -> None:
     weight = torch.tensor([[3, 0, 0, 7]], dtype=torch.int32)
     launched, _, back = interpreted.run(interpreted.nmtensor_by_kernels, weight, NMPattern(2, 4), "layer")
     assert launched == []
     assert torch.equal(back, weight)
+    for text in ("7:64", "9:12"):  # packed by torch, unpacked by the kernel
+        wide = baked((3, 70), NMPattern.parse(text), torch.float32)
+        launched, _, back = interpreted.run(interpreted.nmtensor_by_kernels, wide, NMPattern.parse(text), "layer")
+        assert launched == ["decompress"]
+        assert torch.equal(back, wide + 0.0)
 
 
 def test_the_message_about_a_group_with_too_many_is_the_same() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -62,6 +64,9 @@ class Toy(Task):
             return
         if kind == "error":
             raise ValueError("the seventh step is unlucky\nand more lines follow")
+        if kind == "disk" and not (marker := run.checkpoint_dir / "full").exists():
+            marker.touch()
+            raise OSError(errno.ENOSPC, "No space left on device")
         if kind == "nan":
             run.step(loss=float("nan"))
         if kind == "oom":
@@ -87,13 +92,19 @@ class Toy(Task):
             out = model(x)
         if run.spec.train["fail"] == "break pattern":
             return {"accuracy": float("nan"), "loss": 0.0}
+        if run.spec.train["fail"] == "thread":
+            threading.Thread(target=time.sleep, args=(200,)).start()
+        if run.spec.train["fail"] == "bad note":
+            run.note(object())
+        if run.spec.train["fail"] == "nan fact":
+            run.store_fact("secret", float("nan"))
         hits = (out.argmax(1) == y).float()
         run.store_per_example("correct", hits.tolist())
         run.store_texts("answers", ["yes" if hit else "no" for hit in hits])
         for i in range(2):
             run.store_sample(f"example {i}", {"truth": str(int(y[i]))}, {"answer": str(int(out[i].argmax()))})
         run.store_baseline("chance", accuracy=50.0)
-        run.store_fact("examples", len(hits))
+        run.store_fact("examples", y.new_tensor(len(hits)))  # of torch, as it may come
         run.note("a toy")
         return {"accuracy": 100 * float(hits.mean()), "loss": float(torch.nn.functional.cross_entropy(out, y))}
 

@@ -54,14 +54,15 @@ def browser():
     return found
 
 
-@pytest.fixture
-def seen(small, tmp_path):
-    """What a visitor of the page saw."""
+@pytest.fixture(params=[1280, 500])
+def seen(request, small, tmp_path):
+    """What a visitor of the page saw, at a desktop's width and at about a phone's."""
     command = [browser(), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
     write_report(small.folder, tmp_path / "out", "Quick matrix", ["html"])
     page = tmp_path / "visited.html"
     page.write_text((tmp_path / "out" / "report.html").read_text().replace("</body>", VISIT), encoding="utf-8")
-    command += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1280,900", "--dump-dom", page.as_uri()]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={request.param},900"]
+    command += ["--dump-dom", page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     found = re.search(r'<pre id="seen">(.*?)</pre>', done.stdout)
     assert found, done.stderr[-2000:]

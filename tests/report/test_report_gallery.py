@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
+from cells import shown
 from PIL import Image
 
-from nmbench.analysis.rows import compare
 from nmbench.contract import samples
 from nmbench.contract.samples import Sample
-from nmbench.records.frame import load
-from nmbench.report.sections.examples import gallery
+from nmbench.report.sections.examples import examples
 from nmbench.report.write import write_report
 
 BLUE = np.full((8, 12, 3), (0, 0, 255), np.uint8)
@@ -76,15 +75,13 @@ def test_the_figure_shows_the_very_pixels(results, tmp_path):
     assert {(0, 0, 255), (255, 0, 0)} <= colours
 
 
-def test_the_seed_of_the_dense_twin_is_taken(results, tmp_path):
+def test_the_seed_of_the_dense_twin_is_taken(results, table):
     for seed in (3, 4):
         keep(results.twin(seed), f"dense {seed}")
     keep(results.add("2:4", "ste", 4), "sparse 4")
     keep(results.add("2:4", "ste", 3), "sparse 3")
     keep(results.add("1:4", "ste", 4), "other 4")
-    loaded = load(results.folder)
-    texts = gallery(compare(loaded.frame), loaded.folders, tmp_path / "x.png").texts
-    texts = [cell.text for row in texts.rows for cell in row]
+    texts = [text for row in shown(table(examples)) for text in row]
     assert "dense 3" in texts
     assert "sparse 3" in texts
     assert "1:4 ste (seed 4): answer" in texts
@@ -121,6 +118,7 @@ def test_other_metrics_have_their_table(results, tmp_path):
 
 
 @pytest.mark.parametrize("bad", [{"baselines": {"x": 3}}, {"facts": []}, {"notes": "no list"}, {"metric_info": [{}]}])
-def test_a_record_with_other_kinds_is_unreadable_with_a_reason(results, bad):
+def test_a_part_of_a_record_that_is_of_another_kind_is_left_out_in_words(results, tmp_path, bad):
     results.twin(**bad)
-    assert len(load(results.folder).unreadable) == 1
+    page = write_report(results.folder, tmp_path / "out", "T")[0].read_text()
+    assert f"{next(iter(bad))} is left out: " in page[page.index("## Records read in part") :]

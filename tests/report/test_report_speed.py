@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from cells import shown
 
 from nmbench.analysis.rows import compare
 from nmbench.claims.cost import faster
 from nmbench.records.frame import load
-from nmbench.report.sections.speed import speed_table
+from nmbench.report.sections.speed import speed as section
 
 
 def speed(*rows: tuple[int, float, float | None], device: str = "Example GPU", **more: Any) -> dict[str, Any]:
@@ -30,7 +31,7 @@ def speed(*rows: tuple[int, float, float | None], device: str = "Example GPU", *
 
 def verdicts(results: Any) -> list[Any]:
     loaded = load(results.folder)
-    return faster(loaded, compare(loaded.frame))
+    return list(faster(loaded, compare(loaded.frame)))
 
 
 def test_the_frame_has_the_largest_batch(results: Any) -> None:
@@ -57,7 +58,7 @@ def test_dense_only_is_no_ratio(results: Any) -> None:
 def test_a_broken_section_is_told(results: Any, broken: dict[str, Any]) -> None:
     results.add(speed=speed() | broken)
     loaded = load(results.folder)
-    assert [one.path for one in loaded.unreadable], "the page says that this record could not be read"
+    assert [one.path for one in loaded.problems], "the page says what was left out of this record"
 
 
 def test_each_batch_is_judged_by_itself(results: Any) -> None:
@@ -84,44 +85,38 @@ def test_other_patterns_are_not_what_c8_is_about(results: Any) -> None:
     assert verdicts(results) == []
 
 
-def table(results: Any) -> Any:
-    loaded = load(results.folder)
-    return speed_table(compare(loaded.frame), loaded.records)
+def by_column(table: Any) -> list[dict[str, str]]:
+    keys = [column.key for column in table.columns]
+    return [dict(zip(keys, row, strict=True)) for row in shown(table)]
 
 
-def shown(results: Any) -> list[dict[str, str]]:
-    found = table(results)
-    keys = [column.key for column in found.columns]
-    return [dict(zip(keys, (cell.text for cell in row), strict=True)) for row in found.rows]
-
-
-def test_no_speed_no_table(results: Any) -> None:
+def test_no_speed_no_table(results: Any, table: Any) -> None:
     results.twin()
     results.add()
-    assert table(results) is None
+    assert table(section) is None
 
 
-def test_the_table_has_each_batch_with_its_sparse_layers(results: Any) -> None:
+def test_the_table_has_each_batch_with_its_sparse_layers(results: Any, table: Any) -> None:
     layers = [{"batch": 64, "winner": name} for name in ("triton", "dense", "cusparselt")]
     for seed, by in enumerate((1.0, 4.0)):
         results.add(seed=seed, speed=speed((1, 2.0, 4.0), (64, 8.0 * by, 4.0), layers=layers, type="cuda"))
-    one, large = shown(results)
+    one, large = by_column(table(section))
     assert (one["batch"], one["dense"], one["converted"], one["ratio"]) == ("1", "2", "4", "0.500 (2 seeds)")
     # the geometric mean of 2 and 8
     assert (large["batch"], large["ratio"], large["layers"]) == ("64", "4.000 (2 seeds)", "2 of 3")
     assert float(large["throughput"]) == 16000
-    assert any("CUDA graphs" in note for note in table(results).notes)
+    assert any("CUDA graphs" in note for note in table(section).notes)
 
 
-def test_a_cpu_has_no_converted_column(results: Any) -> None:
+def test_a_cpu_has_no_converted_column(results: Any, table: Any) -> None:
     results.add(speed=speed((1, 2.0, None), device="Example | CPU", how="wall", type="cpu"))
-    (row,) = shown(results)
+    (row,) = by_column(table(section))
     assert "converted" not in row
     assert "ratio" not in row
-    assert any("no sparse kernel applies" in note for note in table(results).notes)
+    assert any("no sparse kernel applies" in note for note in table(section).notes)
 
 
-def test_devices_are_rows_of_their_own(results: Any) -> None:
+def test_devices_are_rows_of_their_own(results: Any, table: Any) -> None:
     for seed, device in enumerate(("one", "two")):
         results.add(seed=seed, speed=speed((1, 2.0, 1.0), device=device))
-    assert [row["device"] for row in shown(results)] == ["one", "two"]
+    assert [row["device"] for row in by_column(table(section))] == ["one", "two"]

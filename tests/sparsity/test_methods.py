@@ -298,11 +298,11 @@ def test_the_five_methods_are_installed():
         ("sr_ste", {}, "did you mean 'sr-ste'"),
         ("xyzzy", {}, "there are: "),
         ("sr-ste", {"lambda_v": 1e-4}, "did you mean 'lambda_w'"),
-        ("ste", {"lambda_w": 1e-4}, "it takes: none"),
+        ("ste", {"lambda_w": 1e-4}, "it takes none"),
         ("sr-ste", {"lambda_w": "2e-4"}, "must be like 0.0002"),
         ("sr-ste", {"lambda_w": True}, "must be like 0.0002"),
         ("one-shot", {"at": 1.5}, "must be like 0"),
-        ("one-shot", {"at": -1}, "0 or more"),
+        ("one-shot", {"at": -1}, "at must be at least 0, not -1"),
     ],
 )
 def test_a_wrong_method_or_setting_is_named(method, hyper, says):

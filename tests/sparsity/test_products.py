@@ -18,6 +18,18 @@ class Standardised(nn.Conv2d):
         return self._conv_forward(x, (self.weight - mean) / (std + 1e-5), self.bias)
 
 
+class Gained(nn.Conv2d):
+    """With a gain that begins at zero, as in networks without normalisation."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.gain = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x):
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return self._conv_forward(x, weight * self.gain, self.bias)
+
+
 class Padded(nn.Conv2d):
     """A forward of its own that leaves the weight as it is."""
 
@@ -75,6 +87,12 @@ def test_a_layer_whose_forward_changes_its_weight_stays_dense_with_a_reason(laye
     assert "its own forward changes the weight" in first.reason
     report = audit(model, "2:4", handle.layers)
     assert (report.outcome, report.ok) == (Outcome.UNDONE, False)
+
+
+def test_a_gain_of_zero_hides_nothing():
+    with pytest.warns(UserWarning, match="its own forward changes the weight"):
+        handle = sparsify(nn.Sequential(Gained(8, 8, 3)), "2:4")
+    assert [line.undone for line in handle.layers] == [True]
 
 
 def test_a_layer_that_was_left_out_knowingly_does_not_spoil_the_audit():

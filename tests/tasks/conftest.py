@@ -1,4 +1,4 @@
-"""Fixtures of the classification tests: one embedded data set for the session, and runs that need no worker."""
+"""Fixtures of all tasks' tests, and classification's own: one embedded data set, runs that need no worker."""
 
 from __future__ import annotations
 
@@ -15,6 +15,16 @@ from nmbench.run import Run
 from nmbench.task import DataInfo, Spec
 from nmbench_tasks.classification import Classification
 
+#: fixtures that make a whole data set or train: 5 to 25 s for the first test that asks for one
+_SLOW = {"embedded", "scenes_on_disk", "flow_data", "learner", "attempt"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what trains or needs a data set, directly or through another fixture."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents and _SLOW & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
@@ -23,6 +33,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def save_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint after every step, for each task."""
+    monkeypatch.setattr(Run, "checkpoint_due", lambda self, every_s=0.0: True)
 
 
 def _spec_of(**over: Any) -> Spec:

@@ -8,11 +8,16 @@ import torch
 
 from nmbench_tasks.classification import data, train
 from nmbench_tasks.classification.data import EpochKeys, Examples, batches
+from nmbench_tasks.classification.scales import Settings
+
+
+def examples_of(run, split="train"):
+    return Examples(run.data.path, split, Settings.of(run.spec))
 
 
 def batches_of(run, epochs=2, skip=0, noise=False, workers=0) -> list[str]:
     """The hash of every batch (images and labels) of `run`; `noise` draws from the global generator in between."""
-    examples = Examples(run.data.path, "train", run.spec.train)
+    examples = examples_of(run)
     found = []
     for epoch in range(epochs):
         keys = EpochKeys(run, epoch, len(examples), len(examples), skip)
@@ -56,7 +61,7 @@ def test_each_epoch_has_its_own_order_and_augmentation(make_run):
 @pytest.mark.parametrize("transform", ["digits", "imagenet"])
 def test_augmentation_depends_on_the_seed_and_is_for_training_only(make_run, spec_of, transform):
     run = make_run(spec_of(transform=transform))
-    training, test = (Examples(run.data.path, split, run.spec.train) for split in ("train", "val"))
+    training, test = (examples_of(run, split) for split in ("train", "val"))
     assert torch.equal(training[3, 7][0], training[3, 7][0])
     assert any(not torch.equal(training[3, 7][0], training[3, seed][0]) for seed in range(5))
     assert all(torch.equal(test[3, 7][0], test[3, seed][0]) for seed in range(5))
@@ -65,9 +70,9 @@ def test_augmentation_depends_on_the_seed_and_is_for_training_only(make_run, spe
 def test_digits_are_never_mirrored(make_run):
     """A shift by at most 2 px keeps the middle: some shift of the original equals it, and no mirror image does."""
     run = make_run()
-    plain = Examples(run.data.path, "train", {**run.spec.train})
+    plain = examples_of(run)
     plain.transform = torch.nn.Identity()
-    shifted = Examples(run.data.path, "train", run.spec.train)
+    shifted = examples_of(run)
     whole = plain[4, 0][0]
     offsets = list(itertools.product(range(5), range(5)))
     for seed in range(8):
@@ -91,11 +96,9 @@ def make_run_and_reseed(make_run, state):
 
 def test_the_cache_holds_what_the_files_hold(make_run, monkeypatch):
     run = make_run()
-    cached = Examples(run.data.path, "val", run.spec.train)
+    cached = examples_of(run, "val")
     monkeypatch.setattr(data, "_CACHE_BYTES", 0)
-    read = Examples(run.data.path, "val", run.spec.train)
-    assert cached._cache is not None
-    assert read._cache is None
+    read = examples_of(run, "val")
     assert all(torch.equal(cached[i, 0][0], read[i, 0][0]) for i in range(0, 60, 7))
     assert cached[0, 0][0].shape == (3, 32, 32)
     assert cached[0, 0][0].dtype == torch.uint8
@@ -103,7 +106,7 @@ def test_the_cache_holds_what_the_files_hold(make_run, monkeypatch):
 
 @pytest.mark.parametrize("wanted", [60, 95, 0, 10**9])
 def test_a_subset_is_even_over_the_classes(make_run, spec_of, embedded, wanted):
-    examples = Examples(embedded.path, "val", spec_of(val_images=wanted).train)
+    examples = Examples(embedded.path, "val", Settings.of(spec_of(val_images=wanted)))
     counts = torch.bincount(torch.tensor([label for _, label in examples.samples]), minlength=10)
     assert len(examples) == (wanted if 0 < wanted < embedded.counts["val"] else embedded.counts["val"])
     assert counts.max() - counts.min() <= 1
@@ -118,12 +121,12 @@ def test_normalised_has_zero_mean_for_the_mean_colour():
 
 
 def test_learning_rate_warms_up_and_ends_at_zero():
-    settings = {"lr": 0.1, "warmup_epochs": 0.5, "epochs": 4}
+    settings = Settings(lr=0.1, warmup_epochs=0.5, epochs=4)
     rates = [train.learning_rate(step, 10, settings) for step in range(40)]
     assert rates[0] == pytest.approx(0.02)
     assert rates[4] == pytest.approx(0.1)
     assert rates[5] == pytest.approx(0.1)
     assert all(a >= b for a, b in itertools.pairwise(rates[5:]))
     assert 0 < rates[-1] < 0.001
-    assert train.learning_rate(0, 10, settings | {"warmup_epochs": 0}) == 0.1
-    assert train.learning_rate(3, 10, settings | {"warmup_epochs": 99}) > 0
+    assert train.learning_rate(0, 10, settings.model_copy(update={"warmup_epochs": 0})) == 0.1
+    assert train.learning_rate(3, 10, settings.model_copy(update={"warmup_epochs": 99})) > 0

@@ -89,11 +89,6 @@ def test_number_of_classes_must_agree(spec_of, root):
         prepared(spec_of, root, classes=10)
 
 
-def test_paper_scale_names_what_it_needs(spec_of, tmp_path):
-    with pytest.raises(DataError, match="/path/to/imagenet"):
-        Classification().prepare(spec_of(scale="paper", classes=1000), tmp_path)
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("transform", ["digits", "imagenet"])
 def test_a_broken_image_is_named(spec_of, root, built, tmp_path, transform, workers):
@@ -105,9 +100,3 @@ def test_a_broken_image_is_named(spec_of, root, built, tmp_path, transform, work
     with pytest.raises(DataError, match=f"cannot decode the image {broken}") as caught:
         Classification().train(built(spec), run)
     assert len(str(caught.value).splitlines()) == 1
-
-
-def test_unknown_transform(spec_of, built, make_run):
-    spec = spec_of(transform="cifar")
-    with pytest.raises(ValueError, match="'digits' or 'imagenet'"):
-        Classification().train(built(spec), make_run(spec))

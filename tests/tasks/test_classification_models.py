@@ -72,9 +72,3 @@ print(sorted({'torch', 'torchvision', 'lightning_fabric', 'sklearn', 'PIL'} & se
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]", done.stderr
-
-
-def test_every_scale_declares_the_same_settings():
-    keys = {scale: set(settings) for scale, settings in Classification.scales.items()}
-    assert set(keys) == {"smoke", "quick", "study", "paper"}
-    assert len(set(map(frozenset, keys.values()))) == 1

@@ -2,20 +2,15 @@
 
 import copy
 import math
-import random
 
-import numpy as np
 import pytest
 import torch
+from task_helpers import Interrupted, interrupt_at, same
 
 from nmbench.run import NonFiniteError, Run
 from nmbench.sparsity import default_candidates, sparsify
 from nmbench.task import DataError
-from nmbench_tasks.classification import Classification, train
-
-
-class Interrupted(Exception):
-    pass
+from nmbench_tasks.classification import Classification
 
 
 def trained(run, built):
@@ -24,25 +19,11 @@ def trained(run, built):
     return model
 
 
-def interrupt_at(update):
-    def beat(step=None, **_):
-        if step == update:
-            raise Interrupted
-
-    return beat
-
-
-def same(first, second) -> bool:
-    a, b = first.state_dict(), second.state_dict()
-    return list(a) == list(b) and all(torch.equal(a[key], b[key]) for key in a)
-
-
 # mobilenet_v2 has dropout: its masks come from the global generator, which a resumed run must set again
 @pytest.mark.parametrize(
     ("model", "update"), [("resnet-narrow", 4), ("resnet-narrow", 7), ("resnet-narrow", 9), ("mobilenet_v2", 4)]
 )
-def test_a_run_resumed_in_mid_epoch_ends_bit_equal(make_run, spec_of, built, monkeypatch, model, update):
-    monkeypatch.setattr(train, "CHECKPOINT_S", 0.0)
+def test_a_run_resumed_in_mid_epoch_ends_bit_equal(make_run, spec_of, built, save_always, model, update):
     spec = spec_of(model=model)  # six steps an epoch
     whole = make_run(spec, work="whole")
     expected = trained(whole, built)
@@ -57,8 +38,7 @@ def test_a_run_resumed_in_mid_epoch_ends_bit_equal(make_run, spec_of, built, mon
 
 
 @pytest.mark.parametrize("method", ["sr-ste", "one-shot"])
-def test_a_sparse_run_resumed_in_mid_epoch_ends_bit_equal(spec_of, built, embedded, tmp_path, monkeypatch, method):
-    monkeypatch.setattr(train, "CHECKPOINT_S", 0.0)
+def test_a_sparse_run_resumed_in_mid_epoch_ends_bit_equal(spec_of, built, embedded, tmp_path, save_always, method):
     spec = spec_of()
 
     def attempt(work, beat=None):
@@ -78,8 +58,7 @@ def test_a_sparse_run_resumed_in_mid_epoch_ends_bit_equal(spec_of, built, embedd
     assert len(flips) == 12
 
 
-def test_a_finished_run_is_not_trained_again(make_run, built, monkeypatch):
-    monkeypatch.setattr(train, "CHECKPOINT_S", 0.0)
+def test_a_finished_run_is_not_trained_again(make_run, built, save_always):
     expected = trained(make_run(), built)
     assert same(trained(make_run(beat=interrupt_at(13)), built), expected)
 
@@ -89,21 +68,6 @@ def test_training_changes_the_weights_and_lowers_the_loss(make_run, spec_of, bui
     assert not same(trained(run, built), built(run.spec))
     losses = [loss for loss, _ in run.curve]
     assert sum(losses[-12:]) / 12 < 0.8 * sum(losses[:12]) / 12
-
-
-def test_the_optimizer_that_is_bound_is_the_one_that_steps(make_run, built):
-    """Fabric wraps the optimizer; hooks on the bound one must fire once a step, no more and no less."""
-    run = make_run()
-    calls = []
-
-    def bind(optimizer):
-        assert type(optimizer) is torch.optim.SGD
-        optimizer.register_step_pre_hook(lambda *_: calls.append("before"))
-        optimizer.register_step_post_hook(lambda *_: calls.append("after"))
-
-    run.bind = bind
-    trained(run, built)
-    assert calls == ["before", "after"] * 12
 
 
 def test_the_model_keeps_its_keys_and_stays_plain(make_run, built):
@@ -116,8 +80,7 @@ def test_the_model_keeps_its_keys_and_stays_plain(make_run, built):
     copy.deepcopy(model)
 
 
-def test_the_checkpoint_holds_the_unwrapped_model(make_run, built, monkeypatch):
-    monkeypatch.setattr(train, "CHECKPOINT_S", 0.0)
+def test_the_checkpoint_holds_the_unwrapped_model(make_run, built, save_always):
     run = make_run()
     model = trained(run, built)
     state = torch.load(run.checkpoint_dir / "last.pt", weights_only=True)
@@ -155,31 +118,6 @@ def test_too_few_images_for_a_step(make_run, spec_of, built):
 def test_a_loss_that_is_not_finite_stops_the_run(make_run, spec_of, built):
     with pytest.raises(NonFiniteError):
         trained(make_run(spec_of(lr=1e20)), built)
-
-
-def generators():
-    return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_evaluate_leaves_mode_and_generators_alone(make_run, spec_of, built, workers):
-    run = make_run(spec_of(workers=workers))
-    model = built(run.spec).train()
-    model.bn1.eval()  # a frozen layer
-    modes, weights, before = [m.training for m in model.modules()], copy.deepcopy(model), generators()
-    first = Classification().evaluate(model, run)
-    assert generators() == before
-    assert [m.training for m in model.modules()] == modes
-    assert same(model, weights)
-    assert Classification().evaluate(model, run) == first
-
-
-def test_evaluate_does_not_depend_on_the_batch_size(make_run, built, spec_of):
-    run = make_run()
-    model = built(run.spec)
-    whole = Classification().evaluate(model, run)
-    parts = Classification().evaluate(model, make_run(spec_of(eval_batch=7)))
-    assert parts == pytest.approx(whole, rel=1e-5)
 
 
 class Fixed(torch.nn.Module):

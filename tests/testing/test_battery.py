@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nmbench.plan.describe import load_task
-from nmbench.testing import Failed, Skip, check, check_method, check_task, isolation, run, task_checks
+from nmbench.testing import Failed, Skip, check, check_method, check_task, isolation, training_checks
 from nmbench.testing.battery import run as run_checks
 from nmbench.testing.isolation import ISOLATION_CHECKS
 from nmbench.testing.method_checks import METHOD_CHECKS
@@ -39,10 +39,9 @@ def test_a_good_task_passes_every_check_and_skips_none():
 
 @pytest.mark.parametrize("name", [one.name.replace("-", "_") for one in TASK_CHECKS])
 def test_the_check_catches_what_it_is_for(name, monkeypatch):
-    monkeypatch.setattr(run, "_own_process", lambda: ())
     if name == "smoke_is_short":
-        monkeypatch.setattr(task_checks, "SMOKE_S", 0.5)
-    battery = check_task(load_task(f"path:{BAD / name}.py"))
+        monkeypatch.setattr(training_checks, "SMOKE_S", 0.5)
+    battery = check_task(load_task(f"path:{BAD / name}.py"), in_process=True)
     assert battery.failed == (name.replace("_", "-"),)
     with pytest.raises(AssertionError, match=battery.failed[0]):
         battery.raise_for_failures()

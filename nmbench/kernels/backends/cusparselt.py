@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.sparse import SparseSemiStructuredTensorCUSPARSELT
 
-from nmbench.kernels.backend import Problem, Settings
+from nmbench.kernels.backend import Kind, Problem, Refusal, Settings
 from nmbench.kernels.backends import libraries
-from nmbench.kernels.backends.semi_structured import SemiStructured, Sizes
+from nmbench.kernels.backends.semi_structured import SemiStructured
 
 __all__ = ["CuSparseLt"]
 
@@ -21,19 +21,13 @@ class CuSparseLt(SemiStructured):
     """16-bit floats, int8 (sums in int32) and 8-bit floats (result in bfloat16), with the library's search."""
 
     name = "cusparselt"
+    constraints = SparseSemiStructuredTensorCUSPARSELT._DTYPE_SHAPE_CONSTRAINTS
 
-    def sizes(self, dtype: torch.dtype) -> Sizes | None:
-        """torch's own constants; float32 would be rounded to TF32."""
-        found = SparseSemiStructuredTensorCUSPARSELT._DTYPE_SHAPE_CONSTRAINTS.get(dtype)
-        if found is None or dtype == torch.float32:
-            return None
-        return Sizes(found.sparse_min_rows, found.sparse_min_cols, found.dense_min_cols)
-
-    def missing(self, problem: Problem) -> str | None:
+    def missing(self, problem: Problem) -> Refusal | None:
         """torch built without it, or a GPU or dtype that it refuses."""
         if not torch.backends.cusparselt.is_available():
-            return "this torch was built without cuSPARSELt"
-        return libraries.usable(self.name, problem.dtype)
+            return Refusal("this torch was built without cuSPARSELt", Kind.MACHINE)
+        return super().missing(problem)
 
     def compress(self, matrix: Tensor) -> dict[str, Tensor]:
         """{"packed"}: values and positions, in an order that depends on GPU and library version."""
@@ -52,5 +46,5 @@ class CuSparseLt(SemiStructured):
     ) -> list[Settings]:
         """The default algorithm, and the one that the library's search finds for the (first) product."""
         matrix, shift, _ = self.first_group(x, bias, problem)
-        found = libraries.fastest(self.name, matrix, [packed["packed"][0]], shift)
-        return list(dict.fromkeys([(), tuple(zip(_NAMES, found, strict=False))]))
+        fastest = libraries.fastest(self.name, matrix, [packed["packed"][0]], shift)
+        return list(dict.fromkeys([(), tuple(zip(_NAMES, fastest, strict=False))]))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 from torch.sparse import SparseSemiStructuredTensorCUTLASS
 
 from nmbench.kernels.backend import Problem
 from nmbench.kernels.backends import libraries
-from nmbench.kernels.backends.semi_structured import SemiStructured, Sizes
+from nmbench.kernels.backends.semi_structured import SemiStructured
 
 __all__ = ["Cutlass"]
 
@@ -19,17 +18,7 @@ class Cutlass(SemiStructured):
     """16-bit floats, and int8 with sums in int32. torch's kernels may refuse newer GPUs, which is then the reason."""
 
     name = "cutlass"
-
-    def sizes(self, dtype: torch.dtype) -> Sizes | None:
-        """torch's own constants; its float32 is 1 of 2, not 2 of 4."""
-        found = SparseSemiStructuredTensorCUTLASS._DTYPE_SHAPE_CONSTRAINTS.get(dtype)
-        if found is None or dtype == torch.float32:
-            return None
-        return Sizes(found.sparse_min_rows, found.sparse_min_cols, found.dense_min_cols)
-
-    def missing(self, problem: Problem) -> str | None:
-        """A GPU or dtype that the kernels refuse."""
-        return libraries.usable(self.name, problem.dtype)
+    constraints = SparseSemiStructuredTensorCUTLASS._DTYPE_SHAPE_CONSTRAINTS
 
     def compress(self, matrix: Tensor) -> dict[str, Tensor]:
         """{"values", "meta"}."""

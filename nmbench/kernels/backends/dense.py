@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nmbench.kernels.backend import Backend, Problem, result_dtype
+from nmbench.kernels.backend import Backend, Kind, Problem, Refusal, result_dtype
+from nmbench.kernels.problem import dtype_name, is_float8
 
 __all__ = ["Dense"]
 
@@ -18,23 +19,24 @@ class Dense(Backend):
 
     name = "dense"
 
-    def refusal(self, problem: Problem) -> str | None:
+    def refusal(self, problem: Problem) -> Refusal | None:
         """Convolutions of 8-bit operands, which torch does not have, and 8-bit floats on older GPUs."""
-        name = str(problem.dtype).removeprefix("torch.")
+        name = dtype_name(problem.dtype)
         if not problem.dtype.is_floating_point and problem.dtype != torch.int8:
-            return f"unsupported dtype {name}"
+            return Refusal(f"unsupported dtype {name}", Kind.DTYPE)
         if problem.kind == "conv2d" and problem.dtype.itemsize == 1:
-            return f"torch has no convolution of {name}"
-        if name.startswith("float8") and problem.device == "cuda":
+            return Refusal(f"torch has no convolution of {name}", Kind.DTYPE)
+        if is_float8(problem.dtype) and problem.device == "cuda":
             if problem.dtype != torch.float8_e4m3fn:
-                return f"torch has no product of two matrices of {name}"
-            return "float8 needs compute capability 8.9 or newer" if problem.capability < (8, 9) else None
+                return Refusal(f"torch has no product of two matrices of {name}", Kind.DTYPE)
+            if problem.capability < (8, 9):
+                return Refusal("float8 needs compute capability 8.9 or newer", Kind.MACHINE)
         return None
 
     def pack(self, weight: Tensor, problem: Problem) -> dict[str, Tensor]:
         """{"weight"}, not copied; for 8-bit floats a scale of one too."""
         packed = {"weight": weight.detach()}
-        if problem.dtype.is_floating_point and problem.dtype.itemsize == 1:
+        if is_float8(problem.dtype):
             packed["scale"] = torch.ones((), device=weight.device)
         return packed
 

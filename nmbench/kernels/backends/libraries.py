@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.sparse import _semi_structured_conversions as conversions
 
 from nmbench._util.devices import on
-from nmbench.kernels.backend import result_dtype
+from nmbench.kernels.backend import Kind, Refusal, result_dtype
 
 __all__ = ["LIBRARIES", "Library", "compressed", "fastest", "product", "usable"]
 
@@ -75,7 +75,7 @@ def fastest(library: str, x: Tensor, packed: list[Tensor], bias: Tensor | None) 
         return search(x, packed, bias if x.dtype.itemsize > 1 else None)
 
 
-def usable(library: str, dtype: torch.dtype) -> str | None:
+def usable(library: str, dtype: torch.dtype) -> Refusal | None:
     """None, or what the library says when it is asked for a small product of this dtype on the current GPU.
 
     It is asked once for each GPU; not having had the memory for the question is not remembered.
@@ -84,11 +84,11 @@ def usable(library: str, dtype: torch.dtype) -> str | None:
     try:
         return _asked(library, dtype, torch.device("cuda", index))
     except torch.OutOfMemoryError:
-        return f"no memory left to try {library}"
+        return Refusal(f"no memory left to try {library}", Kind.MACHINE)
 
 
 @functools.cache
-def _asked(library: str, dtype: torch.dtype, device: torch.device) -> str | None:
+def _asked(library: str, dtype: torch.dtype, device: torch.device) -> Refusal | None:
     try:
         matrix = torch.zeros(128, 128, device=device)
         matrix[:, ::2] = 1
@@ -99,8 +99,8 @@ def _asked(library: str, dtype: torch.dtype, device: torch.device) -> str | None
         raise
     except Exception as error:  # whatever it is, the other backends are there
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        return f"{library} says: {lines[0]}"
-    return None if right else f"{library} multiplies wrongly here"
+        return Refusal(f"{library} says: {lines[0]}", Kind.MACHINE)
+    return None if right else Refusal(f"{library} multiplies wrongly here", Kind.FAULT)
 
 
 # -- cuSPARSELt ---------------------------------------------------------------------------------------------------

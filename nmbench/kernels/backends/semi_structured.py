@@ -14,13 +14,15 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nmbench.kernels.backend import Backend, Problem
-from nmbench.kernels.lowering import from_rows, input_matrix, weight_matrix
+from nmbench.kernels.backend import Backend, Kind, Problem, Refusal
+from nmbench.kernels.backends import libraries
+from nmbench.kernels.problem import dtype_name, from_rows, input_matrix, is_float8, weight_matrix
 
 __all__ = ["SemiStructured", "Sizes", "keeps_two_of_four"]
 
@@ -43,21 +45,26 @@ def keeps_two_of_four(matrix: Tensor) -> Tensor:
 
 def _in_fours(matrix: Tensor) -> Tensor:
     """Non-zeros of each aligned four. Of 8-bit floats by their bits, for which every device has the operators."""
-    tiny = matrix.dtype.is_floating_point and matrix.dtype.itemsize == 1
-    nonzero = (matrix.view(torch.uint8) & 0x7F if tiny else matrix) != 0
+    nonzero = (matrix.view(torch.uint8) & 0x7F if is_float8(matrix.dtype) else matrix) != 0
     return nonzero.view(-1, 4).sum(1)
 
 
 class SemiStructured(Backend):
     """A library that multiplies a 2-of-4 weight, whose sizes are multiples of `sizes(dtype)`, with a dense matrix."""
 
-    @abstractmethod
-    def sizes(self, dtype: torch.dtype) -> Sizes | None:
-        """None if the library does not take the dtype."""
+    #: torch's own constants for the library, by dtype
+    constraints: ClassVar[Mapping[torch.dtype, Any]]
 
-    @abstractmethod
-    def missing(self, problem: Problem) -> str | None:
-        """Why the library cannot be used on the problem's device, or None."""
+    def sizes(self, dtype: torch.dtype) -> Sizes | None:
+        """None if the library does not take the dtype. Nor float32, which is rounded to TF32, or is 1 of 2 there."""
+        least = self.constraints.get(dtype)
+        if least is None or dtype == torch.float32:
+            return None
+        return Sizes(least.sparse_min_rows, least.sparse_min_cols, least.dense_min_cols)
+
+    def missing(self, problem: Problem) -> Refusal | None:
+        """Why the library cannot be used on the problem's device, or None; it is asked by trying."""
+        return libraries.usable(self.name, problem.dtype)
 
     @abstractmethod
     def compress(self, matrix: Tensor) -> dict[str, Tensor]:
@@ -70,15 +77,15 @@ class SemiStructured(Backend):
         """x: (rows, depth), of the library's sizes -> (rows, outs), contiguous. bias: (outs,)."""
 
     # -- which problems -----------------------------------------------------------------------------------------
-    def refusal(self, problem: Problem) -> str | None:
+    def refusal(self, problem: Problem) -> Refusal | None:
         """Device, dtype, library, depthwise and other small groups, sizes that padding would more than double."""
         sizes = self.sizes(problem.dtype)
         if problem.device != "cuda":
-            return f"needs a GPU, not {problem.device}"
+            return Refusal(f"needs a GPU, not {problem.device}", Kind.NEEDS_GPU)
         if sizes is None:
-            return f"unsupported dtype {str(problem.dtype).removeprefix('torch.')}"
+            return Refusal(f"unsupported dtype {dtype_name(problem.dtype)}", Kind.DTYPE)
         if problem.capability < (8, 0):
-            return "needs compute capability 8.0 or newer"
+            return Refusal("needs compute capability 8.0 or newer", Kind.MACHINE)
         return _shape_refusal(problem, sizes) or self.missing(problem)
 
     # -- weights ------------------------------------------------------------------------------------------------
@@ -167,15 +174,15 @@ def _fill(matrix: Tensor, columns: int, rows: int) -> Tensor:
     return F.pad(matrix, extra).contiguous()
 
 
-def _shape_refusal(problem: Problem, sizes: Sizes) -> str | None:
-    if problem.groups > 1 and problem.weight[1] == 1:
-        return "depthwise: no reduction over channels"
+def _shape_refusal(problem: Problem, sizes: Sizes) -> Refusal | None:
+    if problem.depthwise:
+        return Refusal("depthwise: no reduction over channels", Kind.SHAPE)
     if problem.groups > _MOST_GROUPS:
-        return f"{problem.groups} groups: a product for each would be too small"
+        return Refusal(f"{problem.groups} groups: a product for each would be too small", Kind.SHAPE)
     _, outs, depth = _padded(problem, sizes)
     real = (problem.weight[0] // problem.groups, math.prod(problem.weight[1:]))
     if outs * depth > 2 * real[0] * real[1]:
-        return f"too small: {real[0]} x {real[1]} would be padded to {outs} x {depth}"
+        return Refusal(f"too small: {real[0]} x {real[1]} would be padded to {outs} x {depth}", Kind.SHAPE)
     return None
 
 

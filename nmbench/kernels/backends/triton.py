@@ -12,7 +12,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from nmbench.kernels.backend import Backend, Problem, Settings
+from nmbench.kernels.backend import Backend, Kind, Problem, Refusal, Settings
+from nmbench.kernels.nmtensor import compress
+from nmbench.kernels.problem import dtype_name
 from nmbench.kernels.triton import ops
 
 __all__ = ["Triton"]
@@ -25,20 +27,21 @@ class Triton(Backend):
 
     name = "triton"
 
-    def refusal(self, problem: Problem) -> str | None:
+    def refusal(self, problem: Problem) -> Refusal | None:
         """Why not: triton missing, pattern axis, dtype, device, capability, depthwise; else None."""
         if importlib.util.find_spec("triton") is None:
-            return "triton is not installed"
+            return Refusal("triton is not installed", Kind.MACHINE)
         if problem.pattern.axis != "input":
-            return "axis 'kernel': groups do not run along the reduction"
+            return Refusal("axis 'kernel': groups do not run along the reduction", Kind.PATTERN)
         if problem.dtype not in _DTYPES:
-            return f"no kernel for {str(problem.dtype).removeprefix('torch.')}"
-        return _device_refusal(problem) or _float8_refusal(problem) or _shape_refusal(problem)
+            return Refusal(f"no kernel for {dtype_name(problem.dtype)}", Kind.DTYPE)
+        refusal = _device_refusal(problem) or _float8_refusal(problem)
+        if refusal is None and problem.depthwise:
+            return Refusal("depthwise: no reduction over channels", Kind.SHAPE)
+        return refusal
 
     def pack(self, weight: Tensor, problem: Problem) -> dict[str, Tensor]:
         """{"values", "positions"} of the compressed weight. ValueError if it breaks `problem.pattern`."""
-        from nmbench.kernels.nmtensor import compress
-
         packed = compress(weight, problem.pattern)
         return {"values": packed.values, "positions": packed.positions}
 
@@ -80,25 +83,19 @@ class Triton(Backend):
         return y
 
 
-def _device_refusal(problem: Problem) -> str | None:
+def _device_refusal(problem: Problem) -> Refusal | None:
     if os.environ.get("TRITON_INTERPRET") == "1":
         return None
     if problem.device != "cuda":
-        return f"triton needs a GPU, not {problem.device}"
-    return "needs compute capability 8.0 or newer" if problem.capability < (8, 0) else None
+        return Refusal(f"triton needs a GPU, not {problem.device}", Kind.NEEDS_GPU)
+    return Refusal("needs compute capability 8.0 or newer", Kind.MACHINE) if problem.capability < (8, 0) else None
 
 
-def _float8_refusal(problem: Problem) -> str | None:
+def _float8_refusal(problem: Problem) -> Refusal | None:
     if problem.dtype != torch.float8_e4m3fn:
         return None
     if problem.kind == "conv2d":
-        return "no convolution of float8_e4m3fn"
+        return Refusal("no convolution of float8_e4m3fn", Kind.DTYPE)
     if problem.device == "cuda" and problem.capability < (8, 9):
-        return "float8 needs compute capability 8.9 or newer"
-    return None
-
-
-def _shape_refusal(problem: Problem) -> str | None:
-    if problem.kind == "conv2d" and problem.groups > 1 and problem.weight[1] == 1:
-        return "depthwise: no reduction over channels"
+        return Refusal("float8 needs compute capability 8.9 or newer", Kind.MACHINE)
     return None

@@ -2,9 +2,8 @@
 
 suites       which shapes, as data                   options    what a run is asked for
 operands     random weights and inputs               dense      the dense products that count as the baseline
-roofline     measured bandwidth, rates and floor     cell       one shape, one dtype: everything measured side by side
-run          the grid, within a time budget          record     what is written, and where
-summary      geometric means and targets             page       the same as markdown      figure    break-even
-
-`python -m nmbench.kernels.bench '{"suites": ["llm"]}'` needs neither the command line's packages nor an installation.
+roofline     measured bandwidth, rates and floor     candidates what can be timed for one shape, checked before
+cell         one shape, one dtype, side by side      run        the grid, within a time budget
+record       what is written, and where              summary    geometric means, targets, refusals
+page         the same as markdown                    figure     break-even
 """

@@ -19,8 +19,8 @@ from nmbench.kernels.bench.candidates import Bench, Candidate, dense_ways, spars
 from nmbench.kernels.bench.options import DTYPES, Options
 from nmbench.kernels.bench.roofline import Roofline
 from nmbench.kernels.bench.suites import Case
+from nmbench.kernels.problem import result_dtype
 from nmbench.kernels.timing import Timing, compare
-from nmbench.sparsity import NMPattern
 
 __all__ = ["WIN", "measure"]
 
@@ -40,62 +40,62 @@ def measure(
 
     Raises nothing that a candidate or the device's memory causes: it becomes a reason.
     """
-    told: dict[str, Any] = {"case": _described(case), "dtype": dtype, "dense": [], "sparse": [], "chosen": []}
+    cell: dict[str, Any] = {"case": _described(case), "dtype": dtype, "dense": [], "sparse": [], "chosen": []}
     try:
-        _fill(told, Bench(case, dtype, device, options), backends, roofline)
+        _fill(cell, Bench(case, dtype, device, options), backends, roofline)
     except torch.OutOfMemoryError:
-        told["error"] = "out of memory"
+        cell["error"] = "out of memory"
     if device.type == "cuda":
         torch.cuda.empty_cache()
-    return told
+    return cell
 
 
 def _described(case: Case) -> dict[str, Any]:
-    told: dict[str, Any] = {"suite": case.suite, "kind": case.kind, "shape": case.shape, "weight": list(case.weight)}
-    told |= {"input": list(case.input), "rows": case.rows, "calls": case.calls, "layer": case.layer}
-    return told | {"flops": case.flops}
+    p = case.problem
+    shapes = {"kind": p.kind, "shape": case.shape, "weight": list(p.weight), "input": list(p.input), "rows": p.rows}
+    return {"suite": case.suite, **shapes, "calls": case.calls, "layer": case.layer, "flops": case.flops}
 
 
-def _fill(told: dict[str, Any], bench: Bench, backends: Mapping[str, Backend], roofline: Roofline | None) -> None:
-    ways = dense_ways(bench, told["dense"])
+def _fill(cell: dict[str, Any], bench: Bench, backends: Mapping[str, Backend], roofline: Roofline | None) -> None:
+    ways = dense_ways(bench, cell["dense"])
     sparse: dict[str, Candidate] = {}
-    for text in bench.options.patterns:
-        sparse |= sparse_ways(bench, NMPattern.parse(text), backends, told["sparse"])
+    for pattern in bench.options.patterns:
+        sparse |= sparse_ways(bench, pattern, backends, cell["sparse"])
     timed: dict[str, Timing] = {}
     if not bench.options.check_only:
-        calls = {name: one.calls for name, one in (ways | sparse).items()}
+        calls = {name: candidate.calls for name, candidate in (ways | sparse).items()}
         timed = compare(calls, bench.device, budget_s=bench.options.cell_s)
-    told["dense"] += [one.facts | _times(timed.get(name)) for name, one in ways.items()]
-    told["sparse"] += [one.facts | _times(timed.get(name)) for name, one in sparse.items()]
+    for key, candidates in (("dense", ways), ("sparse", sparse)):
+        cell[key] += [candidate.facts | _times(timed.get(name)) for name, candidate in candidates.items()]
+    measured = [row for row in cell["sparse"] if "us" in row]
     if timed and ways:
         best = min(ways, key=lambda name: timed[name].us)
-        told["dense_us"] = timed[best].us
-        for one in told["sparse"]:
-            if "us" in one:
-                one["ratio"] = timed[best].us / one["us"]
-        told["chosen"] = _chosen(bench, ways | sparse, timed, best)
+        cell["dense_us"] = timed[best].us
+        for row in measured:
+            row["ratio"] = timed[best].us / row["us"]
+        cell["chosen"] = _chosen(bench, ways | sparse, timed, best)
     if roofline is not None:
-        _shares(told, bench, roofline)
+        for row in measured:
+            row |= _shares(row, bench, roofline)
 
 
 def _times(timing: Timing | None) -> dict[str, Any]:
     if timing is None:
         return {}
-    told: dict[str, Any] = {key: round(getattr(timing, key), 4) for key in ("us", "low", "high")}
-    return told | {"calls": timing.calls, "how": timing.how}
+    us = {key: round(getattr(timing, key), 4) for key in ("us", "low", "high")}
+    return {**us, "calls": timing.calls, "how": timing.how}
 
 
-def _shares(told: dict[str, Any], bench: Bench, roofline: Roofline) -> None:
-    """Each time against what moving the bytes and doing the dense operations takes at the measured rates."""
-    case, dtype = bench.case, DTYPES[bench.dtype]
-    out_size = {torch.int8: 4, torch.float8_e4m3fn: 2}.get(dtype, dtype.itemsize)
-    activations = torch.Size(case.input).numel() * dtype.itemsize + case.rows * case.weight[0] * out_size
-    flops_us = roofline.flops_us(case.flops, bench.dtype)
-    for one in told["sparse"]:
-        if "us" in one:
-            one["share_bytes"] = roofline.bytes_us(one["compressed_bytes"] + activations) / one["us"]
-            one["share_flops"] = None if flops_us is None else flops_us / one["us"]
-            one["share_bound"] = roofline.bound_us(one["compressed_bytes"]) / one["us"]
+def _shares(row: dict[str, Any], bench: Bench, roofline: Roofline) -> dict[str, float | None]:
+    """A time against what moving the bytes and doing the dense operations takes at the measured rates."""
+    p, dtype, held = bench.case.problem, DTYPES[bench.dtype], row["compressed_bytes"]
+    activations = torch.Size(p.input).numel() * dtype.itemsize + p.rows * p.weight[0] * result_dtype(dtype).itemsize
+    flops_us = roofline.flops_us(bench.case.flops, bench.dtype)
+    return {
+        "share_bytes": roofline.bytes_us(held + activations) / row["us"],
+        "share_flops": None if flops_us is None else flops_us / row["us"],
+        "share_bound": roofline.bound_us(held) / row["us"],
+    }
 
 
 def _chosen(
@@ -112,7 +112,7 @@ def _chosen(
         calls = {name: candidates[name].calls for name in (best, *picks.values())}
         again = compare(calls, bench.device, budget_s=bench.options.cell_s)
     rows: list[dict[str, Any]] = []
-    for pattern in (str(NMPattern.parse(text)) for text in bench.options.patterns):
+    for pattern in map(str, bench.options.patterns):
         row: dict[str, Any] = {"pattern": pattern, "backend": "dense", "ratio": 1.0, "measured_again": False}
         if (pick := picks.get(pattern)) is not None:
             row |= {"backend": candidates[pick].facts["backend"], "measured_again": True}

@@ -1,6 +1,6 @@
 """The dense products that a sparse one has to beat: every way that torch has, and the fastest of them counts.
 
-variants    (case, dtype) -> name of the way -> the function, or why torch has none
+variants    (problem, dtype) -> name of the way -> the function, or why torch has none
 Way         a function of (x, weight), the dtype that it takes, and how it wants its weight
 
 16-bit rows are held against the faster of float16 and bfloat16. The dense weights are dense: no zeros that save power.
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nmbench.kernels.bench.suites import Case
+from nmbench.kernels.problem import Problem
 
 __all__ = ["Way", "variants"]
 
@@ -35,26 +35,26 @@ class Way:
     least_rows: int = 1
 
 
-def variants(case: Case, dtype: torch.dtype, compiled: bool) -> Iterator[Way]:
+def variants(problem: Problem, dtype: torch.dtype, compiled: bool) -> Iterator[Way]:
     """The ways worth timing; a way may raise when it is called, which rules it out. compiled: with torch.compile."""
     if dtype in (torch.int8, torch.float8_e4m3fn):
-        if case.kind == "linear":
+        if problem.kind == "linear":
             yield from _narrow(dtype)
         return
     kinds = (torch.bfloat16, torch.float16) if dtype in (torch.bfloat16, torch.float16) else (dtype,)
     for kind in kinds:
         short = {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(kind, "fp32")
-        yield Way(f"eager {short}", kind, _eager(case))
+        yield Way(f"eager {short}", kind, _eager(problem))
         if compiled:
-            yield Way(f"compiled {short}", kind, _compiled(_eager(case)))
+            yield Way(f"compiled {short}", kind, _compiled(_eager(problem)))
 
 
-def _eager(case: Case) -> Product:
-    if case.kind == "linear":
+def _eager(problem: Problem) -> Product:
+    if problem.kind == "linear":
         return F.linear
 
     def convolve(x: Tensor, weight: Tensor) -> Tensor:
-        return F.conv2d(x, weight, None, case.stride, case.padding, case.dilation, case.groups)
+        return F.conv2d(x, weight, None, problem.stride, problem.padding, problem.dilation, problem.groups)
 
     return convolve
 

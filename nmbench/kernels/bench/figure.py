@@ -24,17 +24,17 @@ def lines(cells: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, tuple[Line,
     Linear layers of no model only. A line is over shapes that were measured at every number of rows of it: a mean
     over other shapes at other rows would bend where the shapes change. Where no shape is complete there is no line.
     """
-    found: dict[str, dict[str, dict[tuple[int, ...], Line]]] = {}
+    measured: dict[str, dict[str, dict[tuple[int, ...], Line]]] = {}
     for cell in cells:
         if cell["case"]["kind"] != "linear" or cell["case"]["layer"]:
             continue
         for pattern, one in best(cell).items():
             if "ratio" in one:
-                shapes = found.setdefault(cell["dtype"], {}).setdefault(pattern, {})
+                shapes = measured.setdefault(cell["dtype"], {}).setdefault(pattern, {})
                 shapes.setdefault(tuple(cell["case"]["weight"]), {})[cell["case"]["rows"]] = one["ratio"]
     return {
         dtype: {pattern: line for pattern, shapes in patterns.items() if (line := _over(shapes))[0]}
-        for dtype, patterns in found.items()
+        for dtype, patterns in measured.items()
     }
 
 
@@ -47,31 +47,30 @@ def _over(shapes: Mapping[tuple[int, ...], Line]) -> tuple[Line, int]:
 
 def draw(record: Mapping[str, Any], stem: Path) -> bool:
     """False, and nothing written, where no line has two points. Raises ImportError without matplotlib or pandas."""
-    found = {
+    drawn = {
         dtype: kept
         for dtype, patterns in lines(record["cells"]).items()
         if (kept := {pattern: line for pattern, line in patterns.items() if len(line[0]) > 1})
     }
-    if not found:
+    if not drawn:
         return False
-    from nmbench.report import layout, panels
+    from nmbench.report.style import panels, plain_numbers, plain_styles, save, sheet
 
-    names = list(dict.fromkeys(pattern for patterns in found.values() for pattern in patterns))
-    look = panels.plain_styles(names)
-    with panels.style_sheet():
-        figure, axes = layout.panels([_title(dtype, patterns) for dtype, patterns in found.items()])
-        for axis, patterns in zip(axes, found.values(), strict=True):
+    names = list(dict.fromkeys(pattern for patterns in drawn.values() for pattern in patterns))
+    look = plain_styles(names)
+    with sheet():
+        figure, axes = panels([_title(dtype, patterns) for dtype, patterns in drawn.items()])
+        for axis, patterns in zip(axes, drawn.values(), strict=True):
             for name, (line, _) in patterns.items():
                 style = look[name]
-                axis.plot(list(line), list(line.values()), color=style.colour, marker=style.marker,
-                          linestyle=style.line, markersize=4, label=name)  # fmt: skip
+                axis.plot(list(line), list(line.values()), linestyle=style.line, label=name, **style.look)
             axis.axhline(1.0, color="black", linewidth=1, label="dense")
             axis.set_xscale("log", base=2, subs=[])
-            axis.xaxis.set_major_formatter(lambda rows, _: f"{rows:g}")
+            plain_numbers(axis, "x")
             axis.set_xlabel("rows")
         axes[0].set_ylabel("dense over sparse time")
-        layout.heading(figure, _where(record))
-        layout.save(figure, axes, stem.with_suffix(".png"))
+        figure.suptitle(_where(record), fontsize=9)
+        save(figure, axes, stem.with_suffix(".png"))
     return True
 
 

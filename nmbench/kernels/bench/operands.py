@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from nmbench.kernels.bench.suites import Case
-from nmbench.sparsity import NMPattern, nm_mask
+from nmbench.kernels.conversion import accuracy
+from nmbench.kernels.problem import Problem
+from nmbench.sparsity import nm_mask
 
 __all__ = ["TOLERANCE", "Source", "reference", "relative"]
 
@@ -43,31 +43,30 @@ class Source:
             wide = (30 * wide).round_().clamp_(-127, 127)
         return wide.to(dtype).contiguous(memory_format=memory)
 
-    def sparse(self, case: Case, pattern: NMPattern, dtype: torch.dtype) -> Tensor:
-        """A weight that keeps to the pattern, by magnitude, as pruning leaves it."""
-        wide = self.draw(case.weight, torch.float32)
-        masked = wide * nm_mask(wide, pattern)
-        if dtype == torch.int8:
+    def sparse(self, problem: Problem) -> Tensor:
+        """A weight that keeps to the problem's pattern, by magnitude, as pruning leaves it."""
+        wide = self.draw(problem.weight, torch.float32)
+        masked = wide * nm_mask(wide, problem.pattern)
+        if problem.dtype == torch.int8:
             masked = (30 * masked).round_().clamp_(-127, 127)
-        return masked.to(dtype)
+        return masked.to(problem.dtype)
 
 
-def reference(case: Case, x: Tensor, weight: Tensor) -> Tensor:
+def reference(problem: Problem, x: Tensor, weight: Tensor) -> Tensor:
     """The product of the first rows (the first image): in float64 on a CPU and of integers, else in float32."""
     kind = torch.float64 if x.device.type == "cpu" or x.dtype == torch.int8 else torch.float32
     precise = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     try:
-        if case.kind == "linear":
-            return F.linear(x[:_CHECKED_ROWS].to(kind), weight.to(kind))
-        return F.conv2d(x[:1].to(kind), weight.to(kind), None, case.stride, case.padding, case.dilation, case.groups)
+        part = x[:_CHECKED_ROWS] if problem.kind == "linear" else x[:1]
+        return accuracy.reference(part, weight, None, problem, kind)
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = precise
 
 
-def relative(found: Tensor, right: Tensor) -> float:
-    """|found - right| / |right|, Frobenius norms, over the rows that `right` has; inf where shapes differ."""
-    part = found[: len(right)]
+def relative(y: Tensor, right: Tensor) -> float:
+    """|y - right| / |right|, Frobenius norms, over the rows that `right` has; inf where shapes differ."""
+    part = y[: len(right)]
     if part.shape != right.shape:
         return float("inf")
     size = float(right.norm())

@@ -31,7 +31,7 @@ class Options:
     """What to measure.
 
     Attributes:
-        suites, patterns, dtypes: names; dtypes of DTYPES.
+        suites, dtypes: names; dtypes of DTYPES. patterns: with groups along the inputs.
         rows: rows of the linear suites. batches: batch sizes of the models' suites.
         backends: names; () is all that are registered, but `dense`, which is the baseline.
         budget_s: seconds for the whole run, None: no limit. cell_s: seconds of timing for one shape and dtype.
@@ -41,7 +41,7 @@ class Options:
 
     suites: tuple[str, ...] = ("llm", "squares", "classification", "detection", "segmentation", "optical-flow",
                                "translation", "translation-big")  # fmt: skip
-    patterns: tuple[str, ...] = ("2:4", "1:4", "4:8", "2:8", "1:16")
+    patterns: tuple[NMPattern, ...] = tuple(NMPattern(n, m) for n, m in ((2, 4), (1, 4), (4, 8), (2, 8), (1, 16)))
     dtypes: tuple[str, ...] = ("bf16", "int8", "fp8")
     rows: tuple[int, ...] = ROWS
     batches: tuple[int, ...] = BATCHES
@@ -53,27 +53,27 @@ class Options:
 
     def __post_init__(self) -> None:
         """Raises UsageError for what does not exist."""
-        for what, given, known in (("suite", self.suites, SUITES), ("dtype", self.dtypes, DTYPES)):
+        for what, given, valid in (("suite", self.suites, SUITES), ("dtype", self.dtypes, DTYPES)):
             for name in given:
-                if name not in known:
-                    raise UsageError(f"there is no {what} {name!r}{nearest(name, known)}")
-        for text in self.patterns:
-            try:
-                if NMPattern.parse(text).axis != "input":
-                    raise ValueError(f"{text!r}: groups along a kernel are no groups of a product's reduction")
-            except ValueError as error:
-                raise UsageError(f"--patterns: {error}") from error
+                if name not in valid:
+                    raise UsageError(f"there is no {what} {name!r}{nearest(name, valid)}")
+        if along := [pattern for pattern in self.patterns if pattern.axis != "input"]:
+            raise UsageError(f"--patterns: {along[0]}: groups along a kernel are no groups of a product's reduction")
         if bad := [n for n in (*self.rows, *self.batches) if n < 1]:
             raise UsageError(f"--rows and --batches are positive numbers, not {bad[0]}")
 
     @classmethod
     def from_dict(cls, given: dict[str, Any]) -> Options:
-        """Lists become tuples. Raises UsageError for an unknown key."""
+        """Of JSON values. Raises UsageError for an unknown key, and for what is no pattern."""
         if unknown := set(given) - set(cls.__dataclass_fields__):
             raise UsageError(f"there is no option {min(unknown)!r}")
         plain: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in given.items()}
+        try:
+            plain |= {key: tuple(map(NMPattern.parse, plain[key])) for key in ("patterns",) if key in plain}
+        except ValueError as error:
+            raise UsageError(f"--patterns: {error}") from error
         return cls(**plain)
 
     def to_dict(self) -> dict[str, Any]:
         """As it stands in a record."""
-        return asdict(self)
+        return {**asdict(self), "patterns": [str(pattern) for pattern in self.patterns]}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from nmbench.document.markdown import grid
 from nmbench.kernels.bench.summary import best, failed, refusals
 
 __all__ = ["brief", "page"]
@@ -52,13 +53,13 @@ def brief(record: Record) -> str:
 def _frame(record: Record) -> Iterator[str]:
     options, where = record["options"], record["environment"]
     versions = where["versions"]
-    known = [f"{name} {versions[name]}" for name in ("torch", "triton", "nmbench") if name in versions]
+    software = [f"{name} {versions[name]}" for name in ("torch", "triton", "nmbench") if name in versions]
     if record["device"]["type"] == "cuda":
-        known = [f"driver {where['driver']}", f"CUDA {where['cuda']}", *known]
+        software = [f"driver {where['driver']}", f"CUDA {where['cuda']}", *software]
     else:
         yield "**Run on a CPU, by its wall clock: this shows that the benchmark works. It says nothing of a GPU.**"
     done = "Checked" if options["check_only"] else "Measured"
-    yield f"{done} {record['date']} with {', '.join(known)}, in {record['seconds']:.0f} s."
+    yield f"{done} {record['date']} with {', '.join(software)}, in {record['seconds']:.0f} s."
     measured, planned = len(record["cells"]), record["planned"]
     if measured < planned:
         yield f"**{measured} of {planned} cells were reached**; the time budget or a failure ended the run."
@@ -83,13 +84,18 @@ def _frame(record: Record) -> Iterator[str]:
         )
 
 
+def _table(headers: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
+    """The cells are words of anyone's: none of them may end a cell or a line."""
+    return grid(headers, [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in rows], align)
+
+
 def _targets(record: Record) -> str:
     rows = []
     for one in record["targets"]:
         figure = "not measured" if one["figure"] is None else f"{one['figure']:.3f}"
         met = {None: "-", True: "met", False: "**missed**"}[one["met"]]
         rows.append([one["target"], f"{one['wanted']:g}", figure, str(one["cases"]), met])
-    return table(["Target", "At least", "Measured", "Figures", ""], rows, "lrrrl")
+    return _table(["Target", "At least", "Measured", "Figures", ""], rows, "lrrrl")
 
 
 def _summary(record: Record) -> str:
@@ -100,7 +106,7 @@ def _summary(record: Record) -> str:
     if not rows:
         return "No sparse product was timed beside a dense one."
     headers = ["Dtype", "Kind", "Pattern", "Rows", "Cases", "Geometric mean", "Least", "Most", "Dense as a choice"]
-    return table(headers, rows, "lllrrrrrr")
+    return _table(headers, rows, "lllrrrrrr")
 
 
 def _band(rows: Sequence[int | None]) -> str:
@@ -119,42 +125,31 @@ def _cells(cells: Sequence[Record]) -> str:
         case = cell["case"]
         rows.append([case["shape"], str(case["rows"]), cell["dtype"], dense])
         rows[-1] += [_ratio(fastest[pattern]) if pattern in fastest else "-" for pattern in patterns]
-    return table(["In -> out", "Rows", "Dtype", "Dense us", *patterns], rows, "lrl" + "r" * (1 + len(patterns)))
+    return _table(["In -> out", "Rows", "Dtype", "Dense us", *patterns], rows, "lrl" + "r" * (1 + len(patterns)))
 
 
 def _ratio(one: Record) -> str:
     """ "1.52 triton, 61 % of the bytes' bound"; the time where there is no dense one."""
-    said = f"{one['ratio']:.3g} {one['backend']}" if "ratio" in one else f"{one['us']:.4g} us {one['backend']}"
+    figure = f"{one['ratio']:.3g}" if "ratio" in one else f"{one['us']:.4g} us"
     shares = [share for key in ("share_bytes", "share_flops") if (share := one.get(key)) is not None]
-    return f"{said} ({100 * max(shares):.0f} %)" if shares else said
+    return f"{figure} {one['backend']}" + (f" ({100 * max(shares):.0f} %)" if shares else "")
 
 
 def _checked(record: Record) -> str:
     rows = []
     for cell in record["cells"]:
-        for one in cell["sparse"]:
-            if "refused" not in one:
-                rows.append([cell["case"]["shape"], str(cell["case"]["rows"]), cell["dtype"], one["pattern"]])
-                rows[-1] += [one["backend"], f"{one['error']:.2e}"]
+        about = [cell["case"]["shape"], str(cell["case"]["rows"]), cell["dtype"]]
+        right = [row for row in cell["sparse"] if "refused" not in row]
+        rows += [[*about, row["pattern"], row["backend"], f"{row['error']:.2e}"] for row in right]
     headers = ["In -> out", "Rows", "Dtype", "Pattern", "Backend", "Relative error"]
-    said = [table(headers, rows, "lrlllr")] if rows else []
-    faults = [f"{name}, {dtype}: {why} ({count} times)" for name, dtype, why, count in failed(record)]
-    faults += [f"{name} cannot be used: {why}" for name, why in record["unusable"].items()]
-    said += ["\n".join(f"- {fault}" for fault in faults)] if faults else []
-    return "\n\n".join(said) or "No backend took any of the cases."
+    parts = [_table(headers, rows, "lrlllr")] if rows else []
+    faults = [f"- {name}, {dtype}: {why} ({count} times)" for name, dtype, why, count in failed(record["cells"])]
+    faults += [f"- {name} cannot be used: {why}" for name, why in record["unusable"].items()]
+    return "\n\n".join([*parts, *(["\n".join(faults)] if faults else [])]) or "No backend took any of the cases."
 
 
 def _refused(record: Record) -> str:
     rows = [[name, "-", reason, "-"] for name, reason in record["unusable"].items()]
     rows += [[name, dtype, reason, str(count)] for name, dtype, reason, count in refusals(record["cells"])]
-    said = (
-        table(["Backend", "Dtype", "Reason", "Times"], rows, "lllr") if rows else "Everything that was asked for ran."
-    )
-    return said
-
-
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
-    """A GitHub table; align: "l" or "r" a column. Written here so that a bare machine needs no package for it."""
-    line = ["---:" if letter == "r" else "---" for letter in align]
-    body = [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in rows]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (list(headers), line, *body))
+    headers = ["Backend", "Dtype", "Reason", "Times"]
+    return _table(headers, rows, "lllr") if rows else "Everything that was asked for ran."

@@ -6,7 +6,8 @@
                       cells: [{case: {suite, kind, shape, weight, input, rows, calls, layer, flops}, dtype, dense_us,
                         dense: [{way, us, low, high, calls, how, error, copies} or {way, refused}],
                         sparse: [{pattern, backend, settings, us, low, high, calls, how, error, copies, ratio,
-                                  bytes, compressed_bytes, share_bytes, share_flops, share_bound} or {.., refused}],
+                                  bytes, compressed_bytes, share_bytes, share_flops, share_bound}
+                                 or {.., refused, kind}],
                         chosen: [{pattern, backend, ratio, measured_again}], error *}],
                       summary, targets}
     README.md        the same for people       break-even.png, .svg
@@ -25,8 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nmbench._util.files import write_json
-from nmbench.kernels.bench.page import page
+from nmbench._util.files import write_json, write_text
 
 __all__ = ["folder", "slug", "unused", "write"]
 
@@ -52,7 +52,10 @@ def unused(to: Path) -> Path:
 
 
 def write(record: dict[str, Any], to: Path) -> list[str]:
-    """Write record, figure and page; what could not be drawn, in words. JSON has null for what is not finite."""
+    """Write record, figure and page; what could not be made, in words. JSON has null for what is not finite.
+
+    Without the packages of a report the record is written all the same: `make gpu` runs where torch and triton are.
+    """
     to.mkdir(parents=True, exist_ok=True)
     plain = _finite(record)
     write_json(to / "record.json", plain)
@@ -63,9 +66,12 @@ def write(record: dict[str, Any], to: Path) -> list[str]:
         drawn = draw(plain, to / "break-even")
     except ImportError as error:
         notes.append(f"no figure: {error.name or error} is not installed (pip install 'nmbench[report]')")
-    temporary = to / ".README.md.tmp"
-    temporary.write_text(page(plain, drawn), encoding="utf-8", newline="\n")
-    temporary.replace(to / "README.md")
+    try:
+        from nmbench.kernels.bench.page import page
+
+        write_text(to / "README.md", page(plain, drawn))
+    except ImportError as error:
+        notes.append(f"no page: {error.name or error} is not installed (pip install 'nmbench[report]')")
     return notes
 
 

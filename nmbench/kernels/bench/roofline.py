@@ -7,16 +7,16 @@ measure     device, dtypes -> Roofline
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 
 from nmbench.kernels.bench import dense
 from nmbench.kernels.bench.operands import Source
 from nmbench.kernels.bench.options import DTYPES
-from nmbench.kernels.bench.suites import Case
+from nmbench.kernels.problem import linear_problem
 from nmbench.kernels.timing import bandwidth, compare, launch_floor, rotated
+from nmbench.sparsity import NMPattern
 
 __all__ = ["Roofline", "measure"]
 
@@ -46,28 +46,24 @@ class Roofline:
         rate = self.flops.get(dtype)
         return 1e6 * flops / rate if rate else None
 
-    def to_dict(self) -> dict[str, Any]:
-        """As it stands in a record."""
-        return asdict(self)
-
 
 def measure(device: torch.device, dtypes: Sequence[str]) -> Roofline:
     """Bandwidth, floor, and the rate of a large square product for each dtype that has a dense product here."""
     gpu = device.type == "cuda"
-    found = bandwidth(device) if gpu else bandwidth(device, size=2**24, budget_s=0.05)
+    copy, read = bandwidth(device) if gpu else bandwidth(device, size=2**24, budget_s=0.05)
     rates = {name: rate for name in dtypes if (rate := _rate(device, DTYPES[name], _SIDE_GPU if gpu else _SIDE_CPU))}
-    return Roofline(found.copy, found.read, launch_floor(device), rates)
+    return Roofline(copy, read, launch_floor(device), rates)
 
 
 def _rate(device: torch.device, dtype: torch.dtype, side: int) -> float | None:
-    case = Case("roofline", "linear", (side, side), (side, side), side)
+    problem = linear_problem((side, side), (side, side), NMPattern(1, 1), dtype, device)
     source, best = Source(device), None
-    for way in dense.variants(case, dtype, compiled=False):
+    for way in dense.variants(problem, dtype, compiled=False):
         if way.dtype != dtype:
             continue
         try:
             pairs = rotated(
-                lambda: (source.draw(case.input, dtype), source.draw(case.weight, dtype)),
+                lambda: (source.draw(problem.input, dtype), source.draw(problem.weight, dtype)),
                 2 * side * side * dtype.itemsize,
                 device,
             )
@@ -76,4 +72,4 @@ def _rate(device: torch.device, dtype: torch.dtype, side: int) -> float | None:
         except Exception:  # no such product here: then it bounds nothing
             continue
         best = us if best is None else min(best, us)
-    return None if best is None else 1e6 * case.flops / best
+    return None if best is None else 1e6 * 2 * side**3 / best

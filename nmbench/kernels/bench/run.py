@@ -11,15 +11,16 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import torch
 
-from nmbench._util.errors import UsageError, nearest
+from nmbench._util.errors import UsageError, first_line, nearest
 from nmbench._util.machine import describe
+from nmbench.kernels import registry
 from nmbench.kernels.backend import Backend
 from nmbench.kernels.bench import roofline, summary
-from nmbench.kernels.bench.candidates import first_line
 from nmbench.kernels.bench.cell import measure
 from nmbench.kernels.bench.options import Options
 from nmbench.kernels.bench.suites import SUITES, Case, cases
@@ -34,14 +35,12 @@ def available(names: tuple[str, ...] = ()) -> tuple[dict[str, Backend], dict[str
 
     Raises UsageError for a name that is not registered.
     """
-    from nmbench.kernels import registry
-
-    known = registry.backends()
-    if unknown := [name for name in names if name not in known]:
-        raise UsageError(f"there is no backend {unknown[0]!r}{nearest(unknown[0], known)}")
-    chosen = {name: known[name] for name in names or [name for name in known if name != "dense"]}
-    usable = {name: found.backend for name, found in chosen.items() if found.backend is not None}
-    return usable, {name: found.reason for name, found in chosen.items() if found.backend is None}
+    installed = registry.backends()
+    if unknown := [name for name in names if name not in installed]:
+        raise UsageError(f"there is no backend {unknown[0]!r}{nearest(unknown[0], installed)}")
+    chosen = {name: installed[name] for name in names or [name for name in installed if name != "dense"]}
+    usable = {name: one.backend for name, one in chosen.items() if one.backend is not None}
+    return usable, {name: one.reason for name, one in chosen.items() if one.backend is None}
 
 
 def planned(options: Options) -> list[tuple[Case, str]]:
@@ -53,8 +52,8 @@ def planned(options: Options) -> list[tuple[Case, str]]:
 
 def _shapes(suite: str, options: Options) -> Iterator[list[Case]]:
     """The cases of a suite, those of one shape together: a line of the break-even figure is complete or missing."""
-    found = cases(suite, options.rows, options.batches)
-    for _, group in itertools.groupby(found, key=lambda case: (case.kind, case.weight, case.stride, case.layer)):
+    whole = cases(suite, options.rows, options.batches)
+    for _, group in itertools.groupby(whole, key=lambda case: (case.problem.weight, case.problem.stride, case.layer)):
         yield list(group)
 
 
@@ -75,7 +74,7 @@ def run(
     record = _head(options, device, backends, refused or {}, len(grid))
     with _fast_convolutions():
         limits = None if options.check_only else roofline.measure(device, options.dtypes)
-        record["roofline"] = None if limits is None else limits.to_dict()
+        record["roofline"] = None if limits is None else asdict(limits)
         saved = time.monotonic()
         longest = 0.0
         try:
@@ -83,7 +82,7 @@ def run(
                 started = time.monotonic()
                 if options.budget_s is not None and started - begun + longest > options.budget_s and done:
                     break  # the next one may take as long as the longest has
-                progress(done, len(grid), f"{case.suite} {case.shape}, {case.rows} rows, {dtype}")
+                progress(done, len(grid), f"{case.suite} {case.shape}, {case.problem.rows} rows, {dtype}")
                 record["cells"].append(measure(case, dtype, backends, limits, device, options))
                 longest = max(longest, time.monotonic() - started)
                 if (broken := _broken(device)) is not None:

@@ -1,6 +1,6 @@
 """Which products are measured. Suites are data: nothing of mmdet, fairseq or torchvision is imported.
 
-Case       one product: kind, shapes, and how often a forward pass does it
+Case       one product: its shapes, and how often a forward pass does it
 SUITES     name -> what it is, in words
 cases      suite, rows, batches -> its cases
 
@@ -11,25 +11,25 @@ make sparse; benchmarks/trace_shapes.py wrote it by running the models.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any
+
+import torch
+
+from nmbench.kernels.problem import Problem, conv2d_problem, linear_problem
+from nmbench.sparsity import NMPattern
 
 __all__ = ["BATCHES", "ROWS", "SUITES", "Case", "cases", "products"]
 
 #: (in, out) of linear layers: projections and feed-forward layers of models with 4096 and 8192 units
 _LINEAR: Mapping[str, tuple[tuple[int, int], ...]] = {
     "llm": (
-        (4096, 4096),
-        (4096, 11008),
-        (11008, 4096),
-        (4096, 14336),
-        (14336, 4096),
-        (8192, 8192),
-        (8192, 14336),
-        (14336, 8192),
+        *((4096, 4096), (4096, 11008), (11008, 4096), (4096, 14336), (14336, 4096)),
+        *((8192, 8192), (8192, 14336), (14336, 8192)),
     ),
     "squares": tuple((size, size) for size in (512, 1024, 2048, 4096, 8192, 16384)),
     "tiny": ((64, 64), (128, 64)),
@@ -47,43 +47,36 @@ SUITES: Mapping[str, str] = {
 }
 ROWS = tuple(2**power for power in range(15))  # 1 ... 16384
 BATCHES = (1, 8)
+#: pattern, dtype and device of a case
+_ANY = (NMPattern(1, 1), torch.float32, torch.device("cpu"))
 
 
 @dataclass(frozen=True)
 class Case:
-    """One product. weight: (out, in) or OIHW; input: (rows, in) or NCHW; rows: of the matrix product.
+    """One product. problem: its shapes; pattern, dtype and device are for whoever measures it to set.
 
     calls: how often one forward pass of the suite's model does it (1 in suites that are no model's).
     """
 
     suite: str
-    kind: Literal["linear", "conv2d"]
-    weight: tuple[int, ...]
-    input: tuple[int, ...]
-    rows: int
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    dilation: tuple[int, int] = (1, 1)
-    groups: int = 1
+    problem: Problem
     calls: int = 1
     layer: str = ""
 
     @property
     def shape(self) -> str:
         """For people: "4096 -> 11008", or "256 -> 64, 3x3, stride 2"."""
-        out, deep = self.weight[0], self.weight[1] * self.groups
-        if self.kind == "linear":
-            return f"{deep} -> {out}"
-        extra = [f"stride {self.stride[0]}"] * (self.stride != (1, 1)) + [f"{self.groups} groups"] * (self.groups > 1)
-        return ", ".join([f"{deep} -> {out}", f"{self.weight[2]}x{self.weight[3]}", *extra])
+        p = self.problem
+        sizes = f"{p.weight[1] * p.groups} -> {p.weight[0]}"
+        if p.kind == "linear":
+            return sizes
+        extra = [f"stride {p.stride[0]}"] * (p.stride != (1, 1)) + [f"{p.groups} groups"] * (p.groups > 1)
+        return ", ".join([sizes, f"{p.weight[2]}x{p.weight[3]}", *extra])
 
     @property
     def flops(self) -> int:
         """Two for each multiply-accumulate of the dense product."""
-        size = 1
-        for length in self.weight:
-            size *= length
-        return 2 * self.rows * size
+        return 2 * self.problem.rows * math.prod(self.problem.weight)
 
 
 @cache
@@ -99,19 +92,17 @@ def cases(suite: str, rows: Sequence[int] = ROWS, batches: Sequence[int] = BATCH
     Raises KeyError for an unknown suite.
     """
     if suite in _LINEAR:
-        return [Case(suite, "linear", (out, deep), (r, deep), r) for deep, out in _LINEAR[suite] for r in rows]
-    return list(_of_model(suite, products()[suite]["products"], batches))
+        return [
+            Case(suite, linear_problem((out, deep), (r, deep), *_ANY)) for deep, out in _LINEAR[suite] for r in rows
+        ]
+    return [_of_model(suite, product, batch) for product in products()[suite]["products"] for batch in batches]
 
 
-def _of_model(suite: str, told: Sequence[Mapping[str, Any]], batches: Sequence[int]) -> Iterator[Case]:
-    for one in told:
-        for batch in batches:
-            weight, (first, *rest) = tuple(one["weight"]), one["input"]
-            shape = (first * batch, *rest)
-            if one["kind"] == "linear":
-                yield Case(suite, "linear", weight, shape, shape[0], calls=one["calls"], layer=one["layer"])
-                continue
-            s, p, d = ((a, b) for a, b in (one["stride"], one["padding"], one["dilation"]))
-            height, width = ((rest[1 + i] + 2 * p[i] - d[i] * (weight[2 + i] - 1) - 1) // s[i] + 1 for i in range(2))
-            count = shape[0] * height * width
-            yield Case(suite, "conv2d", weight, shape, count, s, p, d, one["groups"], one["calls"], one["layer"])
+def _of_model(suite: str, product: Mapping[str, Any], batch: int) -> Case:
+    weight, (first, *rest) = tuple(product["weight"]), product["input"]
+    shape = (first * batch, *rest)
+    if product["kind"] == "linear":
+        return Case(suite, linear_problem(weight, shape, *_ANY), product["calls"], product["layer"])
+    s, p, d = ((a, b) for a, b in (product["stride"], product["padding"], product["dilation"]))
+    problem = conv2d_problem(weight, shape, *_ANY, s, p, d, product["groups"])
+    return Case(suite, problem, product["calls"], product["layer"])

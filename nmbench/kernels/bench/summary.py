@@ -3,7 +3,7 @@
 summary    geometric means of the ratios, by pattern, dtype and number of rows
 targets    the speeds that the sparse path is meant to reach, with what was measured
 best       pattern -> the fastest backend of a cell
-refusals   what did not run, and why, counted
+refusals   what did not run, and why, counted; failed: those of them that are faults
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["BANDS", "best", "geometric_mean", "refusals", "summary", "targets"]
+from nmbench.kernels.backend import Kind
+
+__all__ = ["BANDS", "best", "failed", "geometric_mean", "refusals", "summary", "targets"]
 
 Cell = Mapping[str, Any]
 
@@ -29,10 +31,10 @@ def geometric_mean(values: Sequence[float]) -> float | None:
 
 def best(cell: Cell) -> dict[str, dict[str, Any]]:
     """Pattern -> the fastest candidate that was timed."""
-    found: dict[str, dict[str, Any]] = {}
-    for one in sorted((one for one in cell["sparse"] if "us" in one), key=lambda one: float(one["us"])):
-        found.setdefault(one["pattern"], one)
-    return found
+    fastest: dict[str, dict[str, Any]] = {}
+    for row in sorted((row for row in cell["sparse"] if "us" in row), key=lambda row: float(row["us"])):
+        fastest.setdefault(row["pattern"], row)
+    return fastest
 
 
 def summary(cells: Sequence[Cell]) -> list[dict[str, Any]]:
@@ -40,30 +42,21 @@ def summary(cells: Sequence[Cell]) -> list[dict[str, Any]]:
 
     `ratio` is dense over the fastest backend's time, dense not being a choice; `chosen` the same with dense as one.
     """
-    groups: dict[tuple[str, str, str, tuple[int, int | None]], dict[str, list[float]]] = {}
+    groups: dict[tuple[str, str, str, int], list[tuple[float, float]]] = {}
     for cell in cells:
-        band = next(band for band in BANDS if _within(cell["case"]["rows"], band))
+        band = next(i for i, (first, last) in enumerate(BANDS) if first <= cell["case"]["rows"] <= (last or math.inf))
         chosen = {row["pattern"]: row["ratio"] for row in cell["chosen"]}
-        for pattern, one in best(cell).items():
-            if "ratio" in one:
+        for pattern, row in best(cell).items():
+            if "ratio" in row:
                 key = (cell["dtype"], cell["case"]["kind"], pattern, band)
-                group = groups.setdefault(key, {"ratio": [], "chosen": []})
-                group["ratio"].append(one["ratio"])
-                group["chosen"].append(chosen[pattern])
-    return [
-        {"dtype": dtype, "kind": kind, "pattern": pattern, "rows": list(band), "cases": len(group["ratio"])}
-        | {"ratio": geometric_mean(group["ratio"]), "least": min(group["ratio"]), "most": max(group["ratio"])}
-        | {"chosen": geometric_mean(group["chosen"])}
-        for (dtype, kind, pattern, band), group in sorted(groups.items(), key=lambda item: _order(item[0]))
-    ]
-
-
-def _order(key: tuple[str, str, str, tuple[int, int | None]]) -> tuple[str, str, str, int]:
-    return (*key[:3], key[3][0])
-
-
-def _within(rows: int, band: tuple[int, int | None]) -> bool:
-    return band[0] <= rows and (band[1] is None or rows <= band[1])
+                groups.setdefault(key, []).append((row["ratio"], chosen[pattern]))
+    rows = []
+    for (dtype, kind, pattern, band), pairs in sorted(groups.items()):
+        ratios, choices = zip(*pairs, strict=True)
+        row = {"dtype": dtype, "kind": kind, "pattern": pattern, "rows": list(BANDS[band]), "cases": len(pairs)}
+        row |= {"ratio": geometric_mean(ratios), "least": min(ratios), "most": max(ratios)}
+        rows.append(row | {"chosen": geometric_mean(choices)})
+    return rows
 
 
 def targets(cells: Sequence[Cell]) -> list[dict[str, Any]]:
@@ -71,8 +64,8 @@ def targets(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     large = [cell for cell in cells if cell["case"]["kind"] == "linear" and min(cell["case"]["weight"]) >= _LARGE]
     many = [cell for cell in large if cell["dtype"] == "bf16" and cell["case"]["rows"] >= _LARGE]
     few = [cell for cell in large if cell["case"]["rows"] <= 16]
-    speed = [one["ratio"] for cell in many if "ratio" in (one := best(cell).get("2:4", {}))]
-    bound = [one["share_bound"] for cell in few for one in best(cell).values() if "share_bound" in one]
+    speed = [row["ratio"] for cell in many if "ratio" in (row := best(cell).get("2:4", {}))]
+    bound = [row["share_bound"] for cell in few for row in best(cell).values() if "share_bound" in row]
     kept = [row["ratio"] for cell in cells for row in cell["chosen"]]
     return [
         _target("2:4, bf16, linear, at least 4096 rows, inputs and outputs: geometric mean over the best dense time",
@@ -85,30 +78,22 @@ def targets(cells: Sequence[Cell]) -> list[dict[str, Any]]:
 
 
 def _target(text: str, wanted: float, figure: float | None, values: Sequence[float]) -> dict[str, Any]:
-    return {
-        "target": text,
-        "wanted": wanted,
-        "figure": figure,
-        "least": min(values, default=None),
-        "cases": len(values),
-        "met": None if figure is None else figure >= wanted,
-    }
+    met = None if figure is None else figure >= wanted
+    least = min(values, default=None)
+    return {"target": text, "wanted": wanted, "figure": figure, "least": least, "cases": len(values), "met": met}
 
 
-def failed(record: Mapping[str, Any]) -> list[tuple[str, str, str, int]]:
+def failed(cells: Iterable[Cell]) -> list[tuple[str, str, str, int]]:
     """The refusals that are faults: wrong numbers, or an error while packing or multiplying."""
-    return [
-        one for one in refusals(record["cells"]) if one[2].startswith(("wrong: ", "failed: ", "its refusal() raised"))
-    ]
+    fault = Kind.FAULT.name.lower()
+    return refusals({**cell, "sparse": [row for row in cell["sparse"] if row.get("kind") == fault]} for cell in cells)
 
 
 def refusals(cells: Iterable[Cell]) -> list[tuple[str, str, str, int]]:
     """(backend, dtype, reason, cases and patterns), the most frequent first."""
     counted: Counter[tuple[str, str, str]] = Counter()
     for cell in cells:
-        for one in cell["sparse"]:
-            if "refused" in one:
-                counted[one["backend"], cell["dtype"], one["refused"]] += 1
+        counted.update((row["backend"], cell["dtype"], row["refused"]) for row in cell["sparse"] if "refused" in row)
         if "error" in cell:
             counted["(all)", cell["dtype"], cell["error"]] += 1
     return [(*key, count) for key, count in counted.most_common()]

@@ -1,6 +1,6 @@
 """A baked weight to values and packed positions in one pass over its memory, bit for bit as nmtensor's torch code.
 
-takes             whether a weight is for the kernels of storage
+takes, packs      whether a weight, and a pattern, are for the kernels of storage
 compress          the launcher
 compress_kernel   the Triton kernel: each program packs one tile of groups
 
@@ -8,9 +8,8 @@ Weights are read as integers of their width. Eight groups fill whole bytes whate
 whole octets begin and end on bytes of their own, and no two programs write the same one. The first group that breaks
 the pattern is found by an atomic minimum, which only programs that meet one make.
 
-A tile is read in one of three ways. VECTOR: the weight lies in the order of its groups, all whole and M = 2^k <= 16, so
-a tile is one run of memory. COLUMNS: element j of many groups at once, M <= 16 and N <= 8. LOOP: any N:M; a lane goes
-through its groups, few enough to end on a byte, element by element.
+A tile is read in one of two ways. VECTOR: the weight lies in the order of its groups, all whole and M = 2^k, so a tile
+is one run of memory. COLUMNS: element j of many groups at once.
 """
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, misc, assignment"
 
@@ -24,24 +23,11 @@ import triton.language as tl
 from torch import Tensor
 
 from nmbench.sparsity import NMPattern
-from nmbench.sparsity.fast.triton_expand import join_columns, split_columns
+from nmbench.sparsity.fast.triton_columns import join_columns, split_columns
 
-__all__ = [
-    "CLEAN",
-    "COLUMNS",
-    "INTEGERS",
-    "LOOP",
-    "VECTOR",
-    "compress",
-    "compress_kernel",
-    "mode_of",
-    "rows_of",
-    "takes",
-    "taps_of",
-    "tile_of",
-]
+__all__ = ["CLEAN", "compress", "compress_kernel", "packs", "rows_of", "takes", "taps_of"]
 
-VECTOR, COLUMNS, LOOP = "vector", "columns", "loop"
+VECTOR, COLUMNS = "vector", "columns"
 #: "no group breaks the pattern"
 CLEAN = 2**31 - 1
 _DTYPES = (
@@ -50,8 +36,8 @@ _DTYPES = (
 )
 #: integers of the same width
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-#: elements of a tile (VECTOR), its groups (COLUMNS) and its lanes (LOOP)
-_TILE, _GROUPS, _LANES = 2048, 256, 128
+#: elements of a tile (VECTOR), and its groups (COLUMNS)
+_TILE, _GROUPS = 2048, 256
 
 
 @triton.jit
@@ -96,152 +82,64 @@ def pack_octets(positions, code, tile, groups, CODE: tl.constexpr, GROUPS: tl.co
 
 
 @triton.jit
-def pack_by_lane(
-    weight,
-    values,
-    positions,
-    groups,
-    along,
-    taps,
-    width,
-    out_step,
-    tap_step,
-    step,
-    N: tl.constexpr,
-    M: tl.constexpr,
-    BITS: tl.constexpr,
-    MAGNITUDE: tl.constexpr,
-    LANES: tl.constexpr,
-    EACH: tl.constexpr,
-    CLEAN: tl.constexpr,
-):
-    """EACH groups a lane; their codes, N * BITS * EACH bits, are whole bytes. The first group with too many."""
-    lane = tl.program_id(0) * LANES + tl.arange(0, LANES)
-    byte = lane * (N * BITS * EACH // 8)
-    waiting = tl.zeros([LANES], tl.int32)
-    fill = tl.zeros([LANES], tl.int32)
-    wrong = tl.full([LANES], CLEAN, tl.int32)
-    for i in range(EACH):
-        group = lane * EACH + i
-        exists = group < groups
-        at, start = place(group, along, taps, width, out_step, tap_step, step, M)
-        count = tl.zeros([LANES], tl.int32)
-        for j in range(M):
-            bits = tl.load(weight + at + j * step, mask=exists & (start + j < width), other=0)
-            count += ((bits & MAGNITUDE) != 0).to(tl.int32)
-        wrong = tl.minimum(wrong, tl.where(count > N, group, CLEAN))
-        free = N - count
-        slot = tl.zeros([LANES], tl.int32)
-        for j in range(M):
-            bits = tl.load(weight + at + j * step, mask=exists & (start + j < width), other=0)
-            full = (bits & MAGNITUDE) != 0
-            chosen = exists & (full | (free > 0)) & (slot < N)
-            free -= (chosen & ~full).to(tl.int32)
-            tl.store(values + group * N + slot, tl.where(full, bits, 0), mask=chosen)
-            slot += chosen.to(tl.int32)
-            waiting |= tl.where(chosen, j << fill, 0)
-            fill += tl.where(chosen, BITS, 0)
-            ready = fill >= 8
-            tl.store(positions + byte, waiting.to(tl.uint8), mask=ready)
-            byte += ready.to(tl.int32)
-            waiting = tl.where(ready, waiting >> 8, waiting)
-            fill -= tl.where(ready, 8, 0)
-    tl.store(positions + byte, waiting.to(tl.uint8), mask=fill > 0)
-    return tl.min(wrong)
-
-
-@triton.jit
 def compress_kernel(
-    weight,
-    values,
-    positions,
-    first_wrong,
-    elements,
-    groups,
-    along,
-    taps,
-    width,
-    out_step,
-    tap_step,
-    step,
-    N: tl.constexpr,
-    M: tl.constexpr,
-    BITS: tl.constexpr,
-    MAGNITUDE: tl.constexpr,
-    MODE: tl.constexpr,
-    GROUPS: tl.constexpr,
-    EACH: tl.constexpr,
-    CLEAN: tl.constexpr,
-):
+    weight, values, positions, first_wrong, elements, groups, along, taps, width, out_step, tap_step, step,
+    N: tl.constexpr, M: tl.constexpr, BITS: tl.constexpr, MAGNITUDE: tl.constexpr,
+    MODE: tl.constexpr, GROUPS: tl.constexpr, CLEAN: tl.constexpr,
+):  # fmt: skip
     """weight: `elements` integers in rows of `width`, `along` groups each; row r is tap r % taps of output r // taps.
 
-    GROUPS: of a tile; lanes of EACH groups in LOOP.
+    GROUPS: of a tile.
     """
-    if MODE == "loop":
-        first = pack_by_lane(
-            weight,
-            values,
-            positions,
-            groups,
-            along,
-            taps,
-            width,
-            out_step,
-            tap_step,
-            step,
-            N,
-            M,
-            BITS,
-            MAGNITUDE,
-            GROUPS,
-            EACH,
-            CLEAN,
-        )
+    tile = tl.program_id(0)
+    group = tile * GROUPS + tl.arange(0, GROUPS)
+    if MODE == "vector":
+        here = tile * (GROUPS * M) + tl.arange(0, GROUPS * M)
+        run = tl.load(weight + here, mask=here < elements, other=0)
+        words = split_columns(tl.reshape(run, [GROUPS, M]), M, GROUPS)
     else:
-        tile = tl.program_id(0)
-        group = tile * GROUPS + tl.arange(0, GROUPS)
-        if MODE == "vector":
-            here = tile * (GROUPS * M) + tl.arange(0, GROUPS * M)
-            run = tl.load(weight + here, mask=here < elements, other=0)
-            words = split_columns(tl.reshape(run, [GROUPS, M]), M, GROUPS)
-        else:
-            at, start = place(group, along, taps, width, out_step, tap_step, step, M)
-            words = ()
-            for j in tl.static_range(M):
-                there = (group < groups) & (start + j < width)
-                words = words + (tl.load(weight + at + j * step, mask=there, other=0),)  # noqa: RUF005 - as above
-        count = tl.zeros([GROUPS], tl.int32)
+        at, start = place(group, along, taps, width, out_step, tap_step, step, M)
+        words = ()
         for j in tl.static_range(M):
-            count += ((words[j] & MAGNITUDE) != 0).to(tl.int32)
-        first = tl.min(tl.where(count > N, group, CLEAN))
-        free = N - count
-        slot = tl.zeros([GROUPS], tl.int32)
-        code = tl.zeros([GROUPS], tl.uint32)
-        slots = ()
-        for j in tl.static_range(M):
-            full = (words[j] & MAGNITUDE) != 0
-            chosen = full | (free > 0)
-            free -= (chosen & ~full).to(tl.int32)
-            slots = slots + (tl.where(chosen, slot, N),)  # noqa: RUF005 - as above
-            if BITS > 0:
-                code |= tl.where(chosen & (group < groups), j << (slot * BITS), 0).to(tl.uint32)
-            slot += chosen.to(tl.int32)
-        kept = ()
-        for s in tl.static_range(N):
-            value = tl.zeros_like(words[0])
-            for j in tl.static_range(M - N + 1):  # element s + j can be the s-th that is kept
-                word = words[s + j]
-                value = tl.where((slots[s + j] == s) & ((word & MAGNITUDE) != 0), word, value)
-            if N & (N - 1) == 0:
-                kept = kept + (value,)  # noqa: RUF005 - as above
-            else:
-                tl.store(values + group * N + s, value, mask=group < groups)
-        if N & (N - 1) == 0:
-            entry = tile * (GROUPS * N) + tl.arange(0, GROUPS * N)
-            tl.store(values + entry, tl.reshape(join_columns(kept, N, GROUPS), [GROUPS * N]), mask=entry < groups * N)
+            there = (group < groups) & (start + j < width)
+            words = words + (tl.load(weight + at + j * step, mask=there, other=0),)  # noqa: RUF005 - as above
+    count = tl.zeros([GROUPS], tl.int32)
+    for j in tl.static_range(M):
+        count += ((words[j] & MAGNITUDE) != 0).to(tl.int32)
+    first = tl.min(tl.where(count > N, group, CLEAN))
+    free = N - count
+    slot = tl.zeros([GROUPS], tl.int32)
+    code = tl.zeros([GROUPS], tl.uint32)
+    slots = ()
+    for j in tl.static_range(M):
+        full = (words[j] & MAGNITUDE) != 0
+        chosen = full | (free > 0)
+        free -= (chosen & ~full).to(tl.int32)
+        slots = slots + (tl.where(chosen, slot, N),)  # noqa: RUF005 - as above
         if BITS > 0:
-            pack_octets(positions, code, tile, groups, N * BITS, GROUPS)
+            code |= tl.where(chosen & (group < groups), j << (slot * BITS), 0).to(tl.uint32)
+        slot += chosen.to(tl.int32)
+    kept = ()
+    for s in tl.static_range(N):
+        value = tl.zeros_like(words[0])
+        for j in tl.static_range(M - N + 1):  # element s + j can be the s-th that is kept
+            word = words[s + j]
+            value = tl.where((slots[s + j] == s) & ((word & MAGNITUDE) != 0), word, value)
+        if N & (N - 1) == 0:
+            kept = kept + (value,)  # noqa: RUF005 - as above
+        else:
+            tl.store(values + group * N + s, value, mask=group < groups)
+    if N & (N - 1) == 0:
+        entry = tile * (GROUPS * N) + tl.arange(0, GROUPS * N)
+        tl.store(values + entry, tl.reshape(join_columns(kept, N, GROUPS), [GROUPS * N]), mask=entry < groups * N)
+    if BITS > 0:
+        pack_octets(positions, code, tile, groups, N * BITS, GROUPS)
     tl.atomic_min(first_wrong, first, mask=first < CLEAN, sem="relaxed")
+
+
+def packs(pattern: NMPattern) -> bool:
+    """Whether the kernel can pack weights by the pattern, groups of which it holds in registers."""
+    return pattern.m <= 16 and pattern.n <= 8
 
 
 def takes(dtype: torch.dtype, shape: tuple[int, ...], pattern: NMPattern) -> bool:
@@ -254,18 +152,14 @@ def takes(dtype: torch.dtype, shape: tuple[int, ...], pattern: NMPattern) -> boo
 
 def mode_of(ordered: bool, elements: int, width: int, pattern: NMPattern, address: int) -> str:
     """How a tile is read; ordered: the weight lies in memory in the order of its groups."""
-    n, m = pattern.n, pattern.m
-    if m > 16 or n > 8:
-        return LOOP
+    m = pattern.m
     aligned = address % 16 == 0 and elements % 16 == 0
     return VECTOR if ordered and aligned and width % m == 0 and m & (m - 1) == 0 else COLUMNS
 
 
-def tile_of(mode: str, pattern: NMPattern) -> tuple[int, int]:
-    """(groups of a tile or lanes, groups of a lane)."""
-    if mode == LOOP:
-        return _LANES, 8 // math.gcd(8, pattern.n * pattern.index_bits)
-    return (_TILE // pattern.m if mode == VECTOR else _GROUPS), 1
+def groups_of_a_tile(mode: str, pattern: NMPattern) -> int:
+    """How many groups a program takes."""
+    return _TILE // pattern.m if mode == VECTOR else _GROUPS
 
 
 def magnitude(dtype: torch.dtype) -> int:
@@ -274,7 +168,7 @@ def magnitude(dtype: torch.dtype) -> int:
 
 
 def compress(weight: Tensor, pattern: NMPattern) -> tuple[Tensor, Tensor, Tensor]:
-    """weight: (out, in, ...), one that `takes` says yes to, or empty -> (values, positions, first wrong group).
+    """weight: (out, in, ...), which `takes` and `packs` say yes to, or empty -> (values, positions, first wrong group).
 
     The last is an int32 of shape () on the device, CLEAN where every group keeps to the pattern; else values and
     positions mean nothing. Contiguous and channels_last memory is read where it lies, any other is copied.
@@ -292,30 +186,14 @@ def compress(weight: Tensor, pattern: NMPattern) -> tuple[Tensor, Tensor, Tensor
     positions = memory.new_empty(triton.cdiv(groups, 8) * pattern.n * bits, dtype=torch.uint8)
     wrong = torch.full((), CLEAN, dtype=torch.int32, device=weight.device)
     mode = mode_of(ordered, memory.numel(), width, pattern, memory.data_ptr())
-    tile, each = tile_of(mode, pattern)
+    tile = groups_of_a_tile(mode, pattern)
     if groups:
-        compress_kernel[(triton.cdiv(groups, tile * each),)](
-            memory,
-            values,
-            positions,
-            wrong,
-            memory.numel(),
-            groups,
-            along,
-            taps,
-            width,
-            width * taps,
-            width if ordered else 1,
-            1 if ordered else taps,
-            N=pattern.n,
-            M=pattern.m,
-            BITS=bits,
-            MAGNITUDE=magnitude(weight.dtype),
-            MODE=mode,
-            GROUPS=tile,
-            EACH=each,
-            CLEAN=CLEAN,
-        )
+        compress_kernel[(triton.cdiv(groups, tile),)](
+            memory, values, positions, wrong, memory.numel(), groups, along, taps, width,
+            width * taps, width if ordered else 1, 1 if ordered else taps,
+            N=pattern.n, M=pattern.m, BITS=bits, MAGNITUDE=magnitude(weight.dtype),
+            MODE=mode, GROUPS=tile, CLEAN=CLEAN,
+        )  # fmt: skip
     return values.view(weight.dtype), positions[: triton.cdiv(groups * pattern.n * bits, 8)], wrong
 
 

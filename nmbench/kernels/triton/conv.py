@@ -12,18 +12,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from nmbench.kernels.problem import Pair, output_size, result_dtype
+from nmbench.kernels.triton.expand import columns_of, product, product_constants, weight_tile
 from nmbench.kernels.triton.matmul import matmul
 from nmbench.kernels.triton.tuning import bucket, tuned
 from nmbench.sparsity import NMPattern
-from nmbench.sparsity.fast.triton_expand import (
-    accumulator,
-    block_of,
-    columns_of,
-    product,
-    weight_tile,
-    widened,
-    word_bits,
-)
 
 __all__ = ["conv2d", "conv_kernel"]
 
@@ -33,42 +26,13 @@ _TILES = [(64, 64, 64, 4, 3), (128, 64, 64, 4, 3), (64, 128, 64, 4, 3), (64, 64,
 @tuned(_TILES, key=["bucket", "outs", "channels", "KH", "KW", "N", "M"])
 @triton.jit(do_not_specialize=["rows", "bucket", "height", "width", "out_height", "out_width"])
 def conv_kernel(
-    x,
-    values,
-    positions,
-    bias,
-    y,
-    rows,
-    bucket,
-    outs,
-    channels,
-    groups,
-    height,
-    width,
-    out_height,
-    out_width,
-    x_pixel,
-    y_pixel,
-    stride_h,
-    stride_w,
-    pad_h,
-    pad_w,
-    dilation_h,
-    dilation_w,
-    KH: tl.constexpr,
-    KW: tl.constexpr,
-    HAS_BIAS: tl.constexpr,
-    ACC: tl.constexpr,
-    WIDEN: tl.constexpr,
-    N: tl.constexpr,
-    M: tl.constexpr,
-    BITS: tl.constexpr,
-    MP: tl.constexpr,
-    WORD: tl.constexpr,
-    BLOCK_OUT: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-):
+    x, values, positions, bias, y,
+    rows, bucket, outs, channels, groups, height, width, out_height, out_width, x_pixel, y_pixel,
+    stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, KH: tl.constexpr, KW: tl.constexpr,
+    HAS_BIAS: tl.constexpr, ACC: tl.constexpr, WIDEN: tl.constexpr,
+    N: tl.constexpr, M: tl.constexpr, BITS: tl.constexpr, MP: tl.constexpr, WORD: tl.constexpr,
+    BLOCK_OUT: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
     """A row is a pixel of the output. outs, channels: of one of the convolution's groups, which is program_id(1).
 
     groups: N:M groups at one kernel position of one output channel.
@@ -94,21 +58,9 @@ def conv_kernel(
         x_at = image + line * x_line + pixel * x_pixel
         for start in range(0, groups, BLOCK_G):
             w = weight_tile(
-                values,
-                positions,
-                out,
-                local < outs,
-                KH * KW * groups * N,
-                tap * groups,
-                start,
-                groups,
-                N,
-                BITS,
-                MP,
-                WORD,
-                BLOCK_OUT,
-                BLOCK_G,
-            )
+                values, positions, out, local < outs, KH * KW * groups * N, tap * groups, start, groups,
+                N, BITS, MP, WORD, BLOCK_OUT, BLOCK_G,
+            )  # fmt: skip
             channel, real = columns_of(start, M, MP, BLOCK_K)
             real &= channel < channels
             piece = tl.load(x_at[None, :] + channel[:, None], mask=real[:, None] & inside[None, :], other=0)
@@ -126,9 +78,9 @@ def conv2d(
     bias: Tensor | None,
     kernel: tuple[int, int, int],
     pattern: NMPattern,
-    stride: tuple[int, int] = (1, 1),
-    padding: tuple[int, int] = (0, 0),
-    dilation: tuple[int, int] = (1, 1),
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    dilation: Pair = (1, 1),
     groups: int = 1,
 ) -> Tensor:
     """x: (batch, in, H, W) -> (batch, out, H', W'), channels_last. An x in another memory format is copied.
@@ -138,14 +90,12 @@ def conv2d(
     outs, kh, kw = kernel
     x = x.contiguous(memory_format=torch.channels_last)
     batch, channels, height, width = x.shape
-    out_height = (height + 2 * padding[0] - dilation[0] * (kh - 1) - 1) // stride[0] + 1
-    out_width = (width + 2 * padding[1] - dilation[1] * (kw - 1) - 1) // stride[1] + 1
+    out_height, out_width = output_size((height, width), (kh, kw), stride, padding, dilation)
     if (kh, kw, stride, padding, groups) == (1, 1, (1, 1), (0, 0), 1):
         pixels = x.permute(0, 2, 3, 1).reshape(-1, channels)
         flat = matmul(pixels, values, positions, bias, outs, pattern)
         return flat.view(batch, height, width, outs).permute(0, 3, 1, 2)
-    dtype = torch.int32 if x.dtype == torch.int8 else x.dtype
-    y = x.new_empty((batch, out_height, out_width, outs), dtype=dtype)
+    y = x.new_empty((batch, out_height, out_width, outs), dtype=result_dtype(x.dtype))
     rows = batch * out_height * out_width
 
     def grid(meta: dict[str, int]) -> tuple[int, int]:
@@ -154,34 +104,10 @@ def conv2d(
     along = triton.cdiv(channels // groups, pattern.m)
     if y.numel():
         conv_kernel[grid](
-            x,
-            values,
-            positions,
-            y if bias is None else bias,
-            y,
-            rows,
-            bucket(rows),
-            outs // groups,
-            channels // groups,
-            along,
-            height,
-            width,
-            out_height,
-            out_width,
-            channels,  # not x.stride(), which says nothing of a dimension of size 1
-            outs,
-            *stride,
-            *padding,
-            *dilation,
-            KH=kh,
-            KW=kw,
-            HAS_BIAS=bias is not None,
-            ACC=accumulator(x.dtype),
-            WIDEN=widened(x.dtype),
-            N=pattern.n,
-            M=pattern.m,
-            BITS=pattern.index_bits,
-            MP=block_of(pattern.m),
-            WORD=word_bits(pattern.n, pattern.m, along, positions),
-        )
+            x, values, positions, y if bias is None else bias, y,  # bias: not read without HAS_BIAS
+            rows, bucket(rows), outs // groups, channels // groups, along, height, width, out_height, out_width,
+            channels, outs,  # not x.stride(), which says nothing of a dimension of size 1
+            *stride, *padding, *dilation, KH=kh, KW=kw,
+            **product_constants(x, bias, pattern, along, positions),
+        )  # fmt: skip
     return y.permute(0, 3, 1, 2)

@@ -12,8 +12,8 @@ import triton.language as tl
 from torch import Tensor
 
 from nmbench.kernels.triton.compress import INTEGERS, rows_of, taps_of
+from nmbench.kernels.triton.expand import block_of, columns_of, storage_constants, weight_tile
 from nmbench.sparsity import NMPattern
-from nmbench.sparsity.fast.triton_expand import block_of, columns_of, weight_tile, word_bits
 
 __all__ = ["decompress", "decompress_kernel", "tile_of"]
 
@@ -22,23 +22,10 @@ _COLUMNS, _ELEMENTS = 256, 2048
 
 @triton.jit
 def decompress_kernel(
-    values,
-    positions,
-    weight,
-    rows,
-    groups,
-    taps,
-    width,
-    out_step,
-    blocks,
-    N: tl.constexpr,
-    M: tl.constexpr,
-    BITS: tl.constexpr,
-    MP: tl.constexpr,
-    WORD: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-):
+    values, positions, weight, rows, groups, taps, width, out_step, blocks,
+    N: tl.constexpr, M: tl.constexpr, BITS: tl.constexpr, MP: tl.constexpr, WORD: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
     """Row r of `width` elements, in `groups` groups, is tap r % taps of output r // taps of the contiguous weight.
 
     blocks: tiles along a row.
@@ -71,21 +58,7 @@ def decompress(values: Tensor, positions: Tensor, pattern: NMPattern, shape: tup
     blocks = triton.cdiv(groups, block_k // block_of(pattern.m))
     if weight.numel():
         decompress_kernel[(blocks * triton.cdiv(rows, block_rows),)](
-            words,
-            positions,
-            weight,
-            rows,
-            groups,
-            taps,
-            width,
-            width * taps,
-            blocks,
-            N=pattern.n,
-            M=pattern.m,
-            BITS=pattern.index_bits,
-            MP=block_of(pattern.m),
-            WORD=word_bits(pattern.n, pattern.m, groups, positions),
-            BLOCK_ROWS=block_rows,
-            BLOCK_K=block_k,
-        )
+            words, positions, weight, rows, groups, taps, width, width * taps, blocks,
+            **storage_constants(pattern, groups, positions), BLOCK_ROWS=block_rows, BLOCK_K=block_k,
+        )  # fmt: skip
     return weight.view(values.dtype)

@@ -15,19 +15,9 @@ import triton.language as tl
 from torch import Tensor
 
 from nmbench.kernels.backend import result_dtype
+from nmbench.kernels.triton.expand import columns_of, operand, product, product_constants, reachable, weight_tile
 from nmbench.kernels.triton.tuning import bucket, tuned
 from nmbench.sparsity import NMPattern
-from nmbench.sparsity.fast.triton_expand import (
-    accumulator,
-    block_of,
-    columns_of,
-    operand,
-    product,
-    reachable,
-    weight_tile,
-    widened,
-    word_bits,
-)
 
 __all__ = ["matmul", "matmul_kernel"]
 
@@ -46,30 +36,12 @@ _TILES = [
 @tuned(_TILES, key=["bucket", "outs", "depth", "N", "M"])
 @triton.jit(do_not_specialize=["rows", "bucket"])
 def matmul_kernel(
-    x,
-    values,
-    positions,
-    bias,
-    y,
-    rows,
-    bucket,
-    outs,
-    depth,
-    groups,
-    x_row,
-    x_col,
-    HAS_BIAS: tl.constexpr,
-    ACC: tl.constexpr,
-    WIDEN: tl.constexpr,
-    N: tl.constexpr,
-    M: tl.constexpr,
-    BITS: tl.constexpr,
-    MP: tl.constexpr,
-    WORD: tl.constexpr,
-    BLOCK_OUT: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-):
+    x, values, positions, bias, y,
+    rows, bucket, outs, depth, groups, x_row, x_col,
+    HAS_BIAS: tl.constexpr, ACC: tl.constexpr, WIDEN: tl.constexpr,
+    N: tl.constexpr, M: tl.constexpr, BITS: tl.constexpr, MP: tl.constexpr, WORD: tl.constexpr,
+    BLOCK_OUT: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
     """x: (rows, depth), strides x_row and x_col; W: (outs, depth) in `groups` groups a row; y: (rows, outs)."""
     BLOCK_G: tl.constexpr = BLOCK_K // MP
     # one axis, as the others end at 65535: programs that share rows are neighbours
@@ -107,25 +79,8 @@ def matmul(x: Tensor, values: Tensor, positions: Tensor, bias: Tensor | None, ou
     groups = triton.cdiv(depth, pattern.m)
     if y.numel():
         matmul_kernel[grid](
-            operand(x),
-            operand(values),
-            positions,
-            y if bias is None else bias,  # not read without HAS_BIAS
-            y,
-            rows,
-            bucket(rows),
-            outs,
-            depth,
-            groups,
-            x.stride(0),
-            x.stride(1),
-            HAS_BIAS=bias is not None,
-            ACC=accumulator(x.dtype),
-            WIDEN=widened(x.dtype),
-            N=pattern.n,
-            M=pattern.m,
-            BITS=pattern.index_bits,
-            MP=block_of(pattern.m),
-            WORD=word_bits(pattern.n, pattern.m, groups, positions),
-        )
+            operand(x), operand(values), positions, y if bias is None else bias, y,  # not read without HAS_BIAS
+            rows, bucket(rows), outs, depth, groups, *x.stride(),
+            **product_constants(x, bias, pattern, groups, positions),
+        )  # fmt: skip
     return y

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nmbench._util.devices import on
-from nmbench.kernels.backend import result_dtype
+from nmbench.kernels.problem import output_size, result_dtype
 from nmbench.sparsity import NMPattern
 
 __all__ = ["SPLIT_K_ROWS", "conv2d", "linear"]
@@ -54,18 +54,9 @@ def _(
     "int[] padding, int[] dilation, int groups) -> Tensor",
 )
 def conv2d(
-    x: Tensor,
-    values: Tensor,
-    positions: Tensor,
-    bias: Tensor | None,
-    kernel: list[int],
-    n: int,
-    m: int,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-) -> Tensor:
+    x: Tensor, values: Tensor, positions: Tensor, bias: Tensor | None, kernel: list[int], n: int, m: int,
+    stride: list[int], padding: list[int], dilation: list[int], groups: int,
+) -> Tensor:  # fmt: skip
     """x (batch, in, H, W) -> (batch, out, H', W'), channels_last; kernel: (out, kh, kw)."""
     from nmbench.kernels.triton import conv
 
@@ -77,19 +68,8 @@ def conv2d(
 
 @conv2d.register_fake
 def _(
-    x: Tensor,
-    values: Tensor,
-    positions: Tensor,
-    bias: Tensor | None,
-    kernel: list[int],
-    n: int,
-    m: int,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-) -> Tensor:
-    sizes = [
-        (x.shape[2 + i] + 2 * padding[i] - dilation[i] * (kernel[1 + i] - 1) - 1) // stride[i] + 1 for i in range(2)
-    ]
-    return x.new_empty((x.shape[0], *sizes, kernel[0]), dtype=result_dtype(x.dtype)).permute(0, 3, 1, 2)
+    x: Tensor, values: Tensor, positions: Tensor, bias: Tensor | None, kernel: list[int], n: int, m: int,
+    stride: list[int], padding: list[int], dilation: list[int], groups: int,
+) -> Tensor:  # fmt: skip
+    size = output_size(x.shape[2:], kernel[1:], stride, padding, dilation)
+    return x.new_empty((x.shape[0], *size, kernel[0]), dtype=result_dtype(x.dtype)).permute(0, 3, 1, 2)

@@ -19,19 +19,18 @@ import triton.language as tl
 from torch import Tensor
 
 from nmbench.kernels.backend import result_dtype
-from nmbench.kernels.triton.tuning import bucket, tuned
-from nmbench.sparsity import NMPattern
-from nmbench.sparsity.fast.triton_expand import (
+from nmbench.kernels.triton.expand import (
     accumulator,
     block_of,
     columns_of,
     operand,
     product,
+    product_constants,
     reachable,
     weight_tile,
-    widened,
-    word_bits,
 )
+from nmbench.kernels.triton.tuning import bucket, tuned
+from nmbench.sparsity import NMPattern
 
 __all__ = ["reduce_kernel", "split_k", "split_k_kernel", "splits_for"]
 
@@ -51,32 +50,12 @@ _SHORTEST = 128
 @tuned(_TILES, key=["bucket", "outs", "depth", "groups_a_part", "N", "M", "DIRECT"])
 @triton.jit(do_not_specialize=["rows", "bucket"])
 def split_k_kernel(
-    x,
-    values,
-    positions,
-    bias,
-    parts,
-    rows,
-    bucket,
-    outs,
-    depth,
-    groups,
-    groups_a_part,
-    x_row,
-    x_col,
-    DIRECT: tl.constexpr,
-    HAS_BIAS: tl.constexpr,
-    ACC: tl.constexpr,
-    WIDEN: tl.constexpr,
-    N: tl.constexpr,
-    M: tl.constexpr,
-    BITS: tl.constexpr,
-    MP: tl.constexpr,
-    WORD: tl.constexpr,
-    BLOCK_OUT: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-):
+    x, values, positions, bias, parts,
+    rows, bucket, outs, depth, groups, groups_a_part, x_row, x_col,
+    DIRECT: tl.constexpr, HAS_BIAS: tl.constexpr, ACC: tl.constexpr, WIDEN: tl.constexpr,
+    N: tl.constexpr, M: tl.constexpr, BITS: tl.constexpr, MP: tl.constexpr, WORD: tl.constexpr,
+    BLOCK_OUT: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
     """As matmul_kernel, over the groups of part program_id(2) alone. parts: (splits, rows, outs) of type ACC.
 
     DIRECT: there is one part, and `parts` is the result: (rows, outs), with the bias added.
@@ -159,40 +138,15 @@ def split_k(
     if not y.numel():
         return y
     split_k_kernel[grid](
-        operand(x),
-        operand(values),
-        positions,
-        y if bias is None else bias,  # not read without HAS_BIAS
-        parts,
-        rows,
-        bucket(rows),
-        outs,
-        depth,
-        groups,
-        part_of(groups, splits, pattern.m),
-        x.stride(0),
-        x.stride(1),
+        operand(x), operand(values), positions, y if bias is None else bias, parts,  # bias: not read without HAS_BIAS
+        rows, bucket(rows), outs, depth, groups, part_of(groups, splits, pattern.m), *x.stride(),
         DIRECT=splits == 1,
-        HAS_BIAS=bias is not None,
-        ACC=accumulator(x.dtype),
-        WIDEN=widened(x.dtype),
-        N=pattern.n,
-        M=pattern.m,
-        BITS=pattern.index_bits,
-        MP=block_of(pattern.m),
-        WORD=word_bits(pattern.n, pattern.m, groups, positions),
-    )
+        **product_constants(x, bias, pattern, groups, positions),
+    )  # fmt: skip
     if splits == 1:
         return y
     reduce_kernel[(triton.cdiv(y.numel(), 256),)](
-        parts,
-        y if bias is None else bias,
-        y,
-        rows,
-        outs,
-        splits,
-        HAS_BIAS=bias is not None,
-        ACC=accumulator(x.dtype),
-        BLOCK=256,
-    )
+        parts, y if bias is None else bias, y, rows, outs, splits,
+        HAS_BIAS=bias is not None, ACC=accumulator(x.dtype), BLOCK=256,
+    )  # fmt: skip
     return y

@@ -33,7 +33,7 @@ import torch
 import triton
 
 from nmbench.kernels.cache import Kept
-from nmbench.sparsity.fast.triton_expand import interpreted
+from nmbench.kernels.triton.expand import interpreted
 
 __all__ = ["bucket", "configs", "fits", "largest_k", "nearest", "prune", "tuned"]
 
@@ -60,8 +60,8 @@ def tuned(tiles: list[tuple[int, int, int, int, int]], key: list[str]) -> Callab
             if not _capturing(args[0]):
                 return plain(*args, **kwargs)
             about = _key(tuner, args, kwargs)
-            known = about in tuner.cache
-            if not known:
+            chosen = about in tuner.cache
+            if not chosen:
                 given = dict(zip(tuner.arg_names, args, strict=False))
                 tuner.cache[about] = nearest(about, tuner.cache, prune(tuner.configs, given, **kwargs))
             try:
@@ -72,7 +72,7 @@ def tuned(tiles: list[tuple[int, int, int, int, int]], key: list[str]) -> Callab
                     "outside of it before, so that its kernels are compiled, loaded and tuned"
                 ) from error
             finally:
-                if not known:
+                if not chosen:
                     del tuner.cache[about]
 
         tuner.run = run
@@ -85,8 +85,8 @@ def _kept_or_timed(tuner: Any, key: tuple[Any, ...], offered: list[triton.Config
     """In place of the method of triton's autotuner: tuner.cache[key] gets a choice; was it kept? time: chooses anew."""
     file = Kept("tiles", tuner.nargs["x"].device, _tile, dict)
     name = json.dumps([tuner.base_fn.__name__, *key])
-    known = file.read().get(name)
-    choice = next((config for config in offered if _tile(config.all_kwargs()) == known), None)
+    kept = file.read().get(name)
+    choice = next((config for config in offered if _tile(config.all_kwargs()) == kept), None)
     if choice is not None:
         tuner.cache[key], tuner.configs_timings = choice, {}
         return True
@@ -98,8 +98,8 @@ def _kept_or_timed(tuner: Any, key: tuple[Any, ...], offered: list[triton.Config
     return False
 
 
-def _tile(told: Any) -> dict[str, int]:
-    return {name: int(told[name]) for name in (*_BLOCKS, "num_warps", "num_stages")}
+def _tile(choice: Any) -> dict[str, int]:
+    return {name: int(choice[name]) for name in (*_BLOCKS, "num_warps", "num_stages")}
 
 
 def _short_bench(call: Callable[[], Any], quantiles: Any) -> Any:
@@ -119,12 +119,12 @@ def _key(tuner: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[
     return (*(given[name] for name in tuner.keys if name in given), *dtypes)
 
 
-def nearest(about: tuple[Any, ...], known: Mapping[tuple[Any, ...], Any], offered: list[triton.Config]) -> Any:
+def nearest(about: tuple[Any, ...], choices: Mapping[tuple[Any, ...], Any], offered: list[triton.Config]) -> Any:
     """The configuration known for a key that differs from `about` in its first part alone, a number of rows.
 
     The one whose logarithm is nearest; `offered[0]` if there is none.
     """
-    alike = {key[0]: config for key, config in known.items() if key[1:] == about[1:] and config in offered}
+    alike = {key[0]: config for key, config in choices.items() if key[1:] == about[1:] and config in offered}
     if not alike:
         return offered[0]
     return alike[min(alike, key=lambda rows: (abs(rows.bit_length() - about[0].bit_length()), rows))]
@@ -167,11 +167,11 @@ def _limit(n: int, m: int, itemsize: int, convolution: bool) -> int:
     return 128 if n <= 2 and power else 96
 
 
-def prune(known: list[triton.Config], given: Mapping[str, Any], **constants: Any) -> list[triton.Config]:
+def prune(offered: list[triton.Config], given: Mapping[str, Any], **constants: Any) -> list[triton.Config]:
     """`prune_configs_by` of triton.autotune: x, N and M of the call decide. At least one is left."""
     n, m, convolution = constants["N"], constants["M"], "KH" in constants
-    left = [one for one in known if fits(one, n, m, given["x"].element_size(), convolution=convolution)]
-    return left or known[:1]
+    left = [config for config in offered if fits(config, n, m, given["x"].element_size(), convolution=convolution)]
+    return left or offered[:1]
 
 
 def bucket(rows: int) -> int:

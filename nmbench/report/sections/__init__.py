@@ -1,1 +1,94 @@
-"""What a report consists of, one subject a file."""
+"""The report's own sections, one subject a file: its tables and its figures together.
+
+BUILT_IN     where each of their parts stands; strangers' sections come between them by their orders
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from nmbench.analysis.rows import Row
+from nmbench.analysis.study import Study
+from nmbench.report.door import Content, Entry, Place
+from nmbench.report.sections import (
+    cost,
+    examples,
+    failures,
+    forest,
+    glossary,
+    intro,
+    layers,
+    leaderboard,
+    origins,
+    overview,
+    quality,
+    remarks,
+    seeds,
+    speed,
+    tradeoff,
+    training,
+)
+from nmbench.report.style import place_of
+
+__all__ = ["BUILT_IN"]
+
+Blocks = Callable[[Study, Sequence[Row]], Iterable[Content]]
+#: settings of one task whose figures are drawn
+_MOST_SETTINGS = 2
+
+
+def _figure(blocks: Blocks) -> Blocks:
+    """The same for the first settings of a task only: hundreds of figures would take long, and nobody reads them."""
+
+    def limited(study: Study, rows: Sequence[Row]) -> Iterator[Content]:
+        if place_of(study, rows) < _MOST_SETTINGS:
+            yield from blocks(study, rows)
+
+    return limited
+
+
+_ORDER: dict[Place, dict[str, Blocks]] = {
+    Place.FRONT: {
+        "outcome": intro.outcome,
+        "cautions": intro.cautions,
+        "mixed-origins": origins.mixed_overall,
+        "tradeoff": tradeoff.figure,
+        "patterns-by-tasks": overview.patterns_by_tasks,
+        "heat-map": overview.heat_map,
+        "leaderboard": leaderboard.leaderboard,
+    },
+    Place.SETTING: {
+        "mixed-origins-of-setting": origins.mixed_in_setting,
+        "verdicts": quality.verdicts,
+        "quality": quality.table,
+        "forest": _figure(forest.figure),
+        "quality-figure": _figure(quality.figure),
+        "methods-by-patterns": overview.methods_by_patterns,
+        "remarks": remarks.remarks,
+        "precision": seeds.precision,
+        "over-examples": seeds.over_evaluation,
+        "other-metrics": quality.others,
+        "size": cost.size,
+        "effort": cost.effort,
+        "cost-figure": _figure(cost.figure),
+        "speed": speed.speed,
+        "flips": _figure(training.flips),
+        "layers": _figure(layers.figure),
+        "curves": _figure(training.curves),
+        "examples": _figure(examples.examples),
+    },
+    Place.TASK: {"left-dense": layers.left_dense},
+    Place.END: {
+        "failures": failures.failures,
+        "unreadable": failures.unreadable,
+        "provenance": origins.provenance,
+        "reproduce": origins.reproduce,
+        "glossary": glossary.glossary,
+    },
+}
+
+BUILT_IN = tuple(
+    Entry(name, place, 10 * turn, blocks)
+    for place, entries in _ORDER.items()
+    for turn, (name, blocks) in enumerate(entries.items(), start=1)
+)

@@ -1,26 +1,27 @@
 """Evaluation examples, the dense model's answer beside those of the sparse ones: texts in a table, images in a figure.
 
-Gallery     what a page shows of one setting
-gallery     reads `samples.json` of one cell a row and writes the figure
+examples     block of a setting: reads `samples.json` of one cell a row
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from nmbench.analysis.rows import Row
+from nmbench.analysis.study import Study
 from nmbench.contract.samples import FILE, Sample, Shown, read
+from nmbench.document.model import Block, Bullets
+from nmbench.document.model import Picture as Drawn
 from nmbench.document.table import Cell, Column, Table
 from nmbench.document.words import text
-from nmbench.report.panels import Drawn, full_label, style_sheet
+from nmbench.report.style import file_of
 
-__all__ = ["Gallery", "gallery"]
+__all__ = ["examples"]
 
 Picture = tuple[str, NDArray[np.uint8]]
 
@@ -31,15 +32,6 @@ _INCHES = 9.4  # width of a full line of images
 
 
 @dataclass(frozen=True)
-class Gallery:
-    """`texts` and `figure` are None where there are none; `remarks`: what could not be shown, as inline markdown."""
-
-    texts: Table | None
-    figure: Drawn | None
-    remarks: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class _Answer:
     """The samples of one row: those of its smallest seed, or of the dense twin's where it has that one."""
 
@@ -47,29 +39,33 @@ class _Answer:
     samples: tuple[Sample, ...]
 
 
-def gallery(rows: Sequence[Row], folders: Sequence[Path], path: Path) -> Gallery:
-    """The samples of one setting's rows; `folders[i]` is the attempt folder of record i, `path` that of the figure."""
-    answers, broken = _answers(rows, folders)
-    remarks = tuple(f"The examples of {text(name)} cannot be shown: {text(why)}." for name, why in broken.items())
-    if not answers:
-        return Gallery(None, None, remarks)
+def examples(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
+    """A table of the texts, a figure of the images, and in words which samples cannot be read."""
+    answers, broken = _answers(study, rows)
     names = list(dict.fromkeys(sample.name for answer in answers for sample in answer.samples))
-    lines = tuple(line for name in names for line in _lines(name, answers))
-    texts = Table("answers", "Examples", _COLUMNS, lines, keys=2, sortable=False) if lines else None
+    if lines := tuple(line for name in names for line in _lines(name, answers)):
+        yield Table("answers", "Examples", _COLUMNS, lines, keys=2, sortable=False)
     pictures = {name: shown for name in names if (shown := _pictures(name, answers))}
-    chosen = dict(list(pictures.items())[:_MOST])
-    return Gallery(texts, _draw(chosen, path) if chosen else None, remarks)
+    if pictures:
+        chosen = dict(list(pictures.items())[:_MOST])
+        path = file_of(study, rows, "examples")
+        # no SVG: it would hold the same pixels
+        _figure(chosen).savefig(path, format="png", metadata={"Software": None}, pil_kwargs={"optimize": True})
+        caption = f"{', '.join(chosen)}: what was given, and what each model made of it."
+        yield Drawn(path.name, "Examples", study.titles[rows[0].setting], caption)
+    if broken:
+        words = (f"The examples of {text(name)} cannot be shown: {text(why)}." for name, why in broken.items())
+        yield Bullets(tuple(words))
 
 
-def _answers(rows: Sequence[Row], folders: Sequence[Path]) -> tuple[list[_Answer], dict[str, str]]:
-    first = next((min(row.seeds) for row in rows if row.pattern == "dense" and row.seeds), None)
+def _answers(study: Study, rows: Sequence[Row]) -> tuple[list[_Answer], dict[str, str]]:
+    """Those that can be read, and why the others cannot."""
+    first = next((min(row.seeds) for row in rows if row.is_dense and row.seeds), None)
     answers, broken = [], {}
-    for row in rows:
-        if not row.seeds:
-            continue
+    for row in (row for row in rows if row.seeds):
         seed = first if first in row.seeds else min(row.seeds)
-        file = folders[dict(zip(row.seeds, row.records, strict=True))[seed]] / FILE
-        name = full_label(row) + (f" (seed {seed})" if seed != first and first is not None else "")
+        file = study.loaded.folders[row.places[seed]] / FILE
+        name = row.name + (f" (seed {seed})" if seed != first and first is not None else "")
         if not file.exists():
             continue
         try:
@@ -102,22 +98,19 @@ def _pictures(name: str, answers: Sequence[_Answer]) -> list[Picture]:
     return [(title, value) for title, value in _all(name, answers) if not isinstance(value, str)]
 
 
-def _draw(pictures: dict[str, list[Picture]], path: Path) -> Drawn:
+def _figure(pictures: dict[str, list[Picture]]) -> Figure:
     """One block of images a sample, four in a row (five, where one would stand alone), at their own proportions."""
     most = max(map(len, pictures.values()))
     columns = most if most <= _IMAGES + 1 else _IMAGES
     inches = _INCHES / max(columns, _IMAGES)
-    blocks = [(name, shown[i : i + columns]) for name, shown in pictures.items() for i in range(0, len(shown), columns)]
-    heights = [max(image.shape[0] / image.shape[1] for _, image in shown) for _, shown in blocks]
-    with style_sheet():
-        size = (inches * columns, sum(inches * height + 0.3 for height in heights))
-        figure = Figure(figsize=size, dpi=110, layout="constrained")
-        grid = figure.subplots(len(blocks), columns, squeeze=False, height_ratios=heights)
-        for line, (_, shown) in zip(grid, blocks, strict=True):
-            for axis in line:
-                axis.set_axis_off()
-            for axis, (title, image) in zip(line, shown, strict=False):
-                axis.imshow(image, interpolation="nearest")
-                axis.set_title(title, fontsize=8)
-        figure.savefig(path, format="png", metadata={"Software": None}, pil_kwargs={"optimize": True})
-    return Drawn(path.name, "Examples", f"{', '.join(pictures)}: what was given, and what each model made of it.")
+    blocks = [shown[i : i + columns] for shown in pictures.values() for i in range(0, len(shown), columns)]
+    heights = [max(image.shape[0] / image.shape[1] for _, image in shown) for shown in blocks]
+    figure = Figure(figsize=(inches * columns, sum(inches * height + 0.3 for height in heights)), dpi=110)
+    grid = figure.subplots(len(blocks), columns, squeeze=False, height_ratios=heights)
+    for line, shown in zip(grid, blocks, strict=True):
+        for axis in line:
+            axis.set_axis_off()
+        for axis, (title, image) in zip(line, shown, strict=False):
+            axis.imshow(image, interpolation="nearest")
+            axis.set_title(title, fontsize=8)
+    return figure

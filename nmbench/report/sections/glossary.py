@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["GLOSSARY"]
+from collections.abc import Iterator, Sequence
+
+from nmbench.analysis.rows import Row
+from nmbench.analysis.study import Study
+from nmbench.document.model import Bullets, Section
+
+__all__ = ["GLOSSARY", "glossary"]
 
 GLOSSARY = (
     "**Pattern** N:M: of every M consecutive weights along the reduction dimension at most N are non-zero. "
@@ -30,3 +36,8 @@ GLOSSARY = (
     "(sparse architecture divergence) of two steps is the distance of their two masks alone: a weight that left and "
     "came back between them does not count.",
 )
+
+
+def glossary(study: Study, rows: Sequence[Row]) -> Iterator[Section]:
+    """The last section of a report."""
+    yield Section("How to read this report", (Bullets(GLOSSARY),))

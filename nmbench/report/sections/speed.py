@@ -1,24 +1,24 @@
-"""The table of measured speeds: one forward pass of each model, dense and converted (nmbench.worker.speed).
+"""Measured speeds: one forward pass of each model, dense and converted (nmbench.worker.speed).
 
-speed_table    rows and records -> Table, or None where no speed was measured
+speed    block of a setting, where any speed was measured
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from nmbench.analysis.rows import Row
+from nmbench.analysis.study import Study
+from nmbench.document.model import Block
 from nmbench.document.table import Cell, Column, Table, filled
 from nmbench.document.words import plural
-from nmbench.records.fields import speed_rows
-from nmbench.records.schema import Record
-from nmbench.report.sections.tables import NAMES, names
+from nmbench.records.schema import Speed, SpeedRow
+from nmbench.report.sections.quality import NAMES, names
 
-__all__ = ["speed_table"]
+__all__ = ["speed"]
 
 _COLUMNS = (
     *NAMES,
@@ -49,33 +49,35 @@ class _Group:
     layers: set[str] = field(default_factory=set)
 
 
-def speed_table(rows: Sequence[Row], records: Sequence[Record]) -> Table | None:
+def speed(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
     """The rows of one setting at each batch size; devices and dtypes are never mixed."""
     body, hows, types = [], set(), set()
     for row in rows:
         groups: dict[tuple[str, str, int], _Group] = {}
-        for record in (records[place] for place in row.records):
-            speed = record.get("speed") or {}
-            for timed in speed_rows(record):
-                key = (str(speed.get("device")), str(speed.get("dtype")), int(timed["batch"]))
+        for speed in (record.speed for record in study.records_of(row) if record.speed):
+            for timed in speed.rows:
+                key = (str(speed.device), str(speed.dtype), timed.batch)
                 _add(groups.setdefault(key, _Group()), timed, speed)
-                hows |= set(str(speed.get("how")).split(", "))
-                types.add(speed.get("type"))
+                hows |= set(str(speed.how).split(", "))
+                types.add(speed.type)
         body += [(*names(row), *_cells(key, group)) for key, group in sorted(groups.items())]
-    if not body:
-        return None
-    notes = [_WHAT, *([_GRAPH] if "cuda-graph" in hows else []), *([_WALL] if "cpu" in types else [])]
-    return filled(Table("speed", "Measured speed of inference", _COLUMNS, tuple(body), tuple(notes), keys=2))
+    if body:
+        notes = [_WHAT, *([_GRAPH] if "cuda-graph" in hows else []), *([_WALL] if "cpu" in types else [])]
+        yield filled(Table("speed", "Measured speed of inference", _COLUMNS, tuple(body), tuple(notes), keys=2))
 
 
-def _add(group: _Group, timed: Mapping[str, Any], speed: Mapping[str, Any]) -> None:
-    for key, values in (("dense_ms", group.dense), ("converted_ms", group.converted), ("ratio", group.ratios)):
-        if timed.get(key):
-            values.append(float(timed[key]))
-    told = [line for line in speed.get("layers") or [] if line.get("batch") == timed["batch"]]
-    if told:
-        sparse = sum(line.get("winner", "dense") != "dense" for line in told)
-        group.layers.add(f"{sparse} of {len(told)}")
+def _add(group: _Group, timed: SpeedRow, speed: Speed) -> None:
+    for value, values in (
+        (timed.dense_ms, group.dense),
+        (timed.converted_ms, group.converted),
+        (timed.ratio, group.ratios),
+    ):
+        if value:
+            values.append(value)
+    layers = [line for line in speed.layers if line.get("batch") == timed.batch]
+    if layers:
+        sparse = sum(line.get("winner", "dense") != "dense" for line in layers)
+        group.layers.add(f"{sparse} of {len(layers)}")
 
 
 def _cells(key: tuple[str, str, int], group: _Group) -> tuple[Cell, ...]:

@@ -1,32 +1,22 @@
-"""Compiles nm.c on first use and calls it: one fused pass over a CPU weight instead of many elementwise ones.
+"""Calls nm.c, compiled on first use: one fused pass over a CPU weight instead of many elementwise ones.
 
 Where no compiler is found, or NMBENCH_NATIVE=0 is set, `library()` is None and the torch code with equal results runs.
-The shared object lies in the user's cache folder, named by a hash of the source, the compiler and the processor, since
-it is built for the very processor (-march=native).
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from nmbench._util.paths import cache_dir
+from nmbench._util.native import NotCompiled, compiled
 from nmbench.sparsity.memory import addressable
 
 __all__ = ["Plan", "Result", "available_for", "decay", "library", "update", "why_not"]
 
-_SOURCE = Path(__file__).with_name("nm.c")
-_FLAGS = ["-O3", "-march=native", "-ffp-contract=fast", "-fPIC", "-shared", "-std=gnu11"]
 #: dtype -> (width in bits, bits of +infinity)
 _KEYS = {
     torch.float32: (32, 0x7F800000),
@@ -47,54 +37,14 @@ class Result(ctypes.Structure):
     checksum: int
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())
-
-
-def _build() -> Path | None:
-    global _reason
-    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("cc") or shutil.which("clang")
-    if compiler is None:
-        _reason = "no C compiler was found"
-        return None
-    source = _SOURCE.read_bytes()
-    version = subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout
-    name = hashlib.sha256(b"\0".join([source, version, repr(_FLAGS).encode(), _processor().encode()])).hexdigest()[:20]
-    folder = cache_dir() / "native"
-    target = folder / f"nm-{name}.so"
-    if target.exists():
-        return target
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        made = Path(scratch) / "nm.so"
-        done = subprocess.run(
-            [compiler, *_FLAGS, str(_SOURCE), "-o", str(made)], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            _reason = f"{compiler} failed: {(done.stderr.strip().splitlines() or ['no message'])[0]}"
-            return None
-        made.replace(target)  # whole or not at all, also when several processes build at once
-    return target
-
-
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The compiled passes, or None (see `why_not`)."""
     global _reason
-    if os.environ.get("NMBENCH_NATIVE") == "0":
-        _reason = "switched off by NMBENCH_NATIVE=0"
-        return None
     try:
-        path = _build()
-        lib = None if path is None else ctypes.CDLL(str(path))
-    except OSError as error:
+        lib = compiled(Path(__file__).with_name("nm.c"))
+    except NotCompiled as error:
         _reason = str(error)
-        return None
-    if lib is None:
         return None
     pointer, i64, integer = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
     for bits in (16, 32, 64):

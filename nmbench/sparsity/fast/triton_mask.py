@@ -24,7 +24,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from nmbench.sparsity.fast.triton_expand import join_columns, split_columns
+from nmbench.sparsity.fast.triton_columns import join_columns, split_columns
 from nmbench.sparsity.fast.triton_tables import Table
 
 __all__ = [
@@ -74,23 +74,10 @@ def write(keep, bits, mask_at, out_at, there, COUNT: tl.constexpr, HAS_MASK: tl.
 
 @triton.jit
 def renew_tile(
-    weight,
-    mask,
-    out,
-    size,
-    inner,
-    groups,
-    count,
-    tile,
-    N: tl.constexpr,
-    M: tl.constexpr,
-    MODE: tl.constexpr,
-    MAGNITUDE: tl.constexpr,
-    COUNT: tl.constexpr,
-    HAS_MASK: tl.constexpr,
-    HAS_OUT: tl.constexpr,
-    GROUPS: tl.constexpr,
-):
+    weight, mask, out, size, inner, groups, count, tile,
+    N: tl.constexpr, M: tl.constexpr, MODE: tl.constexpr, MAGNITUDE: tl.constexpr,
+    COUNT: tl.constexpr, HAS_MASK: tl.constexpr, HAS_OUT: tl.constexpr, GROUPS: tl.constexpr,
+):  # fmt: skip
     """One tile of one weight, of `groups` groups and `count` elements; the number of flips in it.
 
     In VECTOR mode the caller has said that 16 divides `count`.
@@ -147,19 +134,10 @@ def renew_tile(
 
 @triton.jit
 def update_kernel(
-    rows,
-    pieces,
-    out,
-    flips,
-    N: tl.constexpr,
-    M: tl.constexpr,
-    MODE: tl.constexpr,
-    WORD: tl.constexpr,
-    MAGNITUDE: tl.constexpr,
-    COUNT: tl.constexpr,
-    HAS_OUT: tl.constexpr,
-    GROUPS: tl.constexpr,
-):
+    rows, pieces, out, flips,
+    N: tl.constexpr, M: tl.constexpr, MODE: tl.constexpr, WORD: tl.constexpr, MAGNITUDE: tl.constexpr,
+    COUNT: tl.constexpr, HAS_OUT: tl.constexpr, GROUPS: tl.constexpr,
+):  # fmt: skip
     """rows: (weight, mask, first element in out, size, inner, groups of the weight, elements, index in flips) each."""
     piece = tl.program_id(0).to(tl.int64) * 2
     row = rows + tl.load(pieces + piece).to(tl.int64) * 8
@@ -171,60 +149,21 @@ def update_kernel(
         first = tl.multiple_of(first, 16)
         count = tl.multiple_of(count, 16)
     total = renew_tile(
-        weight,
-        mask,
-        out + first,
-        tl.load(row + 3),
-        tl.load(row + 4),
-        tl.load(row + 5),
-        count.to(tl.int32),
-        tl.load(pieces + piece + 1),
-        N,
-        M,
-        MODE,
-        MAGNITUDE,
-        COUNT,
-        True,
-        HAS_OUT,
-        GROUPS,
-    )
+        weight, mask, out + first, tl.load(row + 3), tl.load(row + 4), tl.load(row + 5), count.to(tl.int32),
+        tl.load(pieces + piece + 1), N, M, MODE, MAGNITUDE, COUNT, True, HAS_OUT, GROUPS,
+    )  # fmt: skip
     if COUNT:
         tl.atomic_add(flips + tl.load(row + 7), total.to(tl.int64), sem="relaxed")
 
 
 @triton.jit(do_not_specialize=["size", "inner", "groups"])
 def masked_kernel(
-    weight,
-    out,
-    size,
-    inner,
-    groups,
-    count,
-    N: tl.constexpr,
-    M: tl.constexpr,
-    MODE: tl.constexpr,
-    MAGNITUDE: tl.constexpr,
-    GROUPS: tl.constexpr,
-):
+    weight, out, size, inner, groups, count,
+    N: tl.constexpr, M: tl.constexpr, MODE: tl.constexpr, MAGNITUDE: tl.constexpr, GROUPS: tl.constexpr,
+):  # fmt: skip
     """The masked weight of one weight, by arguments alone."""
-    renew_tile(
-        weight,
-        weight,
-        out,
-        size,
-        inner,
-        groups,
-        count,
-        tl.program_id(0),
-        N,
-        M,
-        MODE,
-        MAGNITUDE,
-        False,
-        False,
-        True,
-        GROUPS,
-    )
+    tile = tl.program_id(0)
+    renew_tile(weight, weight, out, size, inner, groups, count, tile, N, M, MODE, MAGNITUDE, False, False, True, GROUPS)
 
 
 def mode_of(weight: Tensor, mask: Tensor | None, layout: tuple[int, int, int], m: int) -> str:
@@ -296,19 +235,12 @@ class Renewal:
         bits = 8 * self._word.itemsize
         for mode, table in self._tables.items():
             update_kernel[(table.programs,)](
-                table.rows,
-                table.pieces,
-                table.rows if out is None else out.view(self._word),
-                table.rows if flips is None else flips,
-                N=n,
-                M=m,
-                MODE=mode,
-                WORD={16: tl.int16, 32: tl.int32, 64: tl.int64}[bits],
+                table.rows, table.pieces,
+                table.rows if out is None else out.view(self._word), table.rows if flips is None else flips,
+                N=n, M=m, MODE=mode, WORD={16: tl.int16, 32: tl.int32, 64: tl.int64}[bits],
                 MAGNITUDE=(1 << (bits - 1)) - 1,
-                COUNT=flips is not None,
-                HAS_OUT=out is not None,
-                GROUPS=groups_of_a_tile(mode, m),
-            )
+                COUNT=flips is not None, HAS_OUT=out is not None, GROUPS=groups_of_a_tile(mode, m),
+            )  # fmt: skip
 
 
 def masked(weight: Tensor, layout: tuple[int, int, int], n: int, m: int) -> Tensor:
@@ -319,16 +251,7 @@ def masked(weight: Tensor, layout: tuple[int, int, int], n: int, m: int) -> Tens
     mode = LOOP if m > 16 else mode
     groups, word = outer * inner * triton.cdiv(size, m), _INTEGERS[8 * weight.element_size()]
     masked_kernel[(triton.cdiv(groups, groups_of_a_tile(mode, m)),)](
-        weight.view(word),
-        made.view(word),
-        size,
-        inner,
-        groups,
-        weight.numel(),
-        N=n,
-        M=m,
-        MODE=mode,
-        MAGNITUDE=(1 << (8 * word.itemsize - 1)) - 1,
-        GROUPS=groups_of_a_tile(mode, m),
-    )
+        weight.view(word), made.view(word), size, inner, groups, weight.numel(),
+        N=n, M=m, MODE=mode, MAGNITUDE=(1 << (8 * word.itemsize - 1)) - 1, GROUPS=groups_of_a_tile(mode, m),
+    )  # fmt: skip
     return made

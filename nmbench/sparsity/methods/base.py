@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from pydantic import BaseModel
 from torch import Tensor
 
+from nmbench._util.settings import Settings
 from nmbench.sparsity.kept_mask import DENSE, FOLLOW, HOLD
 
 __all__ = ["DENSE", "FOLLOW", "HOLD", "Method"]
@@ -19,7 +19,8 @@ class Method:
 
     Class attributes:
         name: the entry-point name.
-        defaults: every hyper-parameter with its default. `self.hyper` holds the values in force.
+        defaults: every hyper-parameter with its default, which sets its type. `self.hyper` holds the values in force.
+        settings: instead of `defaults`, or beside it: a pydantic model, whose fields have ranges and descriptions too.
         phases: how many times the full training schedule runs (2 for ASP).
         sparse: False for a method that leaves a dense network behind.
         starts_dense: True where the first of several phases is plain dense training, so that the weights of the dense
@@ -28,24 +29,18 @@ class Method:
 
     name: ClassVar[str] = ""
     defaults: ClassVar[Mapping[str, Any]] = {}
+    settings: ClassVar[type[BaseModel] | None] = None
     phases: ClassVar[int] = 1
     sparse: ClassVar[bool] = True
     starts_dense: ClassVar[bool] = False
 
     def __init__(self, **hyper: Any) -> None:
-        for key, value in hyper.items():
-            if key not in self.defaults:
-                near = difflib.get_close_matches(key, self.defaults, 1)
-                known = ", ".join(self.defaults) or "none"
-                hint = f"did you mean {near[0]!r}?" if near else f"it takes: {known}"
-                raise ValueError(f"method {self.name!r} has no hyper-parameter {key!r}; {hint}")
-            default = self.defaults[key]
-            right = isinstance(value, (int, float)) if isinstance(default, float) else isinstance(value, type(default))
-            if not right or isinstance(value, bool) != isinstance(default, bool):
-                raise ValueError(f"method {self.name!r}: {key} must be like {default!r}, not {value!r}")
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"method {self.name!r}: {key} must be finite, not {value!r}")
-        self.hyper = {**self.defaults, **hyper}
+        self.hyper = self.declared().complete(f"method {self.name!r}", hyper)
+
+    @classmethod
+    def declared(cls) -> Settings:
+        """Every hyper-parameter with its default, type, range and help."""
+        return Settings.declared(cls.defaults, cls.settings)
 
     def rule(self, phase: int, step: int) -> str:
         """The mask rule for the forward pass after `step` optimizer steps of `phase`.

@@ -1,20 +1,22 @@
 """one-shot: prune by magnitude once, at the start or after `at` optimizer steps; the mask then stays."""
 
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from nmbench.sparsity.methods.base import DENSE, HOLD, Method
+
+
+class Settings(BaseModel):
+    """Hyper-parameters."""
+
+    at: int = Field(0, ge=0, description="optimizer steps before the mask is made")
 
 
 class OneShot(Method):
     """Magnitude mask made once after `at` steps (0: from the initial weights), then fixed."""
 
     name = "one-shot"
-    defaults = {"at": 0}  # noqa: RUF012 - read only
-
-    def __init__(self, **hyper: object) -> None:
-        super().__init__(**hyper)
-        if self.hyper["at"] < 0:
-            raise ValueError(f"method 'one-shot': at must be 0 or more, not {self.hyper['at']}")
+    settings = Settings
 
     def rule(self, phase: int, step: int) -> str:
         """Dense before `at` steps, the mask held from there on."""

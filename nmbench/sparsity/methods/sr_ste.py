@@ -10,6 +10,7 @@ acted as 1.6e-3.
 from collections.abc import Sequence
 
 import torch
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from nmbench.sparsity.fast import fused as _fused
@@ -17,11 +18,17 @@ from nmbench.sparsity.fast import native as _native
 from nmbench.sparsity.methods.base import Method
 
 
+class Settings(BaseModel):
+    """Hyper-parameters."""
+
+    lambda_w: float = Field(2e-4, description="decay of the pruned weights")
+
+
 class SRSTE(Method):
     """Sparse-refined straight-through estimator; `lambda_w` 2e-4 as in the paper, 0 makes it plain STE."""
 
     name = "sr-ste"
-    defaults = {"lambda_w": 2e-4}  # noqa: RUF012 - read only
+    settings = Settings
 
     def gradient(self, grad: Tensor, weight: Tensor, mask: Tensor) -> None:
         """grad += lambda_w * (1 - mask) * weight."""

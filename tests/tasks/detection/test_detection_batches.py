@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nmbench._util import random as rng
-from nmbench.task import DataError
+from nmbench.task import DataError, Spec
 from nmbench_tasks.detection import engine
 from nmbench_tasks.detection.batches import Order, Seeded, loader
+from nmbench_tasks.detection.scales import Settings
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,7 +47,7 @@ class FakeRun:
 
     def __init__(self, seed=0, rank=0, ranks=1, workers=0):
         self.seed, self.rank, self.ranks = seed, rank, ranks
-        self.spec = type("Spec", (), {"train": {"workers": workers}})
+        self.spec = Spec("detection", "retinanet-r18-narrow", "smoke", seed, {"workers": workers})
 
     def rng(self, epoch, index="order"):
         return rng.generator(self.seed, epoch, index)
@@ -146,7 +147,8 @@ def test_pictures_of_a_batch_are_those_of_the_data_set(run_of, spec_of):
     from nmbench_tasks.detection import datasets
 
     run = run_of(spec_of())
-    dataset = datasets.build(run.data.path, "train", datasets.pipeline(run.spec.train, False, True), run.spec.train)
+    settings_ = Settings.of(run.spec)
+    dataset = datasets.build(run.data.path, "train", datasets.pipeline(settings_, False, True), settings_)
     first = next(iter(loader(run, dataset, 2, 6)))
     index, image = first["data_samples"][0].img_id, first["inputs"][0]
     where = [dataset.get_data_info(i)["img_id"] for i in range(len(dataset))].index(index)
@@ -157,26 +159,37 @@ def test_pictures_of_a_batch_are_those_of_the_data_set(run_of, spec_of):
 def test_an_image_that_cannot_be_decoded(scenes_on_disk, spec_of, tmp_path):
     import shutil
 
-    from nmbench_tasks.detection import datasets, layout
+    from nmbench_tasks.detection import coco, datasets
 
     root = tmp_path / "broken"
-    shutil.copytree(scenes_on_disk.path / layout.ANNOTATIONS, root / layout.ANNOTATIONS)
+    shutil.copytree(scenes_on_disk.path / coco.ANNOTATIONS, root / coco.ANNOTATIONS)
     (root / "train2017").mkdir()
     for number in range(1, 7):
         (root / "train2017" / f"{number:012d}.png").write_bytes(b"no picture")
-    settings_ = spec_of().train
+    settings_ = Settings.of(spec_of())
     dataset = datasets.build(root, "train", datasets.pipeline(settings_, False, True), settings_)
     with pytest.raises(DataError, match=r"cannot decode an image: .*png.*; replace or remove it"):
         Seeded(dataset)[0, 0]
+
+
+class Broken(Numbers):
+    def __getitem__(self, index):
+        raise DataError("what is wrong\nwhat to do")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_is_wrong_with_the_data_is_told_in_its_own_words(workers):
+    with pytest.raises(DataError) as caught:
+        next(iter(loader(FakeRun(workers=workers), Broken(23), 4, 20)))
+    assert str(caught.value) == "what is wrong\nwhat to do"
 
 
 def test_a_seeded_data_set_is_still_the_data_set(run_of, spec_of):
     from nmbench_tasks.detection import datasets
 
     run = run_of(spec_of())
-    seeded = Seeded(
-        datasets.build(run.data.path, "val", datasets.pipeline(run.spec.train, False, False), run.spec.train)
-    )
+    settings_ = Settings.of(run.spec)
+    seeded = Seeded(datasets.build(run.data.path, "val", datasets.pipeline(settings_, False, False), settings_))
     assert seeded.metainfo["classes"] == tuple("0123456789")
     assert len(seeded) == 6
     with pytest.raises(AttributeError):

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from nmbench.task import DataError
-from nmbench_tasks.detection import Detection, Segmentation, coco, layout
+from nmbench_tasks.detection import Detection, Segmentation, coco
 
 
 def root_at(folder: Path) -> Path:
     """Two images a split, one object on each, two categories; its files need not be pictures to be checked."""
-    for split in layout.SPLITS:
-        layout.images(folder, split).mkdir(parents=True)
+    for split in coco.SPLITS:
+        coco.images(folder, split).mkdir(parents=True)
         for number in (1, 2):
-            (layout.images(folder, split) / f"{number}.jpg").write_bytes(b"picture")
+            (coco.images(folder, split) / f"{number}.jpg").write_bytes(b"picture")
         square = [[1, 1, 5, 1, 5, 5, 1, 5]]
         found = {
             "images": [{"id": n, "file_name": f"{n}.jpg", "width": 9, "height": 9} for n in (1, 2)],
@@ -30,7 +30,7 @@ def root_at(folder: Path) -> Path:
             ],
             "categories": [{"id": 7, "name": "cat"}, {"id": 8, "name": "dog"}],
         }
-        path = layout.annotations(folder, split)
+        path = coco.instances(folder, split)
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(found))
     return folder
@@ -42,7 +42,7 @@ def root(tmp_path):
 
 
 def edit(root, split, change):
-    path = layout.annotations(root, split)
+    path = coco.instances(root, split)
     found = json.loads(path.read_text())
     change(found)
     path.write_text(json.dumps(found))
@@ -81,7 +81,7 @@ def empty_image(root):
 
 
 def no_categories(root):
-    for split in layout.SPLITS:
+    for split in coco.SPLITS:
         edit(root, split, lambda found: found.update(categories=[]))
 
 
@@ -90,12 +90,12 @@ def other_categories(root):
 
 
 def third_category(root):
-    for split in layout.SPLITS:
+    for split in coco.SPLITS:
         edit(root, split, lambda found: found["categories"].append({"id": 9, "name": "cow"}))
 
 
 def no_json(root):
-    layout.annotations(root, "train").write_text('{"images": [')
+    coco.instances(root, "train").write_text('{"images": [')
 
 
 def captions(root):
@@ -103,7 +103,7 @@ def captions(root):
 
 
 def a_list(root):
-    layout.annotations(root, "train").write_text("[]")
+    coco.instances(root, "train").write_text("[]")
 
 
 def no_images(root):
@@ -131,7 +131,7 @@ def unnamed_image(root):
 
 
 def unnamed_category(root):
-    for split in layout.SPLITS:
+    for split in coco.SPLITS:
         edit(root, split, lambda found: found["categories"][0].pop("name"))
 
 

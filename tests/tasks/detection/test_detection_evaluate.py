@@ -5,9 +5,7 @@ pytest tests/tasks/detection/test_detection_evaluate.py
 
 from __future__ import annotations
 
-import copy
 import math
-import random
 
 import numpy as np
 import pytest
@@ -17,6 +15,7 @@ from torch import nn
 from nmbench.contract.samples import read, write
 from nmbench_tasks.detection import Detection, Segmentation, datasets, engine, pictures
 from nmbench_tasks.detection.evaluate import _decoded
+from nmbench_tasks.detection.scales import Settings
 
 
 class Oracle(nn.Module):
@@ -25,8 +24,8 @@ class Oracle(nn.Module):
     def __init__(self, run, shift=0.0, score=0.9, keep=None):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
-        steps = datasets.pipeline(run.spec.train, True, False)
-        data = datasets.build(run.data.path, "val", steps, run.spec.train)
+        settings = Settings.of(run.spec)
+        data = datasets.build(run.data.path, "val", datasets.pipeline(settings, True, False), settings)
         self.infos = {info["img_id"]: info for info in (data.get_data_info(i) for i in range(len(data)))}
         self.shift, self.score, self.keep = shift, score, keep
 
@@ -89,37 +88,6 @@ def test_sizes_that_val_has_not_are_said(run_of, spec_of):
     assert metrics["box_AP"] == 100.0
     assert any("val has no large objects, so APl says nothing" in note for note in run.notes)
     assert metrics["mask_APl"] == 0.0
-
-
-def generators():
-    return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
-
-
-def same(first, second) -> bool:
-    a, b = first.state_dict(), second.state_dict()
-    return list(a) == list(b) and all(torch.equal(a[key], b[key]) for key in a)
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_evaluate_leaves_weights_modes_and_generators_alone(run_of, spec_of, built, workers, capsys):
-    spec = spec_of(workers=workers)
-    run, model = run_of(spec), built(spec)
-    model.backbone.bn1.eval()  # a frozen layer
-    modes, weights, before = [m.training for m in model.modules()], copy.deepcopy(model), generators()
-    first = Detection().evaluate(model, run)
-    assert generators() == before
-    assert [m.training for m in model.modules()] == modes
-    assert same(model, weights)
-    assert Detection().evaluate(model, run) == first
-    assert capsys.readouterr().out == ""
-
-
-def test_evaluate_does_not_depend_on_the_batch_size(attempt, run_of, spec_of):
-    model, handle, _ = attempt(spec_of(epochs=4))
-    handle.finalize()
-    one = Detection().evaluate(model, run_of(spec_of(eval_batch=1, val_images=20)))
-    many = Detection().evaluate(model, run_of(spec_of(eval_batch=7, val_images=20)))
-    assert one == pytest.approx(many, abs=0.2)
 
 
 def test_a_mask_model_can_be_evaluated_on_its_boxes_alone(run_of, spec_of, built):

@@ -34,7 +34,8 @@ spec = Spec("detection", "retinanet-r18-narrow", "smoke", 0, settings)
 rng.seed_all(0, "init")
 model = Detection().build(spec)
 handle = sparsify(model, "2:4", "sr-ste", layers=Detection().candidates(model), lambda_w=0.5)
-run = Run(spec, DataInfo(data, {}, ""), handle, out, ranks=here())
+place = here()
+run = Run(spec, DataInfo(data, {}, ""), handle, out, rank=place.rank, ranks=place.size)
 images, plain, gradients = [], [], []
 name = "neck.fpn_convs.0.conv.weight"
 weight = dict(model.named_parameters())[name]
@@ -50,7 +51,7 @@ run.bind = bind_and_look
 Detection().train(model, run)
 torch.save({"model": model.state_dict(), "images": images, "plain": plain[0], "gradient": gradients[0], "first": first,
             "losses": [c[0] for c in run.curve], "updates": run.updates}, out / f"rank-{run.rank}.pt")
-here().part()
+place.part()
 """
 
 

@@ -6,41 +6,37 @@ pytest tests/tasks/detection/test_detection_scenes.py
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
-import json
-import multiprocessing
-import os
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 from sklearn.datasets import load_digits
+from task_helpers import bytes_of
 
 from nmbench.task import DataError, DataInfo
-from nmbench_tasks.classification.digits import originals
-from nmbench_tasks.detection import embedded, layout, scenes
+from nmbench_tasks._shared.drawing import originals
+from nmbench_tasks.detection import coco as files
+from nmbench_tasks.detection import embedded
 
 
 @pytest.fixture(scope="module")
 def coco(scenes_on_disk):
     with contextlib.redirect_stdout(io.StringIO()):
-        return {split: COCO(str(layout.annotations(scenes_on_disk.path, split))) for split in layout.SPLITS}
+        return {split: COCO(str(files.instances(scenes_on_disk.path, split))) for split in files.SPLITS}
 
 
 def test_there_are_as_many_as_it_says(scenes_on_disk, coco):
-    for split in layout.SPLITS:
-        on_disk = sorted(path.name for path in layout.images(scenes_on_disk.path, split).iterdir())
+    for split in files.SPLITS:
+        on_disk = sorted(path.name for path in files.images(scenes_on_disk.path, split).iterdir())
         assert on_disk == sorted(image["file_name"] for image in coco[split].imgs.values())
         assert len(on_disk) == scenes_on_disk.counts[split]
     assert scenes_on_disk.counts["train"] >= 400
     assert scenes_on_disk.counts["val"] >= 100
 
 
-@pytest.mark.parametrize("split", layout.SPLITS)
+@pytest.mark.parametrize("split", files.SPLITS)
 def test_every_scene_has_one_to_four_digits_of_all_classes_and_sizes(coco, split):
     found = coco[split]
     counts = {len(found.getAnnIds(imgIds=[image])) for image in found.imgs}
@@ -52,12 +48,12 @@ def test_every_scene_has_one_to_four_digits_of_all_classes_and_sizes(coco, split
     assert large > 20
 
 
-@pytest.mark.parametrize("split", layout.SPLITS)
+@pytest.mark.parametrize("split", files.SPLITS)
 def test_boxes_and_areas_are_those_of_the_masks(coco, split):
     found = coco[split]
     for annotation in list(found.anns.values())[::7]:
         mask = found.annToMask(annotation)
-        assert mask.shape == (scenes.SIZE, scenes.SIZE)
+        assert mask.shape == (embedded.SIZE, embedded.SIZE)
         assert mask.sum() == annotation["area"]
         x, y, w, h = annotation["bbox"]
         rows, columns = np.nonzero(mask)
@@ -68,7 +64,7 @@ def test_a_digit_is_lighter_than_what_is_behind_it(scenes_on_disk, coco):
     """The masks lie where the ink is."""
     found, lighter = coco["val"], []
     for image in list(found.imgs.values())[::4]:
-        pixels = np.asarray(Image.open(layout.images(scenes_on_disk.path, "val") / image["file_name"]).convert("L"))
+        pixels = np.asarray(Image.open(files.images(scenes_on_disk.path, "val") / image["file_name"]).convert("L"))
         masks = [found.annToMask(a).astype(bool) for a in found.imgToAnns[image["id"]]]
         behind = pixels[~np.any(masks, axis=0)].mean()
         lighter += [pixels[mask].mean() - behind for mask in masks]
@@ -77,8 +73,8 @@ def test_a_digit_is_lighter_than_what_is_behind_it(scenes_on_disk, coco):
 
 
 def test_no_handwritten_original_is_in_both_splits(coco):
-    used = {split: {a["original"] for a in coco[split].anns.values()} for split in layout.SPLITS}
-    allowed = {split: set(np.concatenate(originals()[split]).tolist()) for split in layout.SPLITS}
+    used = {split: {a["original"] for a in coco[split].anns.values()} for split in files.SPLITS}
+    allowed = {split: set(np.concatenate(originals()[split]).tolist()) for split in files.SPLITS}
     assert used["train"] <= allowed["train"]
     assert used["val"] <= allowed["val"]
     assert used["train"].isdisjoint(used["val"])
@@ -95,107 +91,24 @@ def test_digits_hardly_cover_each_other(coco):
     for found in coco["train"].imgToAnns.values():
         boxes = [tuple(a["bbox"]) for a in found]
         pairs = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i]]
-        assert all(scenes._covered(a, b) <= scenes._OVERLAP for a, b in pairs)
-
-
-def test_photograph_regions_do_not_overlap():
-    (a, b), (c, d) = scenes._REGIONS["train"], scenes._REGIONS["val"]
-    assert a < b <= c < d
-
-
-def bytes_of(folder: Path) -> str:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return "\n".join(f"{p.relative_to(folder)} {hashlib.sha256(p.read_bytes()).hexdigest()}" for p in files)
+        assert all(embedded._covered(a, b) <= embedded._OVERLAP for a, b in pairs)
 
 
 @pytest.fixture
-def tiny(tmp_path, monkeypatch) -> DataInfo:
+def tiny(tmp_path, monkeypatch, spec_of) -> DataInfo:
     """A data set of five scenes below tmp_path, quick to write again."""
-    monkeypatch.setattr(scenes, "SPLITS", {"train": 3, "val": 2})
-    return embedded.prepare(tmp_path)
+    monkeypatch.setattr(embedded, "SPLITS", {"train": 3, "val": 2})
+    return embedded.prepare(spec_of(), tmp_path)
 
 
-def test_written_again_elsewhere_it_has_the_same_bytes(tiny, tmp_path):
-    again = embedded.prepare(tmp_path / "elsewhere")
+def test_written_again_elsewhere_it_has_the_same_bytes(tiny, tmp_path, spec_of):
+    again = embedded.prepare(spec_of(), tmp_path / "elsewhere")
     assert again.fingerprint == tiny.fingerprint
     assert bytes_of(again.path) == bytes_of(tiny.path)
 
 
-def test_data_that_are_whole_are_not_written_again(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(embedded, "_write_set", lambda folder: pytest.fail("it was written again"))
-    assert embedded.prepare(tmp_path) == tiny
-
-
-def harm(kind: str, folder: Path) -> None:
-    victim, manifest = folder / "val2017" / "000000000002.png", folder / "manifest.json"
-    match kind:
-        case "remove":
-            victim.unlink()
-        case "add":
-            (victim.parent / "stray.png").write_bytes(b"x")
-        case "truncate":
-            os.truncate(victim, 10)
-        case "annotations":
-            shutil.rmtree(folder / "annotations")
-        case "manifest":
-            manifest.write_text(manifest.read_text()[:-20])
-        case "version":
-            manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"key": {"version": 0}}))
-
-
-@pytest.mark.parametrize("kind", ["remove", "add", "truncate", "annotations", "manifest", "version"])
-def test_damage_is_found_and_made_good(tiny, tmp_path, kind):
-    before = bytes_of(tiny.path)
-    harm(kind, tiny.path)
-    assert bytes_of(tiny.path) != before
-    assert embedded.prepare(tmp_path) == tiny
-    assert bytes_of(tiny.path) == before
-
-
-def test_what_a_killed_process_left_is_cleared_away(tiny, tmp_path):
-    left = tiny.path.with_name(f".{embedded.NAME}.partial") / "train2017"
-    left.mkdir(parents=True)
-    (left / "half.png").write_bytes(b"")
-    harm("remove", tiny.path)
-    assert embedded.prepare(tmp_path) == tiny
-    assert not left.exists()
-
-
-def test_a_killed_writer_leaves_no_data_set_behind(tmp_path, monkeypatch):
-    def broken(split):
-        yield from ()
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(scenes, "scenes", broken)
-    with pytest.raises(KeyboardInterrupt):
-        embedded.prepare(tmp_path)
-    assert not (tmp_path / "detection" / embedded.NAME).exists()
-
-
-def prepare_and_report(root: Path, barrier, queue) -> None:
-    barrier.wait()
-    queue.put(embedded.prepare(root))
-
-
-def test_two_processes_at_once_write_it_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(scenes, "SPLITS", {"train": 3, "val": 2})
-    context = multiprocessing.get_context("fork")
-    barrier, infos, writes = context.Barrier(2), context.Queue(), context.Queue()
-    write = embedded._write_set
-    monkeypatch.setattr(embedded, "_write_set", lambda folder: (writes.put(os.getpid()), write(folder))[1])
-    started = [context.Process(target=prepare_and_report, args=(tmp_path, barrier, infos)) for _ in range(2)]
-    for process in started:
-        process.start()
-    first, second = (infos.get(timeout=60) for _ in started)
-    for process in started:
-        process.join(timeout=60)
-    assert first == second
-    assert writes.get(timeout=5)
-    assert writes.empty()
-
-
-def test_settings_that_it_cannot_serve(spec_of):
+def test_settings_that_it_cannot_serve(spec_of, tmp_path):
     with pytest.raises(DataError, match="/path/to/coco"):
-        embedded.check_settings(spec_of(scale="paper"))
+        embedded.prepare(spec_of(scale="paper"), tmp_path)
     with pytest.raises(DataError, match="10 classes"):
-        embedded.check_settings(spec_of(classes=7))
+        embedded.prepare(spec_of(classes=7), tmp_path)

@@ -75,10 +75,8 @@ def test_and_under_a_loss_scale(attempt, spec_of, mixed_precision_on_cpu, accumu
     assert mixed_precision_on_cpu[0].get_scale() == 1024.0
 
 
-def test_the_loss_scale_is_part_of_a_resume_point(attempt, spec_of, mixed_precision_on_cpu, monkeypatch):
-    from nmbench_tasks.detection import hooks
+def test_the_loss_scale_is_part_of_a_resume_point(attempt, spec_of, mixed_precision_on_cpu, save_always):
 
-    monkeypatch.setattr(hooks, "CHECKPOINT_S", 0.0)
     spec = spec_of(model="retinanet-r18-narrow", amp=True)
 
     class Stopped(Exception):

@@ -6,40 +6,18 @@ pytest tests/tasks/detection/test_detection_train.py
 from __future__ import annotations
 
 import copy
-import hashlib
 import random
 
 import numpy as np
 import pytest
 import torch
+from task_helpers import Interrupted, interrupt_at, same
 
 from nmbench.run import NonFiniteError
 from nmbench.sparsity import sparsify
 from nmbench.task import DataError
-from nmbench_tasks.detection import Detection, hooks
+from nmbench_tasks.detection import Detection
 from nmbench_tasks.detection.configs import ConfigError
-
-
-class Interrupted(Exception):
-    pass
-
-
-def interrupt_at(update):
-    def beat(step=None, **_):
-        if step == update:
-            raise Interrupted
-
-    return beat
-
-
-def same(first, second) -> bool:
-    a, b = first.state_dict(), second.state_dict()
-    return list(a) == list(b) and all(torch.equal(a[key], b[key]) for key in a)
-
-
-@pytest.fixture
-def save_always(monkeypatch):
-    monkeypatch.setattr(hooks, "CHECKPOINT_S", 0.0)
 
 
 # 3 steps an epoch: in the middle of the first epoch, at its end, in the second
@@ -122,39 +100,6 @@ def test_a_schedule_of_the_method_is_followed_at_each_step(attempt):
     handle.finalize()
     weight = dict(model.named_parameters())["backbone.layer2.0.conv2.weight"]
     assert (weight == 0).float().mean() == pytest.approx(0.5, abs=0.01)
-
-
-def batch_hashes(seen):
-    """watch(): the hash of every training batch, and the draws of each step, go into `seen`."""
-
-    def watch(model, run):
-        def before(module, args, kwargs):
-            digest = hashlib.sha256(kwargs["inputs"].numpy().tobytes())
-            for sample in kwargs["data_samples"]:
-                digest.update(sample.gt_instances.bboxes.numpy().tobytes())
-            seen.append((digest.hexdigest(), torch.get_rng_state().sum().item()))
-
-        model.register_forward_pre_hook(before, with_kwargs=True)
-
-    return watch
-
-
-def test_twins_see_the_same_batches_and_draw_alike(attempt, spec_of):
-    """The sampler of proposals draws as many numbers as there are proposals, which differ between the twins."""
-    spec = spec_of(epochs=3)
-    dense, sparse, other = [], [], []
-    attempt(spec, "dense", "a", watch=batch_hashes(dense))
-    attempt(spec, "sr-ste", "b", watch=batch_hashes(sparse))
-    attempt(spec_of(epochs=3, seed=1), "dense", "c", watch=batch_hashes(other))
-    assert dense == sparse
-    assert len({batch for batch, _ in dense}) == 9
-    assert not set(other) & set(dense)
-
-
-def test_twins_begin_with_the_same_weights(built, spec_of):
-    first, second = built(spec_of()), built(spec_of())
-    assert same(first, second)
-    assert not same(first, built(spec_of(seed=1)))
 
 
 def test_the_runner_does_not_initialise_again(attempt, spec_of):
@@ -263,7 +208,6 @@ def test_a_loss_that_is_not_finite_stops_the_run(attempt, spec_of):
     [
         ({"batch": 8}, DataError, "6 training images"),
         ({"batch": 3, "accumulate": 2}, ConfigError, "shared evenly"),
-        ({"recipe": "mine"}, ConfigError, "'task' or 'config'"),
         ({"recipe": "config"}, ConfigError, "set recipe = 'task'"),
     ],
 )

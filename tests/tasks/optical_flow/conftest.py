@@ -14,7 +14,7 @@ import torch
 from nmbench._util import random as rng
 from nmbench.run import Run
 from nmbench.task import DataInfo, Spec
-from nmbench_tasks.optical_flow import OpticalFlow, embedded, scenes, writers
+from nmbench_tasks.optical_flow import OpticalFlow, embedded, files
 
 SMALL = {"train": 6, "val": 3}
 
@@ -37,7 +37,7 @@ def flow_spec() -> Callable[..., Spec]:
 def flow_data(tmp_path_factory: pytest.TempPathFactory) -> DataInfo:
     """Nine embedded pairs, made once; tests must not write there."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scenes, "SPLITS", SMALL)
+        patch.setattr(embedded, "SPLITS", SMALL)
         return embedded.prepare(tmp_path_factory.mktemp("flow"))
 
 
@@ -73,8 +73,8 @@ def write_pair(stem: Path, size: tuple[int, int] = (136, 150), seed: int = 0) ->
     noise = np.random.default_rng(seed)
     for number in (1, 2):
         image = noise.integers(0, 256, (*size, 3), dtype=np.uint8)
-        writers.write_ppm(stem.with_name(f"{stem.name}_img{number}.ppm"), image)
-    writers.write_flo(stem.with_name(f"{stem.name}_flow.flo"), noise.normal(0, 3, (2, *size)))
+        files.write_ppm(stem.with_name(f"{stem.name}_img{number}.ppm"), image)
+    files.write_flo(stem.with_name(f"{stem.name}_flow.flo"), noise.normal(0, 3, (2, *size)))
 
 
 @pytest.fixture
@@ -84,5 +84,5 @@ def chairs(tmp_path: Path) -> Path:
     (folder / "data").mkdir(parents=True)
     for number in range(6):
         write_pair(folder / "data" / f"{number + 1:05d}", seed=number)
-    writers.write_split(folder / "FlyingChairs_train_val.txt", [1, 1, 2, 1, 1, 2])
+    files.write_split(folder / "FlyingChairs_train_val.txt", [1, 1, 2, 1, 1, 2])
     return folder.parent

@@ -6,9 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nmbench_tasks.optical_flow import colour, plan, spatial
+from nmbench_tasks.optical_flow import colour, spatial
 from nmbench_tasks.optical_flow.data import Augmented
 from nmbench_tasks.optical_flow.prepare import Part
+from nmbench_tasks.optical_flow.scales import RECIPES
 from nmbench_tasks.optical_flow.sets import FlowSet, Pair
 
 
@@ -178,7 +179,9 @@ def augmented(augment="raft", sparse=False, repeats=(1,), size=(32, 32)) -> Augm
     for number, repeat in enumerate(repeats):
         pairs = Fixed([shifted_pair(10 * number + i, shift=(3 + number, -2)) for i in range(3)])
         parts.append(Part(Ready(f"part{number}", pairs, range(3), sparse), repeat, (-0.2, 0.5)))
-    return Augmented(parts, plan.Stage("chairs", 1, 1, 1e-4, 0.0, *size), augment)
+    return Augmented(
+        parts, RECIPES["chairs"].model_copy(update={"crop_height": size[0], "crop_width": size[1]}), augment
+    )
 
 
 @pytest.mark.parametrize("sparse", [False, True])
@@ -211,8 +214,3 @@ def test_each_part_comes_as_often_as_it_says():
     assert len(pairs) == 3 + 12 + 6
     seen = [int(pairs[place, 0].flow[0].abs().max()) - 3 for place in range(len(pairs))]
     assert seen == [0] * 3 + [1] * 12 + [2] * 6
-
-
-def test_an_unknown_augmentation():
-    with pytest.raises(ValueError, match="'raft' or 'light'"):
-        augmented("heavy")

@@ -1,8 +1,6 @@
 """Metrics against hand-made errors, padding, and what evaluation stores and leaves alone."""
 
-import copy
 import math
-import random
 
 import numpy as np
 import pytest
@@ -13,9 +11,8 @@ from torchvision.datasets import FlyingChairs
 
 from nmbench.contract import samples
 from nmbench_tasks.optical_flow import OpticalFlow
+from nmbench_tasks.optical_flow.evaluate import Padding, flow_picture, image_picture
 from nmbench_tasks.optical_flow.metrics import measure, summary
-from nmbench_tasks.optical_flow.padding import Padding
-from nmbench_tasks.optical_flow.pictures import flow_picture, image_picture
 
 
 def errors_of(distances, lengths):
@@ -167,20 +164,3 @@ def test_pictures_are_of_a_size_that_can_be_shown():
     assert image_picture(torch.zeros(3, 436, 1024, dtype=torch.uint8)).shape[1] == 640
     image = torch.randint(0, 256, (3, 50, 60), dtype=torch.uint8)
     assert np.array_equal(image_picture(image)[::2, ::2], image.permute(1, 2, 0).numpy())
-
-
-def generators():
-    return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
-
-
-def test_evaluate_leaves_mode_weights_and_generators_alone(flow_run, flow_spec, flow_model):
-    run = flow_run(flow_spec(eval_updates=1, val_pairs=2))
-    model = flow_model(run.spec).train()
-    model.context_encoder.eval()
-    modes, weights, before = [m.training for m in model.modules()], copy.deepcopy(model.state_dict()), generators()
-    first = OpticalFlow().evaluate(model, run)
-    assert generators() == before
-    assert [m.training for m in model.modules()] == modes
-    assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
-    again = OpticalFlow().evaluate(model, flow_run(flow_spec(eval_updates=1, val_pairs=2, eval_batch=1), work="b"))
-    assert again == pytest.approx(first, rel=1e-4)

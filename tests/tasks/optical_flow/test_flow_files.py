@@ -8,15 +8,15 @@ from torchvision.datasets import FlyingChairs
 from torchvision.datasets._optical_flow import _read_flo
 
 from nmbench.task import DataError
-from nmbench_tasks.optical_flow import embedded, headers, scenes, writers
+from nmbench_tasks.optical_flow import embedded, files
 
 
 def test_the_embedded_data_are_what_torchvisions_loader_reads(flow_data, monkeypatch):
-    monkeypatch.setattr(scenes, "SPLITS", {"train": 6, "val": 3})
+    monkeypatch.setattr(embedded, "SPLITS", {"train": 6, "val": 3})
     for split in ("train", "val"):
         read = FlyingChairs(str(flow_data.path), split=split)
         assert len(read) == flow_data.counts[split]
-        for (first, second, flow), scene in zip(read, scenes.scenes(split), strict=True):
+        for (first, second, flow), scene in zip(read, embedded.scenes(split), strict=True):
             assert np.array_equal(np.asarray(first), scene.first)
             assert np.array_equal(np.asarray(second), scene.second)
             assert np.array_equal(flow, scene.flow)
@@ -25,7 +25,7 @@ def test_the_embedded_data_are_what_torchvisions_loader_reads(flow_data, monkeyp
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
     """A data set of two pairs below tmp_path, quick to write again."""
-    monkeypatch.setattr(scenes, "SPLITS", {"train": 1, "val": 1})
+    monkeypatch.setattr(embedded, "SPLITS", {"train": 1, "val": 1})
     return embedded.prepare(tmp_path / "data")
 
 
@@ -45,7 +45,7 @@ def test_whole_data_are_not_written_again_and_a_lost_file_is_made_good(tiny, tmp
     (tiny.path / "FlyingChairs" / "data" / "00002_flow.flo").unlink()
     assert embedded.prepare(tmp_path / "data") == tiny
     assert contents(tiny.path) == before
-    monkeypatch.setattr(scenes, "scenes", lambda split: pytest.fail("it was written again"))
+    monkeypatch.setattr(embedded, "scenes", lambda split: pytest.fail("it was written again"))
     assert embedded.prepare(tmp_path / "data") == tiny
 
 
@@ -57,30 +57,30 @@ def test_flows_and_images_survive_writing(tmp_path, height, width, seed):
     rng = np.random.default_rng(seed)
     flow = rng.normal(0, 100, (2, height, width)).astype(np.float32)
     image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    writers.write_flo(tmp_path / "a.flo", flow)
-    writers.write_ppm(tmp_path / "a.ppm", image)
+    files.write_flo(tmp_path / "a.flo", flow)
+    files.write_ppm(tmp_path / "a.ppm", image)
     assert np.array_equal(_read_flo(str(tmp_path / "a.flo")), flow)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "a.ppm")), image)
-    assert headers.flow_size(tmp_path / "a.flo") == headers.image_size(tmp_path / "a.ppm") == (width, height)
+    assert files.flow_size(tmp_path / "a.flo") == files.image_size(tmp_path / "a.ppm") == (width, height)
 
 
 def test_the_magic_number_is_the_one_of_the_format():
-    assert np.frombuffer(writers.FLO_MAGIC, "<f4").item() == 202021.25
+    assert np.frombuffer(files.FLO_MAGIC, "<f4").item() == 202021.25
 
 
 @pytest.mark.parametrize("flow", [np.zeros((3, 4, 4)), np.zeros((4, 4))])
 def test_a_flow_of_another_shape_is_refused(tmp_path, flow):
     with pytest.raises(ValueError, match="a flow must be"):
-        writers.write_flo(tmp_path / "a.flo", flow)
+        files.write_flo(tmp_path / "a.flo", flow)
 
 
 @pytest.mark.parametrize("image", [np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8)])
 def test_an_image_of_another_kind_is_refused(tmp_path, image):
     with pytest.raises(ValueError, match="an image must be"):
-        writers.write_ppm(tmp_path / "a.ppm", image)
+        files.write_ppm(tmp_path / "a.ppm", image)
 
 
-FLO = writers.FLO_MAGIC + np.array([3, 2], "<i4").tobytes() + bytes(48)
+FLO = files.FLO_MAGIC + np.array([3, 2], "<i4").tobytes() + bytes(48)
 PFM = b"PF\n3 2\n-1.0\n" + bytes(72)
 BROKEN = {
     "magic": ("a.flo", b"PIEX" + FLO[4:], "wrong magic number"),
@@ -100,16 +100,16 @@ def test_broken_flow_files_are_named(tmp_path, kind):
     name, content, message = BROKEN[kind]
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=message) as caught:
-        headers.flow_size(tmp_path / name)
+        files.flow_size(tmp_path / name)
     assert str(tmp_path / name) in str(caught.value)
 
 
 def test_whole_flow_files_have_their_size(tmp_path):
     for name, content in (("a.flo", FLO), ("a.pfm", PFM), ("b.pfm", b"Pf\n3 2\n1.0\n" + bytes(24))):
         (tmp_path / name).write_bytes(content)
-        assert headers.flow_size(tmp_path / name) == (3, 2)
+        assert files.flow_size(tmp_path / name) == (3, 2)
 
 
 def test_a_flow_that_is_not_there(tmp_path):
     with pytest.raises(DataError, match=r"gone\.flo cannot be read"):
-        headers.flow_size(tmp_path / "gone.flo")
+        files.flow_size(tmp_path / "gone.flo")

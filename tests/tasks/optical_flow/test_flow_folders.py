@@ -10,10 +10,13 @@ import torch
 from PIL import Image
 
 from nmbench.plan.cell import Cell
-from nmbench.records.schema import SCHEMA_VERSION
+from nmbench.records.schema import Record, Status
+from nmbench.running.job import TrainingJob
+from nmbench.sparsity.pattern import NMPattern
 from nmbench.task import DataError
 from nmbench.worker.cell import execute
-from nmbench_tasks.optical_flow import OpticalFlow, plan, sets, writers
+from nmbench_tasks.optical_flow import OpticalFlow, files, plan, sets
+from nmbench_tasks.optical_flow.scales import Settings
 
 SIZE = (136, 150)
 
@@ -52,14 +55,14 @@ def truncate(number, end):
 
 
 def picture(number, end, size):
-    return lambda root: writers.write_ppm(part(root, number, end), np.zeros((*size, 3), np.uint8))
+    return lambda root: files.write_ppm(part(root, number, end), np.zeros((*size, 3), np.uint8))
 
 
 def all_of_size(height, width):
     def harm(root):
         for end in ("img1.ppm", "img2.ppm"):
             picture(2, end, (height, width))(root)
-        writers.write_flo(part(root, 2, "flow.flo"), np.zeros((2, height, width)))
+        files.write_flo(part(root, 2, "flow.flo"), np.zeros((2, height, width)))
 
     return harm
 
@@ -79,7 +82,7 @@ FAULTS = {
     "truncated val body": (truncate(3, "flow.flo"), "00003_flow.flo is truncated"),
     "images of different sizes": (picture(2, "img2.ppm", (136, 158)), "00002_img1.ppm and .* different sizes"),
     "flow of another size": (
-        lambda root: writers.write_flo(part(root, 2, "flow.flo"), np.zeros((2, 150, 136))),
+        lambda root: files.write_flo(part(root, 2, "flow.flo"), np.zeros((2, 150, 136))),
         "00002_img1.ppm is 150 x 136 px, its flow .* 136 x 150 px",
     ),
     "below 128 px": (all_of_size(136, 120), "00002_img1.ppm is 120 x 136 px; RAFT takes at least 128 px"),
@@ -147,7 +150,7 @@ def test_a_stage_without_its_data_set(flow_spec, tmp_path):
         with pytest.raises(DataError, match=r"need the data set '\w+', and the setting data is 'embedded'"):
             OpticalFlow().prepare(flow_spec(scale=scale), tmp_path)
     with pytest.raises(ValueError, match="did you mean 'chairs'"):
-        plan.stages(flow_spec(stages="chair").train)
+        plan.stages(Settings(stages="chair"))
 
 
 # -- the other layouts, written as their owners do ------------------------------------------------------------------
@@ -189,7 +192,7 @@ def write_all(root) -> np.ndarray:
             if frame < 3:
                 path = root / "Sintel" / "training" / "flow" / f"scene_{scene}" / f"frame_{frame:04d}.flo"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                writers.write_flo(path, flow)
+                files.write_flo(path, flow)
     for pair in range(10):
         for end in (10, 11):
             png(root / "KittiFlow" / "training" / "image_2" / f"{pair:06d}_{end}.png", end)
@@ -271,20 +274,20 @@ def own_torch_settings():
     torch.use_deterministic_algorithms(False)
 
 
+@pytest.mark.slow
 def test_in_a_worker_a_broken_file_is_status_data(chairs, tmp_path, own_torch_settings):
     truncate(2, "flow.flo")(chairs)
     small = {"steps": 1, "batch": 1, "updates": 1, "eval_updates": 1}
     settings = {"data": str(chairs), "stages": "chairs", "evaluate_on": "chairs", **small}
-    job = {
-        "cell": Cell("optical-flow", "raft_small", "smoke", "2:4", "sr-ste", 0, settings, {}, None).to_dict(),
-        "reference": "nmbench_tasks.optical_flow:OpticalFlow",
-        "attempt_dir": str(tmp_path),
-        "work_dir": str(tmp_path),
-        "data_dir": str(tmp_path / "data"),
-        "threads": 1,
-        "device": "cpu",
-        "head": {"schema_version": SCHEMA_VERSION},
-    }
+    cell = Cell("optical-flow", "raft_small", "smoke", NMPattern(2, 4), "sr-ste", 0, settings)
+    job = TrainingJob(
+        cell=cell,
+        record=Record(cell=cell, cell_id=cell.id, attempt=1, status=Status.CRASH),
+        reference="nmbench_tasks.optical_flow:OpticalFlow",
+        attempt_dir=tmp_path,
+        work_dir=tmp_path,
+        data_dir=tmp_path / "data",
+    )
     execute(job, tmp_path / "job.json")
     record = json.loads((tmp_path / "record.json").read_text())
     assert record["status"] == "data"

@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 from scipy.ndimage import binary_dilation, maximum_filter, minimum_filter
 from torch.nn import functional
 
-from nmbench_tasks.optical_flow import affine, cutouts, scenes
+from nmbench_tasks._shared import affine
+from nmbench_tasks.optical_flow import cutouts, embedded
 
 
 @pytest.fixture(scope="module")
-def some() -> list[scenes.Scene]:
+def some() -> list[embedded.Scene]:
     found = []
     for split in ("train", "val"):
-        found += list(itertools.islice(scenes.scenes(split), 8))
+        found += list(itertools.islice(embedded.scenes(split), 8))
     return found
 
 
@@ -31,11 +32,11 @@ def warped(second: np.ndarray, flow: np.ndarray) -> np.ndarray:
     return sampled[0].permute(1, 2, 0).numpy()
 
 
-def difference(scene: scenes.Scene) -> np.ndarray:
+def difference(scene: embedded.Scene) -> np.ndarray:
     return np.abs(warped(scene.second, scene.flow) - scene.first).mean(axis=-1)
 
 
-def away_from_edges(scene: scenes.Scene) -> np.ndarray:
+def away_from_edges(scene: embedded.Scene) -> np.ndarray:
     """What is not occluded and has one layer only within 5 px: a soft edge mixes two motions."""
     one_layer = minimum_filter(scene.layers, 11) == maximum_filter(scene.layers, 11)
     return one_layer & ~binary_dilation(scene.occluded, np.ones((9, 9), dtype=bool))
@@ -60,7 +61,7 @@ def test_a_flow_that_is_wrong_by_a_pixel_does_not(some):
 
 def test_what_is_marked_as_occluded_is_not_seen_again(some):
     """Of what another layer hides in the second image, most does not look like the first."""
-    height, width = scenes.HEIGHT, scenes.WIDTH
+    height, width = embedded.HEIGHT, embedded.WIDTH
     points = affine.pixel_centres(height, width)
     off = []
     for scene in some:
@@ -74,15 +75,15 @@ def test_occlusion_is_that_of_the_layers_on_top(some):
     """A pixel of the uppermost layer is hidden by nothing: it is occluded only where it leaves the image."""
     for scene in some:
         top = scene.layers == scene.layers.max()
-        target = affine.pixel_centres(scenes.HEIGHT, scenes.WIDTH) + np.moveaxis(scene.flow, 0, -1)
-        outside = ((target < 0) | (target > [scenes.WIDTH, scenes.HEIGHT])).any(axis=-1)
+        target = affine.pixel_centres(embedded.HEIGHT, embedded.WIDTH) + np.moveaxis(scene.flow, 0, -1)
+        outside = ((target < 0) | (target > [embedded.WIDTH, embedded.HEIGHT])).any(axis=-1)
         assert np.array_equal(scene.occluded[top], outside[top])
 
 
 def test_two_to_four_layers_each_with_its_own_affine_motion(some):
     counts = set()
     for scene in some:
-        points = affine.pixel_centres(scenes.HEIGHT, scenes.WIDTH)
+        points = affine.pixel_centres(embedded.HEIGHT, embedded.WIDTH)
         counts.add(int(scene.layers.max()) + 1)
         maps = []
         for layer in np.unique(scene.layers):
@@ -102,7 +103,7 @@ def test_motion_is_large_enough_to_be_worth_learning(some):
 
 
 def test_train_and_val_share_no_pixel_of_a_photograph():
-    for (a, b), (c, d) in zip(scenes.REGIONS["train"], scenes.REGIONS["val"], strict=True):
+    for (a, b), (c, d) in zip(embedded.REGIONS["train"], embedded.REGIONS["val"], strict=True):
         assert a < b <= c < d or c < d <= a < b
 
 
@@ -114,14 +115,14 @@ def test_no_scene_looks_beyond_its_region(monkeypatch):
     stripes[..., 0] = np.random.default_rng(0).integers(100, 255, (427, 320))
     wide = Image.fromarray(stripes)
     for seed in range(6):
-        scene = scenes.compose(np.random.default_rng(seed), [wide])
+        scene = embedded.compose(np.random.default_rng(seed), [wide])
         for image in (scene.first, scene.second):  # PIL fills with black what lies outside
             assert image[..., 0].min() > 30
             assert image[..., 1:].max() == 0
 
 
 def test_the_same_scenes_every_time():
-    first, again = (next(scenes.scenes("val")) for _ in range(2))
+    first, again = (next(embedded.scenes("val")) for _ in range(2))
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
 
 

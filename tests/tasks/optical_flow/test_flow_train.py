@@ -1,37 +1,21 @@
 """Training: resume to the bit, stages, clipping before the method's term, and the order of the data."""
 
-import hashlib
 import itertools
 
 import pytest
 import torch
+from task_helpers import Interrupted, interrupt_at, same
 from torch import nn
 
 from nmbench.run import NonFiniteError, Run
 from nmbench.sparsity import audit, sparsify
 from nmbench_tasks.optical_flow import OpticalFlow, plan, train
 from nmbench_tasks.optical_flow.data import Augmented, Keys, batches
-from nmbench_tasks.optical_flow.loss import sequence_loss
+from nmbench_tasks.optical_flow.metrics import sequence_loss
 from nmbench_tasks.optical_flow.prepare import parts_of_stage
+from nmbench_tasks.optical_flow.scales import RECIPES, Settings
 
 CPU = torch.device("cpu")
-
-
-class Interrupted(Exception):
-    pass
-
-
-def interrupt_at(update):
-    def beat(step=None, **_):
-        if step == update:
-            raise Interrupted
-
-    return beat
-
-
-def same(first, second) -> bool:
-    a, b = first.state_dict(), second.state_dict()
-    return list(a) == list(b) and all(torch.equal(a[key], b[key]) for key in a)
 
 
 def attempt(flow_spec, flow_model, flow_run, work, beat=None, method="sr-ste", **over):
@@ -46,8 +30,7 @@ def attempt(flow_spec, flow_model, flow_run, work, beat=None, method="sr-ste", *
 
 # two stages of two steps: interrupted within the first, between them, and within the second
 @pytest.mark.parametrize("update", [1, 2, 3])
-def test_a_killed_run_resumed_ends_bit_equal(flow_spec, flow_model, flow_run, monkeypatch, update):
-    monkeypatch.setattr(train, "CHECKPOINT_S", 0.0)
+def test_a_killed_run_resumed_ends_bit_equal(flow_spec, flow_model, flow_run, save_always, update):
     over = {"stages": "embedded+embedded", "steps": 2, "lr": 1e-3}
     whole, handle, run = attempt(flow_spec, flow_model, flow_run, "whole", **over)
     assert run.updates == 4
@@ -60,8 +43,7 @@ def test_a_killed_run_resumed_ends_bit_equal(flow_spec, flow_model, flow_run, mo
     assert again.curve == run.curve
 
 
-def test_a_finished_run_is_not_trained_again(flow_spec, flow_model, flow_run, monkeypatch):
-    monkeypatch.setattr(train, "CHECKPOINT_S", 0.0)
+def test_a_finished_run_is_not_trained_again(flow_spec, flow_model, flow_run, save_always):
     first, *_ = attempt(flow_spec, flow_model, flow_run, "work", steps=2)
     assert same(attempt(flow_spec, flow_model, flow_run, "work", interrupt_at(3), steps=2)[0], first)
 
@@ -79,25 +61,6 @@ def test_a_second_training_pass_takes_as_many_steps(flow_spec, flow_model, flow_
     assert handle.steps == 4
     handle.finalize()
     assert audit(model, "2:4", handle.layers).ok
-
-
-def test_dense_and_sparse_take_the_same_steps_on_the_same_batches(flow_spec, flow_model, flow_run):
-    seen = {}
-    for method in ("dense", "sr-ste", "ste"):
-        spec = flow_spec()
-        model = flow_model(spec)
-        handle = sparsify(model, "2:4", method)
-        hashes = seen[method] = []
-
-        def keep(module, args, hashes=hashes):
-            hashes.append(hashlib.sha256(b"".join(t.numpy().tobytes() for t in args)).hexdigest())
-
-        model.register_forward_pre_hook(keep)
-        run = flow_run(spec, work=method, handle=handle)
-        OpticalFlow().train(model, run)
-        assert run.updates == handle.steps == 4
-    assert seen["dense"] == seen["sr-ste"] == seen["ste"]
-    assert len(set(seen["dense"])) == 4
 
 
 def keys_of(run, stage=0, pairs=5, count=20, skip=0):
@@ -121,8 +84,8 @@ def test_the_order_depends_on_seed_epoch_and_index_only(flow_run, flow_spec):
 @pytest.mark.parametrize("augment", ["raft", "light"])
 def test_worker_processes_change_nothing(flow_run, flow_spec, augment):
     run = flow_run(flow_spec(augment=augment))
-    stage = plan.stages(run.spec.train)[0]
-    pairs = Augmented(parts_of_stage(stage, run.spec.train, run.data.path), stage, augment)
+    stage = plan.stages(Settings.of(run.spec))[0]
+    pairs = Augmented(parts_of_stage(stage, Settings.of(run.spec), run.data.path), stage, augment)
     none, two = (list(batches(pairs, Keys(run, 0, len(pairs), 6), 2, workers, CPU)) for workers in (0, 2))
     for a, b in zip(none, two, strict=True):
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
@@ -176,7 +139,7 @@ def test_the_optimizer_has_the_stage_s_settings(flow_spec, flow_model, flow_run)
 
 
 def test_one_cycle():
-    stage = plan.Stage("chairs", 200, 1, 4e-4, 0.0, 128, 128)
+    stage = RECIPES["chairs"].model_copy(update={"steps": 200})
     rates = [train.learning_rate(step, stage, 0.05) for step in range(200)]
     assert rates[0] < 0.2 * 4e-4
     assert max(rates) == rates[9] == pytest.approx(4e-4)
@@ -243,24 +206,21 @@ def test_a_loss_that_is_not_finite_stops_the_run(flow_spec, flow_model, flow_run
 
 
 def test_the_paper_s_schedule():
-    recipe = [
-        (s.name, s.steps, s.batch, s.lr, s.height, s.width) for s in plan.stages(OpticalFlow.scales["paper-kitti"])
-    ]
-    assert recipe == [
+    stages = plan.stages(Settings(**OpticalFlow.scales["paper-kitti"]))
+    assert [(s.name, s.steps, s.batch, s.lr, s.crop_height, s.crop_width) for s in stages] == [
         ("chairs", 100_000, 12, 4e-4, 368, 496),
         ("things", 100_000, 6, 1.25e-4, 400, 720),
         ("sintel", 100_000, 6, 1.25e-4, 368, 768),
         ("kitti", 50_000, 6, 1e-4, 288, 960),
     ]
-    decays = [stage.weight_decay for stage in plan.stages(OpticalFlow.scales["paper-kitti"])]
-    assert decays == [1e-4, 1e-4, 1e-5, 1e-5]
-    assert [s.name for s in plan.stages(OpticalFlow.scales["paper"])] == ["chairs", "things"]
+    assert [stage.weight_decay for stage in stages] == [1e-4, 1e-4, 1e-5, 1e-5]
+    assert [s.name for s in plan.stages(Settings(**OpticalFlow.scales["paper"]))] == ["chairs", "things"]
     assert OpticalFlow.scales["paper"]["gamma"] == 0.8
     assert OpticalFlow.scales["paper"]["amp"]
 
 
 def test_a_setting_replaces_the_stage_s_own():
-    settings = {**OpticalFlow.scales["paper"], "batch": 4, "weight_decay": 0.0}
+    settings = Settings(**{**OpticalFlow.scales["paper"], "batch": 4, "weight_decay": 0.0})
     assert [(s.batch, s.weight_decay, s.steps) for s in plan.stages(settings)] == [(4, 0.0, 100_000)] * 2
     with pytest.raises(ValueError, match="steps is 0"):
-        plan.stages({**settings, "steps": 0})
+        plan.stages(settings.model_copy(update={"steps": 0}))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,6 @@ from nmbench.task import DataInfo, Spec
 from nmbench_tasks.translation import Translation
 
 TINY = {"updates": 12, "max_tokens": 150, "test_pairs": 20, "warmup_updates": 4, "beam": 2}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors: more threads are slower, and sums in another order would differ in their last bit."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _spec_of(**over: Any) -> Spec:

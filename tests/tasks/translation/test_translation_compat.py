@@ -9,14 +9,15 @@ from safetensors.torch import load_file, save_model
 
 from nmbench_tasks.translation import Translation, compat, models
 from nmbench_tasks.translation.corpus import translation_task
+from nmbench_tasks.translation.scales import Settings
 
 ARCHITECTURES = ("transformer_narrow", "transformer", "transformer_wmt_en_de", "transformer_vaswani_wmt_en_de_big")
 
 
 def model_of(name, spec_of, entries=40):
-    spec = spec_of(max_length=32)
+    settings = Settings.of(spec_of(max_length=32))
     return models.build(
-        name, translation_task(spec.train, models.dictionary(entries), models.dictionary(entries)), spec.train
+        name, translation_task(settings, models.dictionary(entries), models.dictionary(entries)), settings
     )
 
 
@@ -36,6 +37,7 @@ def test_it_is_the_real_fairseq_with_its_compiled_parts():
         assert module.__file__.endswith((".so", ".pyd"))
 
 
+@pytest.mark.slow
 def test_the_import_leaves_nothing_behind_and_says_nothing():
     said = python(
         "import dataclasses, logging\n"
@@ -51,6 +53,7 @@ def test_the_import_leaves_nothing_behind_and_says_nothing():
     assert said == "a mutable default is refused again"
 
 
+@pytest.mark.slow
 def test_without_the_module_fairseq_cannot_be_imported():
     """If this fails, a line of compat.py has become unnecessary."""
     said = python("try:\n    import fairseq.tasks.translation\nexcept ValueError as error: print(error)")

@@ -1,21 +1,14 @@
 """The embedded corpus on disk: text, subwords and binarised data say the same, and prepare can be called anyhow."""
 
-import hashlib
-import os
-from pathlib import Path
-
 import pytest
+from task_helpers import bytes_of
 
 from nmbench.task import DataError
 from nmbench_tasks.translation import embedded as module
 from nmbench_tasks.translation import phrases
+from nmbench_tasks.translation.binarise import DIGITS, Subwords
 from nmbench_tasks.translation.corpus import Corpus
-from nmbench_tasks.translation.subwords import DIGITS, Subwords
-
-
-def bytes_of(folder: Path) -> str:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return "\n".join(f"{p.relative_to(folder)} {hashlib.sha256(p.read_bytes()).hexdigest()}" for p in files)
+from nmbench_tasks.translation.scales import Settings
 
 
 def test_it_is_what_fairseq_preprocess_writes(embedded):
@@ -31,7 +24,7 @@ def test_it_is_what_fairseq_preprocess_writes(embedded):
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_binarised_data_say_what_the_text_says(embedded, spec_of, split):
-    corpus = Corpus(embedded.path, spec_of(test_pairs=0).train)
+    corpus = Corpus(embedded.path, Settings.of(spec_of(test_pairs=0)))
     dataset = corpus.dataset(split)
     for side, language, tokens in ((0, "en", dataset.src), (1, "de", dataset.tgt)):
         text = (embedded.path / "text" / f"{split}.{language}").read_text(encoding="utf-8").splitlines()
@@ -40,13 +33,13 @@ def test_binarised_data_say_what_the_text_says(embedded, spec_of, split):
 
 
 def test_both_sides_share_one_dictionary_of_the_declared_size(embedded, spec_of):
-    task = Corpus(embedded.path, spec_of().train).task
+    task = Corpus(embedded.path, Settings.of(spec_of())).task
     assert task.source_dictionary == task.target_dictionary
     assert len(task.source_dictionary) == module.ENTRIES
 
 
 def test_no_word_of_the_test_is_unknown_and_digits_stand_alone(embedded, spec_of):
-    corpus = Corpus(embedded.path, spec_of().train)
+    corpus = Corpus(embedded.path, Settings.of(spec_of()))
     words, dataset = corpus.task.target_dictionary, corpus.dataset("test")
     assert all(words.unk() not in dataset.tgt[index] for index in range(len(dataset)))
     assert [symbol for symbol in words.symbols if sum(letter.isdigit() for letter in symbol) > 1] == []
@@ -67,42 +60,32 @@ def small(monkeypatch):
     monkeypatch.setattr(module, "PIECES", 300)
 
 
-def test_written_again_elsewhere_it_has_the_same_bytes(small, tmp_path):
-    one, again = module.prepare(tmp_path / "one"), module.prepare(tmp_path / "again")
+def test_written_again_elsewhere_it_has_the_same_bytes(small, tmp_path, spec_of):
+    one, again = module.prepare(spec_of(), tmp_path / "one"), module.prepare(spec_of(), tmp_path / "again")
     assert one.fingerprint == again.fingerprint
     assert bytes_of(one.path) == bytes_of(again.path)
     assert one.counts == {"train": 600, "valid": 20, "test": 20}
 
 
-def test_other_versions_do_not_meet_in_one_folder(small, tmp_path, monkeypatch):
-    one = module.prepare(tmp_path)
+def test_other_versions_do_not_meet_in_one_folder(small, tmp_path, monkeypatch, spec_of):
+    one = module.prepare(spec_of(), tmp_path)
     monkeypatch.setitem(phrases.VERSIONS, "babel", "9.9.9")
-    other = module.prepare(tmp_path)
+    other = module.prepare(spec_of(), tmp_path)
     assert other.path != one.path
     assert one.path.is_dir()
 
 
-def test_damage_is_made_good_and_what_is_whole_stays(small, tmp_path, monkeypatch):
-    info = module.prepare(tmp_path)
-    before = bytes_of(info.path)
-    os.truncate(info.path / "binary" / "train.en-de.de.bin", 100)
-    assert module.prepare(tmp_path) == info
-    assert bytes_of(info.path) == before
-    monkeypatch.setattr(module, "_write", lambda folder: pytest.fail("it was written again"))
-    assert module.prepare(tmp_path) == info
-
-
-def test_a_changed_text_has_another_fingerprint(small, tmp_path, monkeypatch):
-    one = module.prepare(tmp_path / "one")
+def test_a_changed_text_has_another_fingerprint(small, tmp_path, monkeypatch, spec_of):
+    one = module.prepare(spec_of(), tmp_path / "one")
     monkeypatch.setattr(phrases, "_SEED", 1)
-    assert module.prepare(tmp_path / "other").fingerprint != one.fingerprint
+    assert module.prepare(spec_of(), tmp_path / "other").fingerprint != one.fingerprint
 
 
-def test_settings_that_it_cannot_serve(spec_of):
+def test_settings_that_it_cannot_serve(spec_of, tmp_path):
     with pytest.raises(DataError, match="WMT14"):
-        module.check_settings(spec_of(scale="paper"))
+        module.prepare(spec_of(scale="paper"), tmp_path)
     with pytest.raises(DataError, match="from en to de"):
-        module.check_settings(spec_of(target_lang="fr"))
+        module.prepare(spec_of(target_lang="fr"), tmp_path)
 
 
 def test_too_many_subwords_for_a_text():

@@ -2,10 +2,8 @@
 
 import copy
 import math
-import random
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_model
@@ -17,6 +15,7 @@ from nmbench.sparsity.attach import detach, is_attached, weights_of
 from nmbench.task import DataInfo, Spec
 from nmbench_tasks.translation import Translation, evaluate
 from nmbench_tasks.translation.corpus import Corpus
+from nmbench_tasks.translation.scales import Settings
 
 
 @dataclass
@@ -52,7 +51,7 @@ def run(learner, make_run):
 
 
 def test_beam_search_says_the_same_attached_finalised_and_reloaded(learner, run, tmp_path):
-    corpus = Corpus(learner.data.path, learner.spec.train)
+    corpus = Corpus(learner.data.path, Settings.of(learner.spec))
     attached, finalised = copy.deepcopy(learner.model), copy.deepcopy(learner.model)
     before = evaluate.translate(attached.eval(), corpus, run)
     assert len(set(before)) > 10  # it says something, and not always the same
@@ -85,9 +84,9 @@ def test_translations_do_not_depend_on_the_batch(learner, make_run, monkeypatch,
 
 def test_translations_are_in_the_order_of_the_corpus(learner, run):
     """Found in batches by length; each is that which its source gets alone."""
-    settings = learner.spec.train
+    settings = Settings.of(learner.spec)
     everything = evaluate.translate(learner.model.eval(), Corpus(learner.data.path, settings), run)
-    some = Corpus(learner.data.path, {**settings, "test_pairs": 5})
+    some = Corpus(learner.data.path, settings.model_copy(update={"test_pairs": 5}))
     assert some.indices("test").tolist() == [0, 6, 12, 18, 24]
     lengths = some.dataset("test").src_sizes[some.indices("test")]
     assert list(lengths) != sorted(lengths)
@@ -113,7 +112,7 @@ def test_metrics_are_sacrebleus_and_texts_are_kept(learner, run):
 
 def test_the_loss_is_the_mean_cross_entropy_of_the_references(learner, run):
     assert run.spec.train["label_smoothing"] > 0  # which is of the training alone
-    model, corpus = learner.model, Corpus(run.data.path, run.spec.train)
+    model, corpus = learner.model, Corpus(run.data.path, Settings.of(run.spec))
     losses = evaluate.token_losses(model.eval(), corpus, run)
     dataset = corpus.dataset("test")
     for place, index in list(enumerate(corpus.indices("test")))[:8]:
@@ -163,21 +162,6 @@ def test_samples_are_the_same_sentences_in_every_cell(learner, make_run):
         place = one.texts["sources"].index(sample.given["source"])
         assert sample.output == {"translation": one.texts["hypotheses"][place]}
         assert sample.given["reference"] == one.texts["references"][place]
-
-
-def generators():
-    return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
-
-
-def test_evaluate_leaves_mode_weights_and_generators_alone(learner, run):
-    model = copy.deepcopy(learner.model).train()
-    model.encoder.layers[0].eval()  # a frozen layer
-    modes, weights, before = [m.training for m in model.modules()], copy.deepcopy(model.state_dict()), generators()
-    first = Translation().evaluate(model, run)
-    assert generators() == before
-    assert [m.training for m in model.modules()] == modes
-    assert all(torch.equal(weights[key], value) for key, value in model.state_dict().items())
-    assert Translation().evaluate(model, run) == first
 
 
 def test_a_hopeless_model_is_measured_too(make_run, spec_of, built):

@@ -11,6 +11,7 @@ import nmbench.records.weights
 from nmbench.task import DataError
 from nmbench_tasks.translation import Translation, compat, models
 from nmbench_tasks.translation.corpus import translation_task
+from nmbench_tasks.translation.scales import Settings
 
 SHAPES = {  # encoder and decoder layers, units, feed-forward units, heads
     "transformer_narrow": (2, 128, 256, 4),
@@ -24,7 +25,7 @@ SHAPES = {  # encoder and decoder layers, units, feed-forward units, heads
 def model_of(name, spec_of, entries=40, other=None, **over):
     spec = spec_of(max_length=32, **over)
     sides = models.dictionary(entries), models.dictionary(other or entries)
-    return models.build(name, translation_task(spec.train, *sides), spec.train)
+    return models.build(name, translation_task(Settings.of(spec), *sides), Settings.of(spec))
 
 
 @pytest.mark.parametrize("name", Translation.models)
@@ -49,7 +50,7 @@ def test_transformer_base_has_the_parameters_of_the_paper(spec_of):
 def test_an_unknown_name_is_told_its_nearest(spec_of):
     with pytest.raises(ValueError, match=r"'transformer_wmt_en'.*transformer_wmt_en_de"):
         model_of("transformer_wmt_en", spec_of)
-    with pytest.raises(ValueError, match="no Transformer called 'lstm'"):
+    with pytest.raises(ValueError, match="no Transformer of fairseq is called 'lstm'"):
         model_of("lstm", spec_of)
 
 

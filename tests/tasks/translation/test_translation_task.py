@@ -10,8 +10,6 @@ import pytest
 from translation_text import write_text
 
 from nmbench.plan.describe import describe_task
-from nmbench_tasks.translation import Translation
-from nmbench_tasks.translation.scales import SCALES
 
 MATRIX = """
 name = "faults"
@@ -49,20 +47,7 @@ def test_without_fairseq_it_is_unavailable_and_says_what_to_do(monkeypatch):
     assert told["status"] == "unavailable"
     assert "needs fairseq==0.12.2" in told["reason"]
     assert "pip install --no-deps fairseq==0.12.2" in told["reason"]
-    assert told["metrics"][0]["name"] == "bleu"
-
-
-def test_every_scale_declares_every_setting():
-    assert set(SCALES) == {"smoke", "quick", "study", "paper"}
-    assert len({tuple(sorted(settings)) for settings in SCALES.values()}) == 1
-    assert Translation.default_models["paper"] == "transformer_wmt_en_de"
-
-
-def test_paper_scale_names_what_it_needs(spec_of, tmp_path):
-    from nmbench.task import DataError
-
-    with pytest.raises(DataError, match="WMT14"):
-        Translation().prepare(spec_of(scale="paper"), tmp_path)
+    assert told["declaration"]["metrics"][0]["name"] == "bleu"
 
 
 @pytest.mark.slow

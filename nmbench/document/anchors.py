@@ -1,0 +1,27 @@
+"""The anchors that GitHub gives the headings of a markdown page: `Anchors`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+__all__ = ["Anchors"]
+
+
+class Anchors:
+    """Hands out one anchor a heading, in the order of the page: a title that came before gets a number."""
+
+    def __init__(self, titles: Iterable[str] = ()) -> None:
+        self._taken: set[str] = set()
+        for title in titles:
+            self.add(title)
+
+    def add(self, title: str) -> str:
+        """The anchor of the next heading, whose text is `title`."""
+        stem = re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+        anchor, count = stem, 0
+        while anchor in self._taken:
+            count += 1
+            anchor = f"{stem}-{count}"
+        self._taken.add(anchor)
+        return anchor

@@ -1,0 +1,52 @@
+"""Is a product right? Against float64, measured by what the dense kernel of the same dtype gets wrong.
+
+reference   the layer in float64
+worst       the largest deviation
+allowed     how far off a backend may be
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nmbench.kernels.problem import Problem
+
+__all__ = ["allowed", "reference", "worst"]
+
+_TIMES_DENSE = 4.0
+_ROUNDINGS = 2.0
+
+
+def reference(
+    x: Tensor, weight: Tensor, bias: Tensor | None, problem: Problem, dtype: torch.dtype = torch.float64
+) -> Tensor:
+    """The problem in `dtype`."""
+    shift = None if bias is None else bias.to(dtype)
+    if problem.kind == "linear":
+        return F.linear(x.to(dtype), weight.to(dtype), shift)
+    options = (problem.stride, problem.padding, problem.dilation, problem.groups)
+    return F.conv2d(x.to(dtype), weight.to(dtype), shift, *options)
+
+
+def worst(y: Tensor, right: Tensor) -> float:
+    """Largest |y - right|; infinite where y has another shape or is not finite."""
+    if y.shape != right.shape:
+        return float("inf")
+    if not y.numel():
+        return 0.0
+    off = float((y.double() - right).abs().max())
+    return off if off == off else float("inf")
+
+
+def allowed(right: Tensor, dense_worst: float, dtype: torch.dtype) -> float:
+    """Largest deviation that a backend whose result has `dtype` may show.
+
+    A few times that of the dense kernel, and two roundings of the largest value, since a dense kernel may be right by
+    luck. 0 for integers.
+    """
+    if not dtype.is_floating_point:
+        return 0.0
+    largest = float(right.abs().max()) if right.numel() else 0.0
+    return _TIMES_DENSE * dense_worst + _ROUNDINGS * torch.finfo(dtype).eps * largest

@@ -1,0 +1,197 @@
+"""Modules that call their layers only since these run sparse, held whole against what they did before.
+
+torch's encoders and attention and fairseq's attention have a fused way past their layers. Sparse layers that each beat
+their dense twins need not beat that: so such a module is compared and timed as one, on what it was called with.
+
+units      the modules that are to be judged, each with the calls that were seen
+judge      why a unit is to stay as it was, or ""
+replica    a module with some of its layers replaced, leaving the module alone
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import json
+import re
+import types
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from nmbench._util.errors import first_line
+from nmbench.kernels import timing
+from nmbench.kernels.cache import Choice, Choices
+from nmbench.kernels.conversion.bypass.by_name import bypassing, settle
+from nmbench.kernels.conversion.choose import Trial
+from nmbench.kernels.conversion.layers import SparseLayer
+from nmbench.kernels.conversion.watch import Arguments, Form, Whole
+
+__all__ = ["judge", "replica", "units"]
+
+#: a unit with sparse layers must take at most this part of its time without
+_NOT_SLOWER = 1.0
+_MOST_FORMS = 4
+#: |difference| / |result| by the itemsize of the result: roundings add up over the layers of a unit
+_AGREE = {2: 3e-2, 4: 1e-3, 8: 1e-6}
+
+
+def units(model: nn.Module, wholes: Mapping[int, Whole]) -> Iterator[tuple[str, nn.Module, Whole]]:
+    """(name, module, calls): the outermost modules that go past their layers now, of those that were called."""
+    inside: set[int] = set()
+    past = {id(module) for module in bypassing(model)}
+    for name, module in model.named_modules():
+        whole = wholes.get(id(module))
+        if id(module) in inside or id(module) not in past or whole is None or not whole.calls:
+            continue
+        if isinstance(module, nn.TransformerEncoder) and not _padded(module, whole):
+            continue  # its layers are units, one by one
+        inside.update(map(id, module.modules()))
+        yield name or type(module).__name__, module, whole
+
+
+def _padded(module: nn.TransformerEncoder, whole: Whole) -> bool:
+    """Would it drop the padding before its first layer? It is a matter of all its layers then."""
+    bind = inspect.signature(type(module).forward).bind
+    given = (whole.examples[form] for form in whole.calls)
+    calls = (bind(module, *one.args, **one.kwargs) for one in given)
+    return any(call.arguments.get("src_key_padding_mask") is not None for call in calls)
+
+
+def replica(module: nn.Module, replaced: Mapping[nn.Module, nn.Module], *, apart: bool = False) -> nn.Module:
+    """`module` with the layers of `replaced` in place, which it calls.
+
+    apart: parameters have memory of their own; else they are shared. Buffers, which a pass may write to, always have.
+    """
+    made: dict[nn.Module, nn.Module] = {}
+
+    def copied(one: nn.Module) -> nn.Module:
+        one = replaced.get(one, one)
+        if one not in made:
+            other = one.__class__.__new__(one.__class__)
+            made[one] = other
+            kept = {name: None if child is None else copied(child) for name, child in one._modules.items()}
+            parameters = {n: _own(p) if apart else p for n, p in one._parameters.items()}
+            buffers = {n: None if b is None else b.clone() for n, b in one._buffers.items()}
+            other.__dict__ = {**one.__dict__, "_modules": kept, "_parameters": parameters, "_buffers": buffers}
+            other.__dict__.pop("_compiled_call_impl", None)  # it would run `one`
+            settle(other)
+        return made[one]
+
+    return copied(module)
+
+
+def _own(parameter: nn.Parameter | None) -> nn.Parameter | None:
+    return None if parameter is None else nn.Parameter(parameter.detach().clone(), requires_grad=False)
+
+
+def judge(unit: nn.Module, replaced: Mapping[nn.Module, nn.Module], whole: Whole, trial: Trial) -> str:
+    """ "" if `unit` with sparse layers gives what it gave and is not slower; else why it is to stay as it was.
+
+    Equal units are timed once; each is compared.
+    """
+    calls = whole.calls.most_common(_MOST_FORMS)
+    with torch.inference_mode(False), torch.no_grad():
+        try:
+            dense, sparse = replica(unit, {}).eval(), replica(unit, replaced).eval()
+            for form, _ in calls:
+                if wrong := _differs(dense, sparse, whole.examples[form]):
+                    return wrong
+            key = _key(unit, sparse, calls, trial)
+            choice = trial.choices.get(key)
+            if choice is None:
+                choice = _timed(unit, replaced, calls, whole, trial)
+                trial.choices.put(key, choice)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            return "there was not enough memory to compare it as a whole"
+        except Exception as error:  # whatever it is, the unit worked before
+            return f"could not be run by itself with sparse layers: {first_line(error)}"
+    if choice.winner != "dense":
+        return ""
+    return f"slower as a whole: {choice.times['sparse'] / choice.times['dense']:.2f} of the time that it takes now"
+
+
+def _key(unit: nn.Module, sparse: nn.Module, calls: list[tuple[Form, int]], trial: Trial) -> str:
+    """Of what the times depend on: each layer's backend, and all that the modules say of themselves."""
+    layers = {}
+    for name, one in sparse.named_modules():
+        if isinstance(one, SparseLayer):
+            backend, problem = one.packed.backend.name, one.packed.problem
+            layers[name] = [backend, trial.versions.get(backend, ""), str(problem.pattern), list(one.packed.settings)]
+    modules = [[name, *_about(one)] for name, one in unit.named_modules(remove_duplicate=False)]
+    about = json.dumps([repr(unit), modules, layers], sort_keys=True)
+    return Choices.key(
+        kind="whole", module=type(unit).__name__, about=hashlib.sha256(about.encode()).hexdigest(), launch=trial.launch,
+        calls=[[repr(form), count] for form, count in calls], fastpath=torch.backends.mha.get_fastpath_enabled(),
+    )  # fmt: skip
+
+
+def _about(module: nn.Module) -> tuple[str, dict[str, Any], dict[str, str]]:
+    """Its class, its plain attributes, its tensors; of what sets equal modules apart nothing.
+
+    That is a number of its own, and private text, which fairseq makes a name of its own.
+    """
+    attributes = {
+        name: hex(value) if isinstance(value, int) else getattr(value, "__qualname__", repr(value))
+        for name, value in module.__dict__.items()
+        if isinstance(value, int | float | str | None | type | types.FunctionType | types.BuiltinFunctionType)
+        and not (name.startswith("_") and isinstance(value, str))
+        and not re.search(r"(^|_)(id|idx|index)$", name)
+    }
+    tensors = {**module._parameters, **module._buffers}
+    shapes = {name: "" if one is None else f"{one.dtype} {tuple(one.shape)}" for name, one in tensors.items()}
+    return f"{type(module).__module__}.{type(module).__qualname__}", attributes, shapes
+
+
+def _differs(unit: nn.Module, sparse: nn.Module, arguments: Arguments) -> str:
+    """Do the results agree, as far as roundings let them?"""
+    before, after = (_tensors(arguments.own().give(one)) for one in (unit, sparse))
+    for a, b in zip(before, after, strict=True):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return f"gives {tuple(b.shape)} {b.dtype} where it gave {tuple(a.shape)} {a.dtype}"
+        if a.dtype.is_floating_point:
+            if not a.isfinite().any() and a.numel():
+                return "could not be compared: its result is not finite"
+            right = a.double().nan_to_num()
+            off = float((b.double().nan_to_num() - right).norm() / right.norm().clamp_min(1e-30))
+            if not off <= _AGREE.get(a.dtype.itemsize, 0.0) or not torch.equal(a.isnan(), b.isnan()):
+                return f"its result differs where it calls its layers: by {off:.2g} of it"
+    return ""
+
+
+def _tensors(result: Any) -> list[Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
+
+
+def _timed(
+    unit: nn.Module,
+    replaced: Mapping[nn.Module, nn.Module],
+    calls: list[tuple[Form, int]],
+    whole: Whole,
+    trial: Trial,
+) -> Choice:
+    """Microseconds in one pass of the model, without and with sparse layers."""
+    ways: dict[str, Mapping[nn.Module, nn.Module]] = {"dense": {}, "sparse": replaced}
+    times = dict.fromkeys(ways, 0.0)
+    for form, count in calls:
+        given = whole.examples[form].own()  # units of one class share them
+        device = next((leaf.device for leaf in _tensors((given.args, given.kwargs))), torch.device("cpu"))
+        closures = {}
+        for name, layers in ways.items():
+            size = sum(tensor.nbytes for tensor in (*unit.parameters(), *unit.buffers()))
+            apart = timing.copies(size, device) > 1  # a single one has nothing to be apart from
+            many = timing.rotated(functools.partial(_fresh, unit, layers, apart), size, device)
+            closures[name] = [functools.partial(given.give, one) for one in many]
+        for name, us in trial.times(closures, device).items():
+            times[name] += us * count
+    won = times["sparse"] <= _NOT_SLOWER * times["dense"]
+    return Choice("sparse" if won else "dense", "sparse", (), times)
+
+
+def _fresh(unit: nn.Module, replaced: Mapping[nn.Module, nn.Module], apart: bool) -> nn.Module:
+    return replica(unit, replaced, apart=apart).eval()

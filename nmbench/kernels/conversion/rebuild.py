@@ -1,0 +1,195 @@
+"""Converted models on disk, and converted layers made again without timing.
+
+save_converted   one safetensors file: all tensors, N:M weights compressed, and which backend runs which layer
+load_converted   the same back into a model of the same architecture, on this machine
+apply_choices    a model converted as an earlier report says
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from nmbench.kernels import registry
+from nmbench.kernels.backend import Backend, Kind, Problem, Refusal
+from nmbench.kernels.backends.dense import Dense
+from nmbench.kernels.conversion.bypass.unfold import Attentions, named_inside
+from nmbench.kernels.conversion.layers import Layer, SparseLayer, sparse_layer
+from nmbench.kernels.conversion.swap import checked, copied, swap
+from nmbench.kernels.conversion.watch import Call
+from nmbench.kernels.nmtensor import compress, decompress
+from nmbench.kernels.packed import PARTS, PackedWeight, from_parts
+from nmbench.records import weights
+from nmbench.sparsity import NMPattern
+
+__all__ = ["apply_choices", "load_converted", "save_converted"]
+
+_KEY = "nmbench.converted"
+
+
+def save_converted(path: Path | str, model: nn.Module) -> None:
+    """Write a converted model's tensors and choices to one safetensors file, whole or not at all."""
+    layers: dict[str, Any] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, SparseLayer):
+            packed = module.packed
+            layers[name] = {
+                "backend": packed.backend.name,
+                "pattern": str(packed.problem.pattern),
+                "settings": dict(packed.settings),
+                "tuned_on": packed.tuned_on,
+                "input": list(packed.problem.input),
+            }
+    weights.save(model, path, {_KEY: json.dumps(layers)})
+
+
+def load_converted(
+    path: Path | str, model: nn.Module, *, backends: Sequence[Backend] = (), inplace: bool = False
+) -> nn.Module:
+    """A dense model of the saved one's architecture -> the converted model, with the file's weights.
+
+    model: its own weights do not matter; where they are, and their dtypes, are those of the result. backends: your own
+    that the file names, if they are not installed. A backend that cannot run here, or is not there, is replaced by the
+    dense product (`print(model)` says so). Nothing is timed: on another GPU `convert` may choose otherwise.
+    Raises ValueError if the file is broken, was not written by `save_converted`, or does not fit the model.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            layers = _choices(json.loads((file.metadata() or {})[_KEY]))
+            stored = {name: [file.get_tensor(_key(name, part)) for part in PARTS] for name in layers}
+            names = {*layers, *(key.rpartition(".")[0] for key in file.keys())}  # noqa: SIM118 - it is no mapping
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} holds no converted model that can be read ({type(error).__name__}: {error})"
+        ) from error
+    model = model if inplace else copied(model)
+    attentions, modules = _layers_by_name(model, names)
+    packed: dict[int, PackedWeight] = {}
+    replaced: dict[nn.Module, nn.Module] = {}
+    for name, choice in layers.items():
+        module = modules.get(name)
+        if not isinstance(module, (nn.Linear, nn.Conv2d)):
+            raise ValueError(f"{path}: the model has no linear or convolution layer {name!r}")
+        try:
+            whole = from_parts(stored[name], tuple(module.weight.shape))
+        except ValueError as error:
+            raise ValueError(f"{path} does not fit the model: {name}: {error}") from error
+        weight = decompress(whole).to(module.weight.device, module.weight.dtype)
+        replaced[module] = _layer(module, name, choice, weight, packed, backends, without=True)
+    model = swap(model, attentions.replacing(replaced))
+    try:
+        weights.load(model, path)
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not fit the model: {str(error).strip().splitlines()[-1].strip()}") from error
+    return model
+
+
+def apply_choices(
+    model: nn.Module,
+    choices: Mapping[str, Mapping[str, Any]],
+    *,
+    backends: Sequence[Backend] = (),
+    inplace: bool = False,
+) -> nn.Module:
+    """The model with the layers of `choices` (a report's) replaced; nothing is run or timed.
+
+    backends: your own that the choices name, if they are not installed. Where a backend cannot run on this machine its
+    layer holds the weight dense, and `print(model)` says why.
+    Raises ValueError if a layer or its backend is not there, or a weight breaks the pattern.
+    """
+    checked(model)
+    model = model if inplace else copied(model)
+    attentions, modules = _layers_by_name(model, choices)
+    packed: dict[int, PackedWeight] = {}
+    replaced: dict[nn.Module, nn.Module] = {}
+    for name, choice in choices.items():
+        module = modules.get(name, model if name == type(model).__name__ else None)
+        if not isinstance(module, (nn.Linear, nn.Conv2d)):
+            raise ValueError(f"choices: the model has no linear or convolution layer {name!r}")
+        replaced[module] = _layer(module, name, choice, module.weight.detach(), packed, backends)
+    return swap(model, attentions.replacing(replaced))
+
+
+def _layers_by_name(model: nn.Module, names: Iterable[str]) -> tuple[Attentions, dict[str, nn.Module]]:
+    """By name all modules, with the projections of attention that are among `names`."""
+    attentions, projections = named_inside(model, names)
+    return attentions, {**dict(model.named_modules()), **projections}
+
+
+def _key(layer: str, part: str) -> str:
+    return f"{layer}.packed.{part}".removeprefix(".")  # the model may itself be the layer
+
+
+def _layer(
+    module: nn.Linear | nn.Conv2d,
+    name: str,
+    choice: Mapping[str, Any],
+    weight: Tensor,
+    packed: dict[int, PackedWeight],
+    backends: Sequence[Backend],
+    *,
+    without: bool = False,
+) -> nn.Module:
+    """The sparse layer in place of `module`.
+
+    choice: backend, pattern and settings, as in `Report.choices`. weight: baked. packed: by the id of a parameter, of
+    layers that share it. backends: asked before those that are installed. without: if there is no such backend dense
+    runs; else a ValueError says so.
+    """
+    if id(module.weight) not in packed:
+        pattern = NMPattern.parse(choice["pattern"])
+        compress(weight, pattern, name)  # says which group breaks the pattern
+        shape = choice.get("input") or _any_input(module)
+        problem = Layer((module,), pattern, Counter()).problem(Call(tuple(shape), weight.dtype))
+        made = PackedWeight(weight, problem, _backend(choice["backend"], backends, without))
+        settings = tuple((str(key), int(value)) for key, value in dict(choice.get("settings", {})).items())
+        packed[id(module.weight)] = made.tuned(settings, str(choice.get("tuned_on", "")))
+    return sparse_layer(packed[id(module.weight)], module)
+
+
+def _choices(held: Any) -> dict[str, dict[str, Any]]:
+    """Raises ValueError if it is not what `save_converted` writes."""
+    for name, choice in held.items() if isinstance(held, dict) else [("", held)]:
+        right = isinstance(choice, dict) and all(isinstance(choice.get(key), str) for key in ("backend", "pattern"))
+        if not right or not isinstance(choice.get("settings", {}), dict):
+            raise ValueError(f"its entry {name!r} names no backend and pattern")
+    return dict(held)
+
+
+def _backend(name: str, own: Sequence[Backend], without: bool) -> Backend:
+    """One of `own`, or an installed one, or, with `without`, what stands for one that is not there."""
+    given = next((one for one in own if one.name == name), None)
+    if given is not None:
+        return given
+    try:
+        return registry.load(name)
+    except ValueError as error:
+        if not without:
+            raise
+        return _Absent(name, str(error))
+
+
+class _Absent(Dense):
+    """A backend that a file names and that cannot be had here: it refuses everything, so that dense runs."""
+
+    def __init__(self, name: str, why: str) -> None:
+        self.name, self.why = name, why  # type: ignore[misc]
+
+    def refusal(self, problem: Problem) -> Refusal:
+        """Why it is not there."""
+        return Refusal(self.why, Kind.MACHINE)
+
+
+def _any_input(module: nn.Linear | nn.Conv2d) -> tuple[int, ...]:
+    """The smallest input that the layer takes; a converted layer takes any other as well."""
+    if isinstance(module, nn.Linear):
+        return (1, module.in_features)
+    sizes = [d * (k - 1) + 1 for d, k in zip(module.dilation, module.kernel_size, strict=True)]
+    return (1, module.in_channels, *sizes)

@@ -1,0 +1,59 @@
+"""A model before and after its conversion.
+
+checked   refuses what cannot be converted
+copied    a copy, to be changed
+swap      layers replaced by others, everywhere they are found
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from nmbench.kernels.conversion.bypass.by_name import settle
+from nmbench.kernels.conversion.layers import SparseLayer
+from nmbench.sparsity.attach import is_attached
+
+__all__ = ["checked", "copied", "swap"]
+
+
+def checked(model: nn.Module) -> None:
+    """Raises ValueError for a model that is compiled, converted already, or still attached to a handle."""
+    for name, module in model.named_modules():
+        if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
+            which = f"this model is compiled ({name})" if name else "this model is compiled"
+            raise ValueError(f"{which}: convert it first, then compile what comes back")
+    if any(isinstance(module, SparseLayer) for module in model.modules()):
+        raise ValueError("this model is converted already: convert the dense one, or take what convert gave back")
+    if is_attached(model):
+        raise ValueError("this model is still sparsified: call handle.finalize() first, which bakes the masks in")
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """Raises ValueError where it holds a tensor of a graph, as torch.nn.utils.weight_norm does."""
+    try:
+        with torch.inference_mode(False):
+            return copy.deepcopy(model)
+    except RuntimeError as error:
+        words = (str(error).strip().splitlines() or ["no message"])[0]
+        raise ValueError(f"the model cannot be copied; inplace=True converts it as it is\n{words}") from error
+
+
+def swap(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> nn.Module:
+    """`model`, in place, with each key replaced by its value; the value itself if the model is a key.
+
+    Tied layers and modules that are used twice are replaced wherever they stand. With a layer replaced, no parameter
+    asks for a gradient any more: torch.compile would trace a backward pass, which the converted layers do not have.
+    """
+    if model in replacements:
+        return replacements[model].requires_grad_(False)
+    for parent in list(model.modules()):
+        for name, child in list(parent._modules.items()):
+            if child is not None and child in replacements:
+                parent._modules[name] = replacements[child]
+    for module in model.modules():
+        settle(module)
+    return model.requires_grad_(False) if replacements else model

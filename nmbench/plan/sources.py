@@ -1,0 +1,157 @@
+"""Which source files a cell executes, read off their import statements without importing any; and hashes of them.
+
+core_hash    nmbench's part: the worker, the N:M core, the methods that come with it
+plugin_hash  what a task's or method's plugin adds to it
+import_hash  everything that some modules import
+
+What is reworded in the report leaves them alone, so that results stay fresh and half of a training can be gone on
+with. Only modules of nmbench and of the plugin's package are followed; versions of the rest stand in the record.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.util
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+__all__ = ["core_hash", "import_hash", "plugin_hash"]
+
+_PARSING = threading.Lock()  # CPython 3.11 counts the depth of all threads' trees together, and may find them unequal
+_OURS = ("nmbench", "nmbench_tasks")
+_WORKER = "nmbench.worker.cell"
+_METHODS = "nmbench.sparsity.methods"
+#: what lies beside a module and is read or compiled by it
+_DATA = (".c", ".cpp", ".cu", ".json", ".toml", ".yaml")
+
+
+def core_hash() -> str:
+    """Hash of nmbench's part: the worker and what it imports, and the methods that come with the core."""
+    return _digest(_core())
+
+
+def plugin_hash(reference: str) -> str:
+    """Hash of what a plugin brings: its file or package and what that imports, less nmbench's part; "" for nothing.
+
+    reference: "module:attribute", or "path:" and a file.
+    """
+    if reference.startswith("path:"):
+        file = Path(reference[5:])
+        own = set(file.parent.rglob("*.py")) if file.name == "__init__.py" else {file}
+        family = ""
+    else:
+        module = reference.partition(":")[0]
+        family = module.partition(".")[0]
+        found = _file(module)
+        own = set() if found is None else _package(found) if found.name == "__init__.py" else {found}
+    return _digest(_reached(own, (*_OURS, family)) - _core()) if own - _core() else ""
+
+
+def import_hash(*modules: str) -> str:
+    """Hash of modules of nmbench and all that they import of it."""
+    return _digest(_reached(filter(None, map(_file, modules)), _OURS))
+
+
+@functools.cache
+def _core() -> frozenset[Path]:
+    methods = _file(_METHODS)
+    starts = {_file(_WORKER), *(_package(methods) if methods else ())}
+    return _reached(filter(None, starts), _OURS)
+
+
+def _package(init: Path) -> set[Path]:
+    """All modules of a package. Some may be imported by a name that is made when it runs."""
+    return set(init.parent.rglob("*.py"))
+
+
+def _reached(starts: Iterable[Path], families: tuple[str, ...]) -> frozenset[Path]:
+    waiting, reached, beside = list(starts), set[Path](), set[Path]()
+    while waiting:
+        file = waiting.pop()
+        if file in reached:
+            continue
+        reached.add(file)
+        if (file.parent / "__init__.py").exists():
+            beside |= {path for path in file.parent.iterdir() if path.suffix in _DATA}
+        for module in _imports(file):
+            if module.partition(".")[0] in families and (target := _file(module)) is not None:
+                waiting.append(target)
+                beside |= _parents(module)
+    return frozenset(reached | beside)
+
+
+def _parents(module: str) -> set[Path]:
+    """`__init__` of the packages around a module: they are executed, what they import on demand is not."""
+    parts = module.split(".")
+    around = (_file(".".join(parts[:count])) for count in range(1, len(parts)))
+    return {file for file in around if file is not None}
+
+
+@functools.cache
+def _file(module: str) -> Path | None:
+    """The source of a module that can be found without importing one."""
+    top, *rest = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        path = Path(folder).joinpath(*rest)
+        for file in (path / "__init__.py", path.with_suffix(".py")):
+            if file.is_file():
+                return file
+    return Path(spec.origin) if spec and spec.origin and not rest and spec.origin.endswith(".py") else None
+
+
+@functools.cache
+def _imports(file: Path) -> frozenset[str]:
+    """Names of the modules that a file imports, inside its functions too."""
+    try:
+        with _PARSING:
+            tree = ast.parse(file.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return frozenset()
+    return frozenset(name for node in _executed(tree, file.name == "__init__.py") for name in _named(node, file))
+
+
+def _executed(tree: ast.AST, lazy: bool) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Its import statements; those for type checkers only in a package that imports its names on demand (PEP 562)."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        elif lazy or not (isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")):
+            yield from _executed(node, lazy)
+
+
+def _named(node: ast.Import | ast.ImportFrom, file: Path) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+        return
+    module = node.module or ""
+    if node.level:
+        package = _package_of(file.parent)[: -(node.level - 1) or None]
+        module = ".".join([*package, *([module] if module else [])])
+    inner = [f"{module}.{alias.name}" for alias in node.names]
+    modules = [name for name in inner if _file(name) is not None]
+    yield from modules
+    if len(modules) < len(inner):  # it takes other names than modules from the package itself
+        yield module
+
+
+def _package_of(folder: Path) -> list[str]:
+    """Dotted name of the package in a folder, as parts."""
+    parts: list[str] = []
+    while (folder / "__init__.py").exists():
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    return parts
+
+
+def _digest(files: Iterable[Path]) -> str:
+    whole = hashlib.sha256()
+    for name, data in sorted((file.name, file.read_bytes()) for file in files if file.is_file()):
+        whole.update(name.encode() + b"\0" + hashlib.sha256(data).digest())
+    return whole.hexdigest()[:16]

@@ -1,0 +1,130 @@
+"""From a matrix and the installed plugins to cells, everything checked before anything starts.
+
+cells     every cell once, the dense twin of each included
+alone     the ids of those that are to have the machine to themselves
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nmbench._util.errors import UsageError, nearest
+from nmbench._util.settings import SettingError, Settings
+from nmbench.plan.catalogue import Catalogue
+from nmbench.plan.cell import DENSE, Cell, InitialWeights, pattern_of
+from nmbench.plan.matrix import Grid, Matrix
+from nmbench.sparsity.pattern import NMPattern
+
+__all__ = ["alone", "cells"]
+
+
+class _Subject(NamedTuple):
+    """What is trained. settings: None where the task cannot be imported, so that nothing is known of them."""
+
+    task: str
+    model: str
+    settings: Settings | None
+
+
+class _Treatment(NamedTuple):
+    """How it is made sparse; the dense twin has no pattern."""
+
+    pattern: NMPattern | None
+    method: str
+    hyper: dict[str, Any]
+
+
+def cells(matrix: Matrix, catalogue: Catalogue) -> list[Cell]:
+    """Every cell of the matrix, each once, dense twins included. Raises UsageError in one line."""
+    found = _unfold(matrix, matrix.grid, catalogue)
+    return sorted(found.values(), key=lambda c: (c.seed, c.task, c.model, not c.is_dense))
+
+
+def alone(matrix: Matrix, catalogue: Catalogue) -> frozenset[str]:
+    """Ids of the cells that a grid with `alone = true` holds, their dense twins included."""
+    return frozenset(_unfold(matrix, [grid for grid in matrix.grid if grid.alone], catalogue))
+
+
+def _unfold(matrix: Matrix, grids: Iterable[Grid], catalogue: Catalogue) -> dict[str, Cell]:
+    init = _init(matrix)
+    found: dict[str, Cell] = {}
+    for grid in grids:
+        treatments = list(_treatments(grid, catalogue))
+        for subject in _subjects(matrix, grid, catalogue):
+            trainings = list(_trainings(subject, {**matrix.train, **grid.train}))
+            for train, seed, treatment in itertools.product(trainings, grid.seeds or matrix.seeds, treatments):
+                pattern, method, hyper = treatment
+                cell = Cell(subject.task, subject.model, matrix.scale, pattern, method, seed, train, hyper, init)
+                found.setdefault(cell.twin.id, cell.twin)
+                found.setdefault(cell.id, cell)
+    return found
+
+
+def _init(matrix: Matrix) -> InitialWeights | None:
+    try:
+        return InitialWeights.read(Path(matrix.init)) if matrix.init is not None else None
+    except OSError as error:
+        raise UsageError(f"init = {matrix.init!r}: {error.strerror}") from error
+
+
+def _subjects(matrix: Matrix, grid: Grid, catalogue: Catalogue) -> Iterator[_Subject]:
+    for entry in grid.tasks or matrix.tasks:
+        name, _, model = entry.partition("/")
+        if name not in catalogue.tasks:
+            raise UsageError(f"unknown task {name!r}{nearest(name, catalogue.tasks)}")
+        task = catalogue.tasks[name].declaration
+        if task is None:  # its cells become visible rows with the reason
+            yield from (_Subject(name, known, None) for known in ([model] if model else grid.models or ["default"]))
+            continue
+        if matrix.scale not in task.scales:
+            raise UsageError(f"task {name!r} has no scale {matrix.scale!r}{nearest(matrix.scale, task.scales)}")
+        default = task.default_models.get(matrix.scale, task.models[0])
+        for wanted in [model] if model else grid.models or [default]:
+            if wanted not in task.models and not task.open_models:
+                raise UsageError(f"task {name!r} has no model {wanted!r}{nearest(wanted, task.models)}")
+            yield _Subject(name, wanted, task.scales[matrix.scale])
+
+
+def _trainings(subject: _Subject, train: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for given in _product(train):
+        yield given if subject.settings is None else _overrides(subject.settings, f"task {subject.task!r}", given)
+
+
+def _treatments(grid: Grid, catalogue: Catalogue) -> Iterator[_Treatment]:
+    """Combinations of pattern, method and hyper-parameters; a method that stays dense is the dense twin."""
+    for text, name in itertools.product(grid.pattern, grid.method):
+        if name not in catalogue.methods:
+            raise UsageError(f"unknown method {name!r}{nearest(name, catalogue.methods)}")
+        if text == DENSE or name == DENSE:
+            if grid.hyper:
+                raise UsageError("dense cells take no hyper-parameters: put them into a grid of their own")
+            yield _Treatment(None, DENSE, {})
+            continue
+        pattern, method = _pattern(text), catalogue.methods[name]
+        if method.declaration is None:
+            raise UsageError(f"method {name!r} cannot be used: {method.reason}")
+        for hyper in _product(grid.hyper):
+            yield _Treatment(pattern, name, _overrides(method.declaration.settings, f"method {name!r}", hyper))
+
+
+def _pattern(text: str) -> NMPattern | None:
+    try:
+        return pattern_of(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _overrides(settings: Settings, owner: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return settings.overrides(owner, given)
+    except SettingError as error:
+        raise UsageError(str(error)) from error
+
+
+def _product(settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every combination of the values that are lists."""
+    lists = [[(key, v) for v in (value if isinstance(value, list) else [value])] for key, value in settings.items()]
+    return (dict(combination) for combination in itertools.product(*lists))

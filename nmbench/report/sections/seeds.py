@@ -1,0 +1,128 @@
+"""What the seeds of a row can show, and, apart from it, what the evaluation examples say. Blocks of a setting.
+
+precision        p-value, its floor, and the smallest difference that would have been seen
+over_evaluation  the difference over evaluation examples, which is not that over seeds
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+
+from nmbench.analysis.examples import Difference, over_examples, per_example
+from nmbench.analysis.pairs import decimals
+from nmbench.analysis.rows import Row
+from nmbench.analysis.study import Study
+from nmbench.document.model import Fold
+from nmbench.document.table import Cell, Column, Table
+from nmbench.document.words import NBSP, number, plural, signed, text
+from nmbench.report.sections.quality import NAMES, compared, names
+
+__all__ = ["over_evaluation", "precision"]
+
+_PRECISION = (
+    "SD is the standard deviation of the paired differences. p is that of the paired t test; floor is the smallest "
+    "p-value that an exact test (sign flips, Wilcoxon) of so many pairs can reach, whatever the data. Seen from: the "
+    "true difference that so many seeds with this spread would have shown in four of five repetitions; nothing is "
+    "known about a smaller one."
+)
+_EXAMPLES = (
+    "Sparse - dense, averaged over the seeds first, with the 95 % interval of a paired bootstrap over evaluation "
+    "examples: would other examples of the same kind say the same of these very models? It says nothing about other "
+    "seeds, whose interval is another one; the two are not added up. Examples are taken as independent of each other."
+)
+
+
+def precision(study: Study, rows: Sequence[Row]) -> Iterator[Fold]:
+    """One row a comparison with the dense twin, where any has more than one pair."""
+    shown = compared(rows)
+    if not any(row.pairs > 1 for row in shown):
+        return
+    columns = (
+        *NAMES,
+        Column("seeds", "Seeds", "r"),
+        Column("sd", "SD", "r"),
+        Column("p_value", "p", "r"),
+        Column("p_floor", "p floor", "r"),
+        Column("smallest_seen", "Seen from", "r"),
+        Column("margin", "Margin", "r"),
+    )
+    table = Table("precision", "What the seeds can show", columns, tuple(map(_precise, shown)), (_PRECISION,), keys=2)
+    yield Fold(table.title, (table,))
+
+
+def _precise(row: Row) -> tuple[Cell, ...]:
+    found, metric = row.comparison, row.metric
+    assert found is not None
+    digits, unit = decimals(metric), f"{NBSP}{metric.unit}" if metric.unit else ""
+
+    def measured(value: float | None) -> Cell:
+        return Cell("-" if value is None else f"{number(value, digits)}{unit}", value)
+
+    return (
+        *names(row),
+        Cell(str(found.n), found.n),
+        measured(found.sd),
+        Cell("-" if found.p_value is None else _p_text(found.p_value), found.p_value),
+        Cell(_p_text(found.p_floor), found.p_floor),
+        measured(found.smallest_seen),
+        Cell(f"{metric.margin:g}{unit}", metric.margin),
+    )
+
+
+def _p_text(value: float) -> str:
+    """Two digits, as 0.031; "< 0.001" below."""
+    return f"<{NBSP}0.001" if value < 0.001 else f"{value:.2g}"
+
+
+def over_evaluation(study: Study, rows: Sequence[Row]) -> Iterator[Fold]:
+    """One row a value that a sparse row and its dense twin stored for every example."""
+    twin = next((row for row in rows if row.is_dense), None)
+    if twin is None:
+        return
+    # every row asks for the dense twin's values, which are read once; those of the others need not be kept
+    kept, cached = {study.loaded.folders[place] for place in twin.records}, cache(per_example)
+    found = [
+        (row, difference)
+        for row in rows
+        if not row.is_dense
+        for difference in over_examples(
+            row, twin, study.loaded, lambda folder: (cached if folder in kept else per_example)(folder)
+        )
+    ]
+    if not found:
+        return
+    columns = (
+        *NAMES,
+        Column("value", "Value"),
+        Column("examples", "Examples", "r"),
+        Column("seeds", "Seeds", "r"),
+        Column("difference", "Difference [95 % over examples]", "r"),
+    )
+    body = tuple(_over(row, difference) for row, difference in found)
+    notes = (_EXAMPLES, *(note for row, difference in found for note in _gaps(row, difference)))
+    table = Table("examples", "Over evaluation examples", columns, body, notes, keys=3)
+    yield Fold(table.title, (table,))
+
+
+def _gaps(row: Row, found: Difference) -> Iterator[str]:
+    """In words, what of the stored values could not be used."""
+    what = text(f"{row.name}: {found.name}")
+    if found.left_out:
+        yield f"{what} is not finite for {plural(found.left_out, 'example')}."
+    if found.without:
+        seeds = ", ".join(map(str, found.without))
+        verb = "is" if len(found.without) == 1 else "are"
+        yield f"{what} is missing, broken or of another length in seed {seeds}, which {verb} left out."
+
+
+def _over(row: Row, found: Difference) -> tuple[Cell, ...]:
+    parts = tuple(zip(("low", "high"), found.interval, strict=True)) if found.interval else ()
+    ends = f"{NBSP}[{signed(found.interval[0], 4)},{NBSP}{signed(found.interval[1], 4)}]" if found.interval else ""
+    return (
+        *names(row),
+        Cell(found.name),
+        Cell(str(found.examples), found.examples),
+        Cell(str(len(found.seeds)), len(found.seeds)),
+        Cell(f"{signed(found.mean, 4)}{ends}", found.mean, parts=parts),
+    )

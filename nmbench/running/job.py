@@ -1,0 +1,91 @@
+"""What a worker is told, and what it says while it works: JSON files between two processes, read by one type each.
+
+Job            a cell, its task, its data: enough to prepare the data
+Prepared       the answer to it
+TrainingJob    the cell is trained, and its record written
+SpeedJob       the model that a finished cell left is timed
+Beat           the newest heartbeat of a training
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, InstanceOf, PlainSerializer, ValidationError
+
+from nmbench.plan.cell import Cell
+from nmbench.plan.declarations import PluginStatus
+from nmbench.records.schema import Data, Record, Status
+
+__all__ = ["Beat", "Job", "Prepared", "SpeedJob", "TrainingJob"]
+
+
+def _cell(value: Any) -> Any:
+    return value if isinstance(value, Cell) else Cell.from_dict(value)
+
+
+class Job(BaseModel):
+    """Paths are absolute: a worker may be started anywhere."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cell: Annotated[InstanceOf[Cell], BeforeValidator(_cell), PlainSerializer(Cell.to_dict)]
+    reference: str  # of the task: "module:attribute" or "path:/file.py"
+    data_dir: Path
+    device: Literal["cpu", "cuda"] = "cpu"
+    parent: int = 0  # process id; the worker ends when this process does; 0: it has none
+
+
+class Prepared(BaseModel):
+    """What a worker answers to a Job: the data, or why there are none."""
+
+    status: Status | PluginStatus = Status.OK
+    message: str = ""
+    data: Data | None = None
+
+
+class TrainingJob(Job):
+    """One attempt at a cell.
+
+    record: the one that holds if the attempt leaves no other. slots: of the executor that it takes. code: hash of the
+    code that the attempt executes. init: file of the cell's initial weights. first_phase: attempt folder of the dense
+    twin whose training may stand for the first pass.
+    """
+
+    record: Record
+    attempt_dir: Path
+    work_dir: Path
+    threads: int = 1
+    ranks: int = 1
+    slots: int = 1
+    alone: bool = False
+    init: Path | None = None
+    first_phase: Path | None = None
+    code: str = ""
+    trace: bool = False
+
+
+class SpeedJob(Job):
+    """budget_s: seconds of measuring."""
+
+    attempt_dir: Path
+    budget_s: float
+
+
+class Beat(BaseModel):
+    """Where a training stands: optimizer `step` of `total` in this phase, and the newest training loss."""
+
+    stage: str = ""
+    phase: int = 0
+    step: int = 0
+    total: int | None = None
+    loss: float | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> Beat | None:
+        """The heartbeat in `path`, or None where there is none to be read."""
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError):
+            return None

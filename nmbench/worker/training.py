@@ -1,0 +1,121 @@
+"""The training passes of a cell: kept from an interrupted attempt, taken from the dense twin, or trained.
+
+load_init    initial weights from a file
+train        all passes
+adopt        the dense twin's weights into a model: ASP's first pass is its training, step by step
+steps        loss and learning rate of each of its steps, as far as its record tells
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nmbench._util.files import replacing
+from nmbench.contract.run import Run
+from nmbench.contract.spec import DataError
+from nmbench.contract.task import Task
+from nmbench.plan.cell import InitialWeights
+from nmbench.records import weights
+from nmbench.records.attempt import RECORD, WEIGHTS, read_record
+from nmbench.records.schema import Record, UnreadableRecord
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["NotReusable", "adopt", "load_init", "steps", "train"]
+
+
+class NotReusable(Exception):
+    """The twin's training cannot stand for one here; the text says why."""
+
+
+def load_init(model: nn.Module, init: InitialWeights, path: Path | None) -> None:
+    """Initial weights from the file `path`, if they are those that the cell is named by. Raises DataError."""
+    from safetensors import SafetensorError
+
+    try:
+        if path is None or InitialWeights.read(path) != init:
+            raise DataError(f"init: {init.file} is not the file that was planned with; run again to take it as it is")
+        weights.load(model, path)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"init: {init.file} cannot be read as safetensors ({error})") from error
+    except RuntimeError as error:
+        second = [line.strip() for line in str(error).splitlines()][1:2]
+        raise DataError(f"init: {init.file} does not fit this model: {' '.join(second)}") from error
+
+
+def train(
+    task: Task, model: nn.Module, begin: Callable[[int], Run], phases: int, work: Path, twin: Record | None
+) -> list[Run]:
+    """All passes. A finished one is kept in the folder `work`, so that a resumed attempt skips it.
+
+    begin: makes the run of a pass. twin: record of the dense twin, whose weights `model` has already: its training is
+    the first pass.
+    """
+    import torch
+
+    runs = []
+    for phase in range(phases):
+        done = work / f"phase-{phase}.pt"
+        run = begin(phase)
+        runs.append(run)
+        if done.exists():
+            state = torch.load(done, map_location="cpu", weights_only=True)
+            model.load_state_dict(state["model"])
+            run.load_state_dict(state["run"])
+            continue
+        if phase == 0 and twin is not None:
+            run.adopt(steps(twin), _seconds(twin))
+        else:
+            task.train(model, run)
+            run.finish()
+        if phase + 1 < phases and run.rank == 0:
+            with replacing(done) as temporary:
+                torch.save({"model": model.state_dict(), "run": run.state_dict()}, temporary)
+    return runs
+
+
+def adopt(model: nn.Module, attempt: Path, fingerprint: str) -> Record:
+    """Load the weights of the twin's attempt in the folder `attempt` into `model`; its record.
+
+    fingerprint: of the data that this cell sees. Raises NotReusable, and leaves the model as it was, if the twin saw
+    other data, ran on another torch, counted no steps, or its files cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        record = read_record(attempt / RECORD)
+        with safe_open(attempt / WEIGHTS, "pt"):
+            pass
+    except (UnreadableRecord, OSError, SafetensorError) as error:
+        raise NotReusable(f"the files of the dense twin cannot be read ({error})") from error
+    if record.data is None or record.data.fingerprint != fingerprint:
+        raise NotReusable("the dense twin saw other data")
+    if record.environment is None or record.environment.torch != importlib.metadata.version("torch"):
+        raise NotReusable("the dense twin ran on another version of torch")
+    if not steps(record):
+        raise NotReusable("the record of the dense twin has no steps")
+    weights.load(model, attempt / WEIGHTS)
+    return record
+
+
+def steps(record: Record) -> list[tuple[float, float]]:
+    """(loss, learning rate) of each optimizer step; within a bin of the record's curve they are all the same."""
+    if record.curve is None:
+        return []
+    nan = float("nan")
+    curve = record.curve
+    bins = zip(itertools.pairwise([0, *curve.step]), curve.loss, curve.lr, strict=True)
+    return [
+        (nan if loss is None else loss, nan if lr is None else lr)
+        for (start, stop), loss, lr in bins
+        for _ in range(stop - start)
+    ]
+
+
+def _seconds(record: Record) -> float:
+    return (record.timings and record.timings.train_total_s) or 0.0

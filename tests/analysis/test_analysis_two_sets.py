@@ -1,0 +1,129 @@
+"""Two result sets side by side. `pytest tests/analysis/test_analysis_two_sets.py`"""
+
+import pytest
+
+from nmbench.analysis.two_sets import between, lost, nothing_common, surroundings
+from nmbench.document.markdown import markdown
+from nmbench.records.frame import load
+from nmbench.report.sections.two_sets import page as report_page
+
+
+@pytest.fixture
+def two(tmp_path, factory):
+    make, _ = factory
+    return make(tmp_path / "a"), make(tmp_path / "b")
+
+
+def page(first, second, names):
+    return markdown(report_page(first, second, names, between(first, second)))
+
+
+def loaded(two):
+    return load(two[0].folder), load(two[1].folder)
+
+
+def only(two):
+    (change,) = between(*loaded(two))
+    return change
+
+
+def test_seeds_are_paired_and_the_difference_is_that_of_b(two):
+    for seed, (mine, theirs) in enumerate([(80.0, 81.0), (70.0, 71.2), (60.0, 60.8)]):
+        two[0].add(seed=seed, value=mine)
+        two[1].add(seed=seed, value=theirs)
+    change = only(two)
+    assert change.comparison.difference == pytest.approx(1.0)
+    assert (change.comparison.n, change.words, change.notes) == (3, "better", ())
+
+
+def test_the_stricter_margin_of_the_two_counts(two):
+    for side, margin in zip(two, (1.0, 0.05), strict=True):
+        for seed, value in enumerate((80.0, 80.3, 80.1)):
+            shift = -0.2 + 0.01 * seed if side is two[1] else 0.0
+            metric = {"name": "top1", "unit": "%", "higher_is_better": True, "margin": margin}
+            side.add(seed=seed, value=value + shift, metric=metric)
+    assert only(two).words == "worse"
+
+
+def test_other_data_are_not_compared(two):
+    two[0].add()
+    two[1].add(data={"fingerprint": "new"})
+    change = only(two)
+    assert (change.comparison, change.words) == (None, "nothing to compare")
+    assert change.notes == ("seed 0: the two saw different data",)
+
+
+def test_seeds_that_only_one_side_has_are_named(two):
+    two[0].add(seed=0)
+    two[0].add(seed=1)
+    two[1].add(seed=1)
+    two[1].add(seed=2)
+    assert only(two).notes == ("seed 2: not there in A, or failed", "seed 0: not there in B, or failed")
+
+
+def test_cells_of_another_id_scheme_are_not_paired_and_it_is_said(two):
+    two[0].add()
+    two[1].add(cell_id="0" * 16)
+    change = only(two)
+    assert change.words == "nothing to compare"
+    assert "id scheme" in change.notes[0]
+
+
+def test_another_primary_metric_is_said(two):
+    two[0].add()
+    two[1].add(metric={"name": "acc", "unit": "%", "higher_is_better": True, "margin": 1.0})
+    assert only(two).notes == ("the primary metric is acc in B and top1 in A",)
+
+
+@pytest.mark.parametrize(
+    ("sides", "verdict"), [("A", "failed in A"), ("B", "failed in B"), ("AB", "failed in A and B")]
+)
+def test_failures_are_named(two, sides, verdict):
+    for side, name in zip(two, "AB", strict=True):
+        side.fail("oom") if name in sides else side.add(method="ste")
+    change = only(two)
+    assert change.words == verdict
+    assert lost([change]) == (sides == "B")
+
+
+def test_where_versions_and_hardware_differ_is_said(two):
+    two[0].add()
+    two[1].add(environment={"cpu": "other", "python": "3.11.9"})
+    differing = surroundings(*loaded(two))
+    assert differing["cpu"] == ({"Example CPU 3000": 1}, {"other": 1})
+    assert "python" not in differing
+    assert "Where the two differ" in page(*loaded(two), ("a", "b"))
+
+
+def test_a_set_against_itself_is_the_same_everywhere(two):
+    two[0].twin()
+    two[0].add()
+    set_ = load(two[0].folder)
+    found = between(set_, set_)
+    assert [change.words for change in found] == ["the same", "the same"]
+    assert not lost(found)
+    assert not nothing_common(found)
+    assert "Versions, hardware and data are the same in both." in page(set_, set_, ("a", "b"))
+
+
+def test_nothing_in_both_is_said(two):
+    assert "Neither set has a readable record." in page(*loaded(two), ("a", "b"))
+
+
+def test_text_of_strangers_cannot_break_the_page(two):
+    for side in two:
+        side.add(cell={"task": "a|b <script>", "model": "m`x"})
+    written = page(*loaded(two), ("a|b", "<b>"))
+    assert "<script>" not in written
+    assert "<b>" not in written
+
+
+def test_a_note_about_many_rows_is_said_once(two):
+    for method in ("ste", "asp", "sr-ste"):
+        two[0].add(method=method)
+        two[1].add(method=method)
+        two[1].add(method=method, seed=1)
+    two[0].add("1:4", "ste")
+    two[1].add("1:4", "ste")
+    written = page(*loaded(two), ("a", "b"))
+    assert "- 2:4 asp, 2:4 sr-ste, 2:4 ste: seed 1: not there in A, or failed." in written

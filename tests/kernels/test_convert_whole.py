@@ -1,0 +1,271 @@
+"""Modules judged whole, because sparse layers end a fused way of theirs."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from unittest import mock
+
+import pytest
+import torch
+from attention_toys import Calling, attention, converted, same
+from convert_toys import Compressed, finalised, priced
+from torch import nn
+
+from nmbench.kernels import convert, timing
+from nmbench.kernels.conversion.bypass.attention import LayeredAttention
+from nmbench.kernels.conversion.layers import SparseLayer
+from nmbench.kernels.timing import Timing
+
+pytestmark = [
+    pytest.mark.usefixtures("own_cache"),
+    pytest.mark.filterwarnings("ignore:enable_nested_tensor"),
+]
+
+
+def untouched(model) -> bool:
+    return not any(isinstance(m, (SparseLayer, LayeredAttention)) for m in model.modules())
+
+
+def test_one_that_is_slower_with_sparse_projections_stays_as_it_was():
+    model, x = finalised(nn.Sequential(nn.Linear(16, 16), Calling(attention(batch_first=True)))), torch.randn(2, 6, 16)
+    fast, report = converted(model, x, dense=50.0, sparse=51.0)
+    assert [row.winner for row in report.rows] == ["compressed", "dense", "dense"]
+    assert {row.reason for row in report.rows[1:]} == {"1.attn: slower as a whole: 1.02 of the time that it takes now"}
+    assert all(row.dense_us and row.sparse_us and not row.settings for row in report.rows[1:])
+    assert type(fast[1].attn) is nn.MultiheadAttention
+    assert type(fast[1].attn.out_proj) is type(model[1].attn.out_proj)
+    with torch.no_grad():
+        assert torch.equal(fast(x)[0], model(x)[0])
+
+
+def test_equal_ones_are_timed_once_and_the_next_conversion_times_nothing():
+    model = finalised(nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), 3))
+    x = torch.randn(2, 6, 16)
+    with priced(compressed=1.0) as seen:
+        convert(model, x, backends=[Compressed()])
+        assert [set(one) for one in seen].count({"dense", "sparse"}) == 1
+        seen.clear()
+        fast, report = convert(model, x, backends=[Compressed()])
+        assert not seen
+    assert len(report.sparse) == 12
+    with torch.no_grad():
+        same(fast(x), model(x))
+
+
+def test_the_fused_encoder_layer_is_held_against_its_sparse_layers(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+    model, x = finalised(nn.TransformerEncoder(layer, 2)), torch.randn(2, 6, 16)
+    fast, report = converted(model, x, dense=50.0, sparse=60.0)
+    assert untouched(fast)
+    assert [row.reason.split(":")[0] for row in report.rows] == ["layers.0"] * 4 + ["layers.1"] * 4
+    assert fast.layers[0].activation_relu_or_gelu == 1
+    assert fast.use_nested_tensor
+    monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path / "another"))
+    fast, report = converted(model, x)
+    assert len(report.sparse) == 8
+    assert (fast.layers[0].activation_relu_or_gelu, fast.use_nested_tensor) == (0, False)
+    assert (model.layers[0].activation_relu_or_gelu, model.use_nested_tensor) == (1, True)
+
+
+def test_an_encoder_that_drops_its_padding_is_judged_as_one_and_keeps_its_zeros():
+    torch.manual_seed(0)
+    model = finalised(nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), 2))
+    x, padding = torch.randn(2, 6, 16), torch.tensor([[False] * 6, [False] * 4 + [True] * 2])
+    fast, report = converted(model, {"src": x, "src_key_padding_mask": padding})
+    assert untouched(fast)
+    assert all(row.reason.startswith("TransformerEncoder: its result differs") for row in report.rows)
+    with torch.no_grad():
+        assert torch.equal(fast(x, src_key_padding_mask=padding), model(x, src_key_padding_mask=padding))
+    model.use_nested_tensor = False  # what the documentation says frees the layers
+    fast, report = converted(model, {"src": x, "src_key_padding_mask": padding})
+    assert len(report.sparse) == 8
+    with torch.no_grad():
+        same(fast(x, src_key_padding_mask=padding), model(x, src_key_padding_mask=padding))
+
+
+class Switched(nn.Module):
+    """Chooses as fairseq's attention does; `other` is what calling its layer adds to the result."""
+
+    def __init__(self, other: float = 0.0):
+        super().__init__()
+        self.proj, self.other, self.skip_embed_dim_check = nn.Linear(16, 16), other, False
+
+    def forward(self, x):
+        if self.skip_embed_dim_check:
+            return self.proj(x) + self.other
+        return nn.functional.linear(x, self.proj.weight, self.proj.bias)
+
+
+@pytest.mark.parametrize(
+    ("other", "us", "why"),
+    [
+        (0.0, {"dense": 50.0, "sparse": 50.5}, "0: slower as a whole: 1.01"),
+        (0.5, {}, "0: its result differs where it calls its layers: by"),
+    ],
+)
+def test_an_attention_of_fairseqs_kind_is_judged_too(other, us, why):
+    torch.manual_seed(0)
+    model, x = finalised(nn.Sequential(Switched(other), nn.Linear(16, 16))), torch.randn(5, 16)
+    fast, report = converted(model, x, **us)
+    assert report.rows[0].reason.startswith(why)
+    assert [row.winner for row in report.rows] == ["dense", "compressed"]
+    assert not fast[0].skip_embed_dim_check
+
+
+def test_each_of_some_that_look_alike_is_compared():
+    torch.manual_seed(0)
+    model, x = finalised(nn.Sequential(Switched(0.0), Switched(0.0), Switched(0.5))), torch.randn(5, 16)
+    model[1].register_buffer("late", torch.zeros(1))
+    model[2].other = torch.tensor(0.5)  # of which a key knows nothing
+    with priced(compressed=1.0) as seen:
+        fast, report = convert(model, x, backends=[Compressed()])
+    assert [row.winner for row in report.rows] == ["compressed", "compressed", "dense"]
+    assert [set(one) for one in seen].count({"dense", "sparse"}) == 2
+    with torch.no_grad():
+        same(fast(x), model(x))
+
+
+@pytest.mark.parametrize(
+    "other", [{"nhead": 2}, {"batch_first": False}, {"norm_first": True}, {"activation": "gelu"}, {"dtype": torch.half}]
+)
+def test_time_is_kept_only_for_what_is_alike(other):
+    layer, x = {"d_model": 16, "nhead": 4, "dim_feedforward": 32, "batch_first": True}, torch.randn(2, 6, 16)
+    with priced(compressed=1.0) as seen:
+        for options in (layer, layer, {**layer, **other}):
+            dtype = options.get("dtype", torch.float32)
+            model = finalised(nn.TransformerEncoderLayer(**options), dtype=dtype)
+            assert convert(model, x.to(dtype), backends=[Compressed()])[1].sparse
+        timed = [set(one) for one in seen].count({"dense", "sparse"})
+    assert timed == 2
+
+
+def test_a_kept_time_does_not_spare_the_comparison():
+    torch.manual_seed(0)
+    model = finalised(nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), 2))
+    x, padding = torch.randn(2, 6, 16), torch.zeros(2, 6, dtype=torch.bool)
+    whole = {"src": x, "src_key_padding_mask": padding}
+    assert len(converted(model, whole)[1].sparse) == 8
+    padding[1, 4:] = True
+    assert untouched(converted(model, whole)[0])
+
+
+def test_one_that_writes_to_its_input_is_compared_too():
+    class Writing(Switched):
+        def forward(self, x):
+            return x.add_(super().forward(x))
+
+    torch.manual_seed(0)
+    _, report = converted(finalised(nn.Sequential(nn.Linear(16, 16), Writing(100.0))), torch.randn(5, 16))
+    assert report.rows[1].reason.startswith("1: its result differs")
+
+
+def test_timing_one_that_writes_to_its_input_spoils_nothing_of_the_next():
+    class Writing(Switched):
+        def forward(self, x):
+            return x.add_(super().forward(x))
+
+    torch.manual_seed(0)
+    model, x = finalised(nn.Sequential(nn.Linear(16, 16), Writing(0.0), Writing(0.5))), torch.randn(5, 16)
+    with (
+        mock.patch("nmbench.kernels.conversion.bypass.whole._NOT_SLOWER", 1e9),
+        mock.patch("nmbench.kernels.conversion.choose.CLEAR_WIN", 1e9),
+    ):
+        fast, report = convert(model, x, backends=[Compressed()], budget_s=0.01)  # really timed, many times
+    assert [row.winner for row in report.rows] == ["compressed", "compressed", "dense"]
+    assert report.rows[2].reason.startswith("2: its result differs")
+    with torch.no_grad():
+        same(fast(x.clone()), model(x.clone()))
+
+
+def test_judging_leaves_what_a_pass_counts():
+    class Counting(Switched):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("steps", torch.zeros(()))
+            self.calls = 0
+
+        def forward(self, x):
+            self.steps += 1
+            self.calls += 1
+            return super().forward(x)
+
+    model, x = finalised(nn.Sequential(Counting())), torch.randn(5, 16)
+    fast, report = converted(model, x)
+    assert len(report.sparse) == 1
+    assert (float(fast[0].steps), fast[0].calls) == (1, 1), "of the pass over the example inputs"
+
+
+def test_a_result_without_a_finite_number_is_no_comparison():
+    class Nothing(Switched):
+        def forward(self, x):
+            return super().forward(x) * float("nan")
+
+    _, report = converted(finalised(nn.Sequential(Nothing())), torch.randn(5, 16))
+    assert report.rows[0].reason == "0: could not be compared: its result is not finite"
+
+
+def test_whatever_a_unit_carries_it_is_judged():
+    class Anything:
+        def __getattr__(self, name):
+            if name.startswith("__"):
+                raise AttributeError(name)
+            return lambda: None
+
+    class Raising(dict):
+        __getattr__ = dict.__getitem__
+
+    model = finalised(nn.Sequential(Switched(), Switched()))
+    model[0].any, model[0].map, model[0].big = Anything(), Raising(), 10**5000
+    model[0].layer_idx, model[1].layer_idx = 0, 1
+    model[1].__dict__.update(any=Anything(), map=Raising(), big=10**5000)
+    with priced(compressed=1.0) as seen:
+        _, report = convert(model, torch.randn(5, 16), backends=[Compressed()], inplace=True)
+    assert len(report.sparse) == 2
+    assert [set(one) for one in seen].count({"dense", "sparse"}) == 1, "a number of its own does not set it apart"
+
+
+def test_units_of_another_version_of_a_backend_are_timed_anew(monkeypatch):
+    model, x = finalised(nn.Sequential(Switched())), torch.randn(5, 16)
+    versions = iter(["1", "1", "2"])
+    with priced(compressed=1.0) as seen:
+        for version in versions:
+            told = {"compressed": SimpleNamespace(version=version)}
+            monkeypatch.setattr("nmbench.kernels.registry.backends", lambda told=told: told)
+            convert(model, x, backends=[Compressed()])
+    assert [set(one) for one in seen].count({"dense", "sparse"}) == 2
+
+
+def test_one_that_fails_by_itself_stays_as_it_was():
+    class Once(Switched):
+        def forward(self, x):
+            if getattr(self, "count", 0) and self.skip_embed_dim_check:
+                raise RuntimeError("only once\nand never again")
+            self.count = 1
+            return super().forward(x)
+
+    model, x = finalised(nn.Sequential(Once(), nn.Linear(16, 16))), torch.randn(5, 16)
+    fast, report = converted(model, x)
+    assert report.rows[0].reason == "0: could not be run by itself with sparse layers: RuntimeError: only once"
+    assert not fast[0].skip_embed_dim_check
+
+
+def test_really_timed_on_a_cpu():
+    model, x = finalised(nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), 1)), None
+    x = torch.randn(2, 6, 16)
+    fast, report = convert(model, x, backends=[Compressed()], budget_s=0.01)
+    assert len(report.rows) == 4
+    with torch.no_grad():
+        same(fast(x), model(x))
+
+
+def test_little_memory_leaves_one_as_it_was(monkeypatch):
+    def short(candidates, device, **_):
+        if "sparse" in candidates:
+            raise torch.OutOfMemoryError
+        return {name: Timing(50.0 if name == "dense" else 1.0, 0.0, 0.0, 1, "invented") for name in candidates}
+
+    monkeypatch.setattr(timing, "compare", short)
+    fast, report = convert(finalised(Calling(attention())), torch.randn(6, 2, 16), backends=[Compressed()])
+    assert untouched(fast)
+    assert {row.reason for row in report.rows} == {"attn: there was not enough memory to compare it as a whole"}

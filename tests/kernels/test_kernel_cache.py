@@ -1,0 +1,150 @@
+"""What timing found is kept on disk, for one machine; whatever is wrong with the file costs time and nothing else."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from convert_toys import Compressed, finalised, mlp, priced
+
+from nmbench.kernels import cache, convert
+from nmbench.kernels.cache import Choice, Choices, Kept, keeping, machine
+
+CPU = torch.device("cpu")
+X = torch.randn(5, 24)
+
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+
+def converted(model):
+    with priced(compressed=1.0):
+        return convert(model, X, backends=[Compressed()])
+
+
+def things() -> Kept[int]:
+    return Kept("things", CPU, int, int)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "",
+        lambda text: "[]",
+        lambda text: text.replace('"things"', '"others"'),
+        lambda text: text.replace(": 64", ': "many"'),
+        lambda text: text.replace(": 64", ": 1e999"),
+        lambda text: "[" * 100_000,
+    ],
+)
+def test_a_broken_file_is_a_note_and_written_anew(spoil):
+    first = things()
+    first.add({"a": 64})
+    first.path.write_text(spoil(first.path.read_text()))
+    second = things()
+    assert second.read() == {}
+    assert "could not be read" in second.note
+    second.add({"b": 2})
+    assert things().read() == {"b": 2}
+
+
+def test_two_writers_keep_what_both_found():
+    first, second = things(), things()
+    assert (first.read(), second.read()) == ({}, {})
+    first.add({"a": 1})
+    second.add({"b": 2})
+    assert things().read() == {"a": 1, "b": 2}
+    many = [things() for _ in range(50)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda i: many[i].add({str(i): i}), range(len(many))))
+    assert {one.note for one in many} == {""}
+    assert not list(first.path.parent.glob(".*"))
+
+
+def test_where_nothing_can_be_kept_nothing_is(tmp_path, monkeypatch):
+    with keeping(False):
+        things().add({"a": 1})
+    assert not (tmp_path / "cache").exists()
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path / "file" / "cache"))
+    file = things()
+    file.add({"a": 1})
+    assert (file.read(), "could not be kept" in file.note) == ({}, True)
+
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(cache, "cache_dir", homeless)
+    assert things().note == "the things cannot be kept: Could not determine home directory."
+
+
+def test_other_sources_of_the_kernels_are_another_machine(monkeypatch):
+    """Of all that a product launches: the tile of the weight too, wherever it lies."""
+    real = Path.read_bytes
+    before = machine(CPU)["kernels"]
+    for name in ("matmul.py", "expand.py", "triton_columns.py"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "read_bytes", lambda self, name=name: real(self) + (b"#" if self.name == name else b""))
+            cache._kernels.cache_clear()
+            assert machine(CPU)["kernels"] != before, name
+        cache._kernels.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{torn",
+        "[]",
+        '{"choices": {"a": {"winner": "x", "best": "y", "settings": [], "times": {"dense": 1, "y": 1}}}}',
+        '{"choices": {"a": 3}}',
+    ],
+)
+def test_a_corrupted_cache_is_built_again_and_told_once(content):
+    model = finalised(mlp())
+    converted(model)
+    path = Choices(CPU).path
+    path.write_text(content)
+    _, report = converted(model)
+    assert len([note for note in report.notes if "could not be read" in note]) == 1
+    assert report.rows[0].winner == "compressed"
+    _, report = converted(model)
+    assert report.notes == ()
+    assert report.rows[0].cached
+    assert json.loads(path.read_text())["machine"]["torch"] == torch.__version__
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path / "file"))
+    _, report = converted(finalised(mlp()))
+    assert report.rows[0].winner == "compressed"
+    assert "could not be kept" in report.notes[0]
+
+
+def test_a_kept_choice_is_checked_again_for_the_layer_at_hand():
+    class Breaks(Compressed):
+        broken = False
+
+        def linear(self, x, packed, bias, problem):
+            return super().linear(x, packed, bias, problem) + float(self.broken)
+
+    model, backend = finalised(mlp()), Breaks()
+    with priced(compressed=1.0):
+        assert convert(model, X, backends=[backend])[1].rows[0].winner == "compressed"
+        backend.broken = True
+        _, report = convert(model, X, backends=[backend])
+    assert report.rows[0].winner == "dense"
+    assert "wrong numbers" in report.rows[0].reason
+
+
+def test_choices_survive_a_round_trip():
+    choices = Choices(CPU)
+    choice = Choice("triton", "triton", (("alg_id", 3),), {"dense": 2.0, "triton": 1.0})
+    choices.put("key", choice)
+    choices.write()
+    assert Choices(CPU).get("key") == choice
+    assert not list(choices.path.parent.glob(".*"))

@@ -1,0 +1,166 @@
+"""Matrix files: what they unfold into, and the one line that a wrong one gets."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+from pydantic import BaseModel, Field
+
+from nmbench._util.errors import UsageError
+from nmbench._util.settings import Settings
+from nmbench.plan.catalogue import Catalogue
+from nmbench.plan.declarations import MethodDeclaration, Plugin, PluginStatus, TaskDeclaration
+from nmbench.plan.matrix import load, shipped
+from nmbench.plan.unfold import cells
+from nmbench.sparsity import NMPattern
+from nmbench.task import Metric
+
+
+class Ranges(BaseModel):
+    steps: int = Field(20, ge=1)
+    mode: Literal["a", "b"] = "a"
+
+
+SMOKE = {"lr": 0.1, "data": "x", "amp": False}
+TOY = TaskDeclaration(
+    name="toy",
+    metrics=(Metric("a"),),
+    models=("mlp", "wide"),
+    default_models={"paper": "wide"},
+    scales={"smoke": Settings.declared(SMOKE, Ranges), "paper": Settings.declared({"steps": 1})},
+)
+
+
+def _method(name, **defaults):
+    return Plugin(name, "m:a", "d", "1", declaration=MethodDeclaration(settings=Settings.declared(defaults)))
+
+
+CATALOGUE = Catalogue(
+    {
+        "toy": Plugin("toy", "m:a", "d", "1", declaration=TOY),
+        "broken": Plugin("broken", "m:a", "d", "1", status=PluginStatus.IMPORT),
+    },
+    {
+        name: _method(name, **defaults)
+        for name, defaults in (("sr-ste", {"lambda_w": 2e-4}), ("ste", {}), ("dense", {}))
+    },
+    [],
+)
+
+
+def unfold(tmp_path, text, head='name = "m"\nscale = "smoke"\ntasks = ["toy"]\n'):
+    path = tmp_path / "m.toml"
+    path.write_text(head + text)
+    return cells(load(str(path)), CATALOGUE)
+
+
+def labels(found):
+    return [cell.label.replace("toy/mlp ", "") for cell in found]
+
+
+def test_the_dense_twin_of_each_seed_is_added_once(tmp_path):
+    found = unfold(tmp_path, 'seeds = [0, 1]\n[[grid]]\npattern = ["2:4", "1:4"]\nmethod = ["ste", "sr-ste"]\n')
+    assert len(found) == 2 * (1 + 4)
+    assert labels(found)[0] == "dense seed 0"
+    assert sum(cell.is_dense for cell in found) == 2
+
+
+def test_lists_multiply_and_twins_follow_the_engine_settings(tmp_path):
+    grid = '[[grid]]\npattern = "2:4"\nhyper = { lambda_w = [1e-4, 1e-3] }\ntrain = { steps = [5, 6] }\n'
+    assert labels(unfold(tmp_path, grid)) == [
+        "dense steps=5 seed 0",
+        "dense steps=6 seed 0",
+        "2:4 sr-ste steps=5 lambda_w=0.0001 seed 0",
+        "2:4 sr-ste steps=5 lambda_w=0.001 seed 0",
+        "2:4 sr-ste steps=6 lambda_w=0.0001 seed 0",
+        "2:4 sr-ste steps=6 lambda_w=0.001 seed 0",
+    ]
+
+
+def test_settings_at_their_default_make_no_new_cell(tmp_path):
+    plain = unfold(tmp_path, '[[grid]]\npattern = "2:4"\n')
+    spelt = unfold(
+        tmp_path, '[[grid]]\npattern = "2:4@input"\nhyper = { lambda_w = 2e-4 }\ntrain = { steps = 20, lr = 0.1 }\n'
+    )
+    assert [c.id for c in plain] == [c.id for c in spelt]
+
+
+def test_a_whole_float_is_the_integer_that_the_task_declares(tmp_path):
+    whole, spelt = (unfold(tmp_path, f'[[grid]]\npattern = "2:4"\ntrain = {{ steps = {n} }}\n') for n in ("5", "5.0"))
+    assert [cell.to_dict() for cell in whole] == [cell.to_dict() for cell in spelt]
+    assert type(spelt[0].train["steps"]) is int
+
+
+def test_the_scale_may_choose_the_model_and_the_matrix_another(tmp_path):
+    head = 'name = "m"\nscale = "paper"\ntasks = ["toy"]\n'
+    assert {c.model for c in unfold(tmp_path, '[[grid]]\npattern = "2:4"\n', head)} == {"wide"}
+    head = head.replace('"toy"', '"toy/mlp"')
+    assert {c.model for c in unfold(tmp_path, '[[grid]]\npattern = "2:4"\n', head)} == {"mlp"}
+
+
+def test_the_dense_method_is_the_twin(tmp_path):
+    assert labels(unfold(tmp_path, '[[grid]]\npattern = "2:4"\nmethod = "dense"\n')) == ["dense seed 0"]
+
+
+def test_a_task_that_cannot_be_imported_keeps_its_row(tmp_path):
+    found = unfold(tmp_path, '[[grid]]\npattern = "2:4"\ntasks = ["broken", "toy"]\n')
+    assert {c.task for c in found} == {"toy", "broken"}
+
+
+WRONG = {
+    '[[grid]]\npatern = "2:4"\n': "unknown key 'grid.1.patern'; did you mean 'pattern'?",
+    'seedz = [1]\n[[grid]]\npattern = "2:4"\n': "unknown key 'seedz'; did you mean 'seeds'?",
+    "": "the key 'grid' is missing",
+    "grid = []\n": "'grid' is empty",
+    "[[grid]]\npattern = []\n": "'grid.1.pattern' is empty",
+    '[[grid]]\npattern = "5:4"\n': "pattern 5:4: N must lie between 1 and M",
+    '[[grid]]\npattern = "2-4"\n': "pattern '2-4': write N:M",
+    '[[grid]]\npattern = "2:4"\nmethod = "sr-set"\n': "unknown method 'sr-set'; did you mean 'sr-ste'?",
+    '[[grid]]\npattern = "2:4"\ntasks = "toi"\n': "unknown task 'toi'; did you mean 'toy'?",
+    '[[grid]]\npattern = "2:4"\nmodels = "mlpp"\n': "has no model 'mlpp'; did you mean 'mlp'?",
+    '[[grid]]\npattern = "2:4"\nhyper = { lamda_w = 1.0 }\n': "no setting 'lamda_w'; did you mean 'lambda_w'?",
+    '[[grid]]\npattern = "2:4"\nhyper = { lambda_w = "a" }\n': "lambda_w must be like 0.0002, not 'a'",
+    '[[grid]]\npattern = "2:4"\ntrain = { step = 1 }\n': "no setting 'step'; did you mean 'steps'?",
+    '[[grid]]\npattern = "2:4"\ntrain = { steps = 1.5 }\n': "steps must be like 20, not 1.5",
+    '[[grid]]\npattern = "2:4"\ntrain = { amp = 1 }\n': "amp must be like False, not 1",
+    '[[grid]]\npattern = "2:4"\ntrain = { steps = 0 }\n': "steps must be at least 1, not 0",
+    '[[grid]]\npattern = "2:4"\ntrain = { lr = inf }\n': "lr must be finite, not inf",
+    '[[grid]]\npattern = "2:4"\ntrain = { mode = "c" }\n': "mode must be one of 'a', 'b', not 'c'",
+    '[[grid]]\npattern = "2:4"\nhyper = { lambda_w = nan }\n': "lambda_w must be finite, not nan",
+    '[[grid]]\npattern = "2:4"\nseeds = [-1]\n': "'grid.1.seeds.1': Input should be greater than or equal to 0",
+    '[[grid]]\npattern = "dense"\nhyper = { lambda_w = 1.0 }\n': "dense cells take no hyper-parameters",
+    'init = "none.safetensors"\n[[grid]]\npattern = "2:4"\n': "init = 'none.safetensors': No such file",
+    "[[grid\n": "not TOML",
+}
+
+
+@pytest.mark.parametrize("text", WRONG, ids=range(len(WRONG)))
+def test_a_wrong_matrix_gets_one_clear_line(tmp_path, text):
+    with pytest.raises(UsageError) as error:
+        unfold(tmp_path, text)
+    assert WRONG[text] in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_scale_that_the_task_does_not_have(tmp_path):
+    with pytest.raises(UsageError, match="no scale 'smok'; did you mean 'smoke'"):
+        unfold(tmp_path, '[[grid]]\npattern = "2:4"\n', 'name = "m"\nscale = "smok"\ntasks = ["toy"]\n')
+
+
+def test_an_unknown_name_and_a_missing_file(tmp_path):
+    with pytest.raises(UsageError, match="no matrix 'quik'; did you mean 'quick'"):
+        load("quik")
+    with pytest.raises(UsageError, match="No such file"):
+        load(str(tmp_path / "none.toml"))
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_matrices_are_valid(name):
+    assert load(name).name == name
+
+
+@pytest.mark.parametrize("text", ["2:4", "1:16@kernel", "64:64", "4:8@input", " 2:4 "])
+def test_the_parent_reads_patterns_as_the_core_does(tmp_path, text):
+    found = unfold(tmp_path, f'[[grid]]\npattern = "{text}"\n')
+    assert found[-1].pattern == NMPattern.parse(text)

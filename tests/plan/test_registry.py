@@ -1,0 +1,189 @@
+"""Plugins: a stranger's package takes part; a broken one is a visible row and stops nobody."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from nmbench.plan.describe import missing_requirements
+
+GOOD = (Path(__file__).parent.parent / "plugins" / "toy.py").read_text()
+METRICS = 'metrics = (Metric("a"),); models = ("m",); scales = {"smoke": {}}'
+HEAD = "from nmbench.task import Metric, Task\n"
+BROKEN = {
+    "cannot": ("import nothing_of_that_name", "import", "ModuleNotFoundError: No module named 'nothing_of_that_name'"),
+    "exits": ("import os; os._exit(7)", "import", "importing it failed: its process ended with status 7"),
+    "raises": ("raise SystemExit('no')", "import", "SystemExit: no"),
+    "mute": (
+        "class E(Exception):\n def __str__(self): raise ValueError\nraise E", "import", "E: no message",
+    ),
+    "notatask": ("class Plugin: pass", "invalid", "'Plugin' is not a subclass of nmbench.task.Task"),
+    "nometric": (f'{HEAD}class Plugin(Task): name = "nometric"', "invalid", "it declares no metrics"),
+    "misnamed": (f'{HEAD}class Plugin(Task): name = "other"; {METRICS}', "invalid", "its entry point says 'misnamed'"),
+    "future": (
+        f'{HEAD}class Plugin(Task): name = "future"; contract_version = 99; {METRICS}', "invalid", "for contract 99",
+    ),
+    "needy": (
+        f'{HEAD}class Plugin(Task): name = "needy"; requires = ("no-such-thing>=3",); {METRICS}',
+        "unavailable", "needs no-such-thing>=3; pip install 'no-such-thing>=3'",
+    ),
+    "toy": (f'{HEAD}class Plugin(Task): name = "toy"; {METRICS}', "duplicate", "the name 'toy' is taken by"),
+}  # fmt: skip
+
+
+def _install(site: Path, distribution: str, tasks: dict[str, str]) -> None:
+    """A distribution as pip would leave it: modules, METADATA and entry points."""
+    lines = []
+    for name, source in tasks.items():
+        module = f"{distribution}_{name}"
+        (site / f"{module}.py").write_text(source)
+        attribute = "Toy" if "class Toy" in source else "Plugin"
+        lines.append(f"{name} = {module}:{attribute}")
+    info = site / f"{distribution}-1.5.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.5\n")
+    (info / "entry_points.txt").write_text("[nmbench.tasks]\n" + "\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def site(tmp_path):
+    folder = tmp_path / "site"
+    folder.mkdir()
+    _install(folder, "aardvark", {"toy": GOOD})
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_cache(tmp_path_factory):
+    """nmbench's own plugins are described once, not in every test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NMBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def nmbench(folder: Path, site: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1", **variables}
+    command = [sys.executable, "-m", "nmbench", *arguments]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=200)
+
+
+def test_a_strangers_package_runs(tmp_path, site):
+    matrix = 'name = "own"\nscale = "smoke"\ntasks = ["toy"]\n[[grid]]\npattern = "2:4"\n'
+    (tmp_path / "own.toml").write_text(matrix)
+    done = nmbench(tmp_path, site, "run", "own.toml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    records = [json.loads(p.read_text()) for p in tmp_path.glob("results/own/toy/*/attempt-1/record.json")]
+    assert [r["status"] for r in records] == ["ok", "ok"]
+    assert records[0]["plugin"] == {"distribution": "aardvark", "version": "1.5", "contract": 1}
+
+
+def test_broken_plugins_are_rows_with_their_reason_and_the_rest_goes_on(tmp_path, site):
+    _install(site, "broken", {name: source for name, (source, _, _) in BROKEN.items()})
+    out = nmbench(tmp_path, site, "doctor").stdout
+    lines = {line.split()[1]: line for line in out.splitlines() if "(broken)" in line}
+    for name, (_, status, reason) in BROKEN.items():
+        assert lines[name].startswith(status), lines[name]
+        assert reason in lines[name], lines[name]
+    ready = out.splitlines()[-1].removeprefix("tasks").partition(" ready;")[0].strip().split(", ")
+    assert {"classification", "toy"} <= set(ready)
+    assert not set(ready) & (set(BROKEN) - {"toy"})
+    # a matrix with two of them ends with a record for each, and runs the good one
+    tasks = '["cannot", "needy", "toy"]'
+    (tmp_path / "m.toml").write_text(f'name = "m"\nscale = "smoke"\ntasks = {tasks}\n[[grid]]\npattern = "dense"\n')
+    done = nmbench(tmp_path, site, "run", "m.toml")
+    assert done.returncode == 1, done.stdout + done.stderr
+    found = {p.parts[-4]: json.loads(p.read_text()) for p in tmp_path.glob("results/m/*/*/attempt-1/record.json")}
+    assert {name: record["status"] for name, record in found.items()} == {
+        "cannot": "import",
+        "needy": "skipped",
+        "toy": "ok",
+    }
+    assert "pip install 'no-such-thing>=3'" in found["needy"]["error"]["message"]
+
+
+def test_a_description_is_cached_until_the_source_changes(tmp_path, site):
+    def listed() -> dict[Path, int]:
+        assert "toy" in nmbench(tmp_path, site, "list", NMBENCH_CACHE=str(tmp_path / "cache")).stdout
+        return {p: p.stat().st_mtime_ns for p in (tmp_path / "cache" / "describe").iterdir()}
+
+    cached = listed()
+    assert cached
+    assert listed() == cached
+    source = site / "aardvark_toy.py"
+    source.write_text(source.read_text().replace('"wide")', '"wide", "wider")'))
+    assert len(set(listed()) - set(cached)) == 1
+    assert "wider" in nmbench(tmp_path, site, "list", NMBENCH_CACHE=str(tmp_path / "cache")).stdout
+
+
+def test_a_broken_method_is_asked_again_once_its_need_is_there(tmp_path, site):
+    (site / "own_method.py").write_text("import its_need\nfrom nmbench.sparsity.methods.ste import STE as Own\n")
+    (site / "aardvark-1.5.dist-info" / "entry_points.txt").open("a").write("[nmbench.methods]\nown = own_method:Own\n")
+    assert "No module named 'its_need'" in nmbench(tmp_path, site, "doctor").stdout
+    (site / "its_need.py").write_text("")
+    assert "its_need" not in nmbench(tmp_path, site, "doctor").stdout
+
+
+def test_a_folder_of_task_files(tmp_path, site):
+    folder = tmp_path / "own_tasks"
+    folder.mkdir()
+    (folder / "mine.py").write_text(GOOD.replace('name = "toy"', 'name = "mine"'))
+    (folder / "half.py").write_text("import nothing_of_that_name")
+    out = nmbench(tmp_path, site, "list", "--plugins", "own_tasks").stdout
+    assert "mine" in out
+    assert "nothing_of_that_name" in out
+    done = nmbench(tmp_path, site, "list", "--plugins", "nowhere")
+    assert done.returncode == 2
+    assert done.stderr.strip() == "nmbench: --plugins nowhere: there is no such folder"
+
+
+@pytest.mark.parametrize(
+    ("requires", "missing"),
+    [
+        (("numpy>=1",), []),
+        (("no-such-thing>=3 | numpy>=1",), []),
+        (("numpy>=1|no-such-thing",), []),
+        (("no-such-thing>=3 | neither-this",), ["no-such-thing>=3 or neither-this"]),
+        (("numpy>=99 | no-such-thing", "numpy"), [f"numpy>=99 (installed: {version('numpy')}) or no-such-thing"]),
+    ],
+)
+def test_one_of_several_requirements_is_enough(requires, missing):
+    assert missing_requirements(requires) == missing
+
+
+DIAGNOSED = """
+from nmbench.task import Diagnosis, Metric, Task
+
+class Sounds(Task):
+    name = "sounds"
+    metrics = (Metric("a"),)
+    models = ("m",)
+    scales = {"smoke": {}}
+    requires = REQUIRES
+
+    def diagnosis(self):
+        yield Diagnosis("ears 2.1")
+        BODY
+"""
+
+
+@pytest.mark.parametrize(
+    ("requires", "body", "lines"),
+    [
+        ("()", "", ["engine      sounds: ears 2.1"]),
+        ("('no-such-thing',)", "yield Diagnosis('no drum', ok=False)",
+         ["engine      sounds: ears 2.1", "faulty      sounds: no drum", "unavailable sounds"]),
+        ("()", "raise OSError('deaf')", ["faulty      sounds: its diagnosis failed: OSError: deaf"]),
+        ("()", "import os; os._exit(3)", ["faulty      sounds: its diagnosis failed: its process ended with status 3"]),
+    ],
+)  # fmt: skip
+def test_a_task_says_its_own_diagnosis_in_doctor(tmp_path, requires, body, lines):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "sounds.py").write_text(DIAGNOSED.replace("REQUIRES", requires).replace("BODY", body))
+    out = nmbench(tmp_path, tmp_path, "doctor", "--plugins", "own").stdout
+    assert [line for line in lines if not any(said.startswith(line) for said in out.splitlines())] == [], out

@@ -1,0 +1,159 @@
+"""Records on disk: whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from nmbench._util.files import write_json
+from nmbench.plan.cell import Cell
+from nmbench.records.attempt import read_record
+from nmbench.records.schema import SCHEMA_VERSION, UnreadableRecord
+from nmbench.records.store import Store
+from nmbench.sparsity import NMPattern
+
+CELL = Cell("toy", "mlp", "smoke", NMPattern(2, 4), "ste")
+
+
+def _record(status="ok", **more):
+    return {"schema_version": SCHEMA_VERSION, "cell": CELL.to_dict(), "cell_id": CELL.id, "status": status, **more}
+
+
+def _attempt(store, status=None):
+    number, path = store.new_attempt(CELL)
+    if status:
+        write_json(path / "record.json", _record(status))
+    return number
+
+
+def test_attempts_are_numbered_and_never_shared(tmp_path):
+    store = Store(tmp_path, "m")
+    assert [_attempt(store) for _ in range(11)] == list(range(1, 12))
+
+
+def test_an_attempt_without_record_is_unfinished(tmp_path):
+    store = Store(tmp_path, "m")
+    assert store.state(CELL).status == "new"
+    _attempt(store)
+    assert store.state(CELL).status == "unfinished"
+
+
+def test_done_stays_done_and_failed_is_not_done(tmp_path):
+    store = Store(tmp_path, "m")
+    _attempt(store, "crash")
+    assert store.state(CELL).status == "crash"
+    assert not store.state(CELL).done
+    _attempt(store, "ok")
+    _attempt(store, "nan")
+    assert store.state(CELL).status == "ok"
+    assert store.state(CELL).attempts == 3
+
+
+def test_the_record_of_another_cell_is_not_believed(tmp_path):
+    store = Store(tmp_path, "m")
+    _, path = store.new_attempt(CELL)
+    write_json(path / "record.json", _record() | {"cell_id": "0" * 16})
+    assert store.state(CELL).status == "unreadable"
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "[1]", '{"schema_version": "1"}', '{"schema_version": 999}'])
+def test_what_is_no_record_says_so(tmp_path, text):
+    path = tmp_path / "record.json"
+    path.write_text(text)
+    with pytest.raises(UnreadableRecord):
+        read_record(path)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "record.json")
+    with pytest.raises(UnreadableRecord, match="not a regular file"):
+        read_record(tmp_path / "record.json")
+
+
+def test_a_folder_that_only_looks_like_an_attempt_is_none(tmp_path):
+    store = Store(tmp_path, "m")
+    for name in ("attempt-\u00b2", "attempt-", "attempt-x", "attempt--1", "attempt-0x1", "attempt-" + "9" * 99):
+        (store.folder / CELL.folder / name).mkdir(parents=True)
+    assert _attempt(store) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome"),
+    [
+        ({"metric_info": [], "metrics": None}, ""),
+        ({"metric_info": [{"name": "top1"}], "metrics": {"top1": "x"}}, ""),
+        ({"metric_info": [{"name": "top1", "unit": "%"}], "metrics": {"top1": 80.25}, "notes": 1}, "top1 80.25 %"),
+        ({"status": "oom", "error": None}, ""),
+        ({"status": "oom", "error": {"message": "\udcff"}}, ""),
+        ({"status": "oom", "error": {"message": "out of\n memory"}}, "out of memory"),
+    ],
+)
+def test_the_outcome_of_an_odd_record_is_one_line(tmp_path, changes, outcome):
+    path = tmp_path / "record.json"
+    path.write_text(json.dumps(_record() | changes))
+    assert read_record(path).outcome == outcome
+
+
+def test_not_a_number_cannot_be_written(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"a": float("nan")})
+    assert json.loads(path.read_text()) == {"a": 1}
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from nmbench._util.files import write_json
+path, i = Path(sys.argv[1]), 0
+print("go", flush=True)
+while True:
+    i += 1
+    write_json(path, {"i": i, "filler": "x" * 200_000, "again": i})
+"""
+
+
+def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path):
+    path = tmp_path / "record.json"
+    for pause in (0.01, 0.03, 0.05, 0.08, 0.13):
+        process = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
+        process.stdout.readline()
+        time.sleep(pause)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        if path.exists():
+            found = json.loads(path.read_text())
+            assert found["i"] == found["again"]
+            assert len(found["filler"]) == 200_000
+    assert path.exists()
+
+
+def test_the_lock_ends_with_its_process(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from nmbench.records.store import Store\n"
+        "with Store(Path(sys.argv[1]), 'm').lock():\n    print('held', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    store = Store(tmp_path, "m")
+    with pytest.raises(Exception, match="another `nmbench run m`"), store.lock():
+        pass
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    with store.lock():
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(Exception, match="choose another --results"), Store(tmp_path, "m").lock():
+        pass

@@ -1,0 +1,149 @@
+"""Real kills: nothing finished is lost, nothing half-written is believed, the next run goes on where the last stood."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+PLUGINS = Path(__file__).parent.parent / "plugins"
+SLOW = "{ pause = 0.15, steps = 40 }"
+
+
+def _worker_pids(folder: Path) -> list[int]:
+    """Worker processes whose job lies in `folder`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes().decode().split("\0")
+            except OSError:
+                continue
+            if "nmbench.worker" in line and any(str(folder) in part for part in line):
+                found.append(int(entry.name))
+    return found
+
+
+def _wait(condition, seconds: float = 45.0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    raise AssertionError("it did not happen in time")
+
+
+def _checkpoint(project) -> bool:
+    return bool(list(project.folder.glob("work/toys/*/state-*/phase-*/last.pt")))
+
+
+def _kill_parent_in_training(project, *arguments: str) -> None:
+    """Kill `nmbench run` once a cell has a checkpoint; its workers must end by themselves."""
+    process = project.start("run", *arguments)
+    _wait(lambda: _checkpoint(project))
+    assert _worker_pids(project.folder)
+    process.kill()
+    process.wait()
+    _wait(lambda: not _worker_pids(project.folder), 10)
+
+
+def _uninterrupted(another, method: str, **more):
+    plain = another()
+    plain.matrix(train=SLOW.replace("0.15", "0.0"), method=f'"{method}"')
+    plain.run("run", "--only", f"2:4 {method}")
+    return plain
+
+
+@pytest.mark.parametrize("method", ["sr-ste", "asp", "one-shot"])
+def test_a_killed_worker_resumes_bit_equal(project, another, method):
+    project.matrix(train=SLOW, method=f'"{method}"')
+    process = project.start("run", "--only", f"2:4 {method}")
+    _wait(lambda: _checkpoint(project))
+    (pid,) = _worker_pids(project.folder)
+    os.kill(pid, signal.SIGKILL)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert project.records()[0]["status"] == "crash"
+    assert "signal 9 (out of memory?)" in out.replace("\n", " ")
+    project.run("run", "--only", f"2:4 {method}")
+    record = project.ok("2:4")
+    assert record["attempt"] == 2
+    assert record["timings"]["resumed"] is True
+    plain = _uninterrupted(another, method)
+    # `pause` differs between the two, and nothing else may
+    assert project.weights("2:4") == plain.weights("2:4")
+    expected = plain.ok("2:4")
+    for key in ("metrics", "sad", "curve", "audit", "cost"):
+        assert record[key] == expected[key], key
+
+
+def test_a_killed_parent_takes_its_workers_along_and_the_next_run_goes_on(project):
+    project.matrix(train=SLOW)
+    _kill_parent_in_training(project)
+    assert project.records() == []
+    assert "2 unfinished" in project.run("status")
+    out = project.run("run")
+    assert "2 done now" in out
+    assert [r["attempt"] for r in project.records()] == [2, 2]
+    assert any(r["timings"]["resumed"] for r in project.records())
+
+
+def test_ctrl_c_ends_cleanly_and_keeps_what_is_done(project):
+    project.matrix(train=SLOW, seeds="[0, 1]")
+    process = project.start("run", "--workers", "1")
+    _wait(lambda: project.records() and not _checkpoint(project))
+    _wait(lambda: _checkpoint(project))  # of the second cell: the first one's went when it was done
+    asked = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 130, out
+    assert time.monotonic() - asked < 10
+    assert "run the same command again to go on" in out
+    assert not _worker_pids(project.folder)
+    statuses = [r["status"] for r in project.records()]
+    assert statuses.count("ok") >= 1
+    (stopped,) = [r for r in project.records() if r["status"] == "interrupted"]
+    assert stopped["error"]["kind"] == "KeyboardInterrupt"  # the worker was asked, and wrote its own record
+
+
+def test_two_runs_do_not_share_a_folder(project):
+    project.matrix(train=SLOW)
+    process = project.start("run")
+    _wait(lambda: _worker_pids(project.folder))
+    out = project.run("run", expect=2)
+    assert "another `nmbench run toys` is working" in out
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+
+
+@pytest.mark.parametrize("changed", ["the code", "the data"])
+def test_what_other_code_or_data_left_behind_is_not_gone_on_with(project, changed):
+    own = project.folder / "own"
+    own.mkdir()
+    source = (PLUGINS / "toy.py").read_text().replace('b"toy"', '(root / "toys.txt").read_bytes()')
+    data = project.folder / "data" / "toys.txt"
+    data.parent.mkdir()
+    data.write_text("toys")
+    (own / "toy.py").write_text(source)
+    project.matrix(train=SLOW)
+    _kill_parent_in_training(project, "--only", "dense", "--plugins", "own")
+    if changed == "the code":
+        (own / "toy.py").write_text(source + "# of another day\n")
+    else:
+        data.write_text("other toys")
+    project.run("run", "--only", "dense", "--plugins", "own")
+    record = project.ok("dense")
+    assert record["timings"]["resumed"] is False
+    assert len(record["curve"]["step"]) == 40
+
+
+def test_a_torn_checkpoint_starts_the_cell_again(project):
+    project.matrix(train=SLOW)
+    _kill_parent_in_training(project, "--only", "dense")
+    (path,) = project.folder.glob("work/toys/*/state-*/phase-0/last.pt")
+    path.write_bytes(path.read_bytes()[:500])
+    project.run("run", "--only", "dense")
+    assert project.ok("dense")["timings"]["steps"] == 40

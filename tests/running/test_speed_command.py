@@ -1,0 +1,110 @@
+"""`nmbench run --speed`: which cells, what is made of the child's answers, and that a failure costs no result."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nmbench.plan.cell import Cell
+from nmbench.records.schema import Record, Speed, SpeedRow, Status
+from nmbench.records.store import CellState
+from nmbench.running.job import SpeedJob
+from nmbench.running.speed import Answer, wanted
+from nmbench.worker import speed
+
+CELL = Cell("toy", "mlp", "smoke")
+
+
+def test_which_cells_are_measured(tmp_path: Path) -> None:
+    (tmp_path / "weights.safetensors").touch()
+
+    def state(status: Status = Status.OK, path: Path = tmp_path, device: str | None = None) -> CellState:
+        record = Record(cell=CELL, cell_id=CELL.id, attempt=1, status=status)
+        if device is not None:
+            record.speed = Speed(type=device, rows=[SpeedRow(batch=1)])
+        return CellState(CELL, status, 1, record, path)
+
+    new, failed, gone = state(), state(Status.NAN), state(path=tmp_path / "gone")
+    assert wanted([new, failed, gone, state(device="cpu")], "cpu") == ([new], 1)
+    (again,) = wanted([state(device="cpu"), state(device="cuda")], "cuda")[0]
+    assert again.record is not None
+    assert again.record.speed is not None
+    assert again.record.speed.type == "cpu", "only dense kernels ran there"
+
+
+PARTIAL = {"speed": {"rows": [{"batch": 1}], "notes": ["a"]}, "unfinished": True}
+WHOLE = {"speed": {"rows": [{"batch": 1}, {"batch": 2}], "notes": []}}
+
+
+def test_what_was_measured_before_a_hang_or_a_crash_is_kept() -> None:
+    answer = Answer.read([PARTIAL], "it took more than 2 s")
+    assert answer.speed is not None
+    assert [row.batch for row in answer.speed.rows] == [1]
+    assert answer.speed.notes == ["a", "larger batches were not measured: it took more than 2 s"]
+
+
+@pytest.mark.parametrize("printed", [[], [{"speed": 3, "unfinished": True}], [{"speed": None}], [{"bye": 1}]])
+def test_what_a_model_prints_after_the_answer_is_none(printed: list[dict[str, Any]]) -> None:
+    answer = Answer.read([PARTIAL, WHOLE, *printed], "it ended")
+    assert answer.speed is not None
+    assert [row.batch for row in answer.speed.rows] == [1, 2]
+    assert answer.speed.notes == []
+
+
+def test_no_answer_is_the_way_in_which_the_process_ended() -> None:
+    assert Answer.read([], "its process ended with status 1: boom").failed == "its process ended with status 1: boom"
+
+
+def test_a_run_is_timed_and_done_cells_are_timed_later(project: Any) -> None:
+    project.run("run")
+    trained = {record["cell_id"]: record for record in project.records()}
+    assert all("speed" not in record for record in trained.values())
+    said = project.run("run", "--speed", "--speed-budget", "0.2", "--device", "cpu")
+    assert "nothing to do, 2 cells are done" in said
+    assert said.count("batch 1: dense") == 2
+    for record in project.records():
+        rows = record.pop("speed")["rows"]
+        assert rows[0]["batch"] == 1
+        assert rows[0]["converted_ms"] is None, "no sparse backend takes a CPU"
+        assert record == trained[record["cell_id"]], "all else, the id too, is as the cell left it"
+    assert "every done cell has been timed" in project.run("run", "--speed", "--device", "cpu")
+
+
+def test_a_failure_is_a_note_and_the_result_stays(project: Any) -> None:
+    project.run("run")
+    for weights in project.folder.glob("results/toys/toy/*/attempt-1/weights.safetensors"):
+        weights.write_bytes(b"torn")
+    said = project.run("run", "--speed", "--device", "cpu")
+    assert said.count("its speed was not measured") == 2
+    project.run("run", "--speed", "--device", "cpu")
+    for record in project.records():
+        assert record["status"] == "ok"
+        assert "speed" not in record
+        assert sum(note.startswith("its speed was not measured: ") for note in record["notes"]) == 1
+
+
+def test_a_failure_at_a_larger_batch_keeps_the_smaller(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.run("run", "--only", "dense")
+    (path,) = project.folder.glob("results/toys/toy/*/attempt-1/record.json")
+
+    def fails(*_: Any, progress: Any, **__: Any) -> Any:
+        progress(Speed(rows=[SpeedRow(batch=1)], notes=[]))
+        raise RuntimeError("no more")
+
+    monkeypatch.setattr(speed, "measure", fails)
+    told: list[Answer] = []
+    job = SpeedJob(
+        cell=Cell.from_dict(json.loads(path.read_text())["cell"]),
+        reference=f"path:{Path(__file__).parent.parent / 'plugins' / 'toy.py'}",
+        attempt_dir=path.parent,
+        data_dir=project.folder / "data",
+        budget_s=1.0,
+    )
+    answer = speed.answer(job, told.append)
+    assert [so_far.unfinished for so_far in told] == [True]
+    assert answer.speed is not None
+    assert [row.batch for row in answer.speed.rows] == [1]
+    assert answer.speed.notes[-1] == "larger batches were not measured: RuntimeError: no more"

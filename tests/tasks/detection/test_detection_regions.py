@@ -1,0 +1,228 @@
+"""RoIAlign, RoIPool and the focal loss by torchvision in place of mmcv's, each against a reference written here."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck
+
+pytest.importorskip("mmcv")
+
+from nmbench_tasks.detection.engine import install
+
+if install() != "torchvision":
+    pytest.skip("full mmcv serves its operators itself", allow_module_level=True)
+
+import mmcv.ops
+
+# (image, x1, y1, x2, y2) in the units of the input: inside, across the border, outside, thinner than a bin
+ROIS = [[0, 2.3, 1.1, 14.7, 12.9], [1, -3.0, 5.2, 9.4, 21.3], [1, 8.1, 0.4, 8.9, 15.8], [0, 30.0, 30.0, 40.0, 41.0]]
+SCALE = 0.5
+
+
+def features(dtype: torch.dtype = torch.float64, grad: bool = False) -> Tensor:
+    """(2, 3, 8, 9)"""
+    values = torch.randn(2, 3, 8, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    return values.to(dtype).requires_grad_(grad)
+
+
+def bilinear(plane: Tensor, y: float, x: float) -> float:
+    height, width = plane.shape
+    if not (-1 <= y <= height and -1 <= x <= width):
+        return 0.0
+    y, x = min(max(y, 0.0), height - 1.0), min(max(x, 0.0), width - 1.0)
+    top, left = min(int(y), height - 2), min(int(x), width - 2)
+    down, right = y - top, x - left
+    over = plane[top, left] * (1 - right) + plane[top, left + 1] * right
+    under = plane[top + 1, left] * (1 - right) + plane[top + 1, left + 1] * right
+    return float(over * (1 - down) + under * down)
+
+
+def slow_roi_align(maps: Tensor, rois: Tensor, bins: tuple[int, int], ratio: int, aligned: bool) -> Tensor:
+    """The mean of bilinear samples on a regular grid in each bin (Mask R-CNN, section 3)."""
+    out = torch.zeros(len(rois), maps.shape[1], *bins, dtype=torch.float64)
+    for k, (image, *corners) in enumerate(rois.tolist()):
+        x1, y1, x2, y2 = (c * SCALE - (0.5 if aligned else 0.0) for c in corners)
+        sides = (y2 - y1, x2 - x1) if aligned else (max(y2 - y1, 1.0), max(x2 - x1, 1.0))
+        step = [side / n for side, n in zip(sides, bins, strict=True)]
+        grid = [ratio if ratio > 0 else math.ceil(s) for s in step]
+        for channel, row, column in product(range(maps.shape[1]), range(bins[0]), range(bins[1])):
+            ys = [y1 + (row + (i + 0.5) / grid[0]) * step[0] for i in range(grid[0])]
+            xs = [x1 + (column + (j + 0.5) / grid[1]) * step[1] for j in range(grid[1])]
+            samples = [bilinear(maps[int(image), channel], y, x) for y in ys for x in xs]
+            out[k, channel, row, column] = sum(samples) / len(samples)
+    return out
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize("ratio", [0, 2])
+def test_roi_align_is_the_mean_of_bilinear_samples(aligned, ratio):
+    rois = torch.tensor(ROIS, dtype=torch.float64)
+    layer = mmcv.ops.RoIAlign((3, 2), SCALE, ratio, aligned=aligned)
+    expected = slow_roi_align(features(), rois, (3, 2), ratio, aligned)
+    assert (expected[:3] != 0).all((1, 2, 3)).any()
+    assert not expected[3].any()  # all outside
+    torch.testing.assert_close(layer(features(), rois), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_roi_align_of_a_ramp_is_the_place_of_the_bin():
+    ramp = torch.arange(8.0).expand(1, 1, 8, 8)  # the value is x, of the pixel whose centre is at x + 0.5
+    pooled = mmcv.ops.roi_align(ramp, torch.tensor([[0.0, 2, 2, 6, 6]]), (2, 2), 1.0, 0, "avg", True)
+    assert torch.equal(pooled, torch.tensor([2.5, 4.5]).expand(1, 1, 2, 2))
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize("ratio", [0, 2])
+def test_roi_align_gradient(aligned, ratio):
+    rois = torch.tensor(ROIS, dtype=torch.float64)
+    layer = mmcv.ops.RoIAlign((3, 2), SCALE, ratio, aligned=aligned)
+    assert gradcheck(lambda maps: layer(maps, rois), features(grad=True))
+
+
+def rounded(value: float) -> int:
+    return math.floor(abs(value) + 0.5) * (1 if value >= 0 else -1)
+
+
+def slow_roi_pool(maps: Tensor, rois: Tensor, bins: tuple[int, int], corner_of=rounded, scale: float = SCALE) -> Tensor:
+    """The maximum of the cells that a bin touches, 0 where there is none (Fast R-CNN, section 2.1)."""
+    out = torch.zeros(len(rois), maps.shape[1], *bins, dtype=maps.dtype)
+    for k, (image, *corners) in enumerate(rois.tolist()):
+        x1, y1, x2, y2 = (corner_of(c * scale) for c in corners)
+        for row, column in product(range(bins[0]), range(bins[1])):
+            spans = []
+            for first, last, place, n, cells in ((y1, y2, row, bins[0], 8), (x1, x2, column, bins[1], 9)):
+                side = Fraction(max(last - first + 1, 1)) / n
+                edges = math.floor(place * side) + first, math.ceil((place + 1) * side) + first
+                spans.append(slice(*(min(max(edge, 0), cells) for edge in edges)))
+            cells = maps[int(image), :, spans[0], spans[1]]
+            if cells.numel():
+                out[k, :, row, column] = cells.amax((1, 2))
+    return out
+
+
+def test_roi_pool_is_the_maximum_of_each_bin():
+    rois = torch.tensor(ROIS, dtype=torch.float64)
+    pooled = mmcv.ops.RoIPool((3, 2), SCALE)(features(), rois)
+    assert torch.equal(pooled, slow_roi_pool(features(), rois, (3, 2)))
+    assert not pooled[3].any()  # all outside
+
+
+def test_roi_pool_of_whole_cells_is_what_the_kernel_of_mmcv_computes():
+    corners = torch.tensor([[0, 0, 0, 8, 7], [1, 2, 1, 6, 3], [0, 3, 5, 3, 5], [1, -2, 4, 5, 11]], dtype=torch.float64)
+    maps, expected = features(), torch.zeros(4, 3, 3, 2, dtype=torch.float64)
+    for k, (image, x1, y1, x2, y2) in enumerate(corners.tolist()):
+        for row, column in product(range(3), range(2)):  # roi_pool_cuda_kernel.cuh: nothing is rounded before the bins
+            ys = math.floor(y1 + Fraction(y2 + 1 - y1) * row / 3), math.ceil(y1 + Fraction(y2 + 1 - y1) * (row + 1) / 3)
+            xs = math.floor(x1 + (x2 + 1 - x1) * column / 2), math.ceil(x1 + (x2 + 1 - x1) * (column + 1) / 2)
+            cells = maps[int(image), :, max(ys[0], 0) : max(ys[1], 0), max(xs[0], 0) : max(xs[1], 0)]
+            if cells.numel():
+                expected[k, :, row, column] = cells.amax((1, 2))
+    assert torch.equal(mmcv.ops.roi_pool(maps, corners, (3, 2), 1.0), expected)
+
+
+def test_roi_pool_gradient():
+    rois = torch.tensor(ROIS, dtype=torch.float64)
+    layer = mmcv.ops.RoIPool((3, 2), SCALE)
+    assert gradcheck(lambda maps: layer(maps, rois), features(grad=True))
+
+
+@pytest.mark.parametrize("layer", [mmcv.ops.RoIAlign((3, 2), SCALE), mmcv.ops.RoIPool((3, 2), SCALE)])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_roi_operators_of_16_bits_round_only_the_result(layer, dtype):
+    maps = features(dtype).requires_grad_()
+    rois = torch.tensor(ROIS, dtype=torch.float64).to(dtype)
+    pooled = layer(maps, rois)  # mmdet hands over regions in the dtype of the maps
+    exact_maps = maps.detach().float().requires_grad_()
+    exact = layer(exact_maps, rois.float())
+    assert pooled.dtype is dtype
+    assert torch.equal(pooled, exact.to(dtype))
+    (grad,) = torch.autograd.grad(pooled.sum(), maps)
+    assert torch.equal(grad, torch.autograd.grad(exact.sum(), exact_maps)[0].to(dtype))
+
+
+@pytest.mark.parametrize("layer", [mmcv.ops.RoIAlign((3, 2), SCALE), mmcv.ops.RoIPool((3, 2), SCALE)])
+def test_roi_operators_of_no_region(layer):
+    maps = features(grad=True)
+    pooled = layer(maps, torch.zeros(0, 5, dtype=torch.float64))
+    assert pooled.shape == (0, 3, 3, 2)
+    pooled.sum().backward()
+    assert torch.equal(maps.grad, torch.zeros_like(maps))
+
+
+GAMMA, ALPHA = 1.7, 0.3
+CLASSES = 3
+TARGET = torch.tensor([0, 2, 3, 1, -1])  # 3 and -1: background
+WEIGHT = torch.tensor([0.5, 2.0, 1.25], dtype=torch.float64)
+
+
+def logits() -> Tensor:
+    return torch.randn(5, CLASSES, dtype=torch.float64, generator=torch.Generator().manual_seed(2)) * 3
+
+
+def focal(values: Tensor, weight: Tensor | None, reduction: str) -> Tensor:
+    """-alpha_t (1 - p_t)^gamma log p_t (Lin et al. 2017, equation 5), number by number."""
+    table = torch.zeros(5, CLASSES, dtype=torch.float64)
+    for row, column in product(range(5), range(CLASSES)):
+        p = 1 / (1 + math.exp(-values[row, column]))
+        positive = int(TARGET[row]) == column
+        p_t, alpha_t = (p, ALPHA) if positive else (1 - p, 1 - ALPHA)
+        known = weight is not None and 0 <= TARGET[row] < CLASSES
+        table[row, column] = (
+            -(float(weight[TARGET[row]]) if known else 1) * alpha_t * (1 - p_t) ** GAMMA * math.log(p_t)
+        )
+    return {"none": table, "sum": table.sum(), "mean": table.sum() / 5}[reduction]  # mmcv: the mean over rows
+
+
+@pytest.mark.parametrize("weight", [None, WEIGHT])
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_focal_loss_is_its_formula(weight, reduction):
+    loss = mmcv.ops.sigmoid_focal_loss(logits(), TARGET, GAMMA, ALPHA, weight, reduction)
+    torch.testing.assert_close(loss, focal(logits(), weight, reduction), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("weight", [None, WEIGHT])
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize("gamma", [0.0, 0.5, GAMMA, 2.0])
+def test_focal_loss_gradient(weight, reduction, gamma):
+    layer = mmcv.ops.SigmoidFocalLoss(gamma, ALPHA, weight, reduction)
+    assert gradcheck(lambda values: layer(values, TARGET), logits().requires_grad_())
+
+
+def test_focal_loss_of_mmdet_on_cuda_and_on_the_cpu_are_one():
+    from mmdet.models.losses.focal_loss import py_sigmoid_focal_loss, sigmoid_focal_loss
+
+    target = torch.tensor([0, 2, 3, 1, 3])
+    hot = torch.nn.functional.one_hot(target, CLASSES + 1)[:, :CLASSES]
+    sample_weight = torch.tensor([1.0, 0.5, 2.0, 0.0, 1.0], dtype=torch.float64)
+    answers = []
+    for loss_of, truth in ((sigmoid_focal_loss, target), (py_sigmoid_focal_loss, hot)):
+        values = logits().requires_grad_()
+        loss = loss_of(values, truth, sample_weight, gamma=2.0, alpha=0.25, avg_factor=3.0)
+        answers.append((loss.detach(), *torch.autograd.grad(loss, values)))
+    torch.testing.assert_close(answers[0], answers[1], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_loss_of_a_saturated_logit_is_finite(gamma):
+    values = torch.tensor([[60.0, -60.0, 200.0], [-60.0, 60.0, -200.0]], requires_grad=True)
+    loss = mmcv.ops.sigmoid_focal_loss(values, torch.tensor([0, 0]), gamma, 0.25, None, "none")
+    (grad,) = torch.autograd.grad(loss.sum(), values)
+    # positive: -alpha x and -alpha; negative: (1 - alpha) x and 1 - alpha; nothing where the answer is right
+    torch.testing.assert_close(loss, torch.tensor([[0, 0, 150.0], [15, 45, 0]]))
+    torch.testing.assert_close(grad, torch.tensor([[0, 0, 0.75], [-0.25, 0.75, 0]]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_focal_loss_of_16_bits_rounds_only_the_result(dtype):
+    values = logits().to(dtype).requires_grad_()
+    exact_values = values.detach().float().requires_grad_()
+    loss, exact = (mmcv.ops.sigmoid_focal_loss(v, TARGET, 2.0, 0.25, None, "none") for v in (values, exact_values))
+    assert loss.dtype is dtype
+    assert torch.equal(loss, exact.to(dtype))
+    (grad,) = torch.autograd.grad(loss.sum(), values)
+    assert torch.equal(grad, torch.autograd.grad(exact.sum(), exact_values)[0].to(dtype))
