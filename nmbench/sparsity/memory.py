@@ -31,12 +31,13 @@ def is_plain(tensor: Tensor) -> bool:
 
 
 def watched() -> bool:
-    """Is a dispatch mode (fake tensors, make_fx, a counter), a functorch transform or torch.jit.trace at work?
+    """Is torch.compile, a dispatch mode (fake tensors, make_fx), a functorch transform or torch.jit.trace at work?
 
     They see torch operations and no others, and what `empty_like` makes under them may have no memory.
     """
     return (
-        torch._C._len_torch_dispatch_stack() > 0
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack() > 0
         or _functorch.peek_interpreter_stack() is not None
         or torch._C._get_tracing_state() is not None
     )
