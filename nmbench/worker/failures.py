@@ -41,6 +41,8 @@ def kind(error: BaseException) -> Status:
     names = {cls.__name__ for cls in type(error).__mro__}  # by name, so that torch need not be imported
     if "NonFiniteWeightError" in names:
         return Status.NAN
+    if "NothingSparseError" in names:
+        return Status.INVALID
     if "OutOfMemoryError" in names or "can't allocate memory" in error_message(error):
         return Status.OOM
     return Status.ERROR
