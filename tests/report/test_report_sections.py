@@ -161,6 +161,15 @@ def test_no_stored_values_no_table(results, table):
     assert table(seeds.over_evaluation) is table(seeds.precision) is None
 
 
+def test_what_a_plugin_measured_of_every_cell_has_a_table(results, table):
+    taken = {"name": "largest-weight", "unit": "m", "value": 1.25, "source": "stranger"}
+    results.twin(measurements=[taken])
+    results.add(measurements=[{**taken, "value": 2.5}])
+    found = table(quality.others)
+    assert [(column.title, column.unit) for column in found.columns[2:]] == [("largest-weight", "m")]
+    assert shown(found) == [["dense", "dense", "1.25"], ["2:4", "sr-ste", "2.5"]]
+
+
 # -- cost -----------------------------------------------------------------------------------------------------------
 def test_size_has_units_and_shares(results, table):
     results.twin()
