@@ -96,8 +96,8 @@ class Project:
         assert process.returncode == expect, out
         return out
 
-    def workers(self) -> list[int]:
-        """Ids of the processes whose command line names a job below the folder."""
+    def workers(self, word: str = "nmbench.worker") -> list[int]:
+        """Ids of the processes with `word` and a place below the folder on their command line."""
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
@@ -105,7 +105,7 @@ class Project:
                     line = (entry / "cmdline").read_bytes().decode().split("\0")
                 except OSError:
                     continue
-                if "nmbench.worker" in line and any(str(self.folder) in part for part in line):
+                if word in line and any(str(self.folder) in part for part in line):
                     found.append(int(entry.name))
         return found
 

@@ -180,6 +180,13 @@ def test_a_heat_map_prints_difference_and_verdict(drawn):
     assert "of the task's margin" in block.caption
 
 
+def test_margins_are_turned_so_that_positive_is_better(many):
+    rows = {(row.setting.task, row.name): row for row in compare(load(many.folder).frame)}
+    assert overview.in_margins(rows["translation", "2:4 ste"]) == pytest.approx(-2.0)
+    assert overview.in_margins(rows["classification", "2:4 sr-ste (lambda_w=-1)"]) == pytest.approx(-61.0)
+    assert overview.in_margins(rows["translation", "dense"]) != overview.in_margins(rows["translation", "dense"])
+
+
 # -- by layer -------------------------------------------------------------------------------------------------------
 def test_records_without_steps_by_layer_still_have_totals(results, drawn):
     results.twin()
