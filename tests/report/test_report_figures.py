@@ -14,7 +14,7 @@ from nmbench.document.model import Fold, Picture
 from nmbench.records.frame import load
 from nmbench.report.sections import cost, forest, layers, overview, quality, tradeoff, training
 from nmbench.report.sections.cost import front
-from nmbench.report.style import sheet, slugs, styles
+from nmbench.report.style import few, sheet, shorten, slugs, styles
 
 PNG = b"\x89PNG\r\n\x1a\n"
 FIGURES = {
@@ -234,6 +234,12 @@ def test_a_method_keeps_its_colour_and_no_two_rows_look_alike(many):
     assert set(all_of) >= {row.label for row in rows}
 
 
+def test_the_front_is_what_nothing_beats():
+    points = [(1.0, 90.0), (0.5, 92.0), (0.5, 85.0), (0.2, 80.0), (2.0, 92.0), (0.2, 80.0)]
+    assert front(points, True) == [3, 1]
+    assert front([(1.0, 3.0), (0.5, 4.0), (2.0, 1.0)], False) == [1, 0, 2]
+
+
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=20), st.booleans())
 def test_every_point_is_beaten_by_the_front_or_on_it(points, higher):
     turn = 1 if higher else -1
@@ -241,6 +247,13 @@ def test_every_point_is_beaten_by_the_front_or_on_it(points, higher):
     assert all(any(x <= px and turn * y >= turn * py for x, y in best) for px, py in points)
     costs = [x for x, _ in best]
     assert costs == sorted(set(costs))
+
+
+def test_names_are_cut_in_the_middle_and_lists_at_the_end():
+    assert shorten("abcdefghij", 5) == "ab…ij"
+    assert shorten("abc", 5) == "abc"
+    assert few([1, 2, 3], 2, "rows") == ([1, 2], " Drawn are the first 2 of 3 rows.")
+    assert few([1, 2], 2, "rows") == ([1, 2], "")
 
 
 def test_tasks_of_one_slug_have_figures_of_their_own():
