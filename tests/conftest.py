@@ -33,6 +33,12 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("NMBENCH_CACHE", str(config.cache.mkdir("nmbench")))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if {"project", "another"} & set(getattr(item, "fixturenames", ())):  # it starts workers, which import torch
+            item.add_marker(pytest.mark.slow)
+
+
 class Results:
     """A results folder under construction: `add` one attempt's record, or `put` any text in its place."""
 
