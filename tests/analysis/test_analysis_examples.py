@@ -77,7 +77,10 @@ def test_equal_values_give_equal_intervals():
     assert _interval(values) == _interval(values.copy())
 
 
-@pytest.mark.parametrize("kind", ["right or wrong", "continuous", "skewed"])
+@pytest.mark.parametrize(
+    "kind",
+    ["right or wrong", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("continuous", "skewed"))],
+)
 def test_the_interval_covers_the_truth_in_about_95_percent(kind):
     """300 examples, 300 simulations; four standard deviations of that count are 5 %, and few examples cost a little."""
     draw = np.random.default_rng(3)

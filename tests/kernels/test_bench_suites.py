@@ -19,6 +19,7 @@ from nmbench.kernels.bench.suites import SUITES, cases, products
 TRACER = Path(__file__).parents[2] / "benchmarks" / "trace_shapes.py"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suite", ["classification", "translation"])
 def test_the_file_is_what_a_fresh_trace_says(suite: str) -> None:
     """The cheap ones; `python benchmarks/trace_shapes.py` writes all."""
