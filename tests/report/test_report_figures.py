@@ -12,17 +12,14 @@ from nmbench.analysis.series import layer_flips
 from nmbench.analysis.study import Study
 from nmbench.document.model import Fold, Picture
 from nmbench.records.frame import load
-from nmbench.report.sections import cost, forest, layers, overview, quality, tradeoff, training
-from nmbench.report.sections.cost import front
+from nmbench.report.sections import forest, layers, overview, tradeoff, training
+from nmbench.report.sections.tradeoff import front
 from nmbench.report.style import few, sheet, shorten, slugs, styles
 
 PNG = b"\x89PNG\r\n\x1a\n"
 FIGURES = {
     "tradeoff": tradeoff.figure,
-    "heat-map": overview.heat_map,
-    "quality": quality.figure,
     "forest": forest.figure,
-    "cost": cost.figure,
     "flips": training.flips,
     "layers": layers.figure,
     "curves": training.curves,
@@ -68,7 +65,7 @@ def drawn(results, tmp_path):
         found = {}
         with sheet():
             for name, figure in FIGURES.items():
-                rows = study.rows if name in ("tradeoff", "heat-map") else study.tasks[task]
+                rows = study.rows if name == "tradeoff" else study.tasks[task]
                 block = next(iter(figure(study, rows)), None)
                 block = block.content[0] if isinstance(block, Fold) else block
                 file = figures / block.file if isinstance(block, Picture) else None
@@ -116,11 +113,8 @@ def test_one_seed_and_one_row_are_drawn(results, drawn):
     results.twin()
     results.add()
     found = drawn()
-    assert {name for name, (_, png, _) in found.items() if png} == {
-        *("tradeoff", "quality", "forest", "cost", "flips", "curves"),
-    }
+    assert {name for name, (_, png, _) in found.items() if png} == {"tradeoff", "forest", "flips", "curves"}
     assert "one seed" in words(found["forest"][2])
-    assert "one seed, bars" in found["quality"][0].caption
 
 
 def test_wild_values_and_those_that_are_no_numbers_stop_nothing(results, drawn):
@@ -128,7 +122,7 @@ def test_wild_values_and_those_that_are_no_numbers_stop_nothing(results, drawn):
         results.twin(seed, value=80.0 + seed)
         results.add("2:4", "ste", seed, value=1e100 * (seed + 1))
         results.add("2:4", "sr-ste", seed, metrics={"top1": None})
-    assert all(png for name, (_, png, _) in drawn().items() if name in ("tradeoff", "quality", "forest", "cost"))
+    assert all(png for name, (_, png, _) in drawn().items() if name in ("tradeoff", "forest"))
 
 
 def test_a_name_with_dollars_is_no_mathematics(results, drawn):
@@ -145,8 +139,7 @@ def test_what_is_too_much_is_left_out_in_words(results, drawn):
         results.add("2:4", "sr-ste", cell={"hyper": {"a_setting_with_a_long_name": place}})
     found = drawn()
     assert "the first 30 of 40 rows" in found["forest"][0].caption
-    assert "the first 16 of 41 methods and settings" in found["quality"][0].caption
-    assert "the first 16 of 40 methods and settings" in found["cost"][0].caption
+    assert "the first 16 of 41 methods and settings" in found["tradeoff"][0].caption
     assert "the first 12 of up to 41 lines" in found["curves"][0].caption
 
 
@@ -170,14 +163,6 @@ def test_measured_speed_goes_before_counted_arithmetic(results, drawn):
     results.twin()
     results.add(speed={"device": "Example GPU", "dtype": "float16", "how": "wall", "type": "cuda", "rows": [timed]})
     assert "measured time of inference, share of dense" in words(drawn()["tradeoff"][2])
-
-
-@pytest.mark.usefixtures("many")
-def test_a_heat_map_prints_difference_and_verdict(drawn):
-    block, _, svg = drawn()["heat-map"]
-    assert {"classification", "translation", "2:4 ste"} <= set(words(svg))
-    assert any(text.startswith("+0.200") for text in words(svg))
-    assert "of the task's margin" in block.caption
 
 
 def test_margins_are_turned_so_that_positive_is_better(many):

@@ -9,10 +9,7 @@ from nmbench.document.inline import to_html
 from nmbench.report import build
 from nmbench.report.write import write_report
 
-FIGURES = (
-    *("overall-tradeoff", "overall-patterns"),
-    *(f"classification-{kind}" for kind in ("quality", "forest", "cost", "sad", "curves")),
-)
+FIGURES = ("overall-tradeoff", *(f"classification-{kind}" for kind in ("forest", "sad", "curves")))
 
 
 def written(folder):
@@ -88,8 +85,8 @@ def test_figures_are_drawn_for_the_first_settings_of_a_task(results, tmp_path):
         results.twin(cell={"model": f"m{place}"})
         results.add(cell={"model": f"m{place}"})
     write_report(results.folder, tmp_path / "out", "T", ["md"])
-    files = [file.name for file in (tmp_path / "out" / "figures").glob("classification-quality*.png")]
-    assert sorted(files) == [f"classification-quality{place}.png" for place in ("-1", "")]
+    files = [file.name for file in (tmp_path / "out" / "figures").glob("classification-forest*.png")]
+    assert sorted(files) == [f"classification-forest{place}.png" for place in ("-1", "")]
 
 
 def test_a_failure_while_writing_leaves_the_old_report(results, tmp_path, monkeypatch):
@@ -122,17 +119,17 @@ def test_only_failures(says, results, tmp_path):
     text = says(
         "None of 2 cells ended well (1 nan, 1 oom).",
         "**No sparse cell ended well**, so nothing can be said about sparsity.",
-        "Quality against density: no figure.",
+        "Differences to the dense twin: no figure.",
         "there is no cost to show",
     )
     assert "it broke" in text
     assert not (tmp_path / "out" / "figures").exists()
 
 
-def test_only_dense_has_curves_but_no_quality_figure(results, page, tmp_path):
+def test_only_dense_has_curves_but_no_differences(results, page, tmp_path):
     results.twin()
     assert "The only cell ended well." in page()
-    assert "Quality against density: no figure." in page()
+    assert "Differences to the dense twin: no figure." in page()
     assert (tmp_path / "out" / "figures" / "classification-curves.png").exists()
 
 

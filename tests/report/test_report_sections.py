@@ -97,8 +97,6 @@ def test_one_task_has_its_methods_and_patterns_instead(results, table):
         ["ste", "-", "-3.00 worse"],
     ]
     assert found.notes[-1] == "Dense: 81.00 % (SD 1.00), 3 seeds."
-    # it is not there a second time
-    assert table(overview.methods_by_patterns) is None
 
 
 # -- quality --------------------------------------------------------------------------------------------------------

@@ -17,8 +17,8 @@ from nmbench.analysis.verdict import Lack, Verdict
 from nmbench.document.model import Block, Bullets, Prose
 from nmbench.document.words import number_word, percent, plural, text
 from nmbench.records.frame import Loaded
-from nmbench.report.sections.cost import MACS
 from nmbench.report.sections.quality import by_verdict, compared
+from nmbench.report.sections.tradeoff import MACS
 
 __all__ = ["cautions", "outcome"]
 

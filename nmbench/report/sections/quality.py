@@ -1,6 +1,6 @@
-"""Quality: a setting's table of values, differences and verdicts, and the figure of quality against density.
+"""Quality: a setting's tables of values, differences and verdicts.
 
-verdicts, table, figure, others     blocks of a setting: in words, the primary metric, the other metrics
+verdicts, table, others     blocks of a setting: in words, the primary metric, the other metrics
 NAMES, names                the columns that name a row in every table of a setting
 by_verdict                  sorts rows as their verdicts are counted
 compared, finite, seeds_in_words    rows with a difference, values that are numbers, and how many seeds are behind them
@@ -12,21 +12,17 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 
-from matplotlib.axes import Axes
-
 from nmbench.analysis.rows import Row
 from nmbench.analysis.study import Study
 from nmbench.analysis.verdict import Lack, Verdict
 from nmbench.document.model import Block, Prose
 from nmbench.document.table import Cell, Column, Table
 from nmbench.document.words import NBSP, number, percent, plural, signed, text
-from nmbench.report.style import drawn, few_labels, panels, styles
 
 __all__ = [
     "NAMES",
     "by_verdict",
     "compared",
-    "figure",
     "finite",
     "names",
     "others",
@@ -37,7 +33,6 @@ __all__ = [
 
 #: the columns that name a row; `names` has their cells
 NAMES = (Column("pattern", "Pattern"), Column("method", "Method"))
-_TITLE = "Quality against density"
 
 
 def names(row: Row) -> tuple[Cell, Cell]:
@@ -176,54 +171,3 @@ def _decimals(rows: Sequence[Row]) -> int:
     """Decimals for the metric's column: about four digits of its largest value."""
     largest = max((abs(value) for row in rows for value in finite(row)), default=0.0)
     return 2 if largest >= 10 else 3 if largest >= 1 else 4
-
-
-# -- the figure -----------------------------------------------------------------------------------------------------
-def figure(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
-    """x: the patterns by falling density; y: the primary metric with its unit."""
-    rows, left_out = few_labels([row for row in rows if finite(row)])
-    if all(row.is_dense for row in rows):
-        yield Prose(f"{_TITLE}: no figure. No sparse cell ended well, so there is no quality to draw against density.")
-        return
-    whole, axes = panels([""])
-    _draw(axes[0], rows)
-    caption = (
-        f"{rows[0].metric.name} at each pattern, by falling density of the sparse layers: {seeds_in_words(rows)}, bars "
-        "and the dense band one standard deviation (none for one seed). Methods at one pattern stand side by side."
-    )
-    yield drawn(study, rows, "quality", _TITLE, caption + left_out, whole, axes)
-
-
-def _draw(axis: Axes, rows: Sequence[Row]) -> None:
-    look = styles(rows)
-    for row in (row for row in rows if row.is_dense):
-        mean, sd = _spread(row)
-        axis.axhline(mean, color=look["dense"].colour, linestyle=look["dense"].line, label="dense")
-        axis.axhspan(mean - sd, mean + sd, color="black", alpha=0.12, linewidth=0)
-    sparse = sorted((row for row in rows if not row.is_dense), key=lambda row: row.order)
-    patterns = list(dict.fromkeys(row.pattern_text for row in sparse))
-    methods = list(dict.fromkeys(row.label for row in sparse))
-    step = min(0.12, 0.7 / len(methods))
-    for place, name in enumerate(methods):
-        own = [row for row in sparse if row.label == name]
-        axis.errorbar(
-            [patterns.index(row.pattern_text) + step * (place - (len(methods) - 1) / 2) for row in own],
-            [_spread(row)[0] for row in own],
-            yerr=[_spread(row)[1] or math.nan for row in own],
-            linestyle=look[name].line,
-            capsize=2.5,
-            label=name,
-            **look[name].look,
-        )
-    densities = {row.pattern_text: row.means.get("density") for row in sparse}
-    ticks = [f"{name}\n{percent(density)}" if density else name for name, density in densities.items()]
-    axis.set_xticks(range(len(patterns)), ticks, fontsize=8 if len(patterns) < 7 else 6.5)
-    axis.set_xlim(-0.5, len(patterns) - 0.5)
-    metric = rows[0].metric
-    unit = f" ({metric.unit})" if metric.unit else ""
-    axis.set_ylabel(f"{metric.name}{unit}, {'higher' if metric.higher_is_better else 'lower'} is better")
-
-
-def _spread(row: Row) -> tuple[float, float]:
-    values = finite(row)
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
