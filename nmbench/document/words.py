@@ -8,9 +8,10 @@ number, signed, si, binary, plural, number_word    numbers for people
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 __all__ = [
     "NBSP",
@@ -25,6 +26,7 @@ __all__ = [
     "si",
     "signed",
     "text",
+    "unused",
 ]
 
 #: a space at which a table cell is not wrapped
@@ -58,12 +60,9 @@ def short(value: str, length: int = 160) -> str:
 
 def label(method: str, hyper: str) -> str:
     """A method and, in brackets, its settings where they are not the default ones; `hyper` is canonical JSON."""
-    settings = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in _items(hyper)]
-    return f"{method} ({', '.join(settings)})" if settings else method
-
-
-def _items(hyper: str) -> list[tuple[str, object]]:
-    return list(json.loads(hyper).items())
+    settings = json.loads(hyper).items()
+    words = ", ".join(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings)
+    return f"{method} ({words})" if words else method
 
 
 def number(value: float, decimals: int) -> str:
@@ -101,6 +100,12 @@ def _scaled(value: float, base: float, units: Sequence[str]) -> str:
 def percent(share: float, digits: int = 3) -> str:
     """A share as a percentage with so many significant digits; the space does not break."""
     return f"{100 * share:.{digits}g}{NBSP}%"
+
+
+def unused(name: str, taken: Container[str], first: int = 2) -> str:
+    """`name`, or where it is taken `name-2`, `name-3`, ..."""
+    names = itertools.chain([name], (f"{name}-{count}" for count in itertools.count(first)))
+    return next(free for free in names if free not in taken)
 
 
 def number_word(count: int) -> str:

@@ -32,7 +32,7 @@ from matplotlib.figure import Figure
 from nmbench.analysis.rows import Row
 from nmbench.analysis.study import Study
 from nmbench.document.model import Picture
-from nmbench.document.words import label
+from nmbench.document.words import label, unused
 
 __all__ = [
     "MOST_PANELS",
@@ -275,11 +275,7 @@ def slugs(names: Iterable[str]) -> dict[str, str]:
     """Each name as the beginning of a file name, no two alike."""
     found: dict[str, str] = {}
     for name in names:
-        slug, count = slug_of(name), 1
-        while slug in found.values():
-            count += 1
-            slug = f"{slug_of(name)}-{count}"
-        found[name] = slug
+        found[name] = unused(slug_of(name), found.values())
     return found
 
 
