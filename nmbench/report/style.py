@@ -14,7 +14,6 @@ Colours are Okabe and Ito's, which no common colour blindness confuses; markers 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -151,22 +150,22 @@ def save(figure: Figure, axes: Sequence[Axes], path: Path) -> None:
 
 def styles(rows: Iterable[Row]) -> dict[str, Style]:
     """A style for each label: a colour and line a method, shades of it and other markers for its settings."""
-    methods: dict[str, list[str]] = {}
+    methods: dict[str, set[str]] = {}
     for row in rows:
         if not row.is_dense:
-            methods.setdefault(row.method, []).append(row.hyper)
+            methods.setdefault(row.method, set()).add(row.hyper)
     others = sorted(set(methods) - set(_KNOWN))
     chosen = {"dense": Style("black", "*")}
     for place, method in enumerate([*_KNOWN, *others]):
         # the default settings, "{}", have the plain colour
-        settings = sorted(set(methods.get(method, ())), key=lambda hyper: (hyper != "{}", hyper))
+        settings = sorted(methods.get(method, ()), key=lambda hyper: (hyper != "{}", hyper))
         for shade, hyper in enumerate(settings):
-            marker = len(chosen) - 1
+            turn, marker = divmod(len(chosen) - 1, len(_MARKERS))
             chosen[label(method, hyper)] = Style(
-                _shade(_COLOURS[place % len(_COLOURS)], shade, len(settings)),
-                _MARKERS[marker % len(_MARKERS)],
+                _shade(_COLOURS[place % len(_COLOURS)], shade / len(settings)),
+                _MARKERS[marker],
                 _LINES[place % len(_LINES)],
-                marker // len(_MARKERS) % 2 == 1,
+                hollow=turn % 2 == 1,
             )
     return chosen
 
@@ -183,14 +182,9 @@ def plain_styles(names: Iterable[str]) -> dict[str, Style]:
     }
 
 
-def _shade(colour: str, place: int, count: int) -> str:
-    """The colour itself for the first place, then from dark to light."""
-    if place == 0:
-        return colour
-    tint = -0.6 + 1.2 * (place - 1) / max(1, count - 2)
-    tint = math.copysign(max(abs(tint), 0.25), tint)
-    end = 1.0 if tint > 0 else 0.0
-    red, green, blue = (part + abs(tint) * (end - part) for part in to_rgb(colour))
+def _shade(colour: str, lightness: float) -> str:
+    """The colour itself for 0, towards white for 1."""
+    red, green, blue = (part + 0.7 * lightness * (1 - part) for part in to_rgb(colour))
     return str(to_hex((red, green, blue)))
 
 

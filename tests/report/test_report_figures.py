@@ -29,12 +29,10 @@ LAYERS = ("body.weight", "gate.weight")
 
 def by_layer(total=100, bins=4):
     """`sad` by layer as a study cell has it: body has 128*64*9 weights, gate 96*96."""
-    steps = [10 * (place + 1) for place in range(bins)]
-    flips = dict.fromkeys(LAYERS, [total // bins] * bins)
     return {
-        **{"pattern": "2:4", "weights": 128 * 64 * 9 + 96 * 96, "total": 2 * total, "step": steps},
-        **{"flips": [2 * total // bins] * bins, "per_layer": dict.fromkeys(LAYERS, total)},
-        "layers": {"step": steps, "flips": flips},
+        **{"pattern": "2:4", "weights": 128 * 64 * 9 + 96 * 96, "total": 2 * total},
+        **{"step": [10 * (place + 1) for place in range(bins)], "flips": [2 * total // bins] * bins},
+        "per_layer": dict.fromkeys(LAYERS, total),
     }
 
 
@@ -173,18 +171,17 @@ def test_margins_are_turned_so_that_positive_is_better(many):
 
 
 # -- by layer -------------------------------------------------------------------------------------------------------
-def test_records_without_steps_by_layer_still_have_totals(results, drawn):
+def test_layers_are_named_with_their_weights(results, drawn):
     results.twin()
-    results.add(sad={key: value for key, value in by_layer().items() if key != "layers"})
-    block, _, svg = drawn()["layers"]
-    assert "Right:" not in block.caption
+    results.add(sad=by_layer())
+    _, _, svg = drawn()["layers"]
     assert "body (73.7 k)" in [text.replace("\N{NO-BREAK SPACE}", " ") for text in words(svg)]
 
 
 @pytest.mark.usefixtures("many")
-def test_strips_put_ste_beside_sr_ste(drawn):
+def test_each_pattern_has_a_panel_with_all_methods(drawn):
     block, _, svg = drawn()["layers"]
-    assert "on one colour scale" in block.caption
+    assert "mean over 3 seeds" in block.caption
     assert {"2:4", "1:16", "ste", "sr-ste"} <= set(words(svg))
 
 
@@ -195,18 +192,7 @@ def test_flips_by_layer_are_per_weight(many):
     assert found.names == LAYERS
     assert found.sizes == (128 * 64 * 9, 96 * 96)
     assert found.total.tolist() == pytest.approx([200 / (128 * 64 * 9), 200 / 96**2])
-    assert found.edges.tolist() == [0, 10, 20, 30, 40]
-    assert found.rate[1].tolist() == pytest.approx([50 / 10 / 96**2] * 4)
     assert found.seeds == 3
-
-
-def test_steps_that_do_not_rise_are_no_series(results):
-    sad = by_layer()
-    sad["layers"]["step"] = [0, 10, 20, 30]
-    results.add(sad=sad)
-    loaded = load(results.folder)
-    (found,) = (layer_flips(row, loaded.records) for row in compare(loaded.frame))
-    assert (found.edges.size, found.rate.shape, found.seeds) == (0, (2, 0), 1)
 
 
 # -- the parts ------------------------------------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 verdicts, table, others     blocks of a setting: in words, the primary metric, the other metrics
 NAMES, names                the columns that name a row in every table of a setting
 by_verdict                  sorts rows as their verdicts are counted
-compared, finite, seeds_in_words    rows with a difference, values that are numbers, and how many seeds are behind them
+compared, finite            rows with a difference, values that are numbers
+counted, seeds_in_words     how many seeds are behind them
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ __all__ = [
     "NAMES",
     "by_verdict",
     "compared",
+    "counted",
     "finite",
     "names",
     "others",
@@ -50,12 +52,16 @@ def finite(row: Row) -> list[float]:
     return [value for value in row.values if math.isfinite(value)]
 
 
+def counted(counts: Iterable[int]) -> str:
+    """ "3 seeds", or "1 to 6 seeds" where rows differ; rows without any do not count."""
+    known = sorted({*counts} - {0}) or [0]
+    return plural(known[0], "seed") if len(known) == 1 else f"{known[0]} to {known[-1]} seeds"
+
+
 def seeds_in_words(rows: Iterable[Row]) -> str:
-    """ "one seed", "mean over 3 seeds", or "mean over 1 to 6 seeds" where the rows differ."""
-    counts = sorted({len(finite(row)) for row in rows} - {0}) or [0]
-    if counts == [1]:
-        return "one seed"
-    return f"mean over {plural(counts[0], 'seed') if len(counts) == 1 else f'{counts[0]} to {counts[-1]} seeds'}"
+    """ "one seed", or "mean over 3 seeds"."""
+    seeds = counted(len(finite(row)) for row in rows)
+    return "one seed" if seeds == "1 seed" else f"mean over {seeds}"
 
 
 def table(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
