@@ -1,12 +1,4 @@
-"""Series over training, from a record or over the seeds of a row.
-
-Series          x (optimizer steps) and y
-flip_rate       mask flips per weight per step
-training_loss   loss per step
-has_flips, has_loss     whether there is anything to read, told without reading it
-band            mean, smallest and largest of several series
-LayerFlips, layer_flips     mask flips by layer: a row -> the mean over its seeds
-"""
+"""Series over training, from a record or over the seeds of a row."""
 
 from __future__ import annotations
 

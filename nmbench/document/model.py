@@ -1,11 +1,5 @@
 """What a report consists of, before it becomes markdown, HTML, CSV or LaTeX. Built once (build), rendered many times.
 
-Report, Section, Fold                       the whole, a part of it under a heading, and one that may stand behind
-Prose, Bullets, Banner, Shell, Picture      what stands in a section beside tables
-tables                                      all of them, in their order
-renamed                                     the same with other names for its tables
-distinct                                    the same report with a name of its own for every table
-
 The texts are inline markdown: `words.text` and `words.code` make it of a stranger's text.
 """
 

@@ -1,10 +1,4 @@
-"""Numbers and strangers' text as they stand in a report, whose texts are inline markdown.
-
-text       plain text that cannot break the table or the page
-code       the same as inline code
-label      a method with its settings
-number, signed, si, binary, plural, number_word    numbers for people
-"""
+"""Numbers and strangers' text as they stand in a report, whose texts are inline markdown."""
 
 from __future__ import annotations
 
@@ -19,7 +13,6 @@ __all__ = [
     "code",
     "label",
     "number",
-    "number_word",
     "percent",
     "plural",
     "short",
@@ -106,12 +99,6 @@ def unused(name: str, taken: Container[str], first: int = 2) -> str:
     """`name`, or where it is taken `name-2`, `name-3`, ..."""
     names = itertools.chain([name], (f"{name}-{count}" for count in itertools.count(first)))
     return next(free for free in names if free not in taken)
-
-
-def number_word(count: int) -> str:
-    """A count as it may begin a sentence: One ... Nine, then digits."""
-    words = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
-    return words[count] if count < len(words) else str(count)
 
 
 def plural(count: int, noun: str) -> str:

@@ -28,6 +28,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
+from nmbench._util.groups import grouped
 from nmbench.analysis.rows import Row
 from nmbench.analysis.study import Study
 from nmbench.document.model import Picture
@@ -150,15 +151,12 @@ def save(figure: Figure, axes: Sequence[Axes], path: Path) -> None:
 
 def styles(rows: Iterable[Row]) -> dict[str, Style]:
     """A style for each label: a colour and line a method, shades of it and other markers for its settings."""
-    methods: dict[str, set[str]] = {}
-    for row in rows:
-        if not row.is_dense:
-            methods.setdefault(row.method, set()).add(row.hyper)
+    methods = grouped((row.method, row.hyper) for row in rows if not row.is_dense)
     others = sorted(set(methods) - set(_KNOWN))
     chosen = {"dense": Style("black", "*")}
     for place, method in enumerate([*_KNOWN, *others]):
         # the default settings, "{}", have the plain colour
-        settings = sorted(methods.get(method, ()), key=lambda hyper: (hyper != "{}", hyper))
+        settings = sorted({*methods.get(method, ())}, key=lambda hyper: (hyper != "{}", hyper))
         for shade, hyper in enumerate(settings):
             turn, marker = divmod(len(chosen) - 1, len(_MARKERS))
             chosen[label(method, hyper)] = Style(

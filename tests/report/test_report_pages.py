@@ -136,7 +136,7 @@ def test_only_dense_has_curves_but_no_differences(results, page, tmp_path):
 def test_no_dense_twin(says, results):
     results.add()
     says(
-        "Of one combination of pattern and method: 1 no dense twin.",
+        "Of 1 combination of pattern and method: 1 no dense twin.",
         "**No dense twin** to compare with, for some or all rows of classification/resnet20 (quick).",
         "2:4 sr-ste: seed 0: without a dense twin that ended well.",
     )
@@ -172,14 +172,14 @@ def test_records_that_hold_almost_nothing_still_make_a_report(results, page):
 def test_a_record_of_the_future(says, results):
     results.twin()
     results.add(schema_version=99)
-    assert "99 is newer than this nmbench reads" in says("One record could not be read and is listed below.")
+    assert "99 is newer than this nmbench reads" in says("1 record could not be read and is listed below.")
 
 
 def test_unreadable_records_are_counted_and_named(says, results):
     results.twin()
     for seed in range(2):
         results.add(seed=seed).write_text("{")
-    text = says("Two records could not be read and are listed below.", "Nothing in this report comes from these files.")
+    text = says("2 records could not be read and are listed below.", "Nothing in this report comes from these files.")
     assert "record.json" in text
 
 

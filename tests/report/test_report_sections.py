@@ -42,9 +42,7 @@ def test_one_seed_is_no_outcome(results, blocks):
     results.twin()
     results.add()
     finding, _ = blocks(intro.outcome)
-    assert finding.text.startswith(
-        "**One seed decides nothing.** Of one combination of pattern and method: 1 undecided"
-    )
+    assert finding.text.startswith("**One seed decides nothing.** Of 1 combination of pattern and method: 1 undecided")
 
 
 def test_patterns_by_tasks_has_difference_and_verdict_in_every_cell(results, table):

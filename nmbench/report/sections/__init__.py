@@ -1,7 +1,4 @@
-"""The report's own sections, one subject a file: its tables and its figures together.
-
-BUILT_IN     where each of their parts stands; strangers' sections come between them by their orders
-"""
+"""The report's own sections, one subject a file: its tables and its figures together."""
 
 from __future__ import annotations
 

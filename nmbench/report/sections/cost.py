@@ -8,7 +8,7 @@ from dataclasses import replace
 from nmbench.analysis.rows import Row
 from nmbench.analysis.study import Study
 from nmbench.document.model import Block, Prose
-from nmbench.document.table import Cell, Column, Table, filled
+from nmbench.document.table import Cell, Column, Table, filled, numeric
 from nmbench.document.words import NBSP, binary, percent, si
 from nmbench.report.sections.quality import NAMES, names
 
@@ -34,9 +34,9 @@ def size(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
     body = tuple(
         (
             *names(row),
-            _shrunk(row, "parameters", "nonzeros", si, _share),
-            _shrunk(row, "macs_dense", "macs_effective", si, _share),
-            _shrunk(row, "bytes_dense", "bytes_compressed", binary, _times_smaller),
+            _shrunk(row, "parameters", "nonzeros", si, lambda before, after: percent(after / before, 2)),
+            _shrunk(row, "macs_dense", "macs_effective", si, lambda before, after: percent(after / before, 2)),
+            _shrunk(row, "bytes_dense", "bytes_compressed", binary, lambda before, after: f"{before / after:.2f}×"),
         )
         for row in rows
         if row.seeds
@@ -61,11 +61,11 @@ def effort(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
     body = tuple(
         (
             *names(row),
-            _mean(row, "sad_total", si),
-            _mean(row, "sad_per_weight", lambda value: f"{value:.3g}"),
-            _mean(row, "training_passes", lambda value: f"{value:g}×"),
+            numeric(row.means.get("sad_total"), si),
+            numeric(row.means.get("sad_per_weight"), "{:.3g}".format),
+            numeric(row.means.get("training_passes"), "{:g}×".format),
             _time(row),
-            _mean(row, "peak_gpu_bytes" if "peak_gpu_bytes" in row.means else "peak_rss_bytes", binary),
+            numeric(row.means.get("peak_gpu_bytes", row.means.get("peak_rss_bytes")), binary),
         )
         for row in good
     )
@@ -85,11 +85,6 @@ def _notes(rows: Sequence[Row], table: Table) -> Iterator[str]:
         yield f"The dense row's SAD is that of a shadow mask ({', '.join(shadows)}), which was only watched."
 
 
-def _mean(row: Row, name: str, shown: Callable[[float], str]) -> Cell:
-    value = row.means.get(name)
-    return Cell("-") if value is None else Cell(shown(value), value)
-
-
 def _shrunk(
     row: Row, dense: str, left: str, shown: Callable[[float], str], gain: Callable[[float, float], str]
 ) -> Cell:
@@ -103,16 +98,7 @@ def _shrunk(
     return Cell(text, after, parts=(("dense", before),))
 
 
-def _share(before: float, after: float) -> str:
-    return percent(after / before, 2)
-
-
-def _times_smaller(before: float, after: float) -> str:
-    return f"{before / after:.2f}×"
-
-
 def _time(row: Row) -> Cell:
-    parts = (("s", row.means.get("train_s")),)
     if row.is_dense:
-        return Cell("1×", 1.0, parts=parts)
-    return Cell("-") if row.time_ratio is None else Cell(f"{row.time_ratio:.2f}×", row.time_ratio, parts=parts)
+        return Cell("1×", 1.0, parts=(("s", row.means.get("train_s")),))
+    return numeric(row.time_ratio, "{:.2f}×".format, s=row.means.get("train_s"))

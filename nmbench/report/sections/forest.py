@@ -1,7 +1,4 @@
-"""The forest plot: paired differences to the dense twin with their 95 % intervals, against the task's margin.
-
-figure     block of a setting
-"""
+"""The forest plot: paired differences to the dense twin with their 95 % intervals, against the task's margin."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nmbench._util.groups import grouped
 from nmbench.analysis.rows import Row
 from nmbench.analysis.statistics import Comparison
 from nmbench.analysis.study import Study
@@ -53,14 +51,14 @@ def figure(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
     yield drawn(study, rows, "forest", _TITLE, caption + left_out, whole, [axis])
 
 
+def _look(found: Comparison) -> tuple[str, str, bool]:
+    return _LOOKS[found.verdict] if found.n > 1 else _ONE_SEED
+
+
 def _draw(axis: Axes, rows: Sequence[Row]) -> None:
     difference_axis(axis, "x", rows)
-    alike: dict[tuple[str, str, bool], list[tuple[int, Comparison]]] = {}
-    for place, row in enumerate(rows):
-        if row.comparison:
-            look = _LOOKS[row.comparison.verdict] if row.comparison.n > 1 else _ONE_SEED
-            alike.setdefault(look, []).append((-place, row.comparison))
-    for look, own in alike.items():
+    places = [(-place, row.comparison) for place, row in enumerate(rows) if row.comparison]
+    for look, own in grouped((_look(found), (place, found)) for place, found in places).items():
         colour, marker, filled = look
         ends = [one.interval or (math.nan, math.nan) for _, one in own]
         gaps = [one.difference for _, one in own]

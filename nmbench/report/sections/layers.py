@@ -1,8 +1,4 @@
-"""What happened in which layer: mask flips of every layer over training, and the layers that were left dense.
-
-figure       block of a setting: flips per weight of each layer, a panel a pattern
-left_dense   block of a task: candidate layers that no mask was put on
-"""
+"""What happened in which layer: mask flips of every layer over training, and the layers that were left dense."""
 
 from __future__ import annotations
 

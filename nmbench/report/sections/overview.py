@@ -1,8 +1,4 @@
-"""The small table of the first screen: difference and verdict of every pattern and method, at a glance.
-
-patterns_by_tasks     block of the front: a (pattern, method) a row, a setting a column
-in_margins            a row's difference in units of its margin
-"""
+"""The small table of the first screen: difference and verdict of every pattern and method, at a glance."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from nmbench.analysis.rows import Row, Setting
 from nmbench.analysis.study import Study
 from nmbench.analysis.verdict import Verdict
 from nmbench.document.model import Block
-from nmbench.document.table import Cell, Column, Table
+from nmbench.document.table import Cell, Column, Table, numeric
 from nmbench.document.words import NBSP, label, number, plural, signed, text
 from nmbench.report.sections.quality import finite
 
@@ -53,7 +49,7 @@ def patterns_by_tasks(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
     body = []
     for key, of in found.items():
         cells = [Cell(key[0]), Cell(label(*key[1:])), *(_difference(of.get(setting)) for setting in settings)]
-        cells += [Cell("-" if (mean := means[key]) is None else signed(mean, 2), mean)] if shown else []
+        cells += [numeric(means[key], lambda mean: signed(mean, 2))] if shown else []
         body.append(tuple(cells))
     notes = (_SIGN, *([_MEANS] if shown else []))
     yield Table("patterns-by-tasks", "Patterns and tasks", tuple(columns), tuple(body), notes, keys=2)

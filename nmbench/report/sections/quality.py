@@ -1,11 +1,4 @@
-"""Quality: a setting's tables of values, differences and verdicts.
-
-verdicts, table, others     blocks of a setting: in words, the primary metric, the other metrics
-NAMES, names                the columns that name a row in every table of a setting
-by_verdict                  sorts rows as their verdicts are counted
-compared, finite            rows with a difference, values that are numbers
-counted, seeds_in_words     how many seeds are behind them
-"""
+"""Quality: a setting's tables of values, differences and verdicts."""
 
 from __future__ import annotations
 
@@ -13,11 +6,12 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 
+from nmbench._util.groups import grouped
 from nmbench.analysis.rows import Row
 from nmbench.analysis.study import Study
 from nmbench.analysis.verdict import Lack, Verdict
 from nmbench.document.model import Block, Prose
-from nmbench.document.table import Cell, Column, Table
+from nmbench.document.table import Cell, Column, Table, numeric
 from nmbench.document.words import NBSP, number, percent, plural, signed, text
 
 __all__ = [
@@ -99,7 +93,9 @@ def others(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
             measured.setdefault(f"measurement.{one.name}", Column(one.name, one.name, "r", one.unit))
     for name, title, shown in (("other-metrics", "Other metrics", metrics), ("measurements", "Measurements", measured)):
         if shown:
-            body = tuple((*names(row), *(_other(row, key) for key in shown)) for row in good)
+            body = tuple(
+                (*names(row), *(numeric(row.means.get(key), "{:.4g}".format) for key in shown)) for row in good
+            )
             yield Table(name, title, (*NAMES, *shown.values()), body, keys=2)
 
 
@@ -109,9 +105,7 @@ def verdicts(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
     if not metric.name:
         yield Prose("No cell of this setting ended well.")
         return
-    found: dict[str, list[str]] = {}
-    for row in sorted((row for row in rows if row.comparison), key=by_verdict):
-        found.setdefault(row.words, []).append(row.name)
+    found = grouped((row.words, row.name) for row in sorted(rows, key=by_verdict) if row.comparison)
     words = "; ".join(f"**{name}**: {text(', '.join(names))}" for name, names in found.items())
     direction = "higher" if metric.higher_is_better else "lower"
     margin = f"{metric.margin:g} {metric.unit}".strip() if metric.margin else "0"
@@ -142,11 +136,6 @@ def _gap(row: Row, decimals: int) -> Cell:
     return Cell(whole, found.difference, parts=(("low", low), ("high", high)))
 
 
-def _other(row: Row, name: str) -> Cell:
-    value = row.means.get(name, math.nan)
-    return Cell(f"{value:.4g}", value) if math.isfinite(value) else Cell("-")
-
-
 def _seeds(row: Row) -> Cell:
     good = len(row.seeds)
     shown = str(good) if good == row.cells else f"{good} of {row.cells}"
@@ -154,8 +143,7 @@ def _seeds(row: Row) -> Cell:
 
 
 def _density(row: Row) -> Cell:
-    density = 1.0 if row.is_dense and row.seeds else row.means.get("density", math.nan)
-    return Cell("-") if math.isnan(density) else Cell(percent(density), density)
+    return numeric(1.0 if row.is_dense and row.seeds else row.means.get("density"), percent)
 
 
 def _mean(row: Row, decimals: int) -> Cell:

@@ -1,9 +1,4 @@
-"""The first figure of a report: what every pattern and method costs in quality, against what it saves.
-
-figure      block of the front
-Cost, MACS  what the x axis may be, and the one that is known most often
-front       the points that no other one beats on both axes
-"""
+"""The first figure of a report: what every pattern and method costs in quality, against what it saves."""
 
 from __future__ import annotations
 
@@ -13,6 +8,7 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
+from nmbench._util.groups import grouped
 from nmbench.analysis.rows import Row
 from nmbench.analysis.study import Study
 from nmbench.document.model import Block, Picture
@@ -123,21 +119,13 @@ def front(points: Sequence[tuple[float, float]], higher_is_better: bool) -> list
 
 def _patterns_on_top(axis: Axes, known: Sequence[tuple[Row, float]]) -> None:
     """Name the patterns above their costs, where each has a cost of its own; those that meet share a name."""
-    costs: dict[str, list[float]] = {}
-    for row, cost in known:
-        costs.setdefault(row.pattern_text, []).append(cost)
-    means = sorted((sum(own) / len(own), name) for name, own in costs.items())
-    width = max((1.0, *(cost for _, cost in known))) - min(cost for _, cost in known) or 1.0
-    if any(max(own) - min(own) > 0.05 * width for own in costs.values()) or means[0][0] == means[-1][0] == 1.0:
+    costs = grouped((row.pattern_text, cost) for row, cost in known)
+    width = max(1.0, *(cost for _, cost in known)) - min(cost for _, cost in known) or 1.0
+    if any(max(own) - min(own) > 0.05 * width for own in costs.values()) or {cost for _, cost in known} == {1.0}:
         return
-    ticks: list[tuple[float, str]] = []
-    for place, name in means:
-        if ticks and place - ticks[-1][0] < 0.09 * width:
-            ticks[-1] = (ticks[-1][0], f"{ticks[-1][1]}\n{name}")
-        else:
-            ticks.append((place, name))
+    ticks = grouped((round(sum(own) / len(own) / width, 1), name) for name, own in costs.items())
     top = axis.secondary_xaxis("top")
-    top.set_xticks([place for place, _ in ticks], [name for _, name in ticks], fontsize=7.5)
+    top.set_xticks([place * width for place in ticks], ["\n".join(names) for names in ticks.values()], fontsize=7.5)
     top.tick_params(length=0)
     top.spines["top"].set_visible(False)
 
@@ -145,9 +133,7 @@ def _patterns_on_top(axis: Axes, known: Sequence[tuple[Row, float]]) -> None:
 def _side_by_side(values: Sequence[float]) -> list[float]:
     """The values, equal ones moved apart by a little, so that their markers can all be seen."""
     width = max((1.0, *values)) - min((1.0, *values)) or 1.0
-    alike: dict[float, list[int]] = {}
-    for place, value in enumerate(values):
-        alike.setdefault(round(value, 3), []).append(place)
+    alike = grouped((round(value, 3), place) for place, value in enumerate(values))
     moved = list(values)
     for group in alike.values():
         step = min(0.015, 0.1 / len(group)) * width
