@@ -1,14 +1,5 @@
 """How every figure looks: colours, markers, matplotlib's settings, sizes, names.
 
-sheet           matplotlib's own defaults with this report's on top, whatever the reader's matplotlibrc says
-panels, save    a figure with panels, laid out by matplotlib; PNG and SVG, byte-equal for equal figures on one machine
-Style, styles   colour, marker and line of each row of a task, the same in all its figures
-plain_styles    the same for things that are no methods
-difference_axis     an axis of differences to the dense twin: no difference, the margin, a scale that holds all values
-plain_numbers   numbers on a log axis, without mathematics
-drawn, file_of, place_of    a figure of one setting: saved, and where
-shorten, few, few_labels    names and lists that are not too long to draw
-
 Colours are Okabe and Ito's, which no common colour blindness confuses; markers and lines tell apart what grey does not.
 """
 

@@ -55,7 +55,6 @@ _ORDER: dict[Place, dict[str, Blocks]] = {
     },
     Place.SETTING: {
         "mixed-origins-of-setting": origins.mixed_in_setting,
-        "verdicts": quality.verdicts,
         "quality": quality.table,
         "forest": _figure(forest.figure),
         "remarks": remarks.remarks,

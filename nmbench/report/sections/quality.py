@@ -6,11 +6,10 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 
-from nmbench._util.groups import grouped
 from nmbench.analysis.rows import Row
 from nmbench.analysis.study import Study
 from nmbench.analysis.verdict import Lack, Verdict
-from nmbench.document.model import Block, Prose
+from nmbench.document.model import Block
 from nmbench.document.table import Cell, Column, Table, numeric
 from nmbench.document.words import NBSP, number, percent, plural, signed, text
 
@@ -24,7 +23,6 @@ __all__ = [
     "others",
     "seeds_in_words",
     "table",
-    "verdicts",
 ]
 
 #: the columns that name a row; `names` has their cells
@@ -73,10 +71,13 @@ def table(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
         (*names(row), _seeds(row), _density(row), _mean(row, decimals), _gap(row, decimals), _verdict(row))
         for row in rows
     )
+    margin = f"{metric.margin:g} {metric.unit}".strip() if metric.margin else "0"
+    direction = "higher" if metric.higher_is_better else "lower"
+    about = f"The verdict is on {text(metric.name)} ({direction} is better), with a margin of {text(margin)}."
     notes = tuple(
         f"{text(row.pattern_text)} {text(row.method_text)}: {text(note)}." for row in rows for note in row.notes
     )
-    yield Table("quality", "Quality", columns, body, notes, keys=2)
+    yield Table("quality", "Quality", columns, body, (*([about] if metric.name else []), *notes), keys=2)
 
 
 def others(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
@@ -97,20 +98,6 @@ def others(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
                 (*names(row), *(numeric(row.means.get(key), "{:.4g}".format) for key in shown)) for row in good
             )
             yield Table(name, title, (*NAMES, *shown.values()), body, keys=2)
-
-
-def verdicts(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
-    """The rows of one setting by verdict, with the metric that it is about."""
-    metric = rows[0].metric
-    if not metric.name:
-        yield Prose("No cell of this setting ended well.")
-        return
-    found = grouped((row.words, row.name) for row in sorted(rows, key=by_verdict) if row.comparison)
-    words = "; ".join(f"**{name}**: {text(', '.join(names))}" for name, names in found.items())
-    direction = "higher" if metric.higher_is_better else "lower"
-    margin = f"{metric.margin:g} {metric.unit}".strip() if metric.margin else "0"
-    about = f"Verdict on {text(metric.name)} ({direction} is better, margin {text(margin)})"
-    yield Prose(f"{about}: {words or 'none, for want of a sparse cell that ended well'}.")
 
 
 def by_verdict(row: Row) -> tuple[int, int]:

@@ -64,13 +64,9 @@ def speed(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
 
 
 def _add(group: _Group, timed: SpeedRow, speed: Speed) -> None:
-    for value, values in (
-        (timed.dense_ms, group.dense),
-        (timed.converted_ms, group.converted),
-        (timed.ratio, group.ratios),
-    ):
-        if value:
-            values.append(value)
+    group.dense += [timed.dense_ms] if timed.dense_ms else []
+    group.converted += [timed.converted_ms] if timed.converted_ms else []
+    group.ratios += [timed.ratio] if timed.ratio else []
     layers = [line for line in speed.layers if line.get("batch") == timed.batch]
     if layers:
         sparse = sum(line.get("winner", "dense") != "dense" for line in layers)
