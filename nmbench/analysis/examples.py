@@ -1,9 +1,5 @@
 """The difference to the dense twin over evaluation examples, from the values that tasks store beside their records.
 
-per_example     one attempt's stored values
-over_examples   the differences of one row, each with its interval
-Difference      one of them
-
 The interval here is about the test set: would other examples of the same kind say the same of these very models? It
 says nothing about other seeds, whose interval (analysis.statistics) is another one, and the two are not added up.
 What a task stores is not always its primary metric: of translations it is the chrF and the loss of each sentence,
