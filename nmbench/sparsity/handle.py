@@ -89,6 +89,11 @@ class Handle:
         self._set_rule()
         self.snapshot()
 
+    def forget(self) -> None:
+        """What flipped in this phase is not to count, just as in a phase that was adopted."""
+        self.snapshot()
+        self.sad.forget()
+
     # -- the optimizer step -------------------------------------------------------------------------------------
     def bind(self, optimizer: Optimizer) -> None:
         """Let the optimizer's own `step()` call `before_step` first and `step` after it.

@@ -13,8 +13,8 @@ PLUGINS = Path(__file__).parent.parent / "plugins"
 SLOW = "{ pause = 0.15, steps = 40 }"
 
 
-def _worker_pids(folder: Path) -> list[int]:
-    """Worker processes whose job lies in `folder`."""
+def _worker_pids(folder: Path, word: str = "nmbench.worker") -> list[int]:
+    """Worker processes whose job lies in `folder`, or what else has `word` among its arguments."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -22,7 +22,7 @@ def _worker_pids(folder: Path) -> list[int]:
                 line = (entry / "cmdline").read_bytes().decode().split("\0")
             except OSError:
                 continue
-            if "nmbench.worker" in line and any(str(folder) in part for part in line):
+            if word in line and any(str(folder) in part for part in line):
                 found.append(int(entry.name))
     return found
 
@@ -37,7 +37,7 @@ def _wait(condition, seconds: float = 45.0):
 
 
 def _checkpoint(project) -> bool:
-    return bool(list(project.folder.glob("work/toys/*/state-*/phase-*/last.pt")))
+    return bool(list(project.folder.glob("work/toys/*/phase-*/last.pt")))
 
 
 def _kill_parent_in_training(project, *arguments: str) -> None:
@@ -91,6 +91,15 @@ def test_a_killed_parent_takes_its_workers_along_and_the_next_run_goes_on(projec
     assert any(r["timings"]["resumed"] for r in project.records())
 
 
+def test_what_a_worker_started_ends_with_a_killed_parent(project):
+    project.matrix(train='{ fail = "child" }')
+    process = project.start("run", "--only", "dense")
+    _wait(lambda: _worker_pids(project.folder, "child"))
+    process.kill()
+    process.wait()
+    _wait(lambda: not _worker_pids(project.folder, "child"), 10)
+
+
 def test_ctrl_c_ends_cleanly_and_keeps_what_is_done(project):
     project.matrix(train=SLOW, seeds="[0, 1]")
     process = project.start("run", "--workers", "1")
@@ -140,10 +149,24 @@ def test_what_other_code_or_data_left_behind_is_not_gone_on_with(project, change
     assert len(record["curve"]["step"]) == 40
 
 
-def test_a_torn_checkpoint_starts_the_cell_again(project):
+@pytest.mark.parametrize("damage", [lambda data: data[:500], lambda data: data[:900] + b"\xee" * 9 + data[909:]])
+def test_a_damaged_checkpoint_starts_the_cell_again(project, another, damage):
     project.matrix(train=SLOW)
     _kill_parent_in_training(project, "--only", "dense")
-    (path,) = project.folder.glob("work/toys/*/state-*/phase-0/last.pt")
-    path.write_bytes(path.read_bytes()[:500])
+    (path,) = project.folder.glob("work/toys/*/phase-0/last.pt")
+    path.write_bytes(damage(path.read_bytes()))
     project.run("run", "--only", "dense")
     assert project.ok("dense")["timings"]["steps"] == 40
+    plain = another()
+    plain.matrix(train=SLOW.replace("0.15", "0.0"))
+    plain.run("run", "--only", "dense")
+    assert project.weights("dense") == plain.weights("dense")
+
+
+def test_runs_into_two_results_folders_do_not_meet(project):
+    project.matrix(train=SLOW)
+    runs = [project.start("run", "--results", name) for name in ("a", "b")]
+    for process in runs:
+        out, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, out
+    assert len(list(project.folder.glob("[ab]/toys/toy/*/attempt-1/record.json"))) == 4
