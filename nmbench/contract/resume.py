@@ -7,7 +7,6 @@ claim          a folder of such files, for a training that they have to fit
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 import zipfile
@@ -15,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nmbench._util.files import discard, replacing, write_json
+from nmbench._util.files import discard, loads, replacing, write_json
 from nmbench.contract.spec import DataError
 
 __all__ = ["claim", "read_state", "write_state"]
@@ -72,6 +71,6 @@ def claim(folder: Path, validity: Mapping[str, str], rank: int = 0) -> None:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return loads(path.read_bytes())
+    except (OSError, ValueError):
         return None

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nmbench._util.files import write_json
+from nmbench._util.files import loads, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,7 +74,7 @@ def write(samples: Sequence[Sample], path: Path) -> None:
 def read(path: Path) -> list[Sample]:
     """What `write` wrote. Raises ValueError if the file is broken, OSError if it cannot be read."""
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))["samples"]
+        entries = loads(path.read_bytes())["samples"]
         return [
             Sample(
                 str(entry["name"]),
@@ -84,7 +83,7 @@ def read(path: Path) -> list[Sample]:
             )
             for entry in entries
         ]
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path.name} holds no samples ({type(error).__name__}: {error})") from error
 
 

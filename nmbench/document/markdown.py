@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import singledispatch
 
@@ -96,7 +97,10 @@ def _(block: Banner) -> str:
 
 @_block.register
 def _(block: Shell) -> str:
-    return "\n".join(["```sh", *block.lines, "```"])
+    lines = [" ".join(line.split()) for line in block.lines]  # a name that a stranger gave may hold line feeds
+    longest = max((len(run) for line in lines for run in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return "\n".join([f"{fence}sh", *lines, fence])
 
 
 @_block.register
