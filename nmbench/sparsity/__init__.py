@@ -4,6 +4,7 @@ NMPattern     "2:4", "1:16", "4:8@kernel"
 nm_mask       weight -> bool mask, exact and deterministic
 sparsify      model -> Handle: masks, the method's gradient term, SAD, finalize
 audit         from the weights alone: density, and groups that break the pattern
+multiplied    which weights multiply as sparse as they are, by one forward pass
 cost          parameters, non-zeros, MACs, bytes
 Method        the contract of a training method (entry-point group nmbench.methods)
 
@@ -14,12 +15,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nmbench.sparsity.audits import AuditReport, LayerAudit, audit
+    from nmbench.sparsity.audits import AuditReport, LayerAudit, Outcome, audit, multiplied
     from nmbench.sparsity.costs import Cost, LayerCost, cost
+    from nmbench.sparsity.entry import NothingSparseError, sparsify
     from nmbench.sparsity.flips import SAD
-    from nmbench.sparsity.handle import Handle, sparsify
+    from nmbench.sparsity.handle import Handle
+    from nmbench.sparsity.kept_mask import DENSE, FOLLOW, HOLD
     from nmbench.sparsity.mask import NonFiniteWeightError, nm_mask
-    from nmbench.sparsity.methods.base import DENSE, FOLLOW, HOLD, Method
+    from nmbench.sparsity.methods.base import Method
     from nmbench.sparsity.pattern import NMPattern
     from nmbench.sparsity.select import LayerInfo, default_candidates
 
@@ -37,20 +40,25 @@ __all__ = [
     "Method",
     "NMPattern",
     "NonFiniteWeightError",
+    "NothingSparseError",
+    "Outcome",
     "audit",
     "cost",
     "default_candidates",
+    "multiplied",
     "nm_mask",
     "sparsify",
 ]
 
 _HOMES = {
-    "audits": ("AuditReport", "LayerAudit", "audit"),
+    "audits": ("AuditReport", "LayerAudit", "Outcome", "audit", "multiplied"),
     "costs": ("Cost", "LayerCost", "cost"),
     "flips": ("SAD",),
-    "handle": ("Handle", "sparsify"),
+    "entry": ("NothingSparseError", "sparsify"),
+    "handle": ("Handle",),
+    "kept_mask": ("DENSE", "FOLLOW", "HOLD"),
     "mask": ("NonFiniteWeightError", "nm_mask"),
-    "methods.base": ("DENSE", "FOLLOW", "HOLD", "Method"),
+    "methods.base": ("Method",),
     "pattern": ("NMPattern",),
     "select": ("LayerInfo", "default_candidates"),
 }

@@ -1,24 +1,45 @@
-"""`audit`: does a set of weights keep an N:M pattern? From the weights alone, trusting no mask and no handle."""
+"""Does a set of weights keep an N:M pattern?
+
+audit        from the weights alone, trusting no mask and no handle
+multiplied   and do they multiply as they are? From one forward pass
+"""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from nmbench.sparsity.attach import parameter_home
 from nmbench.sparsity.mask import Grouping
+from nmbench.sparsity.memory import local_part
 from nmbench.sparsity.pattern import NMPattern, PatternLike
-from nmbench.sparsity.select import LayerInfo, Layers, choose, find_weights
+from nmbench.sparsity.products import SLACK, WeightWatch, ordinary_forward
+from nmbench.sparsity.select import UNDONE, LayerInfo, Layers, choose, find_weights
 
-__all__ = ["AuditReport", "LayerAudit", "audit", "groups_over"]
+__all__ = ["AuditReport", "LayerAudit", "Outcome", "audit", "groups_over", "multiplied"]
+
+
+class Outcome(StrEnum):
+    """What an audit says of all layers together."""
+
+    OK = "ok"
+    BROKEN = "some groups hold more than N non-zeros"
+    UNDONE = "a layer's own forward makes its sparse weight dense"
+    NOTHING = "nothing to check"
 
 
 @dataclass(frozen=True)
 class LayerAudit:
-    """One weight: how dense it is, and how many of its groups hold more than N non-zeros (0 for dense layers)."""
+    """One weight: how dense it is, and how many of its groups hold more than N non-zeros (0 for dense layers).
+
+    undone: see LayerInfo. Of a sharded weight all numbers are those of this rank's part.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -28,6 +49,7 @@ class LayerAudit:
     nonzeros: int
     groups: int
     violations: int
+    undone: bool = False
 
     @property
     def density(self) -> float:
@@ -37,7 +59,7 @@ class LayerAudit:
 
 @dataclass(frozen=True)
 class AuditReport:
-    """All layers. `ok` means that no group of a layer that should be sparse breaks the pattern."""
+    """All layers. `ok` means that some layer is sparse, none breaks the pattern, and none was chosen in vain."""
 
     pattern: NMPattern
     layers: tuple[LayerAudit, ...]
@@ -53,9 +75,18 @@ class AuditReport:
         return sum(layer.violations for layer in self.layers)
 
     @property
+    def outcome(self) -> Outcome:
+        """The worst that is true of a layer."""
+        if self.violations:
+            return Outcome.BROKEN
+        if any(layer.undone for layer in self.layers):
+            return Outcome.UNDONE
+        return Outcome.OK if self.sparse else Outcome.NOTHING
+
+    @property
     def ok(self) -> bool:
-        """No violation."""
-        return self.violations == 0
+        """Is the pattern kept, on something?"""
+        return self.outcome is Outcome.OK
 
     @property
     def weights(self) -> int:
@@ -83,14 +114,51 @@ def groups_over(weight: Tensor, pattern: NMPattern, grouping: Grouping) -> tuple
 
 
 def _audit_one(info: LayerInfo, weight: Tensor, pattern: NMPattern) -> LayerAudit:
+    if info.sparse:
+        weight = local_part(weight, info.grouping, pattern)
     groups, over = groups_over(weight, pattern, info.grouping) if info.sparse else (0, 0)
     nonzeros = int(torch.count_nonzero(weight.detach()))
-    return LayerAudit(info.name, info.shape, info.role, info.reason, weight.numel(), nonzeros, groups, over)
+    told = (info.name, info.shape, info.role, info.reason)
+    return LayerAudit(*told, weight.numel(), nonzeros, groups, over, info.undone)
+
+
+def _tensors(model: nn.Module, lines: list[LayerInfo]) -> dict[str, Tensor]:
+    """The parameters by name, and what is computed in place of those that torch's prune, parametrize... took."""
+    tensors: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
+    for name in {line.name for line in lines} - tensors.keys():
+        path, _, key = name.rpartition(".")
+        with contextlib.suppress(AttributeError):
+            module = model.get_submodule(path)
+            owner, kept_as = parameter_home(module, key) or (None, "")
+            tensors[name] = getattr(module, kept_as if owner is module else key)
+    return tensors
+
+
+def multiplied(model: nn.Module, example_inputs: tuple[Any, ...], layers: Iterable[LayerInfo]) -> list[LayerInfo]:
+    """`layers` of a finalised model, after one look at what really multiplies.
+
+    A weight that is sparse, but takes part in a product as something denser that the model computes from it (weight
+    standardisation, LoRA inside forward, a fusion at eval), becomes dense, with the reason. Weights that took part in
+    no product stay as they are.
+
+    Args:
+        model: left in the mode it was in.
+        example_inputs: positional inputs of one forward pass.
+        layers: `handle.layers`.
+    """
+    lines = list(layers)
+    every = _tensors(model, lines)
+    weights = {line.name: every[line.name].detach() for line in lines if line.sparse and line.name in every}
+    with ordinary_forward(model), WeightWatch(weights) as watch:
+        model(*example_inputs)
+    own = {name: int(torch.count_nonzero(weight)) / max(1, weight.numel()) for name, weight in weights.items()}
+    dense = {name for name, density in watch.densities.items() if density > own[name] + SLACK}
+    return [replace(i, role="dense", reason=UNDONE, undone=True) if i.name in dense else i for i in lines]
 
 
 def _lines_of(layers: Any) -> list[LayerInfo] | None:
     """`layers` as LayerInfo lines, or None if it is a choice by name."""
-    if layers is None or callable(layers) or isinstance(layers, str):
+    if layers is None or callable(layers) or isinstance(layers, (str, Mapping)):
         return None
     items = list(layers)
     return items if items and all(isinstance(item, LayerInfo) for item in items) else None
@@ -133,13 +201,13 @@ def audit(
         ValueError: a bad pattern, or a layer that is not there.
     """
     p = NMPattern.parse(pattern)
-    once = layers is None or callable(layers) or isinstance(layers, str)
+    once = layers is None or callable(layers) or isinstance(layers, (str, Mapping))
     layers = layers if once else list(layers)  # type: ignore[arg-type, assignment] # an iterator is read only once
     lines = _lines_of(layers)
     if isinstance(model_or_state_dict, nn.Module):
-        tensors: Mapping[str, Any] = dict(model_or_state_dict.named_parameters(remove_duplicate=False))
         if lines is None:
             lines = choose(find_weights(model_or_state_dict), p, layers)  # type: ignore[arg-type]
+        tensors: Mapping[str, Any] = _tensors(model_or_state_dict, lines)
     else:
         tensors = model_or_state_dict
         if lines is None:

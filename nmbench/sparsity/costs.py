@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nmbench.sparsity.attach import is_attached
 from nmbench.sparsity.pattern import NMPattern, PatternLike
+from nmbench.sparsity.products import operands, ordinary_forward
 from nmbench.sparsity.select import LayerInfo, refuse_packed
 
 __all__ = ["Cost", "LayerCost", "compressed_bytes", "cost"]
@@ -114,10 +115,8 @@ class _MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name == "convolution":
             inputs, weight, transposed = args[0], args[1], args[6]
             self._add((inputs if transposed else out).numel() * weight[0].numel(), weight)
-        elif name in ("mm", "bmm", "mv", "dot"):
-            self._add(_matmul(out, args[0]), args[1], args[0])
-        elif name in ("addmm", "baddbmm", "addmv"):
-            self._add(_matmul(out, args[1]), args[2], args[1])
+        elif factors := operands(func, args):
+            self._add(_matmul(out, factors[1]), *factors)
         elif name.startswith("_scaled_dot_product") and "backward" not in name:
             self._add(_attention(*args[:3]))
         return out
@@ -127,18 +126,8 @@ def _count_macs(model: nn.Module, example_inputs: tuple[Any, ...]) -> dict[str, 
     names: dict[int, str] = {}
     for name, parameter in model.named_parameters():
         names.setdefault(parameter.untyped_storage().data_ptr(), name)
-    training = {module: module.training for module in model.modules()}
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # the fused path hides its products
-    model.eval()
-    try:
-        counter = _MacCounter(names)
-        with torch.no_grad(), counter:
-            model(*example_inputs)
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-        for module, mode in training.items():
-            module.training = mode
+    with ordinary_forward(model), _MacCounter(names) as counter:
+        model(*example_inputs)
     return dict(counter.macs)
 
 

@@ -1,7 +1,8 @@
-"""`sparsify` and its `Handle`: an N:M pattern on a model while it trains."""
+"""The `Handle` of a model that is being made sparse: schedule, optimizer steps, counters, the way out."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,15 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nmbench.sparsity import methods
-from nmbench.sparsity.attach import attach, detach, is_attached
+from nmbench.sparsity.attach import attach, detach
+from nmbench.sparsity.binding import Binding
 from nmbench.sparsity.flips import SAD
+from nmbench.sparsity.kept_mask import DENSE, HOLD, renew
+from nmbench.sparsity.memory import local_part
 from nmbench.sparsity.methods.base import Method
-from nmbench.sparsity.pattern import NMPattern, PatternLike
-from nmbench.sparsity.select import LayerInfo, Layers, Weight, choose, find_weights
-from nmbench.sparsity.weight import DENSE, HOLD, Scope, SparseWeight, renew
+from nmbench.sparsity.pattern import NMPattern
+from nmbench.sparsity.scope import Scope
+from nmbench.sparsity.select import LayerInfo, Layers, Weight, choose
+from nmbench.sparsity.weight import SparseWeight
 
-__all__ = ["Handle", "sparsify"]
+__all__ = ["Handle"]
 
 
 class Handle:
@@ -39,7 +43,7 @@ class Handle:
         self._scope = Scope()
         self._finalized = False
         self._applied: set[str] = set()
-        self._hooks: list[Any] = []
+        self._binding = Binding(self)
         by_name = {w.name: w for w in weights}
         self._weights: list[SparseWeight] = []
         uses: list[tuple[nn.Module, str, SparseWeight]] = []
@@ -50,12 +54,16 @@ class Handle:
             sparse = SparseWeight(info.name, module, key, pattern, info.grouping, self._scope)
             self._weights.append(sparse)
             uses += [(module, key, sparse) for module, key in by_name[info.name].uses]
-        self.sad = SAD([w.name for w in self._weights], [w.parameter.numel() for w in self._weights])
-        renew(self._weights)
-        attach(model, uses, self._scope)
+        self.sad = SAD([w.name for w in self._weights], [w.mask.numel() for w in self._weights])
         self._rule = ""
-        self._set_rule()
-        self.snapshot()
+        try:
+            renew(self._weights)
+            attach(model, uses, self._scope)
+            self._set_rule()
+            self.snapshot()
+        except BaseException:
+            detach(model)
+            raise
 
     # -- schedule -----------------------------------------------------------------------------------------------
     def _set_rule(self) -> None:
@@ -95,45 +103,27 @@ class Handle:
         self.sad.forget()
 
     # -- the optimizer step -------------------------------------------------------------------------------------
-    def bind(self, optimizer: Optimizer) -> None:
-        """Let the optimizer's own `step()` call `before_step` first and `step` after it.
+    def bind(self, *optimizers: Any) -> None:
+        """Let the `step()` of one or several optimizers call `before_step` first, and `step` after all of them.
 
-        Hooks of an earlier bind are removed, so that a second training pass can bring a new optimizer.
+        optimizers: torch optimizers, or wrappers of them (Accelerate, SAM, Lookahead). An optimizer that was bound
+        before is let go of if a new one holds any of its parameters, so that a second training pass can bring its own;
+        others stay. Warns of sparse weights that no bound optimizer holds. Raises TypeError if it is no optimizer.
         """
         self._require_live()
-        self.unbind()
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"bind() needs a torch.optim.Optimizer, not {type(optimizer).__name__}")
-        self._hooks = [
-            optimizer.register_step_pre_hook(self._before),
-            optimizer.register_step_post_hook(self._after),
-        ]
-
-    def _before(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        closure = kwargs.get("closure") or (args[1] if len(args) > 1 else None)
-        if closure is None:
-            return self.before_step(optimizer)
-
-        def with_term() -> Any:
-            loss = closure()  # the gradients are made in here, so the term comes after it, at each evaluation
-            self._applied.clear()
-            self.before_step(optimizer)
-            return loss
-
-        return (optimizer, with_term), {k: v for k, v in kwargs.items() if k != "closure"}
-
-    def _after(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        found_inf = getattr(optimizer, "found_inf", None)  # set by GradScaler while a fused optimizer steps
-        if found_inf is not None and bool(found_inf):
-            self._applied.clear()  # the kernel skipped the update: no step was done
-        else:
-            self.step()
+        self._binding.add(optimizers)
+        missing = [w.name for w in self._weights if w.parameter.requires_grad and not self._binding.covers(w.parameter)]
+        if missing:
+            names = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+            warnings.warn(f"bind(): no bound optimizer holds these sparse weights: {names}", stacklevel=2)
 
     def unbind(self) -> None:
-        """Take the hooks off the optimizer again."""
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = []
+        """Take the hooks off the optimizers again."""
+        self._binding.clear()
+
+    def forget_terms(self) -> None:
+        """The gradients are made anew, or the update was skipped: the term may be added again."""
+        self._applied.clear()
 
     @torch.no_grad()
     def before_step(self, optimizer: Optimizer | None = None) -> None:
@@ -160,8 +150,8 @@ class Handle:
                     "either bind(optimizer) or call before_step() and step() by hand, not both"
                 )
             self._applied.add(weight.name)
-            weight.ensure_current()
-            changed.append((grad, parameter.detach(), weight.mask))
+            values = weight.ensure_current().detach()
+            changed.append((local_part(grad, weight.grouping, self.pattern), values, weight.mask))
         grads, parameters, masks = ([three[i] for three in changed] for i in range(3))
         if scale is not None:
             for grad in grads:
@@ -255,9 +245,11 @@ class Handle:
         """Bake the masks into plain weights; the model is an ordinary nn.Module again. The counters stay readable.
 
         A method that leaves a dense network (dense) only lets go of the model. Calling it twice does nothing.
+        Warns where the method took no part in training.
         """
         if self._finalized:
             return
+        self._warn_of_what_is_missing()
         if self.method.sparse:
             for weight in self._weights:
                 weight.refresh()
@@ -266,36 +258,21 @@ class Handle:
         detach(self._model)
         self._finalized = True
 
+    def _warn_of_what_is_missing(self) -> None:
+        if self.steps == 0 and any(weight.untold for weight in self._weights):
+            warnings.warn(
+                f"finalize(): weights were trained and no step was counted, so {self.method.name} took no part in it: "
+                "bind() the optimizer whose step() is called, or call before_step() and step()",
+                stacklevel=3,
+            )
+        elif self.steps and self.method.sparse and self._rule == DENSE:
+            warnings.warn(
+                f"finalize(): training was dense so far and nothing is trained after pruning: {self.method.name} has "
+                f"{self.method.phases} training pass(es), and this is number {self.phase + 1}, after "
+                f"{self._phase_steps} steps; start_phase() begins the next",
+                stacklevel=3,
+            )
+
     def _require_live(self) -> None:
         if self._finalized:
             raise RuntimeError("this handle was finalised: the model is an ordinary nn.Module now")
-
-
-def sparsify(
-    model: nn.Module, pattern: PatternLike, method: str = "sr-ste", layers: Layers = None, **hyper: Any
-) -> Handle:
-    """Put an N:M pattern on `model`, in place, for training by `method`.
-
-    From then on `layer.weight` is the masked weight, made anew for each forward pass. To change a weight by hand go
-    through the parameter (`model.named_parameters()`, `load_state_dict`), then call `handle.refresh()`.
-
-    Args:
-        model: an unmodified model, initialised (or with pretrained weights) already.
-        pattern: an NMPattern or its text, for instance "2:4" or "1:16@kernel".
-        method: "dense", "one-shot", "asp", "ste", "sr-ste" or any other installed in `nmbench.methods`.
-        layers: which candidates become sparse. None: every convolution and linear weight. An iterable of module or
-            parameter names, `*` allowed; or a callable (module name, module) -> bool.
-        hyper: the method's own settings, for instance lambda_w=2e-4 for sr-ste.
-
-    Returns:
-        A Handle. `handle.layers` says what became sparse and why the rest did not.
-
-    Raises:
-        ValueError: bad pattern, unknown method, setting or layer name; the model is sparse already or lazy.
-        NonFiniteWeightError (a ValueError): a weight is NaN or infinite.
-    """
-    parsed = NMPattern.parse(pattern)
-    chosen = methods.load(method)(**hyper)
-    if is_attached(model):
-        raise ValueError("this model is sparse already: finalize() its handle before another sparsify()")
-    return Handle(model, parsed, chosen, find_weights(model), layers)

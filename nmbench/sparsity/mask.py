@@ -1,6 +1,7 @@
 """`nm_mask`: which weights an N:M pattern keeps. Exact, and deterministic on ties (the lowest index is kept).
 
 nm_mask          the public function
+mask_of          the same for a weight that is known to be fit
 Grouping         which dimension of a weight is grouped
 torch_mask       the same in torch operations alone (any device, inside torch.compile too)
 """
@@ -14,9 +15,10 @@ import torch
 from torch import Tensor
 
 from nmbench.sparsity.fast import native as _native
+from nmbench.sparsity.memory import is_plain, local_part, numberless, opaque, watched, with_part
 from nmbench.sparsity.pattern import Axis, NMPattern, PatternLike
 
-__all__ = ["Grouping", "NonFiniteWeightError", "nm_mask", "physical_layout", "torch_mask"]
+__all__ = ["Grouping", "NonFiniteWeightError", "mask_of", "nm_mask", "physical_layout", "torch_mask"]
 
 #: up to this M all pairs are compared (a few elementwise operations that a compiler fuses); above it, a stable sort
 _PAIRWISE_UP_TO = 8
@@ -31,7 +33,8 @@ class Grouping:
     """Which dimension of a weight an N:M group runs along.
 
     dim: the reduction dimension: 1 for linear (out, in) and convolution (out, in/groups, k...), 0 for transposed
-    convolution (in, out/groups, k...). groups: into how many parts `dim` falls (transposed grouped convolution).
+    convolution (in, out/groups, k...), any other where the caller says so. groups: into how many parts `dim` falls
+    (transposed grouped convolution).
     """
 
     dim: int = 1
@@ -49,7 +52,7 @@ def physical_layout(weight: Tensor, grouping: Grouping, axis: Axis) -> tuple[int
     """(outer, size, inner) of the memory of `weight`, or None if its strides do not allow that view."""
     if weight.is_contiguous():
         return grouping.logical(weight.shape, axis)
-    if axis == "kernel" or weight.dim() not in (4, 5):
+    if axis == "kernel" or weight.dim() not in (4, 5) or grouping.dim > 1:
         return None
     last = torch.channels_last if weight.dim() == 4 else torch.channels_last_3d
     if not weight.is_contiguous(memory_format=last):
@@ -92,6 +95,30 @@ def _keep_sorted(grouped: Tensor, n: int) -> Tensor:
     return keep.scatter_(2, order[:, :, :n], True)
 
 
+def mask_of(weight: Tensor, pattern: NMPattern, grouping: Grouping) -> Tensor:
+    """The mask of a weight on this rank, of its shape and memory format, by the compiled pass where it takes it.
+
+    Raises NonFiniteWeightError; not where numbers cannot be seen (fake, traced, or inside a transform).
+    """
+    if watched() or not is_plain(weight) or numberless(weight):
+        return torch_mask(weight, pattern, grouping)
+    weight = weight.detach()
+    mask = torch.empty_like(weight, dtype=torch.bool, memory_format=torch.preserve_format)
+    if weight.numel() == 0:
+        return mask
+    layout = physical_layout(weight, grouping, pattern.axis)
+    fits = _native.available_for(weight)
+    if fits and layout is not None and mask.stride() == weight.stride():
+        if _native.update(weight, mask, None, layout, pattern.n, pattern.m).nonfinite:
+            raise NonFiniteWeightError("nm_mask: the weight holds NaN or infinity")
+        return mask
+    if not torch.isfinite(weight).all():
+        raise NonFiniteWeightError("nm_mask: the weight holds NaN or infinity")
+    if fits:
+        return mask.copy_(mask_of(weight.contiguous(), pattern, grouping))
+    return mask.copy_(torch_mask(weight, pattern, grouping))
+
+
 def nm_mask(weight: Tensor, pattern: PatternLike, *, dim: int = 1, groups: int = 1) -> Tensor:
     """The N:M mask of `weight`: True for the n largest magnitudes of each group, ties keep the lowest index.
 
@@ -103,13 +130,15 @@ def nm_mask(weight: Tensor, pattern: PatternLike, *, dim: int = 1, groups: int =
 
     Returns:
         bool tensor of the shape, device and memory format of `weight`. A dimension that M does not divide ends
-        in a short group, which keeps at most n like any other.
+        in a short group, which keeps at most n like any other. A DTensor's mask is sharded as the weight is.
 
     Raises:
         NonFiniteWeightError (a ValueError): a weight is NaN or infinite.
-        ValueError: bad pattern, dtype or shape.
+        ValueError: bad pattern, dtype or shape; a quantised tensor; a DTensor whose shards cut groups.
     """
     p = NMPattern.parse(pattern)
+    if opaque(weight):
+        raise ValueError(f"nm_mask needs a plain tensor, not a {type(weight).__name__}: make the mask before wrapping")
     if not weight.dtype.is_floating_point:
         raise ValueError(f"nm_mask needs a floating-point weight, not {weight.dtype}")
     if dim not in (0, 1):
@@ -118,18 +147,5 @@ def nm_mask(weight: Tensor, pattern: PatternLike, *, dim: int = 1, groups: int =
         raise ValueError(f"nm_mask: a weight of shape {tuple(weight.shape)} has no dimension {dim} to group")
     if groups < 1 or (p.axis == "input" and weight.shape[dim] % groups):
         raise ValueError(f"nm_mask: {groups} groups do not divide dimension {dim} of shape {tuple(weight.shape)}")
-    weight = weight.detach()
     grouping = Grouping(dim, groups)
-    mask = torch.empty_like(weight, dtype=torch.bool, memory_format=torch.preserve_format)
-    if weight.numel() == 0:
-        return mask
-    layout = physical_layout(weight, grouping, p.axis)
-    if _native.available_for(weight) and layout is not None and mask.stride() == weight.stride():
-        if _native.update(weight, mask, None, layout, p.n, p.m).nonfinite:
-            raise NonFiniteWeightError("nm_mask: the weight holds NaN or infinity")
-        return mask
-    if not torch.isfinite(weight).all():
-        raise NonFiniteWeightError("nm_mask: the weight holds NaN or infinity")
-    if _native.available_for(weight):
-        return mask.copy_(nm_mask(weight.contiguous(), p, dim=dim, groups=groups))
-    return mask.copy_(torch_mask(weight, p, grouping))
+    return with_part(weight, mask_of(local_part(weight, grouping, p), p, grouping))

@@ -10,32 +10,54 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from nmbench.sparsity.mask import Grouping
+from nmbench.sparsity.memory import numberless, opaque
 from nmbench.sparsity.pattern import NMPattern
+from nmbench.sparsity.products import undone_by_its_forward
 
-__all__ = ["LayerInfo", "Layers", "Weight", "choose", "default_candidates", "find_weights", "refuse_packed"]
+__all__ = [
+    "LayerInfo",
+    "Layers",
+    "Weight",
+    "choose",
+    "default_candidates",
+    "find_weights",
+    "refuse_packed",
+    "require_numbers",
+]
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 
-Layers = Iterable[str] | Callable[[str, nn.Module], bool] | None
+_DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+UNDONE = "its own forward changes the weight, so that it multiplies dense"
+#: what torch.nn.utils.prune, spectral_norm and weight_norm keep a layer's weight as: zeros of it stay zeros
+_KEYS = ("weight", "weight_orig", "weight_v")
+
+Layers = Mapping[str, int] | Iterable[str] | Callable[[str, nn.Module], bool] | None
 
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """One candidate weight: parameter name, shape, "sparse" or "dense", and the reason if dense."""
+    """One candidate weight: parameter name, shape, "sparse" or "dense", and the reason if dense.
+
+    undone: it was chosen, but its layer multiplies with a dense weight that it computes from this one.
+    """
 
     name: str
     shape: tuple[int, ...]
     role: str
     reason: str = ""
     grouping: Grouping = field(default_factory=Grouping)
+    undone: bool = False
 
     @property
     def sparse(self) -> bool:
@@ -58,13 +80,17 @@ def _grouping(module: nn.Module, key: str) -> tuple[Grouping | None, str]:
     if isinstance(module, nn.MultiheadAttention):
         if key in ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"):
             return Grouping(), ""
-    elif key == "weight":
+    elif key in _KEYS:
         if isinstance(module, (nn.Linear, *_CONVOLUTIONS)):
             return Grouping(), ""
         if isinstance(module, _TRANSPOSED):
             return Grouping(dim=0, groups=module.groups), ""
         if isinstance(module, _EMBEDDINGS):
             return None, "an embedding"
+        if type(module).__name__ == "Conv1D" and type(module).__module__.startswith("transformers."):
+            return Grouping(dim=0), ""  # GPT-2's linear layer, whose weight lies as (in, out)
+    if isinstance(module, ParametrizationList):
+        return None, f"a parametrization computes the weight from it ({type(module[0]).__name__})"
     return None, f"not a convolution or linear weight ({type(module).__name__})"
 
 
@@ -116,25 +142,62 @@ def _module_name(parameter: str) -> str:
     return parameter.rpartition(".")[0]
 
 
+def _hits(names: Iterable[str], text: str) -> set[str]:
+    return {n for n in names if fnmatch.fnmatchcase(n, text) or fnmatch.fnmatchcase(_module_name(n), text)}
+
+
+def _unknown(weights: list[Weight], text: str) -> ValueError:
+    known = {w.name for w in weights if w.grouping is not None}
+    other = next((w for w in weights if text in (w.name, _module_name(w.name)) and w.reason), None)
+    near = difflib.get_close_matches(text, known | {_module_name(n) for n in known}, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    if other is not None:
+        hint = f": {other.reason}"
+        if other.parameter.dim() > 2 or not isinstance(other.uses[0][0], _EMBEDDINGS):
+            hint += f'; if a product reads it, say which dimension that sums over: layers={{"{text}": 1}}'
+    return ValueError(f"layers: {text!r} names no convolution or linear weight of this model{hint}")
+
+
+def _by_dimension(weights: list[Weight], layers: Mapping[str, int]) -> None:
+    """Group the named weights, of whatever layers, along the dimensions that the caller gives."""
+    for text, dim in layers.items():
+        named = _hits([w.name for w in weights], text)
+        if not named:
+            raise _unknown(weights, text)
+        for weight in (w for w in weights if w.name in named):
+            if isinstance(dim, bool) or not isinstance(dim, int) or not 0 <= dim < weight.parameter.dim():
+                shape = tuple(weight.parameter.shape)
+                raise ValueError(f"layers: {weight.name} of shape {shape} has no dimension {dim!r} to group along")
+            weight.grouping, weight.reason = Grouping(dim), ""
+
+
 def _selector(weights: list[Weight], layers: Layers) -> Callable[[Weight], bool]:
     if layers is None:
         return lambda weight: True
     if callable(layers):
         rule = layers
         return lambda weight: bool(rule(_module_name(weight.name) or weight.name, weight.uses[0][0]))
-    if isinstance(layers, str):
-        layers = [layers]
+    if isinstance(layers, Mapping):
+        _by_dimension(weights, layers)
     chosen: set[str] = set()
-    known = {w.name for w in weights if w.grouping is not None}
-    for text in layers:
-        hit = {n for n in known if fnmatch.fnmatchcase(n, text) or fnmatch.fnmatchcase(_module_name(n), text)}
-        if not hit:
-            reason = next((w.reason for w in weights if text in (w.name, _module_name(w.name)) and w.reason), "")
-            near = difflib.get_close_matches(text, known | {_module_name(n) for n in known}, 1)
-            hint = f": {reason}" if reason else f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"layers: {text!r} names no convolution or linear weight of this model{hint}")
-        chosen |= hit
+    known = [w.name for w in weights if w.grouping is not None]
+    for text in [layers] if isinstance(layers, str) else layers:
+        if not (named := _hits(known, text)):
+            raise _unknown(weights, text)
+        chosen |= named
     return lambda weight: weight.name in chosen
+
+
+def _unfit(weight: Weight) -> str:
+    """Why no pattern can be kept on it, from what its memory is."""
+    parameter = weight.parameter
+    if opaque(parameter):
+        return f"a {type(parameter).__name__}, not a plain tensor"
+    if parameter.layout is not torch.strided:
+        return f"of layout {parameter.layout}"
+    if parameter.dtype not in _DTYPES:
+        return f"no mask is made of {str(parameter.dtype).removeprefix('torch.')} weights"
+    return ""
 
 
 def choose(weights: list[Weight], pattern: NMPattern, layers: Layers) -> list[LayerInfo]:
@@ -144,14 +207,23 @@ def choose(weights: list[Weight], pattern: NMPattern, layers: Layers) -> list[La
     for weight in weights:
         shape = tuple(weight.parameter.shape)
         grouping = weight.grouping or Grouping()
-        reason = weight.reason
+        reason, undone = weight.reason, False
         if weight.grouping is not None:
             size = grouping.logical(shape, pattern.axis)[1]
             if not selected(weight):
                 reason = "left out by the choice of layers"
             elif size < pattern.m:
                 reason = f"its grouped dimension is {size}, below M = {pattern.m}"
-            elif not weight.parameter.dtype.is_floating_point:
-                reason = f"not a floating-point weight ({weight.parameter.dtype})"
-        lines.append(LayerInfo(weight.name, shape, "dense" if reason else "sparse", reason, grouping))
+            elif not (reason := _unfit(weight)) and undone_by_its_forward(*weight.uses[0]):
+                reason, undone = UNDONE, True
+        lines.append(LayerInfo(weight.name, shape, "dense" if reason else "sparse", reason, grouping, undone))
     return lines
+
+
+def require_numbers(weights: list[Weight]) -> None:
+    """Raises ValueError if a candidate weight is on the meta device or fake, so that nothing can be kept of it."""
+    for weight in weights:
+        if weight.grouping is not None and numberless(weight.parameter):
+            raise ValueError(
+                f"{weight.name} has no numbers yet (meta device or fake tensor): load or initialise the weights first"
+            )

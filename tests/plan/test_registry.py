@@ -62,14 +62,6 @@ def site(tmp_path):
     return folder
 
 
-@pytest.fixture(scope="module", autouse=True)
-def shared_cache(tmp_path_factory):
-    """nmbench's own plugins are described once, not in every test."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NMBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 def nmbench(folder: Path, site: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1", **variables}
     command = [sys.executable, "-m", "nmbench", *arguments]

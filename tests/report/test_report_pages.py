@@ -172,12 +172,6 @@ def test_records_that_hold_almost_nothing_still_make_a_report(results, page):
     assert "failed: `" not in text
 
 
-def test_a_record_of_the_future(says, results):
-    results.twin()
-    results.add(schema_version=99)
-    assert "99 is newer than this nmbench reads" in says("One record could not be read and is listed below.")
-
-
 def test_unreadable_records_are_counted_and_named(says, results):
     results.twin()
     for seed in range(2):

@@ -37,12 +37,6 @@ def test_each_kind_of_failure_is_told_and_does_not_stop_the_others(project):
         assert "\n" not in by_fail[fail]["error"]["message"]
 
 
-def test_failed_is_never_done(project):
-    project.matrix(train='{ fail = ["", "error"] }')
-    assert "1 done now, 0 before, 1 failed" in project.run("run", "--only", "dense", expect=1)
-    assert "0 done now, 1 before, 1 failed" in project.run("run", "--only", "dense", expect=1)
-
-
 def test_a_hang_is_ended(project):
     project.matrix(train='{ fail = "hang" }')
     project.run("run", "--only", "dense", "--hang", "5", expect=1)
@@ -107,10 +101,9 @@ def test_stale_takes_what_was_done_with_other_code_or_data(project):
 
 
 @pytest.mark.parametrize("broken", ["{", '{"schema_version": 99}'])
-def test_a_broken_record_is_not_believed(project, broken):
-    project.run("run", "--only", "dense")
-    (path,) = project.folder.glob("results/toys/toy/*/attempt-1/record.json")
+def test_a_broken_record_is_not_believed(trained, broken):
+    (path,) = trained.folder.glob("results/toys/toy/*dense*/attempt-1/record.json")
     path.write_text(broken)
-    assert "1 unreadable" in project.run("status", "--only", "dense")
-    assert "1 done now" in project.run("run", "--only", "dense")
+    assert "1 unreadable" in trained.run("status", "--only", "dense")
+    assert "1 done now" in trained.run("run", "--only", "dense")
     assert path.read_text() == broken  # what was there is not touched

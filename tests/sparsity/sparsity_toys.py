@@ -2,6 +2,7 @@
 
 reference_mask   the definition of an N:M mask, in loops over Python numbers
 weights          name -> dense parameter (copies)
+seen             the weight that a layer computes with
 mlp, convnet     toy networks that are the same at each call
 train            optimizer steps on fixed batches
 """
@@ -13,6 +14,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from nmbench.sparsity import Handle
 
@@ -49,6 +51,27 @@ def reference_mask(weight: Tensor, n: int, m: int, axis: str = "input", dim: int
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def seen(layer: nn.Module) -> Tensor:
+    """What the layer multiplies with."""
+    shape = (1, layer.in_features) if isinstance(layer, nn.Linear) else (1, layer.in_channels, 5, 5)  # type: ignore[arg-type]
+    with Reader() as reader:
+        layer(torch.zeros(shape, dtype=layer.weight.dtype))  # type: ignore[arg-type]
+    return reader.weights[0]
+
+
+class Reader(TorchFunctionMode):
+    """Keeps the second argument of each linear layer and convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights: list[Tensor] = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        if func.__name__ in ("linear", "conv2d", "conv_transpose2d"):
+            self.weights.append(args[1])
+        return func(*args, **(kwargs or {}))
 
 
 def mlp(seed: int = 0) -> nn.Sequential:

@@ -78,9 +78,8 @@ def test_cells_of_an_alone_grid_have_the_machine_to_themselves(project):
     assert len(project.records()) == 5
 
 
-def test_a_record_knows_the_flips_by_layer_and_the_memory(project):
-    project.run("run")
-    record = project.ok("2:4")
+def test_a_record_knows_the_flips_by_layer_and_the_memory(trained):
+    record = trained.ok("2:4")
     by_layer = record["sad"]["layers"]
     assert {name: sum(flips) for name, flips in by_layer["flips"].items()} == record["sad"]["per_layer"]
     assert by_layer["step"][-1] == 20

@@ -28,8 +28,8 @@ _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def takes(weight: Tensor) -> bool:
-    """On a GPU, or on a CPU under TRITON_INTERPRET=1, where triton is installed. Can be traced."""
-    return _TRITON and (weight.device.type == "cuda" or _INTERPRETED)
+    """On a GPU, or on a CPU under TRITON_INTERPRET=1, where triton is installed; not for export. Can be traced."""
+    return _TRITON and (weight.device.type == "cuda" or _INTERPRETED) and not torch.compiler.is_exporting()
 
 
 @torch.library.custom_op(

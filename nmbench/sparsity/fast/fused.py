@@ -24,6 +24,7 @@ from torch import Tensor
 
 from nmbench._util.devices import on
 from nmbench.sparsity.fast import native as _native
+from nmbench.sparsity.memory import addressable
 
 __all__ = ["Fleet", "available", "decay", "masked", "takes"]
 
@@ -55,8 +56,9 @@ def available(device: torch.device) -> bool:
 
 
 def takes(weight: Tensor) -> bool:
-    """Whether the passes take `weight`: where they are available, floating, below 2^31 elements, the last tile too."""
-    return weight.dtype in _DTYPES and 0 < weight.numel() <= 2**31 - 4096 and available(weight.device)
+    """Whether the passes take `weight`: plain, where they are available, floating, not too large."""
+    small = 0 < weight.numel() <= 2**31 - 4096  # the last tile too has indices of 32 bits
+    return weight.dtype in _DTYPES and small and available(weight.device) and addressable(weight)
 
 
 class Fleet:
@@ -142,6 +144,7 @@ def decay(grads: Sequence[Tensor], weights: Sequence[Tensor], masks: Sequence[Te
         for i, (grad, weight, mask) in enumerate(zip(grads, weights, masks, strict=True))
         if takes(weight)
         and (grad.dtype, grad.device) == (weight.dtype, weight.device)
+        and addressable(grad, mask)
         and grad.stride() == weight.stride() == mask.stride()
     ]
     for chosen in _alike([weights[i] for i in taken]):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from nmbench._util.native import NotCompiled, compiled
+from nmbench.sparsity.memory import addressable
 
 __all__ = ["Plan", "Result", "available_for", "decay", "library", "update", "why_not"]
 
@@ -66,8 +67,8 @@ def why_not() -> str:
 
 
 def available_for(weight: Tensor) -> bool:
-    """True if the compiled passes can take `weight` (on the CPU, of a floating dtype that they know)."""
-    return weight.device.type == "cpu" and weight.dtype in _KEYS and library() is not None
+    """True if the compiled passes can take `weight` (plain, on the CPU, of a floating dtype that they know)."""
+    return weight.dtype in _KEYS and weight.is_cpu and addressable(weight) and library() is not None
 
 
 class Plan:
@@ -114,9 +115,11 @@ def update(weight: Tensor, mask: Tensor, out: Tensor | None, layout: tuple[int, 
 
 def decay(weight: Tensor, mask: Tensor, grad: Tensor, lambda_w: float) -> bool:
     """grad += lambda_w * (1 - mask) * weight in one pass; False if these tensors are not for it."""
-    if not available_for(weight) or weight.dtype not in _DECAY or grad.dtype != weight.dtype:
+    if weight.dtype not in _DECAY or grad.dtype != weight.dtype or library() is None:
         return False
-    if grad.device.type != "cpu" or grad.stride() != weight.stride() or mask.stride() != weight.stride():
+    if not (weight.is_cpu and grad.is_cpu and mask.is_cpu and addressable(weight, grad, mask)):
+        return False
+    if grad.stride() != weight.stride() or mask.stride() != weight.stride():
         return False
     call = getattr(library(), f"nm_decay_{_DECAY[weight.dtype]}")
     call(weight.data_ptr(), mask.data_ptr(), grad.data_ptr(), weight.numel(), lambda_w)

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from nmbench._util.settings import Settings
-from nmbench.sparsity.weight import DENSE, FOLLOW, HOLD
+from nmbench.sparsity.kept_mask import DENSE, FOLLOW, HOLD
 
 __all__ = ["DENSE", "FOLLOW", "HOLD", "Method"]
 

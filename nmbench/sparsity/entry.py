@@ -1,0 +1,82 @@
+"""`sparsify`: an N:M pattern on a model while it trains."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from nmbench.sparsity import methods
+from nmbench.sparsity.attach import detach, is_attached
+from nmbench.sparsity.handle import Handle
+from nmbench.sparsity.pattern import NMPattern, PatternLike
+from nmbench.sparsity.select import LayerInfo, Layers, find_weights, require_numbers
+
+__all__ = ["NothingSparseError", "sparsify"]
+
+
+class NothingSparseError(ValueError):
+    """No weight of the model takes the pattern."""
+
+
+def sparsify(
+    model: nn.Module,
+    pattern: PatternLike,
+    method: str = "sr-ste",
+    layers: Layers = None,
+    *,
+    empty_ok: bool = False,
+    **hyper: Any,
+) -> Handle:
+    """Put an N:M pattern on `model`, in place, for training by `method`.
+
+    From then on each forward pass sees masked weights, made anew for it. Outside of forward passes `layer.weight` is
+    the dense parameter, as before: read it, change it, group it for an optimizer.
+
+    Args:
+        model: an unmodified model, initialised (or with pretrained weights) already.
+        pattern: an NMPattern or its text, for instance "2:4" or "1:16@kernel".
+        method: "dense", "one-shot", "asp", "ste", "sr-ste" or any other installed in `nmbench.methods`.
+        layers: which candidates become sparse. None: every convolution and linear weight. An iterable of module or
+            parameter names, `*` allowed; a callable (module name, module) -> bool; or a dict of names and the dimension
+            that the product sums over, for weights of which that cannot be seen: {"experts.up_proj": 2}.
+        empty_ok: return a handle too if no weight takes the pattern. Without it, only an empty list of `layers` and a
+            method that leaves a dense network may end so.
+        hyper: the method's own settings, for instance lambda_w=2e-4 for sr-ste.
+
+    Returns:
+        A Handle. `handle.layers` says what became sparse and why the rest did not.
+
+    Raises:
+        ValueError: bad pattern, unknown method, setting or layer name; the model is sparse already or lazy.
+        NonFiniteWeightError (a ValueError): a weight is NaN or infinite.
+        NothingSparseError (a ValueError): no weight takes the pattern; it says why.
+        After any of them the model is as it was.
+    """
+    parsed = NMPattern.parse(pattern)
+    chosen = methods.load(method)(**hyper)
+    if is_attached(model):
+        raise ValueError("this model is sparse already: finalize() its handle before another sparsify()")
+    weights = find_weights(model)
+    require_numbers(weights)
+    if layers is not None and not isinstance(layers, (str, Mapping)) and not callable(layers):
+        layers = list(layers)
+        empty_ok |= not layers
+    handle = Handle(model, parsed, chosen, weights, layers)
+    undone = [line for line in handle.layers if line.undone]
+    if chosen.sparse and not (empty_ok or undone or any(line.sparse for line in handle.layers)):
+        detach(model)
+        raise NothingSparseError(f"no weight takes {parsed}. {_reasons(handle.layers)}")
+    if chosen.sparse and undone:
+        warnings.warn(f"sparsify(): {_reasons(undone)}", stacklevel=2)
+    return handle
+
+
+def _reasons(layers: list[LayerInfo]) -> str:
+    reasons: dict[str, list[str]] = {}
+    for line in layers:
+        reasons.setdefault(line.reason, []).append(line.name)
+    texts = [f"{names[0]}{f' and {len(names) - 1} more' * (len(names) > 1)}: {why}" for why, names in reasons.items()]
+    return "; ".join(texts) or "The model has no parameter of two or more dimensions"

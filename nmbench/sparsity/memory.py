@@ -1,0 +1,115 @@
+"""What the memory of a tensor allows: which tensors a compiled pass may read, and which hold numbers at all.
+
+addressable   a plain strided tensor with storage: the one condition of every compiled pass, on the CPU and on a GPU
+numberless    meta, fake and functorch tensors: shapes without numbers to look at
+local_part    the rows of a DTensor that lie on this rank
+with_part     a DTensor whose rows on this rank are the given ones
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from nmbench.sparsity.pattern import NMPattern
+
+if TYPE_CHECKING:
+    from nmbench.sparsity.mask import Grouping
+
+__all__ = ["addressable", "is_plain", "local_part", "numberless", "opaque", "watched", "with_part"]
+
+_functorch = torch._C._functorch
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Is it a Tensor or Parameter itself, of no subclass and wrapped by no functorch transform?"""
+    return type(tensor) in (Tensor, nn.Parameter) and not _functorch.is_functorch_wrapped_tensor(tensor)
+
+
+def watched() -> bool:
+    """Is torch.compile, a dispatch mode (fake tensors, make_fx), a functorch transform or torch.jit.trace at work?
+
+    They see torch operations and no others, and what `empty_like` makes under them may have no memory.
+    """
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or _functorch.peek_interpreter_stack() is not None
+        or torch._C._get_tracing_state() is not None
+    )
+
+
+def _has_storage(tensor: Tensor) -> bool:
+    """Strided, on the CPU or a GPU, and its storage is not released (as FSDP does)."""
+    if tensor.layout is not torch.strided or not (tensor.is_cpu or tensor.is_cuda):
+        return False
+    return tensor.untyped_storage().nbytes() >= tensor.nbytes
+
+
+def addressable(*tensors: Tensor) -> bool:
+    """May their `data_ptr()` be handed to compiled code?"""
+    return not watched() and all(is_plain(tensor) and _has_storage(tensor) for tensor in tensors)
+
+
+def numberless(tensor: Tensor) -> bool:
+    """Has it a shape, but no numbers that can be looked at: on the meta device, fake, or inside a transform?"""
+    fake = isinstance(tensor, torch._subclasses.FakeTensor)
+    return tensor.is_meta or fake or bool(_functorch.is_functorch_wrapped_tensor(tensor))
+
+
+def _dtensor() -> type | None:
+    """The class, if somebody imported it: without that there is no such tensor."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return None if module is None else module.DTensor
+
+
+def opaque(tensor: Tensor) -> bool:
+    """Is it a wrapper of other tensors (torchao's quantised ones), other than a DTensor and a fake tensor?"""
+    kind = _dtensor()
+    known = numberless(tensor) or (kind is not None and isinstance(tensor, kind))
+    return bool(is_traceable_wrapper_subclass(tensor)) and not known
+
+
+def local_part(tensor: Tensor, grouping: Grouping, pattern: NMPattern) -> Tensor:
+    """This rank's part of a DTensor, which shares its memory; any other tensor as it is.
+
+    Raises ValueError where the shards cut N:M groups, or hold sums that are still to be made.
+    """
+    kind = _dtensor()
+    if kind is None or not isinstance(tensor, kind):
+        return tensor
+    held: Any = tensor
+    for size, placement in zip(held.device_mesh.shape, held.placements, strict=True):
+        if placement.is_partial() or (placement.is_shard() and size > 1 and _cuts(held, placement, grouping, pattern)):
+            raise ValueError(
+                f"a weight of shape {tuple(held.shape)}, sharded as {placement} over {size} ranks: the shards cut the "
+                f"groups of {pattern}; shard another dimension, or leave this layer out"
+            )
+    with torch.no_grad():
+        part: Tensor = held.to_local()
+    return part
+
+
+def _cuts(tensor: Any, placement: Any, grouping: Grouping, pattern: NMPattern) -> bool:
+    """Do this rank's rows end within a group? Shards along other dimensions than the grouped one never do."""
+    if pattern.axis == "input" and placement.dim != grouping.dim:
+        return False
+    mesh = tensor.device_mesh.size()
+    chunk = -(-tensor.shape[placement.dim] // mesh)
+    return pattern.axis == "kernel" or grouping.groups > 1 or bool(chunk % pattern.m)
+
+
+def with_part(tensor: Tensor, part: Tensor) -> Tensor:
+    """`tensor`, a DTensor, with `part` as this rank's rows; `part` itself if `tensor` is no DTensor."""
+    kind = _dtensor()
+    if kind is None or not isinstance(tensor, kind):
+        return part
+    held: Any = tensor
+    made: Tensor = kind.from_local(  # type: ignore[attr-defined]
+        part, held.device_mesh, held.placements, run_check=False, shape=held.shape, stride=held.stride()
+    )
+    return made

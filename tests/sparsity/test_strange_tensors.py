@@ -1,0 +1,203 @@
+"""Weights without memory of their own: DTensors, fake, meta and quantised tensors, those inside torch.func."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from attach_toys import plain_twin
+from sparsity_toys import batch, convnet, loss_of, mlp, reference_mask, weights
+from torch import nn
+from torch._subclasses import FakeTensorMode
+from torch.func import functional_call, grad, jacrev, vmap
+
+from nmbench.sparsity import nm_mask, sparsify
+from nmbench.sparsity.attach import is_attached
+from nmbench.sparsity.memory import addressable
+
+X = batch(0)[0]
+METHODS = ["ste", "sr-ste", "one-shot"]
+
+
+# -- which memory compiled code may read ----------------------------------------------------------------------------
+def released():
+    weight = torch.randn(8, 8)
+    weight.untyped_storage().resize_(0)
+    return weight
+
+
+def of_inference():
+    with torch.inference_mode():
+        return torch.randn(8, 8)
+
+
+class Own(torch.Tensor):
+    pass
+
+
+NOT_ADDRESSABLE = {
+    "meta": lambda: torch.empty(8, 8, device="meta"),
+    "sparse": lambda: torch.eye(8).to_sparse(),
+    "fake": lambda: FakeTensorMode().from_tensor(torch.randn(8, 8)),
+    "subclass": lambda: torch.randn(8, 8).as_subclass(Own),
+    "released": released,
+    "expanded": lambda: torch.randn(8, 1).expand(8, 8),
+}
+
+
+@pytest.mark.parametrize("name", NOT_ADDRESSABLE)
+def test_not_addressable(name):
+    assert not addressable(NOT_ADDRESSABLE[name]())
+
+
+def test_addressable():
+    assert addressable(torch.randn(8, 8), nn.Parameter(torch.randn(8, 8).t()))
+    vmap(lambda row: torch.zeros(()) if addressable(row) else row.sum())(torch.randn(3, 4)).sum()
+    assert not any(inside(lambda weight: addressable(weight)) for inside in (in_vmap, in_fake_mode))
+
+
+def in_vmap(look):
+    seen = []
+    vmap(lambda weight: seen.append(look(weight)) or weight)(torch.randn(2, 8, 8))
+    return seen[0]
+
+
+def in_fake_mode(look):
+    with FakeTensorMode():
+        return look(torch.randn(8, 8))
+
+
+@pytest.mark.parametrize("name", ["subclass", "inference", "expanded"])
+def test_nm_mask_of_unusual_memory(name):
+    weight = of_inference() if name == "inference" else NOT_ADDRESSABLE[name]()
+    assert torch.equal(nm_mask(weight, "2:4"), reference_mask(weight, 2, 4))
+
+
+def test_nm_mask_under_vmap():
+    stacked = torch.randn(3, 8, 12)
+    masks = vmap(lambda weight: nm_mask(weight, "2:4"))(stacked)
+    assert all(torch.equal(m, reference_mask(w, 2, 4)) for m, w in zip(masks, stacked, strict=True))
+
+
+@pytest.mark.parametrize("name", ["meta", "fake"])
+def test_nm_mask_without_numbers_has_a_shape(name):
+    weight = NOT_ADDRESSABLE[name]()
+    assert nm_mask(weight, "2:4").shape == weight.shape
+
+
+# -- models ---------------------------------------------------------------------------------------------------------
+def in_fake():
+    with FakeTensorMode():
+        return mlp()
+
+
+def on_meta():
+    with torch.device("meta"):
+        return mlp()
+
+
+@pytest.mark.parametrize("make", [in_fake, on_meta])
+def test_a_model_without_numbers_is_refused_and_left_alone(make):
+    model = make()
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"0\.weight has no numbers yet"):
+            sparsify(model, "2:4")
+    assert not is_attached(model)
+
+
+def test_a_failure_after_attaching_leaves_the_model_alone(monkeypatch):
+    from nmbench.sparsity.handle import Handle
+
+    model, before = mlp(), vars(mlp()).keys()
+    monkeypatch.setattr(Handle, "snapshot", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        sparsify(model, "2:4")
+    assert type(model[0]) is nn.Linear
+    assert vars(model).keys() == before
+    assert not model._forward_pre_hooks
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_fake_copy_has_the_shapes(method):
+    model = mlp()
+    sparsify(model, "2:4", method)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert model(torch.randn(3, 8)).shape == (3, 4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("make", [mlp, convnet])
+def test_per_sample_gradients(path, make, method):
+    """vmap over grad over functional_call, as differential privacy and influence functions do it."""
+    model = make()
+    sparsify(model, "2:4", method)
+    x, y = (X, batch(0)[1]) if make is mlp else (torch.randn(5, 3, 8, 8), torch.randn(5, 5))
+    parameters = dict(model.named_parameters())
+
+    def loss(values, one, target):
+        return nn.functional.mse_loss(functional_call(model, values, (one[None],)), target[None])
+
+    gradients = vmap(grad(loss), (None, 0, 0))(parameters, x, y)
+    for i in range(len(x)):
+        model.zero_grad()
+        nn.functional.mse_loss(model(x[i : i + 1]), y[i : i + 1]).backward()
+        for name, parameter in model.named_parameters():
+            torch.testing.assert_close(gradients[name][i], parameter.grad)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_jacrev(path, method):
+    model = mlp()
+    handle = sparsify(model, "2:4", method)
+    ours = jacrev(lambda x: model(x))(X[0])
+    torch.testing.assert_close(ours, jacrev(plain_twin(handle, model))(X[0]))
+
+
+def test_an_ensemble_under_vmap_masks_each_member():
+    models = [mlp(seed) for seed in range(3)]
+    stacked, _ = torch.func.stack_module_state(models)
+    handles = [sparsify(model, "2:4", "ste") for model in models]
+    outputs = vmap(lambda values: functional_call(models[0], values, (X,)))(stacked)
+    for output, handle, model in zip(outputs, handles, models, strict=True):
+        torch.testing.assert_close(output, plain_twin(handle, model)(X))
+
+
+def test_a_counter_of_operations_changes_nothing():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = mlp()
+    sparsify(model, "2:4", "ste")
+    expected = model(X)
+    with FlopCounterMode(display=False) as counter:
+        assert torch.equal(model(X), expected)
+    assert counter.get_total_flops() == 2 * 16 * (8 * 12 + 12 * 4)
+
+
+def test_a_weight_in_8_bits_says_so():
+    model = mlp()
+    model[0].to(torch.float8_e4m3fn)
+    handle = sparsify(model, "2:4")
+    first = handle.layers[0]
+    assert (first.role, first.reason) == ("dense", "no mask is made of float8_e4m3fn weights")
+
+
+def test_checkpointing_sees_the_same_masked_weights(path):
+    plain, saving = mlp(), mlp()
+    for model in (plain, saving):
+        sparsify(model, "2:4", "sr-ste")
+    loss_of(plain, 0).backward()
+    x, y = batch(0)
+    nn.functional.mse_loss(torch.utils.checkpoint.checkpoint(saving, x, use_reentrant=False), y).backward()
+    for a, b in zip(plain.parameters(), saving.parameters(), strict=True):
+        assert torch.equal(a.grad, b.grad)
+    assert weights(plain).keys() == weights(saving).keys()
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without torch.distributed")
+def test_sharded_models_equal_whole_ones(tmp_path):
+    """FSDP2 before and after sparsify, tensor parallelism, one mask of a DTensor: two ranks in shards.py."""
+    command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("shards.py")), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert sorted(done.stdout.split()) == sorted(2 * ["fsdp-first", "fsdp-after", "tensor-parallel", "mask", "refused"])
