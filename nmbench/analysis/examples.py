@@ -8,7 +8,6 @@ because corpus BLEU is no mean over sentences.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from nmbench._util.files import loads
 from nmbench.analysis.pairs import fingerprint, pair
 from nmbench.analysis.rows import Row
 from nmbench.analysis.statistics import CONFIDENCE
@@ -60,9 +60,9 @@ class Difference:
 def per_example(folder: Path) -> dict[str, Array]:
     """Name -> values (examples,), in data-set order; {} where the attempt stored none or the file cannot be read."""
     try:
-        stored = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        stored = loads((folder / FILE).read_bytes())
         return {name: np.array(values, dtype=np.float64) for name, values in stored.items()}
-    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError):
         return {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tabulate import tabulate
@@ -83,10 +84,17 @@ def _block(block: Block) -> str:
         case Banner():
             return f"> {block.text}"
         case Shell():
-            return "\n".join(["```sh", *block.lines, "```"])
+            return _fenced(block.lines)
         case Picture():
             return f"![{text(block.title)}: {text(block.about)}](figures/{block.file})\n\n*{text(block.caption)}*"
     raise TypeError(f"{type(block).__name__} is no part of a report")
+
+
+def _fenced(shell: Iterable[str]) -> str:
+    lines = [" ".join(line.split()) for line in shell]  # a name that a stranger gave may hold line feeds
+    longest = max((len(run) for line in lines for run in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return "\n".join([f"{fence}sh", *lines, fence])
 
 
 def _bullets(items: Iterable[str]) -> str:

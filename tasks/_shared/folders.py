@@ -59,7 +59,7 @@ def embedded(folder: Path, version: int, make: Callable[[Path], Mapping[str, Any
 
 def stamp(fingerprint: hashlib._Hash, name: str, size: int) -> None:
     """Add a file's name and its size in bytes: reading all of a large set would take longer than a cell."""
-    fingerprint.update(f"{name}\0{size}\n".encode())
+    fingerprint.update(f"{name}\0{size}\n".encode(errors="backslashreplace"))
 
 
 def spread(length: int, count: int) -> list[int]:

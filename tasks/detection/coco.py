@@ -81,7 +81,7 @@ def _read(root: Path, split: str, fingerprint: hashlib._Hash) -> Mapping[str, An
     fingerprint.update(data)
     try:
         found = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON ({error})") from error
     missing = [part for part in _PARTS if not isinstance(found, dict) or not isinstance(found.get(part), list)]
     if missing:
@@ -94,7 +94,7 @@ def _names(found: Mapping[str, Any], path: Path) -> list[tuple[int, str]]:
         raise DataError(f"the list of categories in {path} is empty: there is nothing to detect")
     try:
         return [(int(category["id"]), str(category["name"])) for category in found["categories"]]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"a category in {path} has no id or no name") from error
 
 
@@ -111,7 +111,7 @@ def _check_images(found: Mapping[str, Any], root: Path, split: str, fingerprint:
     for name in names:
         try:
             size = os.stat(folder / name).st_size
-        except OSError:
+        except (OSError, ValueError):  # a name with a NUL or half a character in it is no file's
             size = 0
         if size == 0:
             missing.append(name)

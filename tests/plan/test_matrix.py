@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 
 import pytest
@@ -126,6 +127,20 @@ WRONG = {
     '[[grid]]\npattern = "dense"\nhyper = { lambda_w = 1.0 }\n': "dense cells take no hyper-parameters",
     'init = "none.safetensors"\n[[grid]]\npattern = "2:4"\n': "init = 'none.safetensors': No such file",
     "[[grid\n": "not TOML",
+    "[[grid]]\ntrain = { steps = [] }\n": "'grid.1.train': the list steps is empty, which makes no cell",
+    "[[grid]]\ntrain = { data = " + 400 * "[" + 400 * "]" + " }\n": "nested too deeply",
+    "[[grid]]\ntrain = { data = " + 5000 * "[" + 5000 * "]" + " }\n": "nested too deeply",
+    "[[grid]]\ntrain = { steps = " + 5000 * "9" + " }\n": "not TOML: Exceeds the limit",
+    "[[grid]]\ntrain = { data = 2020-01-01 }\n": "data is a date, which no setting is",
+    "[[grid]]\ntrain = { steps = [nan] }\n": "steps must be finite, not nan",
+    "[[grid]]\ntasks = 'broken'\ntrain = { any = inf }\n": "any must be finite, not inf",
+    "[[grid]]\ntrain = { gpus = 1000000 }\ntasks = 'broken'\n": "a cell is trained by at most 64 processes",
+    "[[grid]]\nseeds = [" + "1, " * 30_000 + "]\nmethod = ['ste', 'sr-ste']\n": "matrix m has 60,000 combinations",
+    "timeout = nan\n[[grid]]\n": "'timeout': Input should be",
+    "timeout = true\n[[grid]]\n": "'timeout': Input should be a number of seconds",
+    "hang = -5\n[[grid]]\n": "'hang': Input should be greater than 0",
+    "init = '/dev/zero'\n[[grid]]\n": "init = '/dev/zero': not a regular file",
+    'init = "\\u0000"\n[[grid]]\n': "embedded null byte",
 }
 
 
@@ -147,6 +162,13 @@ def test_an_unknown_name_and_a_missing_file(tmp_path):
         load("quik")
     with pytest.raises(UsageError, match="No such file"):
         load(str(tmp_path / "none.toml"))
+
+
+def test_a_matrix_file_is_a_regular_file_with_or_without_a_byte_order_mark(tmp_path):
+    os.mkfifo(tmp_path / "pipe.toml")
+    with pytest.raises(UsageError, match="not a regular file"):
+        load(str(tmp_path / "pipe.toml"))
+    assert unfold(tmp_path, "[[grid]]\n", '\ufeffname = "m"\nscale = "smoke"\ntasks = ["toy"]\n')
 
 
 @pytest.mark.parametrize("name", shipped())

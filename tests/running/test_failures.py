@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
@@ -64,6 +65,15 @@ def test_a_fault_of_the_surroundings_costs_no_training(project):
     assert project.records()[0]["error"]["message"] == "OSError: [Errno 28] No space left on device"
     project.run("run", "--only", "dense")
     assert project.ok("dense")["timings"]["resumed"] is True
+
+
+def test_folders_in_the_place_of_the_runs_own_files_stop_nothing(project):
+    project.run("run", "--only", "dense")
+    (record,) = project.records()
+    shutil.rmtree(project.folder / "results")
+    for name in ("job.json", "heartbeat.json", "validity.json"):
+        (project.folder / "work" / "toys" / record["cell_id"] / name / "x").mkdir(parents=True)
+    project.run("run", "--only", "dense")
 
 
 def test_rerun_takes_one_kind_only(project):

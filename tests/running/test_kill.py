@@ -65,6 +65,15 @@ def test_a_killed_parent_takes_its_workers_along_and_the_next_run_goes_on(projec
     assert any(r["timings"]["resumed"] for r in project.records())
 
 
+def test_what_a_worker_started_ends_with_a_killed_parent(project):
+    project.matrix(train='{ fail = "child" }')
+    process = project.start("run", "--only", "dense")
+    wait(lambda: project.workers("child"))
+    process.kill()
+    process.wait()
+    wait(lambda: not project.workers("child"), 10)
+
+
 def test_ctrl_c_ends_cleanly_and_keeps_what_is_done(project):
     project.matrix(train=SLOW, seeds="[0, 1]")
     process = project.start("run", "--workers", "1")
@@ -114,10 +123,24 @@ def test_what_other_code_or_data_left_behind_is_not_gone_on_with(project, change
     assert len(record["curve"]["step"]) == 40
 
 
-def test_a_torn_checkpoint_starts_the_cell_again(project):
+@pytest.mark.parametrize("damage", [lambda data: data[:500], lambda data: data[:900] + b"\xee" * 9 + data[909:]])
+def test_a_damaged_checkpoint_starts_the_cell_again(project, another, damage):
     project.matrix(train=SLOW)
     _kill_parent_in_training(project, "--only", "dense")
-    (path,) = project.folder.glob("work/toys/*/state-*/phase-0/last.pt")
-    path.write_bytes(path.read_bytes()[:500])
+    (path,) = project.folder.glob("work/toys/*/phase-0/last.pt")
+    path.write_bytes(damage(path.read_bytes()))
     project.run("run", "--only", "dense")
     assert project.ok("dense")["timings"]["steps"] == 40
+    plain = another()
+    plain.matrix(train=SLOW.replace("0.15", "0.0"))
+    plain.run("run", "--only", "dense")
+    assert project.weights("dense") == plain.weights("dense")
+
+
+def test_runs_into_two_results_folders_do_not_meet(project):
+    project.matrix(train=SLOW)
+    runs = [project.start("run", "--results", name) for name in ("a", "b")]
+    for process in runs:
+        out, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, out
+    assert len(list(project.folder.glob("[ab]/toys/toy/*/attempt-1/record.json"))) == 4

@@ -31,7 +31,11 @@ def test_two_ranks_train_what_one_rank_trains(ranked):
 
 @pytest.mark.parametrize(
     ("fail", "status", "message"),
-    [("data", "data", "rank 1: this rank's shard is missing"), ("exit", "crash", "rank 1 ended with exit status 9")],
+    [
+        ("data", "data", "rank 1: this rank's shard is missing"),
+        ("exit", "crash", "rank 1 ended with exit status 9"),
+        ("leave", "crash", "rank 1 ended with exit status 0"),
+    ],
 )
 def test_a_rank_that_fails_ends_the_cell_with_its_error(ranked, fail, status, message):
     ranked.use(f'{{ gpus = 2, fail = "{fail}" }}')

@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from nmbench._util.files import loads
 from nmbench.kernels import registry
 from nmbench.kernels.backend import Backend, Kind, Problem, Refusal
 from nmbench.kernels.backends.dense import Dense
@@ -62,10 +63,10 @@ def load_converted(
 
     try:
         with safe_open(path, "pt") as file:
-            layers = _choices(json.loads((file.metadata() or {})[_KEY]))
+            layers = _choices(loads((file.metadata() or {})[_KEY]))
             stored = {name: [file.get_tensor(_key(name, part)) for part in PARTS] for name in layers}
             names = {*layers, *(key.rpartition(".")[0] for key in file.keys())}  # noqa: SIM118 - it is no mapping
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(
             f"{path} holds no converted model that can be read ({type(error).__name__}: {error})"
         ) from error

@@ -98,6 +98,18 @@ def no_json(root):
     coco.instances(root, "train").write_text('{"images": [')
 
 
+def deep_json(root):
+    coco.instances(root, "train").write_text("[" * 100_000)
+
+
+def nul_in_a_name(root):
+    edit(root, "val", lambda found: found["images"][0].update(file_name="a\0b"))
+
+
+def half_a_character_in_a_name(root):
+    edit(root, "val", lambda found: found["images"][0].update(file_name="\ud800"))
+
+
 def captions(root):
     edit(root, "train", lambda found: found.pop("categories"))
 
@@ -146,6 +158,9 @@ def unnamed_category(root):
         (other_categories, r"list different categories"),
         (third_category, r"has 3 categories, the setting classes is 2\nset train = \{ classes = 3 \}"),
         (no_json, r"instances_train2017.json is not valid JSON"),
+        (deep_json, r"instances_train2017.json is not valid JSON"),
+        (nul_in_a_name, r"instances_val2017.json names images .* missing or empty"),
+        (half_a_character_in_a_name, r"instances_val2017.json names images .* missing or empty"),
         (captions, r"has no list of categories"),
         (a_list, r"has no list of images"),
         (no_images, r"list of images in .*instances_val2017.json is empty"),
