@@ -69,13 +69,13 @@ def flow_size(path: Path) -> tuple[int, int]:
     try:
         with path.open("rb") as file:
             head = file.read(64)
-        size = path.stat().st_size
+        held = path.stat().st_size
     except OSError as error:
         raise DataError(f"the flow {path} cannot be read ({error.strerror}); {_REPLACE}") from error
     width, height, expected = _flo(path, head) if path.suffix == ".flo" else _pfm(path, head)
-    if size != expected:
-        state = "truncated" if size < expected else "too long"
-        raise DataError(f"the flow {path} is {state}: {size} bytes, {expected} for {width} x {height} px; {_REPLACE}")
+    if held != expected:
+        state = "truncated" if held < expected else "too long"
+        raise DataError(f"the flow {path} is {state}: {held} bytes, {expected} for {width} x {height} px; {_REPLACE}")
     return width, height
 
 
