@@ -19,7 +19,7 @@ from typing import Any
 
 from nmbench.task import DataError, DataInfo, made_once
 from nmbench_tasks._shared import folders
-from nmbench_tasks.detection import annotations
+from nmbench_tasks.detection import annotations as labels
 
 ANNOTATIONS = "annotations"
 SPLITS = ("train", "val")
@@ -99,7 +99,7 @@ def check(named: str | Path, classes: int, masks: bool) -> DataInfo:
             f"{instances(root, 'train')} and {instances(root, 'val').name} list different "
             "categories; both must have the same ones in the same order"
         )
-    annotations.check_metric(path, found, masks)  # of val, which was read last
+    labels.check_metric(path, found, masks)  # of val, which was read last
     folders.check_classes(root, len(listed["train"]), classes, "categories")
     return DataInfo(root, counts, fingerprint.hexdigest())
 
@@ -169,12 +169,12 @@ def _check_images(found: Mapping[str, Any], root: Path, split: str, fingerprint:
 def _check_entries(found: Mapping[str, Any], path: Path, folder: Path, masks: bool) -> None:
     """Raises DataError for what is wrong with an image or an object; Incomplete for what can be filled in."""
     try:
-        annotations.check_pictures(found["images"], path, folder)
+        labels.check_pictures(found["images"], path, folder)
         for entry in found["annotations"]:
             if missing := {"iscrowd", "area"} - set(entry):
                 raise Incomplete(f"annotation {entry['id']} in {path} has no {' and no '.join(sorted(missing))}")
             if not entry["id"]:
                 raise Incomplete(f"an annotation in {path} has the id 0, which the metric takes for no match")
-        annotations.check_objects(found, path, masks)
+        labels.check_objects(found, path, masks)
     except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise DataError(f"an entry of {path} is not what COCO has ({type(error).__name__}: {error})") from error
