@@ -1,16 +1,21 @@
-"""A factory for synthetic results folders that follow the record schema (nmbench.records.schema)."""
+"""A factory for synthetic results folders that follow the record schema (nmbench.records.schema); one cache for all.
+
+What nmbench compiles and describes is kept from one test, process and run of the tests to the next, apart from the
+user's own.
+"""
 
 from __future__ import annotations
 
 import copy
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from project import another, project  # noqa: F401 (fixtures)
+from project import _trained_once, another, project, trained  # noqa: F401 (fixtures)
 
 from nmbench.sparsity.pattern import NMPattern
 
@@ -20,6 +25,18 @@ TOP1 = {"name": "top1", "unit": "%", "higher_is_better": True, "margin": 1.0}
 LOSS = {"name": "loss", "unit": "", "higher_is_better": False, "margin": 0.1}
 PASSES = {"asp": 2}
 LAYERS = [("stem.weight", [64, 3, 3, 3]), ("body.weight", [128, 64, 3, 3]), ("gate.weight", [96, 96])]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "cache"):
+        os.environ.setdefault("NMBENCH_CACHE", str(config.cache.mkdir("nmbench")))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if {"project", "another"} & set(getattr(item, "fixturenames", ())):  # it starts workers, which import torch
+            item.add_marker(pytest.mark.slow)
 
 
 class Results:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +28,40 @@ train = {train}
 pattern = {pattern}
 method = {method}
 """
+
+
+def wait(condition: Callable[[], Any], seconds: float = 100.0) -> Any:
+    """What `condition` gives once it gives something."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    raise AssertionError("it did not happen in time")
+
+
+def gone(pid: int) -> bool:
+    """Whether the process ends within ten seconds."""
+
+    def ended() -> bool:
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except OSError:
+            return True
+
+    return bool(wait(ended, 10))
+
+
+def script(path: Path) -> Any:
+    """The module of a file that no package holds."""
+    name = f"script_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
 
 
 @dataclass
@@ -59,8 +96,24 @@ class Project:
         assert process.returncode == expect, out
         return out
 
+    def workers(self, word: str = "nmbench.worker") -> list[int]:
+        """Ids of the processes with `word` and a place below the folder on their command line."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    line = (entry / "cmdline").read_bytes().decode().split("\0")
+                except OSError:
+                    continue
+                if word in line and any(str(self.folder) in part for part in line):
+                    found.append(int(entry.name))
+        return found
+
+    def checkpoints(self) -> list[Path]:
+        return list(self.folder.glob("work/**/last.pt"))
+
     def records(self) -> list[dict[str, Any]]:
-        paths = sorted(self.folder.glob("results/toys/toy/*/attempt-*/record.json"))
+        paths = sorted(self.folder.glob("results/toys/*/*/attempt-*/record.json"))
         return [json.loads(path.read_text()) for path in paths]
 
     def ok(self, pattern: str) -> dict[str, Any]:
@@ -88,3 +141,18 @@ def another(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Project]:
         return made
 
     return make
+
+
+@pytest.fixture(scope="session")
+def _trained_once(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    made = Project(tmp_path_factory.mktemp("trained"))
+    made.matrix()
+    made.run("run", "--workers", "1")
+    return made
+
+
+@pytest.fixture
+def trained(_trained_once: Project, project: Project) -> Project:
+    """A project whose matrix was run: a copy of one that was trained before."""
+    shutil.copytree(_trained_once.folder, project.folder, dirs_exist_ok=True)
+    return project

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,10 +39,12 @@ class Reply:
     Attributes:
         answers: the objects that it printed, in that order; torn ones and other output left out.
         ending: how its process ended, for people; that it ended well says nothing about its answers.
+        late: its time was up.
     """
 
     answers: list[dict[str, Any]]
     ending: str
+    late: bool = field(default=False, compare=False)
 
     @property
     def answer(self) -> dict[str, Any] | None:
@@ -81,7 +83,7 @@ def ask(
     ending = (
         f"it took more than {timeout:g} s" if late else f"its process ended with status {process.returncode}: {last}"
     )
-    reply = Reply(_objects(out), ending)
+    reply = Reply(_objects(out), ending, late)
     _LOG.debug("%s: %d answers, %s", " ".join(arguments)[:200], len(reply.answers), ending)
     return reply
 

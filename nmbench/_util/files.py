@@ -3,6 +3,8 @@
 replacing     a context: write under another name; put in its place, synced, when all went well
 write_text    a text file
 write_json    a JSON file
+loads         JSON text of a stranger
+discard       a file or a folder, if it is there
 remove_below  a folder, if it lies where it should
 locked        a context: an exclusive lock that the system frees when the process dies
 """
@@ -20,7 +22,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-__all__ = ["Locked", "locked", "remove_below", "replacing", "write_json", "write_text"]
+__all__ = ["Locked", "discard", "loads", "locked", "remove_below", "replacing", "write_json", "write_text"]
 
 
 class Locked(Exception):
@@ -67,6 +69,22 @@ def write_text(path: Path | str, text: str) -> None:
 def write_json(path: Path | str, value: Any, indent: int | None = 1) -> None:
     """Write JSON, whole or not at all. Raises ValueError for NaN and infinities, which JSON does not have."""
     write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
+
+
+def loads(text: bytes | str) -> Any:
+    """The value of JSON text. Raises ValueError for all that is none, nesting that Python cannot follow included."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def discard(path: Path) -> None:
+    """Remove what is there, a folder with all in it. Raises OSError for a file that stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def remove_below(root: Path, folder: Path) -> None:

@@ -1,9 +1,5 @@
 """The difference to the dense twin over evaluation examples, from the values that tasks store beside their records.
 
-per_example     one attempt's stored values
-over_examples   the differences of one row, each with its interval
-Difference      one of them
-
 The interval here is about the test set: would other examples of the same kind say the same of these very models? It
 says nothing about other seeds, whose interval (analysis.statistics) is another one, and the two are not added up.
 What a task stores is not always its primary metric: of translations it is the chrF and the loss of each sentence,
@@ -12,7 +8,6 @@ because corpus BLEU is no mean over sentences.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from nmbench._util.files import loads
 from nmbench.analysis.pairs import fingerprint, pair
 from nmbench.analysis.rows import Row
 from nmbench.analysis.statistics import CONFIDENCE
@@ -64,9 +60,9 @@ class Difference:
 def per_example(folder: Path) -> dict[str, Array]:
     """Name -> values (examples,), in data-set order; {} where the attempt stored none or the file cannot be read."""
     try:
-        stored = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        stored = loads((folder / FILE).read_bytes())
         return {name: np.array(values, dtype=np.float64) for name, values in stored.items()}
-    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError):
         return {}
 
 

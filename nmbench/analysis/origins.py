@@ -1,8 +1,4 @@
-"""Where numbers come from: versions, hardware, code and data of records.
-
-origins    key -> {value: cells}, over some records
-mixture    the same, only what the records do not share
-"""
+"""Where numbers come from: versions, hardware, code and data of records."""
 
 from __future__ import annotations
 

@@ -1,13 +1,4 @@
-"""Two rows side by side, seed by seed: what rows, claims and the comparison of two result sets judge by.
-
-Pairs, pair     things of one seed that saw the same data; and those that have no partner, by the reason
-matched         the records of two rows, paired
-against         the paired comparison of some value of theirs
-primary         the value of a row's primary metric
-in_short, with_words    what a comparison found, in words with numbers
-decimals        digits after the point for a metric
-LEAST           seeds below which nothing is decided
-"""
+"""Two rows side by side, seed by seed: what rows, claims and the comparison of two result sets judge by."""
 
 from __future__ import annotations
 

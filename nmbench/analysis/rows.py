@@ -1,8 +1,5 @@
 """From the frame to the rows of a report: cells grouped over seeds and paired with their dense twins.
 
-    Row        one (setting, pattern, method, hyper) over its seeds
-    compare    frame -> rows
-
 A pair is two `ok` cells of the same setting and seed whose data fingerprints agree. Where attempts of one cell, or the
 seeds of one row, saw different data, the row's notes say so.
 """
@@ -10,12 +7,13 @@ seeds of one row, saw different data, the row's notes say so.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
+from nmbench._util.groups import grouped
 from nmbench.analysis.pairs import Pairs, pair
 from nmbench.analysis.setting import Setting
 from nmbench.analysis.statistics import Comparison, paired
@@ -123,12 +121,10 @@ class Row:
 
 def compare(attempts: pd.DataFrame) -> list[Row]:
     """The rows of all settings: by setting, then the dense twin first, then by falling density and method."""
-    settings: dict[Setting, list[Cell]] = {}
     moved = _moved(attempts)
-    for cell in _plain(newest(attempts)):
-        cell["_moved"] = cell["cell_id"] in moved
-        key = Setting(*(cell[name] for name in ("task", "model", "scale", "train", "init")))
-        settings.setdefault(key, []).append(cell)
+    cells = [{**cell, "_moved": cell["cell_id"] in moved} for cell in _plain(newest(attempts))]
+    names = ("task", "model", "scale", "train", "init")
+    settings = grouped((Setting(*(cell[name] for name in names)), cell) for cell in cells)
     return [row for setting in sorted(settings) for row in _rows(setting, settings[setting])]
 
 
@@ -146,17 +142,16 @@ def _plain(attempts: pd.DataFrame) -> list[dict[str, Any]]:
     return [{**cell, "_index": index} for cell, index in zip(cells, attempts.index, strict=True)]
 
 
-def _rows(setting: Setting, cells: list[Cell]) -> list[Row]:
+def _rows(setting: Setting, cells: Sequence[Cell]) -> list[Row]:
     metric = _metric(cells)
     twins = {cell["seed"]: cell for cell in cells if cell["pattern"] == DENSE and cell["status"] == "ok"}
-    groups: dict[tuple[str, str, str], list[Cell]] = {}
-    for cell in sorted(cells, key=lambda cell: (cell["seed"] is None, cell["seed"])):
-        groups.setdefault((cell["pattern"], cell["method"], cell["hyper"]), []).append(cell)
+    by_seed = sorted(cells, key=lambda cell: (cell["seed"] is None, cell["seed"]))
+    groups = grouped(((cell["pattern"], cell["method"], cell["hyper"]), cell) for cell in by_seed)
     return [_row(setting, key, metric, groups[key], twins) for key in sorted(groups, key=_order)]
 
 
 def _row(
-    setting: Setting, key: tuple[str, str, str], metric: Metric, cells: list[Cell], twins: Mapping[Any, Cell]
+    setting: Setting, key: tuple[str, str, str], metric: Metric, cells: Sequence[Cell], twins: Mapping[Any, Cell]
 ) -> Row:
     # one cell a seed: a second one (an old id scheme, say) must not count as a further seed
     ended = [cell for cell in cells if cell["status"] == "ok"]
@@ -188,7 +183,7 @@ def _row(
     )
 
 
-def _metric(cells: list[Cell]) -> Metric:
+def _metric(cells: Sequence[Cell]) -> Metric:
     """The primary metric that the newest `ok` records declare, with the strictest margin among them."""
     declared = [cell for cell in cells if cell["primary_metric"]]
     if not declared:

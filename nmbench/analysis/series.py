@@ -1,12 +1,4 @@
-"""Series over training, from a record or over the seeds of a row.
-
-Series          x (optimizer steps) and y
-flip_rate       mask flips per weight per step
-training_loss   loss per step
-has_flips, has_loss     whether there is anything to read, told without reading it
-band            mean, smallest and largest of several series
-LayerFlips, layer_flips     mask flips by layer: a row -> the mean over its seeds
-"""
+"""Series over training, from a record or over the seeds of a row."""
 
 from __future__ import annotations
 
@@ -18,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from nmbench.analysis.rows import Row
-from nmbench.records.schema import LayerFlips as Counted
 from nmbench.records.schema import Record
 
 __all__ = ["STRETCHES", "LayerFlips", "Series", "band", "flip_rate", "has_flips", "has_loss", "layer_flips",
@@ -126,16 +117,12 @@ class LayerFlips:
         names: (layers,) of the weights, in the model's order.
         sizes: (layers,) their numbers of elements.
         total: (layers,) flips per weight over all training.
-        edges: (bins + 1,) optimizer steps; empty where the records do not hold flips by layer and step.
-        rate: (layers, bins) flips per weight per step.
         seeds: records behind `total`.
     """
 
     names: tuple[str, ...]
     sizes: tuple[int, ...]
     total: Array
-    edges: Array
-    rate: Array
     seeds: int
 
 
@@ -146,10 +133,8 @@ def layer_flips(row: Row, records: Sequence[Record]) -> LayerFlips | None:
         return None
     first = known[0]
     alike = [flips for flips in known if flips.names == first.names]
-    timed = [flips for flips in alike if np.array_equal(flips.edges, first.edges)]
     total = np.mean([flips.total for flips in alike], axis=0)
-    rate = np.mean([flips.rate for flips in timed], axis=0)
-    return LayerFlips(first.names, first.sizes, total, first.edges, rate, len(alike))
+    return LayerFlips(first.names, first.sizes, total, len(alike))
 
 
 def _by_layer(record: Record) -> LayerFlips | None:
@@ -159,16 +144,5 @@ def _by_layer(record: Record) -> LayerFlips | None:
     if record.sad is None or not names:
         return None
     sizes = tuple(math.prod(shapes[name]) for name in names)
-    weights = np.array(sizes, dtype=np.float64)
-    edges, rate = _timed(record.sad.layers, names)
-    total = np.array([flips[name] for name in names], dtype=np.float64) / weights
-    return LayerFlips(names, sizes, total, edges, rate / weights[:, None], 1)
-
-
-def _timed(counted: Counted | None, names: Sequence[str]) -> tuple[Array, Array]:
-    """(edges, flips per step), both empty where they are not known for every layer."""
-    edges = np.concatenate([[0.0], _continued(_array(counted.step if counted else []))])
-    rising = len(edges) > 1 and bool(np.all(np.diff(edges) > 0))
-    if counted is None or not rising or not all(name in counted.flips for name in names):
-        return _array([]), np.zeros((len(names), 0))
-    return edges, np.array([_array(counted.flips[name]) for name in names]) / np.diff(edges)
+    total = np.array([flips[name] for name in names], dtype=np.float64) / np.array(sizes)
+    return LayerFlips(names, sizes, total, 1)

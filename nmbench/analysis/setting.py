@@ -1,8 +1,4 @@
-"""What a sparse cell and its dense twin share, the seed apart.
-
-Setting    task, model, scale and what is not the scale's own
-titles     settings -> the shortest name of each that tells it from the others
-"""
+"""What a sparse cell and its dense twin share, the seed apart."""
 
 from __future__ import annotations
 

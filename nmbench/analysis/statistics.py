@@ -1,10 +1,5 @@
 """The comparison of a sparse model with its dense twin, over seeds.
 
-    paired           paired differences, their 95 % interval, and the verdict read off it
-    Comparison       what `paired` returns
-    p_floor          the smallest p-value that an exact test of so many seeds can reach
-    smallest_seen    the difference that so many seeds would have shown
-
 The interval and the verdict speak about the spread between seeds, and about nothing else: not about another data set,
 another schedule or better-tuned hyper-parameters, nor about one given model. They are not corrected for the number of
 rows in a table: of forty methods that in truth equal the dense model, one will be called better by chance alone.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from nmbench._util.groups import grouped
 from nmbench.analysis.rows import Row, Setting, compare
 from nmbench.analysis.setting import titles
 from nmbench.records.frame import Loaded, newest
@@ -50,18 +51,12 @@ class Study:
     @cached_property
     def settings(self) -> dict[Setting, tuple[Row, ...]]:
         """Rows by setting, in the order of `rows`."""
-        found: dict[Setting, list[Row]] = {}
-        for row in self.rows:
-            found.setdefault(row.setting, []).append(row)
-        return {setting: tuple(rows) for setting, rows in found.items()}
+        return grouped((row.setting, row) for row in self.rows)
 
     @cached_property
     def tasks(self) -> dict[str, tuple[Row, ...]]:
         """Rows by task, in the order of `rows`."""
-        found: dict[str, list[Row]] = {}
-        for row in self.rows:
-            found.setdefault(row.setting.task, []).append(row)
-        return {task: tuple(rows) for task, rows in found.items()}
+        return grouped((row.setting.task, row) for row in self.rows)
 
     def records_of(self, row: Row) -> tuple[Record, ...]:
         """The records of the row's cells that ended `ok`, by seed."""

@@ -1,10 +1,5 @@
 """Two result sets side by side: before and after a change, or from two machines.
 
-between      Loaded A, Loaded B -> one Change for every row that either has
-Change       what became of it; Fate: where there is nothing to judge
-surroundings where the two differ in versions, hardware or data
-nothing_common, lost    what the command's exit status says
-
 Cells are matched by their id, which is a hash of everything that should decide their result: a cell of B is compared
 with the same cell of A, seed by seed. A difference between them is then one of code, versions, machine or chance.
 """

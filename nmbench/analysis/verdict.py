@@ -1,8 +1,4 @@
-"""What the interval of a difference says: `verdict`, the one place where an interval becomes a word.
-
-Verdict     the five words; every table, figure, claim and comparison uses them
-Lack        why a comparison has nothing to read
-"""
+"""What the interval of a difference says: `verdict`, the one place where an interval becomes a word."""
 
 from __future__ import annotations
 

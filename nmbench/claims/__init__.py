@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nmbench.analysis.rows import Row, Setting
+from nmbench._util.groups import grouped
+from nmbench.analysis.rows import Row
 from nmbench.claims.cost import faster, negligible
 from nmbench.claims.judgement import CLAIMS, Judgement, Outcome
 from nmbench.claims.masks import decay, less_divergence, settling
@@ -22,8 +23,6 @@ _JUDGES = (less_divergence, decay, settling, two_four, larger_m, one_pass, faste
 
 def judge(loaded: Loaded, rows: Sequence[Row]) -> list[Judgement]:
     """Every judgement that the records allow, by claim."""
-    settings: dict[Setting, list[Row]] = {}
-    for row in rows:
-        settings.setdefault(row.setting, []).append(row)
-    found = [judgement for own in settings.values() for judges in _JUDGES for judgement in judges(loaded, own)]
+    settings = grouped((row.setting, row) for row in rows).values()
+    found = [judgement for own in settings for judges in _JUDGES for judgement in judges(loaded, own)]
     return sorted(found, key=lambda judgement: judgement.claim)

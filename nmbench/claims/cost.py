@@ -1,16 +1,11 @@
-"""Claims about time: C8 (inference) and C9 (training).
-
-faster         C8, from the rows of a record's `speed` section: medians of one whole forward pass with dense and with
-               converted layers, measured in one run; each batch size, device and dtype is judged by itself
-negligible     C9, from training times of cells that had the machine to themselves
-NEGLIGIBLE     the extra training time that is called negligible
-"""
+"""Claims about time: C8 (inference) and C9 (training)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 
+from nmbench._util.groups import grouped
 from nmbench.analysis.pairs import Pairs, against, matched
 from nmbench.analysis.rows import Row
 from nmbench.analysis.statistics import Comparison, paired
@@ -27,12 +22,13 @@ NEGLIGIBLE = 0.05
 
 
 def faster(loaded: Loaded, rows: Sequence[Row]) -> Iterator[Judgement]:
-    """C8: is the converted model's forward pass shorter, at 2:4, whatever the method that gave the weights?"""
+    """C8: is the converted model's forward pass shorter, at 2:4, whatever the method that gave the weights?
+
+    Times are medians of one whole forward pass, dense and converted measured in one run; each batch size, device and
+    dtype is judged by itself.
+    """
     for row in (row for row in rows if base(row.pattern) == "2:4"):
-        measured: dict[tuple[int, str, str], list[float]] = {}
-        for place in row.records:
-            for key, ratio in _speed_ups(loaded.records[place]):
-                measured.setdefault(key, []).append(ratio)
+        measured = grouped(pair for place in row.records for pair in _speed_ups(loaded.records[place]))
         for (batch, device, dtype), ratios in sorted(measured.items()):
             compared = paired([math.log(ratio) for ratio in ratios], [0.0] * len(ratios))
             figures = f"dense over converted time {_factor(compared)}, {dtype} on {device}"

@@ -1,10 +1,4 @@
-"""What a judge of a claim hands back, and the claims' own words.
-
-CLAIMS      C1 ... C9: the seed paper's claim in one sentence
-Judgement   one claim judged on one row
-better      a paired comparison as an outcome, for a claim that one side is better
-not_worse   the same for a claim that one side is not worse by the margin
-"""
+"""What a judge of a claim hands back, and the claims' own words."""
 
 from __future__ import annotations
 

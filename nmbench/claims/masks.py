@@ -1,10 +1,4 @@
-"""Claims about the masks: C1 (SR-STE changes them less than STE), C2 (what lambda_w does), C3 (they settle).
-
-less_divergence    C1
-decay              C2, every value of a sweep by its sign and size, against STE, which is lambda_w = 0
-settling           C3
-FROZEN             a mask is called frozen below this share of STE's flips
-"""
+"""Claims about the masks: C1 (SR-STE changes them less than STE), C2 (what lambda_w does), C3 (they settle)."""
 
 from __future__ import annotations
 

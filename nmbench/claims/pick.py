@@ -1,12 +1,5 @@
 """Which rows the claims are about.
 
-partner, dense_twin    the row of the same setting with another pattern, method or settings
-base           a pattern without its axis
-lambda_w       SR-STE's decay of a row
-very_large     the lambda_w of a sweep that is to freeze the mask
-sr_ste         the SR-STE rows that stand for the method: lambda_w > 0, and not the very large one
-shrinkage      lambda_w in the units in which it acts, in words; SUM: how they begin, NOTE: what a reader must know
-
 With SGD, SR-STE takes lr * lambda_w * w from a pruned weight at each step, so that over a training it shrinks by a
 factor of about exp(-lambda_w * sum of lr). A short training with the paper's lambda_w hardly decays anything.
 """

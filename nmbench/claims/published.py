@@ -1,10 +1,5 @@
 """Published figures beside ours, only where the two may be compared at all.
 
-published       the figures that ship with the package, each with its source
-beside          those that agree with a row of ours in task, data set, model, pattern, axis, method, metric and unit
-published_table the same as a table of the report
-Figure, Beside
-
 Only figures that were found in a source are in published.csv; a figure without an axis is one whose source contradicts
 itself about it, which is said wherever it is shown.
 """

@@ -1,8 +1,4 @@
-"""Claims about quality: C4 and C7 (2:4 against dense and STE), C5 (larger M), C6 (against ASP).
-
-two_four, larger_m, one_pass    the judges
-quality                         one comparison of two rows' primary metric as a verdict
-"""
+"""Claims about quality: C4 and C7 (2:4 against dense and STE), C5 (larger M), C6 (against ASP)."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from nmbench._util.groups import grouped
 from nmbench.analysis.pairs import LEAST
 from nmbench.analysis.rows import Row
 from nmbench.analysis.study import Study
@@ -94,9 +95,7 @@ def _by_statement(judged: Sequence[Judgement]) -> Iterator[Table]:
     """A table for each statement, one row a judgement; the setting stands with the title where all have the same."""
     settings = {judgement.row.setting for judgement in judged}
     about = str(next(iter(settings))) if len(settings) == 1 else ""
-    statements: dict[tuple[str, str], list[Judgement]] = {}
-    for judgement in judged:
-        statements.setdefault((judgement.claim, judgement.text), []).append(judgement)
+    statements = grouped(((judgement.claim, judgement.text), judgement) for judgement in judged)
     for place, ((claim, statement), own) in enumerate(statements.items()):
         rows = tuple(_cells(judgement, bool(about)) for judgement in own)
         yield Table(f"claim-{claim.lower()}-{place}", f"{claim}. {statement}", _COLUMNS, rows, about=about)

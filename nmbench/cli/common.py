@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # imported in `select`, so that --help need not wait for pyda
     from nmbench.plan.matrix import Matrix
     from nmbench.records.store import Store
 
-__all__ = ["MatrixName", "Only", "Plugins", "Results", "Seeds", "Selection", "select"]
+__all__ = ["MatrixName", "Only", "Plugins", "Results", "Seeds", "Selection", "Yes", "select"]
 
 MatrixName = Annotated[str, typer.Argument(help="Name of a shipped matrix, or a path to a .toml file.")]
 Results = Annotated[Path, typer.Option("--results", envvar="NMBENCH_RESULTS", help="Folder of all results.")]
@@ -28,6 +28,9 @@ Only = Annotated[
 ]
 Seeds = Annotated[str | None, typer.Option("--seeds", help="Instead of the matrix' seeds: 0,1,2 or 0-5.")]
 Data = Annotated[Path, typer.Option("--data", envvar="NMBENCH_DATA", help="Folder of all data sets.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Also if the matrix has more than 50,000 combinations.")]
+
+_MOST_SEEDS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,14 @@ class Selection:
 
 def _parse_seeds(text: str) -> list[int]:
     seeds: list[int] = []
+    count = 0
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
             raise UsageError(f"--seeds {text!r}: write 0,1,2 or 0-5")
+        count += int(last or first) + 1 - int(first)
+        if len(first) > 18 or len(last) > 18 or count > _MOST_SEEDS:
+            raise UsageError(f"--seeds {text!r}: more than {_MOST_SEEDS:,} seeds, or too large ones")
         seeds += range(int(first), int(last or first) + 1)
     return seeds
 
@@ -58,12 +65,17 @@ def _matches(cell: Cell, text: str) -> bool:
 
 
 def select(
-    name: str, results: Path, only: list[str] | None = None, seeds: str | None = None, plugins: Path | None = None
+    name: str,
+    results: Path,
+    only: list[str] | None = None,
+    seeds: str | None = None,
+    plugins: Path | None = None,
+    yes: bool = False,
 ) -> Selection:
-    """The cells that the options choose. Raises UsageError if there are none."""
+    """The cells that the options choose, be they ever so many with `yes`. Raises UsageError if there are none."""
     from nmbench.plan.catalogue import catalogue
     from nmbench.plan.matrix import load
-    from nmbench.plan.unfold import alone, cells
+    from nmbench.plan.unfold import MOST, alone, cells
     from nmbench.records.store import Store
 
     matrix = load(name)
@@ -73,7 +85,7 @@ def select(
         for grid in matrix.grid:
             grid.seeds = None
     known = catalogue(plugins)
-    found = cells(matrix, known)
+    found = cells(matrix, known, None if yes else MOST)
     for text in only or []:
         if not any(_matches(cell, text) for cell in found):
             raise UsageError(f"--only {text!r} fits no cell of {matrix.name}; `nmbench plan {name}` lists them")

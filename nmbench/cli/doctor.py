@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from nmbench._util.errors import first_line
+from nmbench._util.groups import grouped
 from nmbench._util.machine import cpu_name, gpus, versions
 from nmbench._util.paths import cache_dir
 from nmbench.cli.common import Plugins
@@ -70,11 +71,9 @@ def _diagnoses(known: Catalogue) -> tuple[_Lines, _Lines]:
     from nmbench.plan.catalogue import diagnoses
 
     asked = [task for task in known.tasks.values() if task.declaration and task.declaration.diagnoses]
-    names: dict[tuple[bool, str], list[str]] = {}
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        for task, lines in zip(asked, pool.map(diagnoses, asked), strict=True):
-            for line in lines:
-                names.setdefault(line, []).append(task.name)
+        answers = zip(asked, pool.map(diagnoses, asked), strict=True)
+        names = grouped((line, task.name) for task, lines in answers for line in lines)
     said = {line: f"{', '.join(tasks)}: {line[1]}" for line, tasks in names.items()}
     return [("engine", said[line]) for line in said if line[0]], [
         ("faulty", said[line]) for line in said if not line[0]

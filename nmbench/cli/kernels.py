@@ -49,15 +49,10 @@ def kernels(
         raise UsageError(f"--budget {budget:g}: give minutes, more than 0")
     if device not in ("cuda", "cpu"):
         raise UsageError(f"--device {device!r}: use cuda or cpu")
-    given: dict[str, Any] = {
-        "suites": suite,
-        "patterns": _words("--patterns", patterns),
-        "dtypes": _words("--dtypes", dtypes),
-        "rows": _numbers("--rows", rows),
-        "batches": _numbers("--batches", batches),
-        "backends": _words("--backends", backends),
-    }
-    options = Options.from_dict({key: value for key, value in given.items() if value is not None})
+    asked = {"patterns": patterns, "dtypes": dtypes, "backends": backends}
+    given: dict[str, Any] = {key: _words(key, text) for key, text in asked.items() if text is not None}
+    given |= {key: _numbers(key, text) for key, text in (("rows", rows), ("batches", batches)) if text is not None}
+    options = Options.from_dict(given if suite is None else {**given, "suites": suite})
     options = replace(options, budget_s=None if budget is None else 60 * budget, compiled=compiled, check_only=check)
     usable, refused = available(options.backends)
     if list_only:
@@ -73,19 +68,17 @@ def kernels(
     _run(options, torch.device(device), usable, refused, out, as_json)
 
 
-def _words(option: str, text: str | None) -> list[str] | None:
-    words = None if text is None else [word.strip() for word in text.split(",") if word.strip()]
-    if words == []:
-        raise UsageError(f"{option} names nothing; leave it out for all")
+def _words(option: str, text: str) -> list[str]:
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
+        raise UsageError(f"--{option} names nothing; leave it out for all")
     return words
 
 
-def _numbers(option: str, text: str | None) -> list[int] | None:
+def _numbers(option: str, text: str) -> list[int]:
     words = _words(option, text)
-    if words is None:
-        return None
     if bad := [word for word in words if not (word.isascii() and word.isdigit())]:
-        raise UsageError(f"{option} {text!r}: {bad[0]!r} is no number; write 1,16,4096")
+        raise UsageError(f"--{option} {text!r}: {bad[0]!r} is no number; write 1,16,4096")
     return [int(word) for word in words]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from nmbench.cli.common import MatrixName, Only, Plugins, Results, Seeds, select
+from nmbench.cli.common import MatrixName, Only, Plugins, Results, Seeds, Yes, select
 
 
 def plan(
@@ -15,12 +15,13 @@ def plan(
     only: Only = None,
     seeds: Seeds = None,
     plugins: Plugins = None,
+    yes: Yes = False,
 ) -> None:
     """List the cells of a matrix, dense twins included, without running anything.
 
     Example: nmbench plan quick
     """
-    chosen = select(matrix, results, only, seeds, plugins)
+    chosen = select(matrix, results, only, seeds, plugins, yes)
     done = 0
     for cell in chosen.cells:
         state = chosen.store.state(cell)

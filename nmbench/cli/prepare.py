@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from nmbench._util.child import ask
-from nmbench.cli.common import Data, MatrixName, Only, Plugins, Results, Seeds, select
+from nmbench.cli.common import Data, MatrixName, Only, Plugins, Results, Seeds, Yes, select
 
 if TYPE_CHECKING:
     from nmbench.plan.cell import Cell
@@ -26,6 +26,8 @@ def _key(cell: Cell) -> tuple[str, str, str, str]:
 
 def _ask(cell: Cell, plugin: TaskPlugin, data: Path) -> Prepared:
     """What `Task.prepare` says, from a process of its own."""
+    from pydantic import ValidationError
+
     from nmbench.records.schema import Status
     from nmbench.running.job import Job, Prepared
 
@@ -35,7 +37,10 @@ def _ask(cell: Cell, plugin: TaskPlugin, data: Path) -> Prepared:
     reply = ask("nmbench.worker", "--prepare", job.model_dump_json())
     if reply.answer is None:
         return Prepared(status=Status.CRASH, message=f"preparing failed: {reply.ending}")
-    return Prepared.model_validate(reply.answer)
+    try:
+        return Prepared.model_validate(reply.answer)
+    except ValidationError:  # something else printed an object after the answer
+        return Prepared(status=Status.CRASH, message=f"preparing failed: {reply.ending}")
 
 
 def fingerprints(cells: list[Cell], plugins: dict[str, TaskPlugin], data: Path) -> dict[str, str | None]:
@@ -55,12 +60,13 @@ def prepare(
     only: Only = None,
     seeds: Seeds = None,
     plugins: Plugins = None,
+    yes: Yes = False,
 ) -> None:
     """Make or verify the data that the cells of a matrix need.
 
     Example: nmbench prepare quick --data /big/disk
     """
-    chosen = select(matrix, results, only, seeds, plugins)
+    chosen = select(matrix, results, only, seeds, plugins, yes)
     first = {_key(cell): cell for cell in reversed(chosen.cells)}
     failed = 0
     for cell in first.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import typer
 
 from nmbench._util.errors import UsageError, nearest
 from nmbench._util.machine import gpus
-from nmbench.cli.common import Data, MatrixName, Only, Plugins, Results, Seeds, Selection, select
+from nmbench.cli.common import Data, MatrixName, Only, Plugins, Results, Seeds, Selection, Yes, select
 from nmbench.cli.export import SinkFolder, SinkNames, outbox_for
 from nmbench.cli.prepare import fingerprints
 
@@ -46,7 +47,7 @@ def _wanted(chosen: Selection, rerun: str | None, data: Path) -> list[Cell]:
 
 def _command(matrix: str, results: Path, data: Path, plugins: Path | None) -> str:
     """The command as a person would type it again, options at their defaults left out."""
-    parts = ["nmbench", "run", matrix]
+    parts = ["nmbench", "run", _short(Path(matrix))]
     if results != Path("results"):
         parts += ["--results", _short(results)]
     if data != Path("data"):
@@ -94,6 +95,7 @@ def run(
     timeout: Annotated[float | None, typer.Option(help="Seconds a cell may take.")] = None,
     hang: Annotated[float | None, typer.Option(help="Seconds a cell may give no sign of life.")] = None,
     plugins: Plugins = None,
+    yes: Yes = False,
     trace: Annotated[bool, typer.Option("--trace-batches", help="Keep a checksum of each training batch.")] = False,
     sink: SinkNames = None,
     sinks: SinkFolder = None,
@@ -125,7 +127,10 @@ def run(
         raise UsageError("--device cuda: no NVIDIA GPU is visible here")
     if rerun is not None and rerun not in (kinds := (*map(str, Status), "stale", "unfinished", "unreadable")):
         raise UsageError(f"--rerun {rerun!r}: no such kind{nearest(rerun, kinds)}")
-    chosen = select(matrix, results, only, seeds, plugins)
+    for option, seconds in (("--timeout", timeout), ("--hang", hang)):
+        if seconds is not None and not 0 < seconds < math.inf:
+            raise UsageError(f"{option} {seconds:g}: give a number of seconds above 0")
+    chosen = select(matrix, results, only, seeds, plugins, yes)
     console = Console(stderr=False)
     with chosen.store.lock():
         cells = _wanted(chosen, rerun, data)

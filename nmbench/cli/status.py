@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from nmbench.cli.common import MatrixName, Only, Plugins, Results, Seeds, select
+from nmbench.cli.common import MatrixName, Only, Plugins, Results, Seeds, Yes, select
 
 if TYPE_CHECKING:
     from nmbench.records.store import CellState
@@ -25,12 +25,13 @@ def status(
     only: Only = None,
     seeds: Seeds = None,
     plugins: Plugins = None,
+    yes: Yes = False,
 ) -> None:
     """Show the newest outcome of every cell.
 
     Example: nmbench status quick
     """
-    chosen = select(matrix, results, only, seeds, plugins)
+    chosen = select(matrix, results, only, seeds, plugins, yes)
     counts: Counter[str] = Counter()
     for cell in chosen.cells:  # a line each: all records together may not fit the memory
         state = chosen.store.state(cell)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nmbench._util.files import locked, write_json
+from nmbench._util.files import loads, locked, write_json
 from nmbench.contract.spec import DataError
 
 __all__ = ["made_once"]
@@ -45,7 +45,7 @@ def made_once(folder: Path, key: Mapping[str, Any], make: Callable[[Path], Manif
 def _verified(folder: Path, key: Mapping[str, Any]) -> Manifest | None:
     """The manifest, if it is of `key` and the files on disk still agree with it in number and size."""
     try:
-        manifest: Manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest: Manifest = loads((folder / "manifest.json").read_bytes())
         whole = manifest["key"] == json.loads(json.dumps(key)) and manifest["files"] == _inventory(folder)
         return manifest if whole else None
     except (OSError, ValueError, KeyError, TypeError):

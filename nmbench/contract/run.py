@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nmbench._util import random as rng
-from nmbench._util.files import replacing
+from nmbench.contract import samples
+from nmbench.contract.resume import read_state, write_state
 from nmbench.contract.samples import Sample, Shown
 from nmbench.contract.spec import DataInfo, NonFiniteError, Spec
 
@@ -165,7 +166,10 @@ class Run:
         `name` tells the sample in every cell of the task; `given` is what all cells share (source, reference, input
         image), `output` what this model made of it. A value is a text, or an image: uint8, (height, width, 3).
         """
-        self.samples.append(Sample(name, dict(given), dict(output)))
+        try:
+            self.samples.append(samples.checked(name, given, output))
+        except (ValueError, TypeError) as error:  # a tensor on a GPU is no array
+            raise InvalidResult(str(error)) from None
 
     def store_baseline(self, name: str, **values: float) -> None:
         """What a trivial answer reaches, for scale: `store_baseline("zero flow", epe=8.8)`."""
@@ -211,6 +215,11 @@ class Run:
         if self._handle is not None:
             self._handle.adopt(len(curve))
 
+    def forget_flips(self) -> None:
+        """The flips of this phase are not to count. Called by the worker."""
+        if self._handle is not None:
+            self._handle.forget()
+
     def checkpoint_due(self, every_s: float = 60.0) -> bool:
         """True once `every_s` seconds have passed since the last checkpoint."""
         return time.monotonic() - self._last_save >= every_s
@@ -224,18 +233,14 @@ class Run:
         self._last_save = time.monotonic()
         if self.rank:
             return
-        import torch
-
         state = {
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
             "run": self.state_dict(),
             "extra": extra,
         }
-        target = self.checkpoint_dir / "last.pt"
         try:
-            with replacing(target) as temporary:
-                torch.save(state, temporary)
+            write_state(self.checkpoint_dir / "last.pt", state)
         except OSError as error:
             _log.warning("no checkpoint: %s", error)
 
@@ -244,16 +249,8 @@ class Run:
 
         A checkpoint that cannot be read (a torn disk, another version) is put aside and training starts again.
         """
-        import torch
-
-        path = self.checkpoint_dir / "last.pt"
-        if not path.exists():
-            return None
-        try:
-            # weights_only: a resume file never executes code
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception:
-            path.replace(path.with_suffix(".unreadable"))
+        state = read_state(self.checkpoint_dir / "last.pt")
+        if state is None:
             return None
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])

@@ -1,6 +1,7 @@
 """Evaluation examples that a cell keeps for the report: what was given, and what the model made of it.
 
 Sample      one of them
+checked     one of what a task gives
 write       samples -> `samples.json` beside the record, images as PNG in base64 (JSON only: nothing to execute)
 read        the reverse
 """
@@ -9,13 +10,12 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nmbench._util.files import write_json
+from nmbench._util.files import loads, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 else:
     Shown = Any
 
-__all__ = ["FILE", "Sample", "Shown", "read", "write"]
+__all__ = ["FILE", "Sample", "Shown", "checked", "read", "write"]
 
 FILE = "samples.json"
 _PNG = "data:image/png;base64,"
+_MOST_PIXELS = 2**24  # of an image that is decoded: a few bytes may say that they are terabytes
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,30 @@ class Sample:
     output: Mapping[str, Shown]
 
 
+def checked(name: str, given: Mapping[str, Shown], output: Mapping[str, Shown]) -> Sample:
+    """A sample. Raises ValueError for a value that is neither a text nor an RGB image in uint8."""
+    import numpy as np
+
+    for key, value in [*dict(given).items(), *dict(output).items()]:
+        image = np.asarray(value)
+        if isinstance(value, str) or (
+            image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size
+        ):
+            continue
+        raise ValueError(
+            f"sample {name!r}: {key!r} is neither a text nor a uint8 image (height, width, 3), but "
+            f"{image.dtype} {image.shape}"
+        )
+    return Sample(str(name), dict(given), dict(output))
+
+
 def write(samples: Sequence[Sample], path: Path) -> None:
-    """Write `samples` to `path`. Raises ValueError for a value that is neither a text nor an RGB image in uint8."""
+    """Write `samples`, as `checked` makes them, to `path`. Raises OSError."""
     entries = [
         {
             "name": sample.name,
-            "given": {key: _encoded(sample.name, key, value) for key, value in sample.given.items()},
-            "output": {key: _encoded(sample.name, key, value) for key, value in sample.output.items()},
+            "given": {key: _encoded(value) for key, value in sample.given.items()},
+            "output": {key: _encoded(value) for key, value in sample.output.items()},
         }
         for sample in samples
     ]
@@ -56,7 +74,7 @@ def write(samples: Sequence[Sample], path: Path) -> None:
 def read(path: Path) -> list[Sample]:
     """What `write` wrote. Raises ValueError if the file is broken, OSError if it cannot be read."""
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))["samples"]
+        entries = loads(path.read_bytes())["samples"]
         return [
             Sample(
                 str(entry["name"]),
@@ -65,24 +83,18 @@ def read(path: Path) -> list[Sample]:
             )
             for entry in entries
         ]
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path.name} holds no samples ({type(error).__name__}: {error})") from error
 
 
-def _encoded(name: str, key: str, value: Shown) -> dict[str, str]:
+def _encoded(value: Shown) -> dict[str, str]:
     if isinstance(value, str):
         return {"text": value}
     import numpy as np
     from PIL import Image
 
-    image = np.asarray(value)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise ValueError(
-            f"sample {name!r}: {key!r} is neither a text nor a uint8 image (height, width, 3), but "
-            f"{image.dtype} {image.shape}"
-        )
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG", optimize=True)
+    Image.fromarray(np.asarray(value)).save(buffer, format="PNG", optimize=True)
     return {"image": _PNG + base64.b64encode(buffer.getvalue()).decode("ascii")}
 
 
@@ -90,11 +102,13 @@ def _decoded(value: Mapping[str, str]) -> Shown:
     if "text" in value:
         return str(value["text"])
     import numpy as np
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     data = base64.b64decode(value["image"].removeprefix(_PNG), validate=True)
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            if image.width * image.height > _MOST_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels are too many to be shown")
             return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except Exception as error:  # a decoder raises what it likes for the bytes of a stranger
         raise ValueError(f"an image cannot be decoded ({error})") from error

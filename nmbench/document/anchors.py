@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from nmbench.document.words import unused
+
 __all__ = ["Anchors"]
 
 
@@ -19,9 +21,6 @@ class Anchors:
     def add(self, title: str) -> str:
         """The anchor of the next heading, whose text is `title`."""
         stem = re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
-        anchor, count = stem, 0
-        while anchor in self._taken:
-            count += 1
-            anchor = f"{stem}-{count}"
+        anchor = unused(stem, self._taken, 1)
         self._taken.add(anchor)
         return anchor

@@ -43,8 +43,19 @@ def _column(column: Column, cells: list[Cell]) -> tuple[list[str], list[list[str
 def _value(cell: Cell, numeric: bool) -> str:
     """Among numbers, words are none: what they say stands in a part of the cell, if it matters."""
     if cell.value is None:
-        return "" if numeric or cell.text == "-" else cell.text.replace(NBSP, " ")
-    return _number(cell.value)
+        return "" if numeric or cell.text == "-" else _no_formula(cell.text.replace(NBSP, " "))
+    return _no_formula(cell.value) if isinstance(cell.value, str) else _number(cell.value)
+
+
+def _no_formula(text: str) -> str:
+    """With a quote before what a spreadsheet would compute or run."""
+    if not text.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
 
 
 def _number(value: float | str | None) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import singledispatchmethod
 from html import escape
 from pathlib import Path
 
@@ -47,48 +46,40 @@ class _Page:
     def content(self, part: Part, level: int) -> Iterator[str]:
         """The blocks of `part`; `level` is that of the headings in it."""
         for block in part.content:
-            if isinstance(block, Section):
-                anchor = self.anchors.add(block.title)
-                self.links.append((level, anchor, block.title))
-                yield f'<section>\n<h{level} id="{anchor}">{escape(block.title)}</h{level}>'
-                yield from self.content(block, level + 1)
-                yield "</section>"
-            elif isinstance(block, Fold):
-                yield f"<details>\n<summary>{escape(block.title)}</summary>"
-                yield from self.content(block, level)
-                yield "</details>"
-            elif isinstance(block, Table):
-                yield _table(block, caption=block.title != part.title)
-            else:
-                yield self.block(block)
+            match block:
+                case Section():
+                    anchor = self.anchors.add(block.title)
+                    self.links.append((level, anchor, block.title))
+                    yield f'<section>\n<h{level} id="{anchor}">{escape(block.title)}</h{level}>'
+                    yield from self.content(block, level + 1)
+                    yield "</section>"
+                case Fold():
+                    yield f"<details>\n<summary>{escape(block.title)}</summary>"
+                    yield from self.content(block, level)
+                    yield "</details>"
+                case Table():
+                    yield _table(block, caption=block.title != part.title)
+                case _:
+                    yield self.block(block)
 
-    @singledispatchmethod
     def block(self, block: Block) -> str:
         """One block, but a table or a section."""
+        match block:
+            case Prose():
+                return f"<p>{to_html(block.text)}</p>"
+            case Bullets():
+                return "<ul>\n" + "\n".join(f"<li>{to_html(item)}</li>" for item in block.items) + "\n</ul>"
+            case Banner():
+                return f'<p class="banner" role="note">{to_html(block.text)}</p>'
+            case Shell():
+                return f"<pre><code>{escape(chr(10).join(block.lines))}</code></pre>"
+            case Picture():
+                image = (
+                    f'<img src="{_data(self.figures / block.file)}" alt="{escape(f"{block.title}: {block.about}")}">'
+                )
+                caption = f"<strong>{escape(block.title)}.</strong> {escape(block.caption)}"
+                return f"<figure>\n{image}\n<figcaption>{caption}</figcaption>\n</figure>"
         raise TypeError(f"{type(block).__name__} is no part of a report")
-
-    @block.register
-    def _(self, block: Prose) -> str:
-        return f"<p>{to_html(block.text)}</p>"
-
-    @block.register
-    def _(self, block: Bullets) -> str:
-        return "<ul>\n" + "\n".join(f"<li>{to_html(item)}</li>" for item in block.items) + "\n</ul>"
-
-    @block.register
-    def _(self, block: Banner) -> str:
-        return f'<p class="banner" role="note">{to_html(block.text)}</p>'
-
-    @block.register
-    def _(self, block: Shell) -> str:
-        return f"<pre><code>{escape(chr(10).join(block.lines))}</code></pre>"
-
-    @block.register
-    def _(self, block: Picture) -> str:
-        name = escape(f"{block.title}: {block.about}")
-        image = f'<img src="{_data(self.figures / block.file)}" alt="{name}">'
-        caption = f"<strong>{escape(block.title)}.</strong> {escape(block.caption)}"
-        return f"<figure>\n{image}\n<figcaption>{caption}</figcaption>\n</figure>"
 
 
 def _data(file: Path) -> str:
@@ -106,10 +97,11 @@ def _table(table: Table, caption: bool) -> str:
         "<tr>" + "".join(_cell(cell, column.align) for cell, column in zip(row, table.columns, strict=True)) + "</tr>"
         for row in table.rows
     )
+    notes = "".join(f'\n<p class="note">{to_html(note)}</p>' for note in table.notes)
     return (
         f'<div class="table" tabindex="0" role="group" aria-label="{escape(table.title)}">\n'
         f'<table id="table-{escape(table.name)}"{sortable}>\n{title}<thead>\n<tr>{head}</tr>\n</thead>\n'
-        f"<tbody>\n{rows}\n</tbody>\n</table>\n</div>{_notes(table.notes)}"
+        f"<tbody>\n{rows}\n</tbody>\n</table>\n</div>{notes}"
     )
 
 
@@ -121,7 +113,3 @@ def _cell(cell: Cell, align: str) -> str:
         shown = f"<strong>{shown}</strong>"
     value = "" if cell.value is None else f' data-value="{escape(str(cell.value))}"'
     return f'<td class="{align}"{value}>{shown}</td>'
-
-
-def _notes(notes: tuple[str, ...]) -> str:
-    return "".join(f'\n<p class="note">{to_html(note)}</p>' for note in notes)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import singledispatch
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tabulate import tabulate
 
@@ -39,7 +39,7 @@ def table(shown: Table) -> str:
     total = len(shown.rows)
     left = f"These are {MOST_ROWS} of {total} rows; report.html, CSV and LaTeX have all."
     notes = (*([left] if total > MOST_ROWS else []), *shown.notes)
-    return "\n\n".join([_grid(shown), *_notes(notes)])
+    return "\n\n".join([_grid(shown), *([_bullets(notes)] if len(notes) > 1 else notes)])
 
 
 def _headings(part: Report | Section) -> Iterator[str]:
@@ -67,46 +67,38 @@ def _content(part: Part, level: int, links: Mapping[int, str]) -> list[str]:
                 found += [f"{'#' * level} {text(block.title)}", *_content(block, level + 1, links)]
             case Fold():
                 found.append(f"{links[id(block)]} stands at the end.")
-            case Table() if block.title != part.title:
-                found += [f"**{text(block.title)}**", _block(block)]
+            case Table():
+                found += [f"**{text(block.title)}**"] if block.title != part.title else []
+                found.append(table(block))
             case _:
                 found.append(_block(block))
     return found
 
 
-@singledispatch
 def _block(block: Block) -> str:
+    match block:
+        case Prose():
+            return block.text
+        case Bullets():
+            return _bullets(block.items)
+        case Banner():
+            return f"> {block.text}"
+        case Shell():
+            return _fenced(block.lines)
+        case Picture():
+            return f"![{text(block.title)}: {text(block.about)}](figures/{block.file})\n\n*{text(block.caption)}*"
     raise TypeError(f"{type(block).__name__} is no part of a report")
 
 
-@_block.register
-def _(block: Prose) -> str:
-    return block.text
+def _fenced(shell: Iterable[str]) -> str:
+    lines = [" ".join(line.split()) for line in shell]  # a name that a stranger gave may hold line feeds
+    longest = max((len(run) for line in lines for run in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return "\n".join([f"{fence}sh", *lines, fence])
 
 
-@_block.register
-def _(block: Bullets) -> str:
-    return "\n".join(f"- {item}" for item in block.items)
-
-
-@_block.register
-def _(block: Banner) -> str:
-    return f"> {block.text}"
-
-
-@_block.register
-def _(block: Shell) -> str:
-    return "\n".join(["```sh", *block.lines, "```"])
-
-
-@_block.register
-def _(block: Picture) -> str:
-    return f"![{text(block.title)}: {text(block.about)}](figures/{block.file})\n\n*{text(block.caption)}*"
-
-
-@_block.register
-def _(block: Table) -> str:
-    return table(block)
+def _bullets(items: Iterable[str]) -> str:
+    return "\n".join(f"- {item}" for item in items)
 
 
 def _grid(shown: Table) -> str:
@@ -125,7 +117,3 @@ def _cell(cell: Cell) -> str:
     # inside a table GitHub takes the backslash before a pipe away, also in code
     shown = code(cell.text).replace("|", "\\|") if cell.code else text(cell.text)
     return f"**{shown}**" if cell.strong and shown else shown
-
-
-def _notes(notes: tuple[str, ...]) -> list[str]:
-    return [_block(Bullets(notes))] if len(notes) > 1 else list(notes)

@@ -1,20 +1,16 @@
 """What a report consists of, before it becomes markdown, HTML, CSV or LaTeX. Built once (build), rendered many times.
 
-Report, Section, Fold                       the whole, a part of it under a heading, and one that may stand behind
-Prose, Bullets, Banner, Shell, Picture      what stands in a section beside tables
-tables, pictures                            all of them, in their order
-distinct                                    the same report with a name of its own for every table
-
 The texts are inline markdown: `words.text` and `words.code` make it of a stranger's text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from nmbench.document.table import Table
+from nmbench.document.words import unused
 
 __all__ = [
     "Banner",
@@ -28,7 +24,7 @@ __all__ = [
     "Section",
     "Shell",
     "distinct",
-    "pictures",
+    "renamed",
     "tables",
 ]
 
@@ -103,45 +99,33 @@ Part = Report | Section | Fold
 
 def tables(part: Part) -> Iterator[Table]:
     """Every table, in the order in which a reader meets them."""
-    return (block for block in _blocks(part) if isinstance(block, Table))
-
-
-def pictures(part: Part) -> Iterator[Picture]:
-    """Every figure, in the order in which a reader meets them."""
-    return (block for block in _blocks(part) if isinstance(block, Picture))
-
-
-def _blocks(part: Part) -> Iterator[Block]:
     for block in part.content:
-        if isinstance(block, Section | Fold):
-            yield from _blocks(block)
-        else:
+        if isinstance(block, Table):
             yield block
+        elif isinstance(block, Section | Fold):
+            yield from tables(block)
 
 
-_Part = TypeVar("_Part", Report, Section, Fold)
+_Part = TypeVar("_Part", bound=Part)
+
+
+def renamed(part: _Part, name: Callable[[Table], Table]) -> _Part:
+    """`part` with `name(table)` for every table."""
+
+    def new(block: Any) -> Any:
+        if isinstance(block, Table):
+            return name(block)
+        return renamed(block, name) if isinstance(block, Section | Fold) else block
+
+    return replace(part, content=tuple(map(new, part.content)))
 
 
 def distinct(report: Report) -> Report:
     """`report` with names of tables made different, where two are the same: each is the name of a file."""
-    return _distinct(report, set())
+    taken: set[str] = set()
 
+    def free(table: Table) -> Table:
+        taken.add(name := unused(table.name, taken))
+        return replace(table, name=name)
 
-def _distinct(part: _Part, taken: set[str]) -> _Part:
-    content: tuple[Any, ...] = tuple(_renamed(block, taken) for block in part.content)
-    return replace(part, content=content)
-
-
-def _renamed(block: Block | Fold | Section, taken: set[str]) -> Block | Fold | Section:
-    if isinstance(block, Section):
-        return _distinct(block, taken)
-    if isinstance(block, Fold):
-        return _distinct(block, taken)
-    if not isinstance(block, Table):
-        return block
-    count, name = 1, block.name
-    while name in taken:
-        count += 1
-        name = f"{block.name}-{count}"
-    taken.add(name)
-    return replace(block, name=name)
+    return renamed(report, free)

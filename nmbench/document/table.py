@@ -1,18 +1,13 @@
-"""The one table of the report, before it becomes markdown, HTML, CSV or LaTeX.
-
-Cell      what is shown, and the value behind it
-Column    key, title, alignment, unit
-Table     columns and rows, with the sentences under them
-named     the same table under the name and caption of its place in the report
-filled    the same table without columns that hold nothing
-"""
+"""The one table of the report, before it becomes markdown, HTML, CSV or LaTeX."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-__all__ = ["Cell", "Column", "Table", "filled", "named"]
+__all__ = ["Cell", "Column", "Table", "filled", "named", "numeric"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +23,13 @@ class Cell:
     strong: bool = False
     code: bool = False
     parts: tuple[tuple[str, float | str | None], ...] = ()
+
+
+def numeric(value: float | None, words: Callable[[float], str], **parts: float | str | None) -> Cell:
+    """A number in the words that `words` makes of it; "-" for None and NaN."""
+    if value is None or math.isnan(value):
+        return Cell("-")
+    return Cell(words(value), value, parts=tuple(parts.items()))
 
 
 @dataclass(frozen=True)

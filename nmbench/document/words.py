@@ -1,16 +1,11 @@
-"""Numbers and strangers' text as they stand in a report, whose texts are inline markdown.
-
-text       plain text that cannot break the table or the page
-code       the same as inline code
-label      a method with its settings
-number, signed, si, binary, plural, number_word    numbers for people
-"""
+"""Numbers and strangers' text as they stand in a report, whose texts are inline markdown."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 __all__ = [
     "NBSP",
@@ -18,13 +13,13 @@ __all__ = [
     "code",
     "label",
     "number",
-    "number_word",
     "percent",
     "plural",
     "short",
     "si",
     "signed",
     "text",
+    "unused",
 ]
 
 #: a space at which a table cell is not wrapped
@@ -58,12 +53,9 @@ def short(value: str, length: int = 160) -> str:
 
 def label(method: str, hyper: str) -> str:
     """A method and, in brackets, its settings where they are not the default ones; `hyper` is canonical JSON."""
-    settings = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in _items(hyper)]
-    return f"{method} ({', '.join(settings)})" if settings else method
-
-
-def _items(hyper: str) -> list[tuple[str, object]]:
-    return list(json.loads(hyper).items())
+    settings = json.loads(hyper).items()
+    words = ", ".join(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings)
+    return f"{method} ({words})" if words else method
 
 
 def number(value: float, decimals: int) -> str:
@@ -103,10 +95,10 @@ def percent(share: float, digits: int = 3) -> str:
     return f"{100 * share:.{digits}g}{NBSP}%"
 
 
-def number_word(count: int) -> str:
-    """A count as it may begin a sentence: One ... Nine, then digits."""
-    words = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
-    return words[count] if count < len(words) else str(count)
+def unused(name: str, taken: Container[str], first: int = 2) -> str:
+    """`name`, or where it is taken `name-2`, `name-3`, ..."""
+    names = itertools.chain([name], (f"{name}-{count}" for count in itertools.count(first)))
+    return next(free for free in names if free not in taken)
 
 
 def plural(count: int, noun: str) -> str:

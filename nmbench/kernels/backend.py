@@ -3,6 +3,7 @@
 Backend         one way to multiply with an N:M weight: subclass this
 Refusal, Kind   why it does not run a problem
 refused         its refusal, also where asking fails
+DEPTHWISE, no_gpu   refusals that several backends give
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ import torch
 from torch import Tensor
 
 from nmbench._util.errors import first_line
-from nmbench.kernels.problem import Problem, Settings, result_dtype
+from nmbench.kernels.problem import Problem, Settings, dtype_name, is_float8, result_dtype
 
-__all__ = ["Backend", "Kind", "Problem", "Refusal", "Settings", "refused", "result_dtype"]
+__all__ = ["DEPTHWISE", "Backend", "Kind", "Problem", "Refusal", "Settings", "no_gpu", "refused", "result_dtype"]
 
 
 class Kind(Enum):
@@ -47,6 +48,19 @@ class Refusal(str):
         made = super().__new__(cls, words)
         made.kind = kind
         return made
+
+
+DEPTHWISE = Refusal("depthwise: no reduction over channels", Kind.SHAPE)
+
+
+def no_gpu(problem: Problem) -> Refusal | None:
+    """Why the problem's device has no tensor cores for it: they come with 8.0, those for 8-bit floats with 8.9."""
+    if problem.device != "cuda":
+        return Refusal(f"needs a GPU, not {problem.device}", Kind.NEEDS_GPU)
+    least = (8, 9) if is_float8(problem.dtype) else (8, 0)
+    if problem.capability >= least:
+        return None
+    return Refusal(f"{dtype_name(problem.dtype)} needs compute capability {least[0]}.{least[1]} or newer", Kind.MACHINE)
 
 
 class Backend(ABC):

@@ -132,23 +132,13 @@ class Choice:
     times: dict[str, float]
 
 
-class Choices:
+class Choices(Kept[Choice]):
     """The choices of one machine, read when made; inside `keeping(False)` those of this conversion alone."""
 
     def __init__(self, device: torch.device) -> None:
-        self._file = Kept("choices", device, _choice, vars)
-        self._known = self._file.read()
+        super().__init__("choices", device, _choice, vars)
+        self._known = self.read()
         self._new: dict[str, Choice] = {}
-
-    @property
-    def path(self) -> Path | None:
-        """Where they are kept, if they are."""
-        return self._file.path
-
-    @property
-    def note(self) -> str:
-        """What was wrong with the file, or ""."""
-        return self._file.note
 
     @staticmethod
     def key(**about: Any) -> str:
@@ -166,7 +156,7 @@ class Choices:
     def write(self) -> None:
         """The file, if something is new."""
         if self._new:
-            self._file.add(self._new)
+            self.add(self._new)
 
 
 def _choice(about: dict[str, Any]) -> Choice:

@@ -5,6 +5,8 @@ compress      weight -> NMTensor, without loss
 decompress    the way back
 check         are there as many values and positions as pattern and shape say?
 inferred      which pattern a weight keeps to, read off the weight
+lengths       how many values, and bytes of positions
+layout        the two-dimensional view that entries are in the order of
 
 Entries are in the row-major order of a two-dimensional view of the weight: (out, in) of a linear layer; (out, kh * kw *
 in) of a convolution, the input channels of a kernel position side by side, as a matrix product reads them; with
@@ -27,10 +29,10 @@ from nmbench.sparsity import NMPattern
 from nmbench.sparsity.fast import fused as _fused
 from nmbench.sparsity.pattern import MAX_M, PatternLike
 
-__all__ = ["NMTensor", "check", "compress", "decompress", "inferred"]
+__all__ = ["INTEGERS", "NMTensor", "check", "compress", "decompress", "inferred", "layout", "lengths"]
 
 #: integers of the same width: gathers and comparisons know these for every dtype, and keep each bit
-_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,9 @@ def compress(weight: Tensor, pattern: PatternLike, name: str = "weight") -> NMTe
         raise ValueError(f"{name}: a plain dense weight of two or more dimensions is needed, not {_what(weight)}")
     if (made := _in_one_pass(weight, parsed)) is not None:
         return made
-    groups = _groups(weight.detach(), parsed)
-    nonzero = _grouped(_view(weight.detach(), parsed) != 0, parsed)
+    view = _view(weight.detach(), parsed)
+    groups = _grouped(view.contiguous().view(INTEGERS[weight.element_size()]), parsed)
+    nonzero = _grouped(view != 0, parsed)
     if bool((wrong := nonzero.sum(1) > parsed.n).any()):
         first = int(wrong.nonzero()[0])
         raise ValueError(
@@ -98,10 +101,10 @@ def decompress(stored: NMTensor) -> Tensor:
 
         with on(values.device):
             return fused(values, stored.positions, pattern, stored.shape)
-    bits = values.view(_BITS[values.element_size()]).reshape(-1, pattern.n)
+    bits = values.view(INTEGERS[values.element_size()]).reshape(-1, pattern.n)
     where = _unpack(stored.positions, values.numel(), pattern.index_bits).reshape(-1, pattern.n)
     groups = bits.new_zeros((len(bits), pattern.m)).scatter_(1, where, bits)
-    rows, width, back = _layout(stored.shape, pattern)
+    rows, width, back = layout(stored.shape, pattern)
     dense = groups.reshape(rows, -(-width // pattern.m) * pattern.m)[:, :width].contiguous().view(values.dtype)
     return dense.reshape(back).movedim(-1, 1).contiguous() if len(back) > 2 else dense.reshape(stored.shape)
 
@@ -111,15 +114,19 @@ def check(name: str, stored: NMTensor) -> None:
     pattern, shape = stored.pattern, stored.shape
     if len(shape) < (2 if pattern.axis == "input" else 1) or not all(isinstance(i, int) and i >= 0 for i in shape):
         raise ValueError(f"{name}: {shape} is no shape of a weight")
-    rows, width, _ = _layout(shape, pattern)
-    entries = rows * -(-width // pattern.m) * pattern.n
-    expected = {"values": entries, "positions": -(-entries * pattern.index_bits // 8)}
-    for key, length in expected.items():
+    for key, length in zip(("values", "positions"), lengths(shape, pattern), strict=True):
         part = getattr(stored, key)
         if part.dim() != 1 or len(part) != length:
             raise ValueError(f"{name}: {key} of shape {tuple(part.shape)}, not ({length},) as {pattern} of {shape} has")
     if stored.positions.dtype != torch.uint8:
         raise ValueError(f"{name}: positions of {stored.positions.dtype}, not torch.uint8")
+
+
+def lengths(shape: tuple[int, ...], pattern: NMPattern) -> tuple[int, int]:
+    """(values, bytes of positions) that a weight of `shape` is stored as."""
+    rows, width, _ = layout(shape, pattern)
+    entries = rows * -(-width // pattern.m) * pattern.n
+    return entries, -(-entries * pattern.index_bits // 8)
 
 
 def _has_a_kernel(tensor: Tensor, shape: tuple[int, ...], pattern: NMPattern) -> bool:
@@ -145,7 +152,7 @@ def _in_one_pass(weight: Tensor, pattern: NMPattern) -> NMTensor | None:
     return NMTensor(values, positions, pattern, tuple(weight.shape)) if kept else None
 
 
-def _layout(shape: tuple[int, ...], pattern: NMPattern) -> tuple[int, int, tuple[int, ...]]:
+def layout(shape: tuple[int, ...], pattern: NMPattern) -> tuple[int, int, tuple[int, ...]]:
     """(rows, width of each) that groups run along, and the shape with the grouped dimension last."""
     if pattern.axis == "kernel":
         return 1, torch.Size(shape).numel(), (torch.Size(shape).numel(),)
@@ -154,7 +161,7 @@ def _layout(shape: tuple[int, ...], pattern: NMPattern) -> tuple[int, int, tuple
 
 
 def _view(weight: Tensor, pattern: NMPattern) -> Tensor:
-    rows, width, _ = _layout(tuple(weight.shape), pattern)
+    rows, width, _ = layout(tuple(weight.shape), pattern)
     return (weight if pattern.axis == "kernel" else weight.movedim(1, -1)).reshape(rows, width)
 
 
@@ -163,13 +170,8 @@ def _grouped(view: Tensor, pattern: NMPattern) -> Tensor:
     return F.pad(view, (0, -view.shape[1] % pattern.m)).reshape(-1, pattern.m)
 
 
-def _groups(weight: Tensor, pattern: NMPattern) -> Tensor:
-    view = _view(weight, pattern).contiguous()
-    return _grouped(view.view(_BITS[weight.element_size()]), pattern)
-
-
 def _place(group: int, weight: Tensor, pattern: NMPattern) -> str:
-    _, width, back = _layout(tuple(weight.shape), pattern)
+    _, width, back = layout(tuple(weight.shape), pattern)
     row, number = divmod(group, -(-width // pattern.m))
     first = number * pattern.m
     along = f"weights {first} to {min(first + pattern.m, width) - 1}"

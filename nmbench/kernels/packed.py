@@ -74,15 +74,12 @@ class PackedWeight(nn.Module):
         self._hold(weight.detach())
 
     def _hold(self, weight: Tensor) -> None:
-        with on(weight.device):  # whether a backend can run is asked of the current GPU
-            self._pack(weight)
-
-    def _pack(self, weight: Tensor) -> None:
         problem = self.problem.on(weight.device, weight.dtype)
         problem = replace(problem, settings=self.settings if self.tuned_on == fingerprint(weight.device) else ())
-        refusal = refused(self.backend, problem) or ""
-        running = Dense() if refusal else self.backend
-        with torch.inference_mode(False), torch.no_grad():  # tensors made in inference mode could not be used outside
+        # a backend is asked of the current GPU; tensors made in inference mode could not be used outside
+        with on(weight.device), torch.inference_mode(False), torch.no_grad():
+            refusal = refused(self.backend, problem) or ""
+            running = Dense() if refusal else self.backend
             packed = {key: _usable(tensor) for key, tensor in running.pack(weight, problem).items()}
         for key in list(self._buffers):
             delattr(self, key)

@@ -64,7 +64,10 @@ def compare(
     if empty := [name for name, calls in candidates.items() if not calls]:
         raise ValueError(f"nothing to time for {', '.join(map(repr, empty))}")
     if device.type != "cuda":
-        return _measure({name: _Wall(calls) for name, calls in candidates.items()}, budget_s)
+        plain = {name: _Wall(calls) for name, calls in candidates.items()}
+        for one in plain.values():
+            one.queue()
+        return _measure(plain, budget_s)
     with torch.cuda.device(device), torch.inference_mode():
         return _measure({name: _on_gpu(calls, graph) for name, calls in candidates.items()}, budget_s)
 
@@ -114,25 +117,24 @@ class _Wall:
 
     def __init__(self, calls: Sequence[Call]) -> None:
         self.calls = list(calls)
+
+    def queue(self) -> None:
+        """All calls; on a GPU on the current stream."""
         for call in self.calls:
             call()
 
     def run(self) -> Callable[[], float]:
         """One pass over the calls; the seconds of it, when asked."""
         start = time.perf_counter()
-        for call in self.calls:
-            call()
+        self.queue()
         seconds = time.perf_counter() - start
         return lambda: seconds
 
 
-class _Events:
+class _Events(_Wall):
     """Calls on a GPU, between two events."""
 
     how = "cuda-events"
-
-    def __init__(self, calls: Sequence[Call]) -> None:
-        self.calls = list(calls)
 
     def run(self) -> Callable[[], float]:
         """Queue one pass; the seconds of it, when asked (which waits for the GPU)."""
@@ -147,11 +149,6 @@ class _Events:
             return float(start.elapsed_time(end)) / 1e3
 
         return seconds
-
-    def queue(self) -> None:
-        """All calls, on the current stream."""
-        for call in self.calls:
-            call()
 
 
 class _Replay(_Events):
@@ -226,7 +223,7 @@ def _captured(calls: Sequence[Call]) -> _Replay | None:
         return None
 
 
-def _measure(timed: Mapping[str, _Wall | _Events], budget_s: float) -> dict[str, Timing]:
+def _measure(timed: Mapping[str, _Wall], budget_s: float) -> dict[str, Timing]:
     """Rounds over all candidates, each round beginning with another one."""
     names = list(timed)
     if not names:

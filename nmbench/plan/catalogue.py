@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -39,6 +40,7 @@ __all__ = ["Catalogue", "Plugin", "catalogue", "code_hash", "diagnoses"]
 
 _LOG = logging.getLogger(__name__)
 _DESCRIBE_TIMEOUT = 120  # seconds; importing a large engine from a cold disk takes long
+_PATIENCE_S = 600  # for so long an import that hung is not tried again
 _QUIET = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 
 _Answer = TypeVar("_Answer", bound=BaseModel)
@@ -100,7 +102,12 @@ def _asked(model: type[_Answer], key: str, arguments: list[str], keep: Callable[
         return model.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
         pass
+    hung = path.with_suffix(".late")  # so that an import that hangs does not take minutes of every command
+    if _is_young(hung):
+        return f"importing it took more than {_DESCRIBE_TIMEOUT} s; remove {hung} to try again at once"
     reply = ask("nmbench.worker", *arguments, timeout=_DESCRIBE_TIMEOUT, environment=_QUIET)
+    if reply.late:
+        _kept(hung, {"ending": reply.ending})
     try:
         answer = model.model_validate(reply.answer)
     except ValidationError:
@@ -108,6 +115,13 @@ def _asked(model: type[_Answer], key: str, arguments: list[str], keep: Callable[
     if keep(answer):  # a failure may be mended by installing something, so ask again
         _kept(path, reply.answer or {})
     return answer
+
+
+def _is_young(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime < _PATIENCE_S
+    except OSError:
+        return False
 
 
 def _kept(path: Path, answer: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ Golden tests hold the ids still.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
 from collections.abc import Mapping
@@ -41,7 +42,9 @@ class InitialWeights:
 
     @classmethod
     def read(cls, path: Path) -> InitialWeights:
-        """Those in the file `path`. Raises OSError if it cannot be read."""
+        """Those in the file `path`. Raises OSError if it cannot be read, or is no regular file."""
+        if path.exists() and not path.is_file():  # of a device or a pipe there is no end
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return cls(digest, path.name, path.absolute())

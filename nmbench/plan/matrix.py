@@ -6,6 +6,7 @@ shipped   names of those that come with the package
 
 from __future__ import annotations
 
+import math
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -18,13 +19,45 @@ from nmbench.plan.cell import DENSE
 
 __all__ = ["Grid", "Matrix", "load", "shipped"]
 
+_DEEPEST = 16  # tables and lists within each other that a setting may be
+
 
 def _as_list(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
+def _settings(value: Any) -> Any:
+    """Tables of settings: text, finite numbers, lists and tables of these. Raises ValueError."""
+    if isinstance(value, dict):
+        for key, given in value.items():
+            if given == []:
+                raise ValueError(f"the list {key} is empty, which makes no cell")
+            _check(key, given, 0)
+    return value
+
+
+def _check(key: str, value: Any, depth: int) -> None:
+    if isinstance(value, list | dict):
+        if depth == _DEEPEST:
+            raise ValueError(f"{key} is nested too deeply")
+        for part in value.values() if isinstance(value, dict) else value:
+            _check(key, part, depth + 1)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{key} must be finite, not {value}")
+    elif not isinstance(value, str | int | float):
+        raise ValueError(f"{key} is a {type(value).__name__}, which no setting is")
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("Input should be a number of seconds")
+    return value
+
+
+Table = Annotated[dict[str, Any], BeforeValidator(_settings)]
+Seconds = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, allow_inf_nan=False, strict=False)]
 Names = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
-Seeds = Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_as_list), Field(min_length=1)]
+Seeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], BeforeValidator(_as_list), Field(min_length=1)]
 
 
 class Grid(BaseModel):
@@ -36,8 +69,8 @@ class Grid(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     pattern: Names = [DENSE]
     method: Names = ["sr-ste"]
-    hyper: dict[str, Any] = {}
-    train: dict[str, Any] = {}
+    hyper: Table = {}
+    train: Table = {}
     tasks: Names | None = None
     models: Names | None = None
     seeds: Seeds | None = None
@@ -52,10 +85,10 @@ class Matrix(BaseModel):
     scale: str
     tasks: Names
     seeds: Seeds = [0]
-    train: dict[str, Any] = {}
+    train: Table = {}
     init: str | None = None
-    timeout: float | None = Field(default=None, gt=0, strict=False)
-    hang: float = Field(default=1800.0, gt=0, strict=False)
+    timeout: Seconds | None = None
+    hang: Seconds = 1800.0
     grid: list[Grid] = Field(min_length=1)
 
 
@@ -68,9 +101,11 @@ def shipped() -> list[str]:
 def _read(name: str) -> tuple[str, str]:
     path = Path(name)
     if path.suffix == ".toml" or path.is_file():
+        if path.exists() and not path.is_file():  # to read a pipe would wait for ever
+            raise UsageError(f"matrix {name}: not a regular file")
         try:
-            return path.read_text(encoding="utf-8"), name
-        except (OSError, UnicodeDecodeError) as error:
+            return path.read_text(encoding="utf-8-sig"), name
+        except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
             raise UsageError(f"matrix {name}: {reason}") from error
     if name not in shipped():
@@ -88,7 +123,7 @@ def _explain(error: ValidationError) -> str:
         return f"the key {place!r} is missing"
     if first["type"] == "too_short":
         return f"{place!r} is empty; give at least one"
-    return f"{place!r}: {first['msg']}"
+    return f"{place!r}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def load(name: str) -> Matrix:
@@ -96,8 +131,10 @@ def load(name: str) -> Matrix:
     text, place = _read(name)
     try:
         return Matrix.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"matrix {place}: not TOML: {error}") from error
     except ValidationError as error:
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise UsageError(f"matrix {place}: {_explain(error)}{more}") from error
+    except ValueError as error:  # a TOMLDecodeError, or Python's for an integer of thousands of digits
+        raise UsageError(f"matrix {place}: not TOML: {error}") from error
+    except RecursionError as error:
+        raise UsageError(f"matrix {place}: it is nested too deeply") from error

@@ -7,6 +7,7 @@ alone     the ids of those that are to have the machine to themselves
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,12 @@ from nmbench.plan.cell import DENSE, Cell, InitialWeights, pattern_of
 from nmbench.plan.matrix import Grid, Matrix
 from nmbench.sparsity.pattern import NMPattern
 
-__all__ = ["alone", "cells"]
+__all__ = ["MOST", "alone", "cells"]
+
+
+#: combinations that are unfolded without a word: a slip of the finger makes millions
+MOST = 50_000
+_MOST_RANKS = 64
 
 
 class _Subject(NamedTuple):
@@ -37,10 +43,30 @@ class _Treatment(NamedTuple):
     hyper: dict[str, Any]
 
 
-def cells(matrix: Matrix, catalogue: Catalogue) -> list[Cell]:
-    """Every cell of the matrix, each once, dense twins included. Raises UsageError in one line."""
+def cells(matrix: Matrix, catalogue: Catalogue, most: int | None = MOST) -> list[Cell]:
+    """Every cell of the matrix, each once, dense twins included. Raises UsageError in one line.
+
+    most: of combinations that are unfolded; None: any number.
+    """
+    count = sum(_count(matrix, grid) for grid in matrix.grid)
+    if most is not None and count > most:
+        raise UsageError(f"matrix {matrix.name} has {count:,} combinations; with --yes more than {most:,} are unfolded")
     found = _unfold(matrix, matrix.grid, catalogue)
     return sorted(found.values(), key=lambda c: (c.seed, c.task, c.model, not c.is_dense))
+
+
+def _count(matrix: Matrix, grid: Grid) -> int:
+    """Combinations of a grid, counted before any is made."""
+    settings = [*{**matrix.train, **grid.train}.values(), *grid.hyper.values()]
+    lists: list[list[Any]] = [
+        grid.tasks or matrix.tasks,
+        grid.models or [""],
+        grid.seeds or matrix.seeds,
+        grid.pattern,
+        grid.method,
+    ]
+    lengths = [len(values) for values in lists] + [len(value) for value in settings if isinstance(value, list)]
+    return math.prod(lengths)
 
 
 def alone(matrix: Matrix, catalogue: Catalogue) -> frozenset[str]:
@@ -66,8 +92,9 @@ def _unfold(matrix: Matrix, grids: Iterable[Grid], catalogue: Catalogue) -> dict
 def _init(matrix: Matrix) -> InitialWeights | None:
     try:
         return InitialWeights.read(Path(matrix.init)) if matrix.init is not None else None
-    except OSError as error:
-        raise UsageError(f"init = {matrix.init!r}: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # a name with a NUL in it
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"init = {matrix.init!r}: {reason}") from error
 
 
 def _subjects(matrix: Matrix, grid: Grid, catalogue: Catalogue) -> Iterator[_Subject]:
@@ -90,6 +117,9 @@ def _subjects(matrix: Matrix, grid: Grid, catalogue: Catalogue) -> Iterator[_Sub
 
 def _trainings(subject: _Subject, train: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for given in _product(train):
+        gpus = given.get("gpus", 1)
+        if isinstance(gpus, int | float) and gpus > _MOST_RANKS:
+            raise UsageError(f"gpus = {gpus}: a cell is trained by at most {_MOST_RANKS} processes")
         yield given if subject.settings is None else _overrides(subject.settings, f"task {subject.task!r}", given)
 
 

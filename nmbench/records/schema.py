@@ -1,7 +1,7 @@
 """The record of one attempt: `record.json`, schema version 1. The models here and in `sections` document the format.
 
 `record.json` is written last, by exactly one writer; its existence means that the attempt ended. It holds no host name,
-no user name and no absolute path.
+no user name and no absolute path: `nmbench.records.redact` sees to it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, PrivateAttr
 
 from nmbench._util.files import write_json
 from nmbench.plan.cell import Cell
+from nmbench.records import redact
 from nmbench.records.sections import (
     LIMIT,
     Audit,
@@ -36,13 +37,14 @@ from nmbench.records.sections import (
     Speed,
     SpeedRow,
     Timings,
+    Weights,
     about,
 )
 
 __all__ = [
     "SCHEMA_VERSION", "Audit", "Cost", "Curve", "Data", "Environment", "Failure", "LayerAudit", "LayerFlips",
     "Measurement", "Memory", "MetricInfo", "Plugin", "Record", "Reused", "Sad", "Snapshots", "Speed", "SpeedRow",
-    "Status", "Timings", "UnreadableRecord",
+    "Status", "Timings", "UnreadableRecord", "Weights",
 ]  # fmt: skip
 
 SCHEMA_VERSION = 1
@@ -146,6 +148,7 @@ class Record(Section):
         "{name: text or number}: how this cell was trained or evaluated (a metric's signature, say)", {}
     )
     cost: Cost | None = about("parameters, multiply-accumulates and bytes of the finalised model")
+    weights: Weights | None = about("the file of the evaluated weights")
     measurements: list[Measurement] = about("figures that plugins took of the cell", [])
     speed: Speed | None = about("times of one forward pass, added by `nmbench run --speed`")
     environment: Environment | None = about("versions and hardware")
@@ -158,6 +161,11 @@ class Record(Section):
     def problems(self) -> list[str]:
         """A line for each section that was left out because it is not what it should be."""
         return [f"{key} is left out: {reason}" for key, (reason, _) in self._broken.items()]
+
+    @property
+    def weights_sha256(self) -> str | None:
+        """Hash of the weights, where it is known."""
+        return self.weights.sha256 if self.weights else None
 
     @property
     def primary(self) -> MetricInfo | None:
@@ -185,5 +193,5 @@ class Record(Section):
         return self.model_dump(mode="json", exclude_unset=True) | {key: raw for key, (_, raw) in self._broken.items()}
 
     def write(self, path: Path) -> None:
-        """Write it whole or not at all. Raises OSError, and ValueError for a number that JSON does not have."""
-        write_json(path, self.to_json())
+        """Write it whole or not at all, redacted. Raises OSError, and ValueError for a NaN, which JSON has not."""
+        write_json(path, redact.whole(self.to_json()))

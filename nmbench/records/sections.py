@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = [
     "LIMIT", "Audit", "Cost", "Curve", "Data", "Environment", "Failure", "LayerAudit", "LayerFlips", "Measurement",
-    "Memory", "MetricInfo", "Plugin", "Reused", "Sad", "Section", "Snapshots", "Speed", "SpeedRow", "Timings", "about",
+    "Memory", "MetricInfo", "Plugin", "Reused", "Sad", "Section", "Snapshots", "Speed", "SpeedRow", "Timings",
+    "Weights", "about",
 ]  # fmt: skip
 
 LIMIT = 2**63  # of a 64-bit integer, which is what a column of the frame holds
@@ -214,6 +215,12 @@ class Data(Section):
 
     fingerprint: str | None = about("hash of the data set's content")
     counts: dict[str, Count] = about("{split: examples}", {})
+
+
+class Weights(Section):
+    """The evaluated weights, in weights.safetensors beside the record."""
+
+    sha256: str | None = about("hash of the file")
 
 
 class Environment(Section):

@@ -7,6 +7,7 @@ means that the attempt ended. An attempt folder without it is one that was kille
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -51,14 +52,17 @@ class CellState:
 class Store:
     """The results of one matrix.
 
-    root: folder of all results. The work folder with resume state lies beside it, never inside.
+    root: folder of all results. The work folder with resume state lies beside it, never inside, and is its own: `work`
+    for `results`, `work-b` for `b`, so that the lock on the one is a lock on the other.
     """
 
     def __init__(self, root: Path, matrix: str) -> None:
         self.root = root
         self.matrix = matrix
         self.folder = root / matrix
-        self.work = root.absolute().parent / "work" / matrix
+        beside = Path(os.path.abspath(root))
+        name = "work" if beside.name == "results" else f"work-{beside.name}"
+        self.work = beside.parent / name / matrix
 
     def attempts(self, cell: Cell) -> list[Path]:
         """Attempt folders of a cell, oldest first."""

@@ -2,10 +2,12 @@
 
 save       written whole or not at all
 load       into a model of the same architecture
+digest     hash of a file
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +17,7 @@ from nmbench._util.files import replacing
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["load", "save"]
+__all__ = ["digest", "load", "save"]
 
 
 def save(model: nn.Module, path: Path | str, metadata: Mapping[str, str] | None = None) -> None:
@@ -26,15 +28,25 @@ def save(model: nn.Module, path: Path | str, metadata: Mapping[str, str] | None 
         save_model(model, str(temporary), None if metadata is None else dict(metadata))
 
 
-def load(model: nn.Module, path: Path | str) -> None:
+def digest(path: Path | str) -> str:
+    """SHA-256 of the file. Raises OSError."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load(model: nn.Module, path: Path | str, sha256: str | None = None) -> None:
     """Load what `save` wrote, or any file that has each of the model's tensors under one of its names at least.
 
     Not by safetensors' own function, which refuses a model that fills in the other names itself.
+
+    sha256: hash of the file, where a record tells it.
 
     Raises RuntimeError, as torch does, if names or shapes do not fit; OSError or SafetensorError for a broken file.
     """
     from safetensors.torch import load_file
 
+    if sha256 is not None and digest(path) != sha256:
+        raise OSError(f"{Path(path).name} has changed since it was written")
     state = load_file(path)
     own = model.state_dict()
     held = {_memory(own[name]) for name in state if name in own}

@@ -1,14 +1,5 @@
 """From records to a report.
 
-    frame        records -> a pandas frame, one row an attempt      load, frame, newest
-    statistics   the paired comparison with the dense twin          paired, Comparison
-    compare      frame -> rows paired with their dense twins        compare, Row
-    table, model                                                    what a report consists of, in no format
-    tables, lists, provenance, figures, ...                         the parts of a report
-    build        everything together                                build
-    renderers    markdown, HTML, CSV, LaTeX of one model
-    render       results folder -> report folder                    write_report
-
 Importing anything from here without the report's dependencies raises MissingDependency, an ImportError whose one
 line says what to install. Nothing here imports torch.
 """

@@ -6,11 +6,12 @@ import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from nmbench.analysis.rows import Row
 from nmbench.analysis.study import Study
-from nmbench.document.model import Fold, Report, Section, distinct
-from nmbench.document.table import Table, named
+from nmbench.document.model import Report, Section, distinct, renamed
+from nmbench.document.table import named
 from nmbench.report.door import Content, Entry, Place, made, sections
 from nmbench.report.sections import BUILT_IN
 from nmbench.report.style import sheet, slug_of, slugs
@@ -35,28 +36,16 @@ def _at(place: Place, entries: Sequence[Entry], study: Study, rows: Sequence[Row
 
 
 def _task(task: str, slug: str, entries: Sequence[Entry], study: Study) -> Section:
-    """Every setting of a task, then what is shown for all of them."""
+    """Every setting of a task, then what is shown for all of them; tables are named after their place."""
     rows = study.tasks[task]
     content: list[Content] = []
     for setting in dict.fromkeys(row.setting for row in rows):
-        prefix = slug_of(f"{slug}-{setting.model}-{setting.scale}")
-        about = f"{task}, {setting.described}"
-        blocks = _at(Place.SETTING, entries, study, study.settings[setting])
-        content.append(Section(setting.described, tuple(_named(block, prefix, about) for block in blocks)))
-    content += [_named(block, slug, task) for block in _at(Place.TASK, entries, study, rows)]
-    return Section(f"Task: {task}", tuple(content))
-
-
-def _named(block: Content, prefix: str, about: str) -> Content:
-    """`block` with its tables named after their place, so that the same kind of table may stand in a report often."""
-    if isinstance(block, Table):
-        return named(block, prefix, about)
-    if isinstance(block, Section):
-        return replace(block, content=tuple(_named(inner, prefix, about) for inner in block.content))
-    if isinstance(block, Fold):
-        inner = (named(one, prefix, about) if isinstance(one, Table) else one for one in block.content)
-        return replace(block, content=tuple(inner))
-    return block
+        prefix, about = slug_of(f"{slug}-{setting.model}-{setting.scale}"), f"{task}, {setting.described}"
+        blocks = Section(setting.described, tuple(_at(Place.SETTING, entries, study, study.settings[setting])))
+        content.append(renamed(blocks, partial(named, prefix=prefix, about=about)))
+    rest = Section(f"Task: {task}", tuple(_at(Place.TASK, entries, study, rows)))
+    rest = renamed(rest, partial(named, prefix=slug, about=task))
+    return replace(rest, content=(*content, *rest.content))
 
 
 @contextmanager

@@ -1,15 +1,10 @@
 """The door of a report: its own sections and those of strangers enter by it, as `Entry`s.
 
-sections      every section, the built-in ones and those of the entry-point group `nmbench.sections`
-made          what one of them gives; one that raises, or gives what no report can show, becomes a sentence
-ReportSection what such an entry point names: a class without arguments, with a place, an order and blocks
-Place         where a section stands
+class Stability:
+    place, order = "setting", 55
 
-    class Stability:
-        place, order = "setting", 55
-
-        def blocks(self, study, rows):
-            yield Table(...)
+    def blocks(self, study, rows):
+        yield Table(...)
 """
 
 from __future__ import annotations

@@ -1,20 +1,10 @@
 """How every figure looks: colours, markers, matplotlib's settings, sizes, names.
 
-sheet           matplotlib's own defaults with this report's on top, whatever the reader's matplotlibrc says
-panels, save    a figure with panels, laid out by matplotlib; PNG and SVG, byte-equal for equal figures on one machine
-Style, styles   colour, marker and line of each row of a task, the same in all its figures
-plain_styles    the same for things that are no methods
-difference_axis     an axis of differences to the dense twin: no difference, the margin, a scale that holds all values
-plain_numbers   numbers on a log axis, without mathematics
-drawn, file_of, place_of    a figure of one setting: saved, and where
-shorten, few, few_labels    names and lists that are not too long to draw
-
 Colours are Okabe and Ito's, which no common colour blindness confuses; markers and lines tell apart what grey does not.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,10 +19,11 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
+from nmbench._util.groups import grouped
 from nmbench.analysis.rows import Row
 from nmbench.analysis.study import Study
 from nmbench.document.model import Picture
-from nmbench.document.words import label
+from nmbench.document.words import label, unused
 
 __all__ = [
     "MOST_PANELS",
@@ -151,22 +142,19 @@ def save(figure: Figure, axes: Sequence[Axes], path: Path) -> None:
 
 def styles(rows: Iterable[Row]) -> dict[str, Style]:
     """A style for each label: a colour and line a method, shades of it and other markers for its settings."""
-    methods: dict[str, list[str]] = {}
-    for row in rows:
-        if not row.is_dense:
-            methods.setdefault(row.method, []).append(row.hyper)
+    methods = grouped((row.method, row.hyper) for row in rows if not row.is_dense)
     others = sorted(set(methods) - set(_KNOWN))
     chosen = {"dense": Style("black", "*")}
     for place, method in enumerate([*_KNOWN, *others]):
         # the default settings, "{}", have the plain colour
-        settings = sorted(set(methods.get(method, ())), key=lambda hyper: (hyper != "{}", hyper))
+        settings = sorted({*methods.get(method, ())}, key=lambda hyper: (hyper != "{}", hyper))
         for shade, hyper in enumerate(settings):
-            marker = len(chosen) - 1
+            turn, marker = divmod(len(chosen) - 1, len(_MARKERS))
             chosen[label(method, hyper)] = Style(
-                _shade(_COLOURS[place % len(_COLOURS)], shade, len(settings)),
-                _MARKERS[marker % len(_MARKERS)],
+                _shade(_COLOURS[place % len(_COLOURS)], shade / len(settings)),
+                _MARKERS[marker],
                 _LINES[place % len(_LINES)],
-                marker // len(_MARKERS) % 2 == 1,
+                hollow=turn % 2 == 1,
             )
     return chosen
 
@@ -183,14 +171,9 @@ def plain_styles(names: Iterable[str]) -> dict[str, Style]:
     }
 
 
-def _shade(colour: str, place: int, count: int) -> str:
-    """The colour itself for the first place, then from dark to light."""
-    if place == 0:
-        return colour
-    tint = -0.6 + 1.2 * (place - 1) / max(1, count - 2)
-    tint = math.copysign(max(abs(tint), 0.25), tint)
-    end = 1.0 if tint > 0 else 0.0
-    red, green, blue = (part + abs(tint) * (end - part) for part in to_rgb(colour))
+def _shade(colour: str, lightness: float) -> str:
+    """The colour itself for 0, towards white for 1."""
+    red, green, blue = (part + 0.7 * lightness * (1 - part) for part in to_rgb(colour))
     return str(to_hex((red, green, blue)))
 
 
@@ -275,11 +258,7 @@ def slugs(names: Iterable[str]) -> dict[str, str]:
     """Each name as the beginning of a file name, no two alike."""
     found: dict[str, str] = {}
     for name in names:
-        slug, count = slug_of(name), 1
-        while slug in found.values():
-            count += 1
-            slug = f"{slug_of(name)}-{count}"
-        found[name] = slug
+        found[name] = unused(slug_of(name), found.values())
     return found
 
 

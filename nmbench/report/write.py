@@ -1,9 +1,4 @@
-"""The report as a folder.
-
-write_report    results folder -> report folder, in the formats that are asked for
-render          the same as a dictionary of files, with the figures in a scratch folder
-FORMATS         name of a format -> its page, or the folder of its tables
-"""
+"""The report as a folder."""
 
 from __future__ import annotations
 
@@ -22,7 +17,7 @@ from nmbench.document.model import Report
 from nmbench.records.frame import Loaded, load
 from nmbench.report.build import build
 
-__all__ = ["DEFAULT", "FORMATS", "render", "write_report"]
+__all__ = ["DEFAULT", "FORMATS", "write_report"]
 
 FORMATS = {"md": "README.md", "html": "report.html", "csv": "results.csv", "tex": "tables"}
 DEFAULT = ("md", "html")
@@ -41,7 +36,7 @@ def write_report(results: Path, out: Path, title: str, formats: Sequence[str] = 
     out.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".report-", dir=out))
     try:
-        for name, text in render(Path(results), title, formats, scratch).items():
+        for name, text in _render(Path(results), title, formats, scratch).items():
             file = scratch / name
             file.parent.mkdir(exist_ok=True)
             file.write_text(text, encoding="utf-8", newline="\n")
@@ -51,7 +46,7 @@ def write_report(results: Path, out: Path, title: str, formats: Sequence[str] = 
     return [out / FORMATS[name] for name in formats]
 
 
-def render(results: Path, title: str, formats: Sequence[str], scratch: Path) -> dict[str, str]:
+def _render(results: Path, title: str, formats: Sequence[str], scratch: Path) -> dict[str, str]:
     """Path in the report's folder -> text, the pages last. The figures are drawn into `scratch`/figures."""
     figures = scratch / FIGURES
     figures.mkdir()

@@ -67,9 +67,10 @@ class TrainingJob(Job):
 
 
 class SpeedJob(Job):
-    """budget_s: seconds of measuring."""
+    """budget_s: seconds of measuring. weights: hash of the file of weights, where it is known."""
 
     attempt_dir: Path
+    weights: str | None = None
     budget_s: float
 
 

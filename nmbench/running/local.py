@@ -19,10 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from nmbench._util.files import write_text
+from nmbench._util.files import discard, write_text
 from nmbench._util.machine import gpus
 from nmbench.records.attempt import LOG, RECORD
 from nmbench.running.executor import Cause, Ending, Fate
+from nmbench.running.guard import Guard
 from nmbench.running.job import Beat, TrainingJob
 
 __all__ = ["Limits", "Local"]
@@ -101,12 +102,14 @@ class Local:
         self._slots = self._free = [0]
         self._workers: dict[str, _Worker] = {}
         self._ends = selectors.DefaultSelector()
+        self._guard: Guard | None = None
 
     def open(self, processes: int) -> int:
         """See Executor."""
         self._slots = list(range(max(1, min(self._most, processes))))
         self._free = list(self._slots)
         self.threads = max(1, self._cores // len(self._slots))
+        self._guard = Guard()
         return len(self._slots)
 
     def start(self, job: TrainingJob) -> str:
@@ -121,9 +124,10 @@ class Local:
                 "alone": len(taken) == len(self._slots),
             }
         )
-        (job.work_dir / "heartbeat.json").unlink(missing_ok=True)
         file = job.work_dir / "job.json"
-        write_text(file, job.model_dump_json(indent=1))
+        for path in (job.work_dir / "heartbeat.json", file):
+            discard(path)
+        write_text(file, job.model_dump_json(indent=1, exclude_unset=True))  # what a record has not stays absent
         with (job.attempt_dir / LOG).open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "nmbench.worker", "--job", str(file)],
@@ -133,6 +137,8 @@ class Local:
                 env=self._environment(job, taken[:used]),
                 start_new_session=True,
             )
+        if self._guard is not None:
+            self._guard.add(process.pid)
         handle = str(process.pid)
         self._free = [slot for slot in self._free if slot not in taken]
         self._workers[handle] = _Worker(job, process, taken, self._watch(process.pid))
@@ -196,6 +202,8 @@ class Local:
     def _forget(self, handle: str) -> Ending:
         worker = self._workers.pop(handle)
         worker.signal(signal.SIGKILL)  # what outlived the worker
+        if self._guard is not None:
+            self._guard.remove(worker.process.pid)
         if worker.pidfd is not None:
             self._ends.unregister(worker.pidfd)
             os.close(worker.pidfd)
@@ -217,6 +225,8 @@ class Local:
     def close(self) -> None:
         """See Executor."""
         self._ends.close()
+        if self._guard is not None:
+            self._guard.close()
 
 
 def _last_line(path: Path) -> str:

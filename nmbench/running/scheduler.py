@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from nmbench._util.files import discard
 from nmbench.plan.catalogue import Catalogue, code_hash
 from nmbench.plan.cell import Cell
 from nmbench.records.attempt import RECORD, read_record
@@ -129,12 +129,12 @@ class Scheduler:
             if not plugin.usable:
                 record = refused(record, plugin, code, self.executor.device)
                 self._write(record, attempt)
-                self._ended(record, 0.0, attempt)
+                self._ended(cell, record, 0.0, attempt)
                 return False
             job = self._job(record, attempt, code, slots)
             self._running[self.executor.start(job)] = job
         except OSError as error:
-            self._ended(unwritten(record, error), 0.0)
+            self._ended(cell, unwritten(record, error), 0.0)
             return False
         self.progress.started(cell)
         return True
@@ -149,7 +149,7 @@ class Scheduler:
     def _job(self, record: Record, attempt: Path, code: str, slots: int) -> TrainingJob:
         cell = record.cell
         if self.store.state(cell).done:
-            _remove(self.store.work_dir(cell))  # of a training that is over; it is to begin again
+            discard(self.store.work_dir(cell))  # of a training that is over; it is to begin again
         takes_over = cell.method in self._starts_dense
         return TrainingJob(
             cell=cell,
@@ -174,9 +174,9 @@ class Scheduler:
         except UnreadableRecord:
             record = died(job.record, ending, job.code, self.executor.device)
             self._write(record, job.attempt_dir)
-        self._ended(record, ending.seconds, job.attempt_dir)
+        self._ended(job.cell, record, ending.seconds, job.attempt_dir)
         if not record.status.resumable:
-            _remove(job.work_dir)
+            discard(job.work_dir)
 
     def _write(self, record: Record, attempt: Path) -> None:
         """Write the record of a cell that wrote none. Where that fails, the cell is told all the same."""
@@ -185,12 +185,8 @@ class Scheduler:
         except OSError as error:
             _log.warning("the record of %s could not be written: %s", record.cell.label, error)
 
-    def _ended(self, record: Record, seconds: float, attempt: Path | None = None) -> None:
+    def _ended(self, cell: Cell, record: Record, seconds: float, attempt: Path | None = None) -> None:
         self._records.append(record)
-        self.progress.ended(record.cell, record, seconds)
+        self.progress.ended(cell, record, seconds)
         if attempt is not None:
             self.written(attempt)
-
-
-def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)

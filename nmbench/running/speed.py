@@ -93,6 +93,7 @@ def ask(state: CellState, reference: str, settings: Settings) -> str:
         data_dir=settings.data.absolute(),
         device=settings.device,
         attempt_dir=state.path.absolute(),
+        weights=state.record.weights_sha256,
         budget_s=settings.budget_s,
     )
     environment = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}

@@ -44,7 +44,7 @@ class SAD:
 
     names: of the sparse weights. sizes: their numbers of elements. Counts stay on their device until they are read, at
     most 256 steps long.
-    uncounted: steps that were done elsewhere, of which no flips are known.
+    uncounted: steps of which no flips are known: they were done elsewhere, or are as if they had been.
     """
 
     def __init__(self, names: list[str], sizes: list[int]) -> None:
@@ -66,6 +66,12 @@ class SAD:
         """`steps` optimizer steps went by unseen: zeros in the table, and counted in `uncounted`."""
         self.uncounted += steps
         self._done = torch.cat([self.table, torch.zeros((steps, len(self.names)), dtype=torch.int64)])
+
+    def forget(self) -> None:
+        """As if all steps so far had gone by unseen; the first and the last snapshot stay."""
+        steps = len(self.table)
+        self._done, self.uncounted = torch.zeros_like(self.table), steps
+        self.snapshots = {step: masks for step, masks in self.snapshots.items() if step in (0, steps)}
 
     def take_snapshot(self, step: int, masks: list[Tensor]) -> None:
         """Keep the masks after `step` optimizer steps, packed to bits."""

@@ -97,6 +97,11 @@ class Handle:
         self._set_rule()
         self.snapshot()
 
+    def forget(self) -> None:
+        """What flipped in this phase is not to count, just as in a phase that was adopted."""
+        self.snapshot()
+        self.sad.forget()
+
     # -- the optimizer step -------------------------------------------------------------------------------------
     def bind(self, *optimizers: Any) -> None:
         """Let the `step()` of one or several optimizers call `before_step` first, and `step` after all of them.

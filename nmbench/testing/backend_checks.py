@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nmbench.kernels.backend import Backend, Problem, result_dtype
+from nmbench.kernels.backend import Backend, Problem, refused, result_dtype
 from nmbench.kernels.conversion.accuracy import allowed, reference, worst
 from nmbench.kernels.problem import conv2d_problem, linear_problem
 from nmbench.sparsity import NMPattern, nm_mask
@@ -52,23 +52,15 @@ class BackendBench:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         here = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.device = here if self._any(here) else torch.device("cpu")
-
-    def _any(self, device: torch.device) -> bool:
-        return any(self._refusal(p) is None for p in _problems(device))
-
-    def _refusal(self, problem: Problem) -> str | None:
-        try:
-            return self.backend.refusal(problem)
-        except Exception:
-            return "raised"  # which a check of its own tells
+        any_here = any(refused(backend, problem) is None for problem in _problems(here))
+        self.device = here if any_here else torch.device("cpu")
 
     def cases(self, kind: str, bias: bool = True) -> Iterator[Case]:
         """Those whose problem and whose weight it takes. Raises Skip if there are none."""
         asked = [p for p in _problems(self.device) if p.kind == kind]
-        taken = [case for p in asked if self._refusal(p) is None and self._packs(case := self.case(p, bias))]
+        taken = [case for p in asked if refused(self.backend, p) is None and self._packs(case := self.case(p, bias))]
         if not taken:
-            raise Skip(f"it takes no {kind} on {self.device.type}: {self._refusal(asked[-1])}")
+            raise Skip(f"it takes no {kind} on {self.device.type}: {refused(self.backend, asked[-1])}")
         return iter(taken)
 
     def _packs(self, case: Case) -> bool:
@@ -96,9 +88,8 @@ class BackendBench:
     def run(self, case: Case, packed: dict[str, Tensor] | None = None, x: Tensor | None = None) -> Tensor:
         """What the backend gives."""
         packed = self.backend.pack(case.weight, case.problem) if packed is None else packed
-        run = self.backend.linear if case.problem.kind == "linear" else self.backend.conv2d
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            return run(case.x if x is None else x, packed, case.bias, case.problem)
+            return self.backend.run(case.x if x is None else x, packed, case.bias, case.problem)
 
 
 def _problems(device: torch.device) -> Iterator[Problem]:

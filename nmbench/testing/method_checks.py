@@ -5,6 +5,7 @@ Each function is one check.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -65,10 +66,14 @@ class MethodBench:
     ) -> tuple[nn.Module, Handle]:
         """All training passes, not finalised."""
         model, handle = self.start(pattern, method)
-        for phase in range(self.method.phases if phases is None else phases):
+        self.run_through(model, handle, range(self.method.phases if phases is None else phases))
+        return model, handle
+
+    def run_through(self, model: nn.Module, handle: Handle, phases: Iterable[int]) -> None:
+        """Those training passes, one after the other."""
+        for phase in phases:
             handle.start_phase(phase)
             self.train(model, handle, phase, 0, _STEPS)
-        return model, handle
 
 
 @check("it is a Method whose name is its entry point's, with plain defaults, and refuses other settings")
@@ -151,9 +156,7 @@ def state_is_resumed(bench: MethodBench) -> None:
 
 def _resumed(bench: MethodBench, phase: int, step: int) -> tuple[nn.Module, Handle]:
     model, handle = bench.start()
-    for before in range(phase):
-        handle.start_phase(before)
-        bench.train(model, handle, before, 0, _STEPS)
+    bench.run_through(model, handle, range(phase))
     handle.start_phase(phase)
     state = bench.train(model, handle, phase, 0, step)
     fresh, again = bench.start()
@@ -161,9 +164,7 @@ def _resumed(bench: MethodBench, phase: int, step: int) -> tuple[nn.Module, Hand
     again.start_phase(phase)
     again.load_state_dict(handle.state_dict())
     bench.train(fresh, again, phase, step, _STEPS, state)
-    for after in range(phase + 1, bench.method.phases):
-        again.start_phase(after)
-        bench.train(fresh, again, after, 0, _STEPS)
+    bench.run_through(fresh, again, range(phase + 1, bench.method.phases))
     return fresh, again
 
 
@@ -171,9 +172,7 @@ def _resumed(bench: MethodBench, phase: int, step: int) -> tuple[nn.Module, Hand
 def nothing_is_drawn(bench: MethodBench) -> None:
     model, handle = bench.start()
     before = generators()
-    for phase in range(bench.method.phases):
-        handle.start_phase(phase)
-        bench.train(model, handle, phase, 0, _STEPS)
+    bench.run_through(model, handle, range(bench.method.phases))
     if draws := drawn(before):
         raise Failed(f"it draws from the global generator of {', '.join(draws)}")
 

@@ -9,7 +9,6 @@ prepare         its data only
 
 from __future__ import annotations
 
-import hashlib
 import os
 import statistics
 import threading
@@ -23,16 +22,17 @@ from nmbench._util import random as rng
 from nmbench._util.files import write_json
 from nmbench._util.machine import describe
 from nmbench.contract import samples
+from nmbench.contract.resume import claim
 from nmbench.contract.run import InvalidResult, Run, finite
 from nmbench.contract.spec import SkipCell
 from nmbench.plan.describe import load_task, spec_of
-from nmbench.records import weights
+from nmbench.records import redact, weights
 from nmbench.records.attempt import BATCHES, PER_EXAMPLE, RECORD, TEXTS, TRACEBACK, WEIGHTS
-from nmbench.records.schema import Data, Environment, Failure, MetricInfo, Record, Reused, Status, Timings
+from nmbench.records.schema import Data, Environment, Failure, MetricInfo, Record, Reused, Status, Timings, Weights
 from nmbench.running.job import Job, Prepared, TrainingJob
 from nmbench.sparsity.pattern import NMPattern
 from nmbench.worker import measure, measurements, training
-from nmbench.worker.failures import first_lines, kind, without_home
+from nmbench.worker.failures import first_lines, kind
 from nmbench.worker.ranks import RankFailure, Ranks, here, start
 from nmbench.worker.signs import Clock, Heart
 from nmbench.worker.tracing import trace_batches
@@ -92,7 +92,7 @@ class _Attempt:
     def train(self) -> None:
         """All training passes, from where an interrupted attempt stood."""
         state = self._state_folder()
-        resumed = any(state.glob("phase-*/last*")) or any(state.glob("phase-*.pt"))
+        resumed = any(state.glob("phase-*/last.pt")) or any(state.glob("phase-*.pt"))
         twin = None if resumed else self._adopt()
 
         def begin(phase: int) -> Run:
@@ -101,8 +101,7 @@ class _Attempt:
             return Run(self.spec, self.data, self.handle, state, phase, self.clock.heart, *place)
 
         with self.clock.stage("train"):
-            phases = self.handle.method.phases
-            self.runs = training.train(self.task, self.model, begin, phases, state, twin)
+            self.runs = training.train(self.task, self.model, begin, self.handle.method, state, twin)
         self.record.memory = measure.memory(self.spec.device)
         if self.tracer is not None:
             self.tracer.remove()
@@ -116,9 +115,10 @@ class _Attempt:
         )
 
     def _state_folder(self) -> Path:
-        """Resume state, in a folder named by all that it depends on: of other code or data it is not found."""
-        validity = "/".join([self.job.code, self.data.fingerprint, version("torch")])
-        return self.job.work_dir / f"state-{hashlib.sha256(validity.encode()).hexdigest()[:12]}"
+        """Resume state; that of other code or data is removed."""
+        validity = {"code": self.job.code, "data": self.data.fingerprint, "torch": version("torch")}
+        claim(self.job.work_dir, validity | {"cell": self.cell.id}, self.ranks.rank)
+        return self.job.work_dir
 
     def _adopt(self) -> Record | None:
         """Take the dense twin's weights, if the scheduler found them; its record, or None where it is to be trained."""
@@ -151,6 +151,7 @@ class _Attempt:
             record.cost = measure.costs(task, model, handle, self.spec, self.cell)
         measurements.take(measurements.Trained(task, self.spec, model, handle, self.runs, record))
         weights.save(model, self.job.attempt_dir / WEIGHTS)
+        record.weights = Weights(sha256=weights.digest(self.job.attempt_dir / WEIGHTS))
 
     def _audit(self) -> None:
         """Do the weights keep the pattern, and do they multiply as they are? Raises InvalidResult if not."""
@@ -227,8 +228,8 @@ def execute(job: TrainingJob, job_file: Path) -> None:
         attempt.run()
         attempt.finish()
     except BaseException as error:
-        (job.attempt_dir / TRACEBACK).write_text(without_home(traceback.format_exc()))
-        status, message, name = kind(error), without_home(first_lines(error)), type(error).__name__
+        (job.attempt_dir / TRACEBACK).write_text(redact.text(traceback.format_exc()), errors="backslashreplace")
+        status, message, name = kind(error), first_lines(error), type(error).__name__
         if (other := ranks.failed_before(time.time())) is not None:
             status, message, name = other.status, other.message, other.status
         failure = Failure(kind=name, message=message, traceback=TRACEBACK)
@@ -257,7 +258,7 @@ def execute_rank(job: TrainingJob) -> int:
         _Attempt(job, job.record, ranks, Clock(Heart(None))).run()
     except BaseException as error:
         traceback.print_exc()
-        failure = RankFailure(status=kind(error), message=without_home(first_lines(error)), time=time.time())
+        failure = RankFailure(status=kind(error), message=first_lines(error), time=time.time())
         failure.write(job.work_dir, ranks.rank)
         return 1
     return 0

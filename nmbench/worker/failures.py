@@ -1,24 +1,27 @@
-"""What an exception means for a record: its status, its message on one line, and no names of people or places.
+"""What an exception means for a record: its status, and its message on one line.
 
-kind           exception -> status
-first_lines    exception -> at most two lines, joined
-without_home   text without the home and working folders
+kind         exception -> status
+first_lines  exception -> at most two lines, joined
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-from pathlib import Path
+import errno
+import re
 
 from nmbench._util.errors import message as error_message
 from nmbench.contract.run import InvalidResult
 from nmbench.contract.spec import DataError, DivergedError, NonFiniteError, SkipCell
 from nmbench.records.schema import Status
 
-__all__ = ["first_lines", "kind", "without_home"]
+__all__ = ["first_lines", "kind"]
 
 _LONGEST = 2000  # characters of a message in a record
+_NO_MEMORY = re.compile(
+    r"can(no|')t allocate memory|out of memory|can't start new thread|CUBLAS_STATUS_ALLOC_FAILED"
+    r"|DataLoader worker .* is killed by signal: Killed",  # by the kernel, when memory is short
+    re.IGNORECASE,
+)
 
 
 def kind(error: BaseException) -> Status:
@@ -43,9 +46,14 @@ def kind(error: BaseException) -> Status:
         return Status.NAN
     if "NothingSparseError" in names:
         return Status.INVALID
-    if "OutOfMemoryError" in names or "can't allocate memory" in error_message(error):
-        return Status.OOM
-    return Status.ERROR
+    return Status.OOM if "OutOfMemoryError" in names or _lacks_memory(error) else Status.ERROR
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    """Is it the system, CUDA or a library that found no memory, in words of its own?"""
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    return isinstance(error, RuntimeError | OSError) and _NO_MEMORY.search(error_message(error)) is not None
 
 
 def first_lines(error: BaseException) -> str:
@@ -54,11 +62,3 @@ def first_lines(error: BaseException) -> str:
     text = "; ".join(lines)[:_LONGEST] or type(error).__name__
     said = kind(error) in (Status.DATA, Status.SKIPPED, Status.INVALID, Status.NAN)
     return text if said else f"{type(error).__name__}: {text}"
-
-
-def without_home(text: str) -> str:
-    """No user names in what may be committed: the home and working folders become ~ and a dot."""
-    with contextlib.suppress(OSError):  # the working folder is gone
-        text = text.replace(os.getcwd() + os.sep, "").replace(os.getcwd(), ".")
-    home = str(Path.home())
-    return text.replace(home, "~") if len(home) > 1 else text

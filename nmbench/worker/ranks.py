@@ -47,13 +47,13 @@ class RankFailure(BaseModel):
         write_text(_file(work, rank), self.model_dump_json())
 
     @classmethod
-    def read(cls, work: Path, rank: int, code: int) -> RankFailure:
+    def read(cls, work: Path, rank: int, code: int | None) -> RankFailure:
         """What the rank left before it ended with exit status `code`; or how it ended, where it left nothing."""
         try:
             failure = cls.model_validate_json(_file(work, rank).read_bytes())
             return failure.model_copy(update={"message": f"rank {rank}: {failure.message}"})
         except (OSError, ValidationError):
-            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit status {code}"
+            how = f"was killed by signal {-code}" if code and code < 0 else f"ended with exit status {code}"
             return cls(status=Status.CRASH, message=f"rank {rank} {how}; see worker.log")
 
 
@@ -80,7 +80,8 @@ class Ranks:
         """
         time.sleep(0.5 if self.others else 0.0)  # a process that closed its sockets may not have ended quite yet
         codes = {rank: process.poll() for rank, process in enumerate(self.others, start=1)}
-        failed = [(rank, code or 1) for rank, code in codes.items() if code or _file(self.work, rank).exists()]
+        # one that ended in the middle of training failed, with whatever exit status
+        failed = [(rank, code) for rank, code in codes.items() if code is not None or _file(self.work, rank).exists()]
         failures = [RankFailure.read(self.work, rank, code) for rank, code in failed]
         first = min(failures, default=None, key=lambda failure: failure.time)
         return first if first and first.time < moment else None
@@ -102,6 +103,7 @@ class Ranks:
         for process in self.others:
             if code := process.wait():
                 raise RuntimeError(f"a rank ended with exit status {code} after training")
+        self.others.clear()
 
 
 def here() -> Ranks:

@@ -29,7 +29,7 @@ from nmbench.records.attempt import WEIGHTS
 from nmbench.records.schema import Speed, SpeedRow
 from nmbench.running.job import SpeedJob
 from nmbench.running.speed import Answer
-from nmbench.worker.failures import first_lines, without_home
+from nmbench.worker.failures import first_lines
 from nmbench.worker.inference import Autocast, Inputs, for_speed, ready
 
 __all__ = ["NotBatched", "answer", "batched", "measure"]
@@ -242,7 +242,7 @@ def answer(job: SpeedJob, tell: Callable[[Answer], None] = lambda so_far: None) 
         spec = spec_of(job.cell, task, job.device)
         task.prepare(spec, job.data_dir)
         model = task.build(spec)
-        weights.load(model, job.attempt_dir / WEIGHTS)
+        weights.load(model, job.attempt_dir / WEIGHTS, job.weights)
         limit_s = 60.0 + 4.0 * job.budget_s  # of converting
         section = measure(
             model,
@@ -254,5 +254,5 @@ def answer(job: SpeedJob, tell: Callable[[Answer], None] = lambda so_far: None) 
             progress=progress,
         )
     except Exception as error:
-        return so_far.cut_short(without_home(first_lines(error)))
+        return so_far.cut_short(first_lines(error))
     return Answer(speed=section)

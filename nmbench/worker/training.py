@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nmbench._util.files import replacing
+from nmbench.contract.resume import read_state, write_state
 from nmbench.contract.run import Run
 from nmbench.contract.spec import DataError
 from nmbench.contract.task import Task
@@ -25,6 +25,8 @@ from nmbench.records.schema import Record, UnreadableRecord
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from nmbench.sparsity.methods.base import Method
 
 __all__ = ["NotReusable", "adopt", "load_init", "steps", "train"]
 
@@ -49,22 +51,19 @@ def load_init(model: nn.Module, init: InitialWeights, path: Path | None) -> None
 
 
 def train(
-    task: Task, model: nn.Module, begin: Callable[[int], Run], phases: int, work: Path, twin: Record | None
+    task: Task, model: nn.Module, begin: Callable[[int], Run], method: Method, work: Path, twin: Record | None
 ) -> list[Run]:
     """All passes. A finished one is kept in the folder `work`, so that a resumed attempt skips it.
 
     begin: makes the run of a pass. twin: record of the dense twin, whose weights `model` has already: its training is
     the first pass.
     """
-    import torch
-
     runs = []
-    for phase in range(phases):
+    for phase in range(method.phases):
         done = work / f"phase-{phase}.pt"
         run = begin(phase)
         runs.append(run)
-        if done.exists():
-            state = torch.load(done, map_location="cpu", weights_only=True)
+        if (state := read_state(done)) is not None:
             model.load_state_dict(state["model"])
             run.load_state_dict(state["run"])
             continue
@@ -73,9 +72,10 @@ def train(
         else:
             task.train(model, run)
             run.finish()
-        if phase + 1 < phases and run.rank == 0:
-            with replacing(done) as temporary:
-                torch.save({"model": model.state_dict(), "run": run.state_dict()}, temporary)
+            if phase == 0 and method.starts_dense:
+                run.forget_flips()  # whether the twin could stand for this pass must not show in the record
+        if phase + 1 < method.phases and run.rank == 0:
+            write_state(done, {"model": model.state_dict(), "run": run.state_dict()})
     return runs
 
 
@@ -85,21 +85,22 @@ def adopt(model: nn.Module, attempt: Path, fingerprint: str) -> Record:
     fingerprint: of the data that this cell sees. Raises NotReusable, and leaves the model as it was, if the twin saw
     other data, ran on another torch, counted no steps, or its files cannot be read.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     try:
         record = read_record(attempt / RECORD)
-        with safe_open(attempt / WEIGHTS, "pt"):
-            pass
-    except (UnreadableRecord, OSError, SafetensorError) as error:
-        raise NotReusable(f"the files of the dense twin cannot be read ({error})") from error
+    except UnreadableRecord as error:
+        raise NotReusable(f"the record of the dense twin cannot be read ({error})") from error
     if record.data is None or record.data.fingerprint != fingerprint:
         raise NotReusable("the dense twin saw other data")
     if record.environment is None or record.environment.torch != importlib.metadata.version("torch"):
         raise NotReusable("the dense twin ran on another version of torch")
     if not steps(record):
         raise NotReusable("the record of the dense twin has no steps")
-    weights.load(model, attempt / WEIGHTS)
+    try:
+        weights.load(model, attempt / WEIGHTS, record.weights_sha256)
+    except (OSError, SafetensorError) as error:
+        raise NotReusable(f"the weights of the dense twin cannot be read ({error})") from error
     return record
 
 

@@ -6,6 +6,7 @@ refuse_paper    the embedded data cannot serve scale paper
 embedded        the folder of an embedded data set, made if it is missing, stale or incomplete
 stamp           name and size of a file into a fingerprint
 spread          places of a few examples, evenly over many
+refuse_deep     a picture of more than 8 bits a channel
 save_png        a picture, and its pixels into a fingerprint
 """
 
@@ -14,12 +15,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nmbench.task import DataError, DataInfo, Spec, made_once
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def user_folder(named: str, holds: str) -> Path:
@@ -59,13 +63,19 @@ def embedded(folder: Path, version: int, make: Callable[[Path], Mapping[str, Any
 
 def stamp(fingerprint: hashlib._Hash, name: str, size: int) -> None:
     """Add a file's name and its size in bytes: reading all of a large set would take longer than a cell."""
-    fingerprint.update(f"{name}\0{size}\n".encode())
+    fingerprint.update(f"{name}\0{size}\n".encode(errors="backslashreplace"))
 
 
 def spread(length: int, count: int) -> list[int]:
     """`count` places (all of them if `count` is 0 or more than there are) of `length`, evenly spread."""
     count = min(count or length, length)
     return [number * length // count for number in range(count)]
+
+
+def refuse_deep(image: Image.Image, path: str | Path) -> None:
+    """Raises DataError for an `image` of 16 or 32 bits a channel: made RGB it would be white, or black, all over."""
+    if image.mode.startswith(("I", "F")):
+        raise DataError(f"the image {path} has more than 8 bits a channel (mode {image.mode}); scale it to 8 bits")
 
 
 def save_png(pixels: NDArray[np.uint8], path: Path, fingerprint: hashlib._Hash, name: str) -> None:

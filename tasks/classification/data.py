@@ -106,6 +106,7 @@ def _sized(size: int, path: str) -> Tensor:
 def _decode(path: str) -> Image.Image:
     try:
         with Image.open(path) as image:
+            folders.refuse_deep(image, path)
             return image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"cannot decode the image {path} ({type(error).__name__}); replace or remove it") from error

@@ -2,12 +2,14 @@
 
 instances    where its annotations lie: annotations/instances_train2017.json
 images       where its images lie: train2017/
-check        everything that the loader will rely on
+prepare      the folder, checked; where iscrowd or area is missing a copy of the annotations that has them
+check        everything that the loader and the metric will rely on
 categories   class names, in the order of the model's classes
 """
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import os
@@ -15,8 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nmbench.task import DataError, DataInfo
+from nmbench.task import DataError, DataInfo, made_once
 from nmbench_tasks._shared import folders
+from nmbench_tasks.detection import annotations as labels
 
 ANNOTATIONS = "annotations"
 SPLITS = ("train", "val")
@@ -35,7 +38,44 @@ def images(root: Path, split: str) -> Path:
 _PARTS = ("images", "annotations", "categories")
 
 
-def check(named: str, classes: int, masks: bool) -> DataInfo:
+class Incomplete(DataError):
+    """An instances file lacks what can be filled in: iscrowd, area, ids from 1; or begins with a byte order mark."""
+
+
+def prepare(named: str, classes: int, masks: bool, root: Path) -> DataInfo:
+    """As `check`; what an instances file lacks and can be filled in is, in a copy below `root` with links to images."""
+    try:
+        return check(named, classes, masks)
+    except Incomplete as incomplete:
+        try:
+            folder = _completed(Path(named).expanduser().resolve(), root)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            raise incomplete from None  # there is more wrong with it
+        return check(folder, classes, masks)
+
+
+def _completed(folder: Path, root: Path) -> Path:
+    """The folder of the copy: iscrowd is 0, area width x height of the box, where they are missing."""
+    place = root / "detection" / f"coco-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
+    stamps = [[stat.st_size, stat.st_mtime_ns] for stat in (instances(folder, split).stat() for split in SPLITS)]
+
+    def make(partial: Path) -> dict[str, Any]:
+        (partial / ANNOTATIONS).mkdir()
+        for split in SPLITS:
+            images(partial, split).symlink_to(images(folder, split))
+            found = json.loads(instances(folder, split).read_bytes())
+            for number, entry in enumerate(found["annotations"], 1):
+                entry["id"] = number
+                entry.setdefault("iscrowd", 0)
+                entry.setdefault("area", entry["bbox"][2] * entry["bbox"][3])
+            instances(partial, split).write_text(json.dumps(found), encoding="utf-8")
+        return {}
+
+    made_once(place, {"files": stamps}, make)
+    return place
+
+
+def check(named: str | Path, classes: int, masks: bool) -> DataInfo:
     """Counts and fingerprint of the data in the folder `named`; `masks`: each object needs a segmentation.
 
     The fingerprint covers the annotations, and names and sizes of the images, not their pixels.
@@ -45,20 +85,21 @@ def check(named: str, classes: int, masks: bool) -> DataInfo:
             categories, others in val than in train or not `classes` of them, or masks are missing.
     """
     holds = "annotations/, train2017/, val2017/"
-    root = folders.user_folder(named, f"in the layout of COCO 2017 ({holds})")
+    root = folders.user_folder(str(named), f"in the layout of COCO 2017 ({holds})")
     fingerprint = hashlib.sha256()
     listed, counts = {}, {}
     for split in SPLITS:
         found = _read(root, split, fingerprint)
         _check_images(found, root, split, fingerprint)
-        _check_annotations(found, instances(root, split), masks)
-        listed[split] = _names(found, instances(root, split))
+        listed[split] = _names(found, path := instances(root, split))
+        _check_entries(found, path, images(root, split), masks)
         counts[split] = len(found["images"])
     if listed["train"] != listed["val"]:
         raise DataError(
             f"{instances(root, 'train')} and {instances(root, 'val').name} list different "
             "categories; both must have the same ones in the same order"
         )
+    labels.check_metric(path, found, masks)  # of val, which was read last
     folders.check_classes(root, len(listed["train"]), classes, "categories")
     return DataInfo(root, counts, fingerprint.hexdigest())
 
@@ -79,9 +120,11 @@ def _read(root: Path, split: str, fingerprint: hashlib._Hash) -> Mapping[str, An
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     fingerprint.update(data)
+    if data.startswith(codecs.BOM_UTF8):
+        raise Incomplete(f"{path} begins with a byte order mark, which pycocotools cannot read")
     try:
-        found = json.loads(data)
-    except ValueError as error:
+        found = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON ({error})") from error
     missing = [part for part in _PARTS if not isinstance(found, dict) or not isinstance(found.get(part), list)]
     if missing:
@@ -94,7 +137,7 @@ def _names(found: Mapping[str, Any], path: Path) -> list[tuple[int, str]]:
         raise DataError(f"the list of categories in {path} is empty: there is nothing to detect")
     try:
         return [(int(category["id"]), str(category["name"])) for category in found["categories"]]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"a category in {path} has no id or no name") from error
 
 
@@ -111,7 +154,7 @@ def _check_images(found: Mapping[str, Any], root: Path, split: str, fingerprint:
     for name in names:
         try:
             size = os.stat(folder / name).st_size
-        except OSError:
+        except (OSError, ValueError):  # a name with a NUL or half a character in it is no file's
             size = 0
         if size == 0:
             missing.append(name)
@@ -123,22 +166,15 @@ def _check_images(found: Mapping[str, Any], root: Path, split: str, fingerprint:
         )
 
 
-def _check_annotations(found: Mapping[str, Any], path: Path, masks: bool) -> None:
-    """Every object belongs to an image and a category that are listed, and has a box (and a mask)."""
+def _check_entries(found: Mapping[str, Any], path: Path, folder: Path, masks: bool) -> None:
+    """Raises DataError for what is wrong with an image or an object; Incomplete for what can be filled in."""
     try:
-        images = {image["id"] for image in found["images"]}
-        known = {category["id"] for category in found["categories"]}
-        for annotation in found["annotations"]:
-            number = annotation["id"]
-            if annotation["image_id"] not in images:
-                raise DataError(f"annotation {number} in {path} is of image {annotation['image_id']}, not listed there")
-            if known and annotation["category_id"] not in known:
-                raise DataError(
-                    f"annotation {number} in {path} has category {annotation['category_id']}, not listed there"
-                )
-            if len(annotation["bbox"]) != 4:
-                raise DataError(f"annotation {number} in {path} has no box (x, y, width, height)")
-            if masks and not annotation.get("segmentation"):
-                raise DataError(f"annotation {number} in {path} has no segmentation, which this task needs")
-    except (KeyError, TypeError) as error:
+        labels.check_pictures(found["images"], path, folder)
+        for entry in found["annotations"]:
+            if missing := {"iscrowd", "area"} - set(entry):
+                raise Incomplete(f"annotation {entry['id']} in {path} has no {' and no '.join(sorted(missing))}")
+            if not entry["id"]:
+                raise Incomplete(f"an annotation in {path} has the id 0, which the metric takes for no match")
+        labels.check_objects(found, path, masks)
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise DataError(f"an entry of {path} is not what COCO has ({type(error).__name__}: {error})") from error

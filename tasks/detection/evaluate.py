@@ -91,12 +91,12 @@ def _watcher(run: Run, dataset: Any, masks: bool) -> Any:
 
 def _store(run: Run, info: Mapping[str, Any], predicted: Any, names: tuple[str, ...], masks: bool) -> None:
     """One image, its true objects, and those that the model is fairly sure of."""
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     from nmbench_tasks.detection.pictures import drawn
 
     with Image.open(info["img_path"]) as opened:
-        image = np.asarray(opened.convert("RGB"))
+        image = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))  # turned, as the loader does it
     true = info["instances"]
     labels = [instance["bbox_label"] for instance in true]
     truth = drawn(

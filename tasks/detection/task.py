@@ -72,7 +72,7 @@ class _CocoTask(Task):
         settings = Settings.of(spec)
         if settings.data == "embedded":
             return embedded.prepare(spec, root)
-        return coco.check(settings.data, settings.classes, self.masks)
+        return coco.prepare(settings.data, settings.classes, self.masks, root)
 
     def build(self, spec: Spec) -> nn.Module:
         """The detector of a built-in model, of a config that mmdet ships, or of a config file; initialised.

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from nmbench.task import DataError
+from nmbench_tasks._shared.folders import refuse_deep
 
 #: the first bytes of a .flo file: the float32 202021.25, which reads PIEH
 FLO_MAGIC = b"PIEH"
@@ -50,6 +51,7 @@ def image_size(path: Path) -> tuple[int, int]:
     """(width, height). Raises DataError if the file is missing or is no image."""
     try:
         with Image.open(path) as image:
+            refuse_deep(image, path)
             return image.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"the image {path} cannot be read ({type(error).__name__}); {_REPLACE}") from error
@@ -58,17 +60,22 @@ def image_size(path: Path) -> tuple[int, int]:
 def flow_size(path: Path) -> tuple[int, int]:
     """(width, height). Raises DataError if the file is missing, is no flow, or is shorter or longer than it says."""
     if path.suffix == ".png":
-        return image_size(path)
+        size = image_size(path)
+        with path.open("rb") as file:
+            depth, colour = file.read(26)[24:]  # of the IHDR chunk, which stands first
+        if (depth, colour) != (16, 2):  # 2: red, green, blue
+            raise DataError(f"the flow {path} has {depth} bits a channel, not KITTI's three channels of 16; {_REPLACE}")
+        return size
     try:
         with path.open("rb") as file:
             head = file.read(64)
-        size = path.stat().st_size
+        held = path.stat().st_size
     except OSError as error:
         raise DataError(f"the flow {path} cannot be read ({error.strerror}); {_REPLACE}") from error
     width, height, expected = _flo(path, head) if path.suffix == ".flo" else _pfm(path, head)
-    if size != expected:
-        state = "truncated" if size < expected else "too long"
-        raise DataError(f"the flow {path} is {state}: {size} bytes, {expected} for {width} x {height} px; {_REPLACE}")
+    if held != expected:
+        state = "truncated" if held < expected else "too long"
+        raise DataError(f"the flow {path} is {state}: {held} bytes, {expected} for {width} x {height} px; {_REPLACE}")
     return width, height
 
 

@@ -32,8 +32,8 @@ def measure(estimate: Tensor, flow: Tensor, valid: Tensor) -> Errors:
     """
     error = torch.linalg.vector_norm(estimate - flow, dim=0)[valid].double()
     length = torch.linalg.vector_norm(flow, dim=0)[valid].double()
-    # KITTI 2015: wrong is what is off by 3 px or more and by 5 % or more
-    right = (error < _FL_PX) | (error < _FL_SHARE * length)
+    # as the devkit of KITTI 2015: wrong is what is off by more than 3 px and by more than 5 % of the true length
+    right = (error <= _FL_PX) | (error / length <= _FL_SHARE)
     within = tuple((error < px).double().mean().item() for px in _WITHIN)
     return Errors(error.mean().item(), within, (~right).sum().item(), float(error.numel()))
 

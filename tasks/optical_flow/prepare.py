@@ -6,8 +6,10 @@ prepare              all of them -> DataInfo
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from nmbench.task import DataError, DataInfo
 from nmbench_tasks._shared.folders import spread
@@ -49,8 +51,9 @@ def evaluation_set(name: str, settings: Settings, embedded_root: Path) -> FlowSe
     return _few(pairs, settings.val_pairs)
 
 
-def prepare(settings: Settings, root: Path) -> DataInfo:
+def prepare(settings: Settings | Mapping[str, Any], root: Path) -> DataInfo:
     """Everything that `settings` train or evaluate on. Raises DataError for the first thing that is wrong."""
+    settings = Settings.model_validate(settings)
     wanted, evaluated = plan.stages(settings), plan.evaluations(settings)
     families = {name for stage in wanted for name in plan.trains_on(stage)}
     families |= {plan.family(name) for name in evaluated}
@@ -62,11 +65,13 @@ def prepare(settings: Settings, root: Path) -> DataInfo:
         parts = parts_of_stage(stage, settings, place)
         for part in parts:
             least = sets.check(part.pairs, _root(settings, plan.family(part.pairs.name), place), fingerprint)
+            _check_known(part.pairs)
             _check_crop(stage, settings.augment, part.pairs.name, least)
         counts[f"{stage.name} train"] = sum(len(part.pairs) for part in parts)
     for name in evaluated:
         pairs = evaluation_set(name, settings, place)
         sets.check(pairs, _root(settings, plan.family(name), place), fingerprint)
+        _check_known(pairs)
         counts[f"{name} val"] = len(pairs)
     if info and families == {"embedded"}:
         return info  # with the hash of its pixels
@@ -76,6 +81,14 @@ def prepare(settings: Settings, root: Path) -> DataInfo:
         if plan.held_out(settings, family)
     )
     return DataInfo(place, counts, fingerprint.hexdigest(), notes)
+
+
+def _check_known(pairs: FlowSet) -> None:
+    """The loss and the metrics are means over the pixels whose flow is known: there must be one."""
+    if not any(pairs[place].valid.any() for place in range(len(pairs))):
+        raise DataError(
+            f"no pixel of {pairs.name} has a known flow: none in its {len(pairs)} pairs, such as {pairs.files(0)[2]}"
+        )
 
 
 def _check_crop(stage: Stage, augment: str, name: str, least: tuple[int, int]) -> None:

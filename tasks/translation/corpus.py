@@ -20,6 +20,7 @@ from nmbench._util.errors import first_line
 from nmbench.task import DataError, Run
 from nmbench_tasks._shared.folders import spread
 from nmbench_tasks.translation import compat  # noqa: F401  (before fairseq)
+from nmbench_tasks.translation.rawtext import Lines
 from nmbench_tasks.translation.scales import Settings
 
 # isort: split
@@ -53,8 +54,8 @@ def translation_task(settings: Settings, source: Dictionary, target: Dictionary,
 class Corpus:
     """The corpus in `path`. Raises DataError for a dictionary or a data set that is missing or cannot be read."""
 
-    def __init__(self, path: Path, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, path: Path, settings: Settings | Mapping[str, Any]) -> None:
+        self.settings = settings = Settings.model_validate(settings)
         self.path = path
         self.folder = path / "binary" if (path / "binary").is_dir() else path
         self.languages = (settings.source_lang, settings.target_lang)
@@ -102,13 +103,17 @@ class Corpus:
                 yield dataset.collater([dataset[index] for index in batch])
 
     def text(self, split: str, side: int) -> list[str]:
-        """The sentences in use (0 source, 1 target): as they were written if the text lies beside, else detokenised."""
+        """The sentences in use (0 source, 1 target): as they were written if the text lies beside, else detokenised.
+
+        Raises DataError if the text beside has another number of lines than there are pairs, or is no UTF-8.
+        """
         dataset, language = self.dataset(split), self.languages[side]
         for file in (self.path / "text" / f"{split}.{language}", self.path / f"{split}.{language}"):
             if file.is_file():
-                lines = file.read_text(encoding="utf-8").split("\n")[: len(dataset)]
-                if len(lines) == len(dataset):
-                    return [lines[index].strip() for index in self.indices(split)]
+                lines = list(Lines(file))
+                if len(lines) != len(dataset):
+                    raise DataError(f"{file} has {len(lines)} lines, {self.folder} has {len(dataset)} pairs of {split}")
+                return [lines[index] for index in self.indices(split)]
         tokens = dataset.src if side == 0 else dataset.tgt
         return [self.sentence(tokens[index], side) for index in self.indices(split)]
 

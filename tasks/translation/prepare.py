@@ -39,6 +39,15 @@ def _within_length(info: DataInfo, settings: Settings) -> DataInfo:
         if not corpus.has(split):
             continue
         dataset = corpus.dataset(split)
+        if len(dataset) != info.counts.get(split, len(dataset)):
+            raise DataError(f"{info.counts[split]} pairs of {split} became {len(dataset)} when they were binarised")
+        for language, tokens in zip(corpus.languages, (dataset.src, dataset.tgt), strict=True):
+            empty = np.flatnonzero(tokens.sizes <= 1)  # the end-of-sentence token alone
+            if len(empty):
+                raise DataError(
+                    f"{split}.{language}: sentence {empty[0] + 1} is empty in subwords ({len(empty)} are)\n"
+                    "remove the pair from both sides"
+                )
         long = int(((dataset.src_sizes > limit) | (dataset.tgt_sizes > limit)).sum())
         counts[split] = len(dataset) - long
         if long:
@@ -46,6 +55,8 @@ def _within_length(info: DataInfo, settings: Settings) -> DataInfo:
                 f"{long} of the {len(dataset)} pairs of {split} are left out: they have more than "
                 f"max_length = {limit} tokens on a side."
             )
+    for side in (0, 1):
+        corpus.text("test", side)  # raises if the text beside does not fit the pairs
     for split in ("train", "test"):
         if counts.get(split) == 0:
             raise DataError(f"every pair of {split} has more than max_length = {limit} tokens; raise max_length")
@@ -63,8 +74,7 @@ def preprocessed(folder: Path, settings: Settings) -> DataInfo:
 
     The fingerprint covers the dictionaries, and names and sizes of the rest.
 
-    Raises DataError: a split is missing or unreadable, its sides differ in length, a sentence is empty, or a token is
-    not in the dictionary.
+    Raises DataError: a split is missing or unreadable, its sides differ in length, or a token is not in the dictionary.
     """
     corpus = Corpus(folder, settings)
     splits = [split for split in SPLITS if split != "valid" or corpus.has(split)]
@@ -78,9 +88,6 @@ def preprocessed(folder: Path, settings: Settings) -> DataInfo:
         sides = ((dataset.src, corpus.task.source_dictionary), (dataset.tgt, corpus.task.target_dictionary))
         for language, (tokens, dictionary) in zip(corpus.languages, sides, strict=True):
             place = f"{folder.name}/{split}.{'-'.join(corpus.languages)}.{language}"
-            empty = np.flatnonzero(tokens.sizes <= 1)  # the end-of-sentence token alone
-            if len(empty):
-                raise DataError(f"{place}: sentence {empty[0] + 1} is empty ({len(empty)} are)\nbinarise it again")
             file = Path(f"{corpus.folder / place.rpartition('/')[2]}.bin")
             if file.stat().st_size != tokens.sizes.sum(dtype=np.int64) * np.dtype(tokens._index.dtype).itemsize:
                 raise DataError(f"{place}.bin is not as long as its .idx says; it was cut off, or is of another make")

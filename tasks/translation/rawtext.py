@@ -2,6 +2,7 @@
 
 prepare     checked, split into subwords, and binarised below the data root
 scanned     the checks of one file
+Lines       its sentences
 """
 
 import hashlib
@@ -19,16 +20,20 @@ from nmbench_tasks.translation.scales import Settings
 _LEARNT_FROM = 2_000_000
 
 
-class _Lines:
-    """The sentences of a checked file, to be read as often as one likes, without all of them in memory."""
+class Lines:
+    """The sentences of a file, to be read as often as one likes, without all of them in memory.
+
+    A line ends at a line feed and nowhere else, as in `scanned`: a carriage return within one is part of it.
+    Iterating raises DataError for a line that is no UTF-8.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def __iter__(self) -> Iterator[str]:
         with self.path.open("rb") as file:
-            for line in file:
-                yield line.decode("utf-8").strip()
+            for number, line in enumerate(file, 1):
+                yield _decoded(self.path, number, line).strip()
 
 
 def prepare(folder: Path, settings: Settings, root: Path) -> DataInfo:
@@ -48,7 +53,7 @@ def prepare(folder: Path, settings: Settings, root: Path) -> DataInfo:
         for split in dict.fromkeys(split for split, _ in files):
             _same_length(files[split, source], found[split, source][0], files[split, target], found[split, target][0])
         digest = hashlib.sha256("".join(f"{where}{found[where][1]}" for where in files).encode()).hexdigest()
-        lines = {where: _Lines(path) for where, path in files.items()}
+        lines = {where: Lines(path) for where, path in files.items()}
         train = [lines["train", source], lines["train", target]]
         step = -(-2 * found["train", source][0] // _LEARNT_FROM)
         learnt = itertools.islice(itertools.chain(*train), 0, None, step)
@@ -69,18 +74,21 @@ def scanned(path: Path) -> tuple[int, str]:
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             digest.update(line)
-            try:
-                text = line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{path}, line {number}: byte 0x{line[error.start]:02x} at position {error.start + 1} is no UTF-8\n"
-                    "convert the file (iconv -f LATIN1 -t UTF-8, say) or remove the pair from both sides"
-                ) from error
-            if not text.strip():
+            if not _decoded(path, number, line).strip():
                 raise DataError(f"{path}, line {number} is empty\nremove the pair from both sides")
     if number == 0:
         raise DataError(f"{path} is empty")
     return number, digest.hexdigest()
+
+
+def _decoded(path: Path, number: int, line: bytes) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}, line {number}: byte 0x{line[error.start]:02x} at position {error.start + 1} is no UTF-8\n"
+            "convert the file (iconv -f LATIN1 -t UTF-8, say) or remove the pair from both sides"
+        ) from error
 
 
 def _files(folder: Path, source: str, target: str) -> dict[tuple[str, str], Path]:

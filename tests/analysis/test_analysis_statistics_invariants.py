@@ -116,9 +116,3 @@ def test_smallest_seen_has_the_promised_power(n):
 def test_one_pair_has_no_smallest_difference():
     with pytest.raises(ValueError, match="no spread"):
         smallest_seen(1.0, 1)
-
-
-def test_undecided_names_its_seeds_in_words():
-    assert paired([1.0, 3.0], [2.0, 0.0]).in_words == "undecided (2 seeds)"
-    assert paired([1.0], [2.0]).in_words == "undecided (1 seed)"
-    assert paired([9.0, 9.2, 9.1], [2.0, 2.1, 2.2]).in_words == "better"

@@ -53,14 +53,6 @@ def test_other_data_are_not_compared(two):
     assert change.notes == ("seed 0: the two saw different data",)
 
 
-def test_seeds_that_only_one_side_has_are_named(two):
-    two[0].add(seed=0)
-    two[0].add(seed=1)
-    two[1].add(seed=1)
-    two[1].add(seed=2)
-    assert only(two).notes == ("seed 2: not there in A, or failed", "seed 0: not there in B, or failed")
-
-
 def test_cells_of_another_id_scheme_are_not_paired_and_it_is_said(two):
     two[0].add()
     two[1].add(cell_id="0" * 16)

@@ -3,7 +3,6 @@
 import pytest
 
 from nmbench.analysis.rows import compare
-from nmbench.analysis.statistics import paired
 from nmbench.analysis.verdict import Verdict, verdict
 from nmbench.claims import judge
 from nmbench.records.frame import load
@@ -56,10 +55,3 @@ def test_a_table_and_a_claim_say_the_same_of_one_interval(results, mean, expecte
     assert row.verdict is expected
     assert claim.outcome == outcome
     assert expected.value in claim.figures.split("; ")
-
-
-def test_what_tells_nothing_says_why():
-    assert paired([81.0], [80.0]).words == "undecided (1 seed)"
-    assert paired([81.0, 82.0], [80.0, 81.0]).words == "undecided (no spread)"
-    assert paired([], []).words == "no dense twin"
-    assert paired([81.0, 80.0], [80.0, 81.0]).words == "undecided"

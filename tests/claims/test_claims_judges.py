@@ -122,11 +122,6 @@ def test_c8_of_a_time_that_is_nothing_beside_the_other(results, verdicts):
     assert verdicts("C8") == []
 
 
-def test_c8_without_a_converted_model_is_no_record(results, verdicts):
-    results.add(speed={"rows": [{"batch": 8, "dense_ms": 2.0, "converted_ms": None}]})
-    assert verdicts("C8") == []
-
-
 def trained(seconds, **changes):
     return {"train_s": seconds, "alone": True, "resumed": False, **changes}
 

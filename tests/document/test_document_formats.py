@@ -80,6 +80,17 @@ def test_csv_has_every_digit_and_the_parts_of_a_cell():
     assert csv_text(table) == f"name,value (%),value_sd (%)\na,{1 / 3},0.1\n,,\n"
 
 
+@pytest.mark.parametrize("text", ["=1+1", "@SUM(A1)", "+1+cmd|' /C calc'!A0", "-1+1", "\t=1"])
+def test_a_spreadsheet_computes_nothing_that_a_stranger_wrote(text):
+    rows = next(csv.DictReader(io.StringIO(csv_text(table_of(text)))))
+    assert rows["name"] == f"'{text}"
+
+
+def test_a_line_of_shell_stays_in_its_fence():
+    page = markdown(Report("T", (Shell(("nmbench run x\n```\n# INJECTED", "ls")),)))
+    assert "\n````sh\nnmbench run x ``` # INJECTED\nls\n````\n" in page
+
+
 def test_words_among_numbers_are_empty_in_csv():
     table = Table("t", "T", COLUMNS, ((Cell("a"), Cell("1.50", 1.5)), (Cell("b"), Cell("failed", parts=(("v", "x"),)))))
     assert csv_text(table) == "name,value (%),value_v (%)\na,1.5,\nb,,x\n"

@@ -15,7 +15,7 @@ from gpu import CUDA, NEEDS_GPU, baked, captured, data, waiting_is_an_error
 from nmbench.kernels import pack, registry
 from nmbench.kernels.backend import result_dtype
 from nmbench.kernels.conversion.accuracy import allowed, reference, worst
-from nmbench.kernels.problem import conv2d_problem, linear_problem
+from nmbench.kernels.problem import linear_problem
 from nmbench.sparsity import NMPattern
 from nmbench.testing import check_backend
 
@@ -61,29 +61,6 @@ def test_linear_at_many_rows(name, pattern, dtype):
         y = backend.linear(x, packed, bias, problem)
         assert y.is_contiguous()
         assert_right(y, reference(x, weight, bias, problem), weight)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=lambda d: str(d).removeprefix("torch."))
-@pytest.mark.parametrize("last", [False, True])
-@pytest.mark.parametrize(
-    ("shape", "x", "options"),
-    [
-        ((64, 64, 1, 1), (4, 64, 28, 28), {}),
-        ((256, 64, 1, 1), (2, 64, 29, 27), {"stride": (2, 2)}),
-        ((64, 64, 3, 3), (4, 64, 14, 14), {"padding": (1, 1)}),
-        ((128, 96, 3, 3), (2, 96, 15, 14), {"padding": (1, 1), "stride": (2, 2)}),
-        ((96, 242, 1, 5), (2, 242, 16, 16), {"padding": (0, 2)}),
-        ((128, 64, 3, 3), (2, 128, 9, 9), {"padding": (2, 2), "dilation": (2, 2), "groups": 2}),
-    ],
-)
-@pytest.mark.parametrize("name", BACKENDS)
-def test_convolutions(name, shape, x, options, last, dtype):
-    backend, weight, image = registry.load(name), baked(shape, "2:4", dtype), data(x, dtype)
-    image = image.to(memory_format=torch.channels_last) if last else image
-    problem = conv2d_problem(shape, x, NMPattern(2, 4), dtype, CUDA, **options)
-    packed = taken_or_skipped(backend, problem, weight)
-    bias = data((shape[0],), dtype, 2)
-    assert_right(backend.conv2d(image, packed, bias, problem), reference(image, weight, bias, problem), weight)
 
 
 def test_the_search_of_cusparselt_gives_settings_that_are_right():

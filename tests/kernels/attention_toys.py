@@ -3,15 +3,7 @@
 from __future__ import annotations
 
 import torch
-from convert_toys import Compressed, priced
 from torch import nn
-
-from nmbench.kernels import convert
-
-
-def converted(model, inputs, **us):
-    with priced(**{"compressed": 1.0, **us}):
-        return convert(model, inputs, backends=[Compressed()])
 
 
 def attention(**options) -> nn.MultiheadAttention:

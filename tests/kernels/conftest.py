@@ -1,4 +1,4 @@
-"""The compiled passes of nmbench.sparsity are loaded once, from the user's cache: a cache of a test's own is empty.
+"""The compiled passes of nmbench.sparsity are loaded once, from the tests' cache: a cache of a test's own is empty.
 
 own_cache   a fixture: NMBENCH_CACHE is a folder of the test's own
 """
@@ -7,7 +7,10 @@ import pytest
 
 from nmbench.sparsity.fast import native
 
-native.library()
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled():
+    native.library()
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 Compressed   a backend that keeps the compressed weight and multiplies with it decompressed: right, on any device
 priced       timing.compare with invented times (a context manager), so that any backend can win
+converted    convert with those times
 finalised    a model whose weights keep to a pattern
+assert_same  two models give the same tensors
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
-from nmbench.kernels import NMTensor, compress, decompress, timing
+from nmbench.kernels import NMTensor, compress, convert, decompress, timing
 from nmbench.kernels.backend import Backend
 from nmbench.kernels.timing import Timing
 from nmbench.sparsity import sparsify
@@ -73,6 +75,22 @@ def priced(**us: float) -> Iterator[list[dict]]:
 
     with mock.patch.object(timing, "compare", compare):
         yield seen
+
+
+def converted(model, inputs, us=None, **options):
+    with priced(**{"compressed": 1.0, **(us or {})}):
+        return convert(model, inputs, **{"backends": [Compressed()], **options})
+
+
+def outputs(model, *args, **kwargs) -> list[torch.Tensor]:
+    torch.manual_seed(1)
+    with torch.no_grad():
+        return [t for t in pytree.tree_leaves(model(*args, **kwargs)) if isinstance(t, torch.Tensor)]
+
+
+def assert_same(model, fast, *args, tolerance=1e-5, **kwargs):
+    for a, b in zip(outputs(model, *args, **kwargs), outputs(fast, *args, **kwargs), strict=True):
+        torch.testing.assert_close(b, a, rtol=tolerance, atol=tolerance)
 
 
 def _shape(result):

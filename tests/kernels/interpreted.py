@@ -20,13 +20,15 @@ from torch import Tensor
 from nmbench.kernels.backend import Problem
 from nmbench.sparsity import NMPattern, nm_mask
 
+#: taken before any test has a cache of its own
+ENVIRONMENT = {**os.environ, "TRITON_INTERPRET": "1"}
+
 
 @functools.cache
 def _pool() -> ProcessPoolExecutor:
     pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
     atexit.register(pool.shutdown)
-    with mock.patch.dict(os.environ, {"TRITON_INTERPRET": "1"}):
-        os.environ.pop("NMBENCH_CACHE", None)  # that of the test which happens to be the first
+    with mock.patch.dict(os.environ, ENVIRONMENT, clear=True):
         pool.submit(torch.set_num_threads, 1).result()
     return pool
 
@@ -83,18 +85,6 @@ def conv2d(*args: Any, **kwargs: Any) -> Tensor:
     return conv2d(*args, **kwargs)
 
 
-def op_linear(*args: Any) -> Tensor:
-    from nmbench.kernels.triton import ops
-
-    return ops.linear(*args)
-
-
-def op_conv2d(*args: Any) -> Tensor:
-    from nmbench.kernels.triton import ops
-
-    return ops.conv2d(*args)
-
-
 def backend(x: Tensor, weight: Tensor, bias: Tensor, problem: Problem) -> Tensor:
     """Through the backend's own packing."""
     from nmbench.kernels.backends.triton import Triton
@@ -103,17 +93,6 @@ def backend(x: Tensor, weight: Tensor, bias: Tensor, problem: Problem) -> Tensor
     assert triton.refusal(problem) is None
     run = triton.linear if problem.kind == "linear" else triton.conv2d
     return run(x, triton.pack(weight, problem), bias, problem)
-
-
-def backend_parts(x: Tensor, weight: Tensor, problem: Problem) -> tuple[Tensor, int | None]:
-    """Also: into how many parts the product was asked to be split."""
-    from nmbench.kernels.backends.triton import Triton
-    from nmbench.kernels.triton import split_k
-
-    run, asked = split_k.split_k, []
-    with mock.patch.object(split_k, "split_k", lambda *args: (asked.append(args[6]), run(*args))[1]):
-        y = Triton().linear(x, Triton().pack(weight, problem), None, problem)
-    return y, asked[0]
 
 
 def last_pixel_of_a_large_image() -> tuple[Tensor, Tensor]:
@@ -130,13 +109,6 @@ def last_pixel_of_a_large_image() -> tuple[Tensor, Tensor]:
     got = ops.conv2d(x, stored.values, stored.positions, None, [4, 1, 1], 1, 4, list(stride), [0, 0], [1, 1], 1)
     right = torch.nn.functional.conv2d(x[:, :, :: stride[0], :: stride[1]].double(), weight.double())
     return got, right
-
-
-def compiled_linear(*args: Any) -> Tensor:
-    """Under torch.compile, in one graph."""
-    from nmbench.kernels.triton import ops
-
-    return torch.compile(lambda *a: ops.linear(*a) + 1, fullgraph=True, backend="aot_eager")(*args)
 
 
 def assert_near(got: Tensor, expected: Tensor) -> None:
@@ -182,21 +154,3 @@ def stored(weight: Tensor, pattern: NMPattern) -> tuple[str, Tensor, Tensor, int
         values, positions, wrong = compress(weight, pattern)
     back = decompress(values, positions, pattern, tuple(weight.shape))
     return modes[0] if modes else "", values, positions.clone(), int(wrong), back
-
-
-def nmtensor_by_kernels(weight: Tensor, pattern: NMPattern, name: str) -> tuple[list[str], Any, Tensor]:
-    """(kernels launched, NMTensor, the weight again) through nmbench.kernels.nmtensor, as on a GPU."""
-    from nmbench.kernels import nmtensor
-    from nmbench.kernels.triton import compress, decompress
-    from nmbench.sparsity.fast import fused as _fused
-
-    launched: list[str] = []
-
-    def watched(module: Any, what: str) -> Any:
-        function = getattr(module, what)
-        return mock.patch.object(module, what, lambda *args: (launched.append(what), function(*args))[1])
-
-    on_gpu = mock.patch.object(_fused, "available", return_value=True)
-    with on_gpu, watched(compress, "compress"), watched(decompress, "decompress"):
-        made = nmtensor.compress(weight, pattern, name)
-        return launched, made, nmtensor.decompress(made)

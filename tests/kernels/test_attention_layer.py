@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from attention_toys import Calling, attention, same
+from convert_toys import assert_same
 from torch import nn
 
 from nmbench.kernels.conversion.bypass.attention import LayeredAttention, form, layers
@@ -33,11 +34,7 @@ def test_it_computes_what_torchs_does(mask, options, need, batch_first):
     inner, x = attention(batch_first=batch_first, **options), torch.randn(3, 6, 16)
     x = x if batch_first else x.transpose(0, 1).contiguous()
     other = LayeredAttention(inner, layers(inner, ("in_proj",)))
-    with torch.no_grad():
-        for got, right in zip(
-            other(x, x, x, **MASKS[mask], **need), inner(x, x, x, **MASKS[mask], **need), strict=True
-        ):
-            same(got, right)
+    assert_same(inner, other, x, x, x, **MASKS[mask], **need)
 
 
 @pytest.mark.parametrize("need", [{"need_weights": False}, {}, {"average_attn_weights": False}])
@@ -47,11 +44,8 @@ def test_one_example_without_a_batch(mask, need, batch_first):
     inner, x = attention(batch_first=batch_first), torch.randn(6, 16)
     other = LayeredAttention(inner, layers(inner, ("in_proj",)))
     padding = {"key_padding_mask": torch.tensor([False] * 4 + [True] * 2)}
-    with torch.no_grad():
-        for more in ({}, padding):
-            given = {**MASKS[mask], **need, **(more if mask != "float" else {})}  # torch wants masks of one kind
-            for got, right in zip(other(x, x, x, **given), inner(x, x, x, **given), strict=True):
-                same(got, right)
+    for more in ({}, padding if mask != "float" else {}):  # torch wants masks of one kind
+        assert_same(inner, other, x, x, x, **MASKS[mask], **need, **more)
 
 
 @pytest.mark.parametrize("names", [("in_proj",), ("q_proj", "kv_proj"), ("q_proj", "k_proj", "v_proj")])
@@ -62,8 +56,7 @@ def test_every_form_is_right_however_it_is_called(names, calls, bias):
     q, k, v = torch.randn(2, 6, 16), torch.randn(2, 5, 16), torch.randn(2, 5, 16)
     given = {"self": (q, q, q), "memory": (q, k, k), "three": (q, k, v)}[calls]
     other = LayeredAttention(inner, layers(inner, names))
-    with torch.no_grad():
-        same(other(*given)[0], inner(*given)[0])
+    assert_same(inner, other, *given)
 
 
 def test_keys_and_values_of_other_widths():
@@ -72,15 +65,13 @@ def test_keys_and_values_of_other_widths():
     names = form(inner, ["in_proj"])
     assert names == ("q_proj", "k_proj", "v_proj")
     other = LayeredAttention(inner, layers(inner, names))
-    with torch.no_grad():
-        same(other(q, k, v)[0], inner(q, k, v)[0])
+    assert_same(inner, other, q, k, v)
     assert other.in_proj_weight is None
     fresh = LayeredAttention(attention(batch_first=True, kdim=12, vdim=20), layers(inner, names))
     state = {name: torch.randn_like(value) for name, value in inner.state_dict().items()}
     inner.load_state_dict(state)
     fresh.load_state_dict(state)
-    with torch.no_grad():
-        same(fresh(q, k, v)[0], inner(q, k, v)[0])
+    assert_same(inner, fresh, q, k, v)
 
 
 @pytest.mark.parametrize("names", [("in_proj",), ("q_proj", "kv_proj"), ("q_proj", "k_proj", "v_proj")])
@@ -90,12 +81,10 @@ def test_it_loads_the_state_dict_of_the_attention_it_stands_for(names):
     other = LayeredAttention(copy.deepcopy(inner), layers(inner, names))
     other.load_state_dict(state)
     inner.load_state_dict(state)
-    with torch.no_grad():
-        same(other(x, x, x)[0], inner(x, x, x)[0])
+    assert_same(inner, other, x, x, x)
     again = LayeredAttention(attention(batch_first=True), layers(attention(batch_first=True), names))
     again.load_state_dict(other.state_dict())
-    with torch.no_grad():
-        same(again(x, x, x)[0], inner(x, x, x)[0])
+    assert_same(inner, again, x, x, x)
     with pytest.raises(RuntimeError, match="size mismatch"):
         other.load_state_dict({**state, "in_proj_weight": torch.randn(16, 16)})
     with pytest.raises(RuntimeError, match="Missing key"):
@@ -136,8 +125,7 @@ def test_a_mask_that_torch_does_not_look_at_may_have_any_shape():
     inner, x = attention(batch_first=True), torch.randn(2, 6, 16)
     given = {"attn_mask": nn.Transformer.generate_square_subsequent_mask(10), "is_causal": True, "need_weights": False}
     other = LayeredAttention(inner, layers(inner, ("in_proj",)))
-    with torch.no_grad():
-        same(other(x, x, x, **given)[0], inner(x, x, x, **given)[0])
+    assert_same(inner, other, x, x, x, **given)
 
 
 def test_an_attribute_may_be_named_like_a_projection():
@@ -145,8 +133,7 @@ def test_an_attribute_may_be_named_like_a_projection():
     inner.in_proj, inner.q_proj_scale = None, nn.Parameter(torch.ones(2))
     other = LayeredAttention(inner, layers(inner, ("in_proj",)))
     assert other.q_proj_scale is inner.q_proj_scale
-    with torch.no_grad():
-        same(other(x, x, x)[0], inner(x, x, x)[0])
+    assert_same(inner, other, x, x, x)
 
 
 def test_float16_does_not_overflow_where_torch_does_not():

@@ -5,16 +5,15 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
-import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from project import gone, script
 from torch import nn
 
 ROOT = Path(__file__).parents[2]
@@ -23,13 +22,7 @@ SCRIPT = ROOT / "benchmarks" / "gpu.py"
 
 @pytest.fixture(scope="module")
 def gpu() -> Any:
-    spec = importlib.util.spec_from_file_location("run_on_gpu", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["run_on_gpu"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return script(SCRIPT)
 
 
 def run(gpu: Any, out: Path, code: str, limit: float = 60.0, left: float = 100.0, **more: Any) -> Any:
@@ -63,32 +56,7 @@ def test_a_step_that_hangs_ends_with_all_that_it_started(gpu: Any, tmp_path: Pat
     told = run(gpu, tmp_path, code, limit=3.0)
     assert (told["status"], told["reason"]) == ("timeout", "it took more than 3 s")
     pid = told["result"]["child"]  # what it printed before counts
-    for _ in range(100):
-        state = Path(f"/proc/{pid}/stat")
-        if not state.exists() or state.read_text().split()[2] == "Z":
-            return
-        time.sleep(0.05)
-    os.kill(pid, 9)
-    pytest.fail("a process of the step lived on")
-
-
-@pytest.mark.parametrize(
-    ("more", "left", "said"),
-    [
-        ({"needs": ("no_such_module",)}, 100.0, "no_such_module is not installed"),
-        ({"file": Path("benchmarks/none.py")}, 100.0, "there is no benchmarks/none.py"),
-        ({}, 3.0, "no time was left"),
-    ],
-)
-def test_what_cannot_run_is_skipped_in_words(gpu: Any, tmp_path: Path, more: Any, left: float, said: str) -> None:
-    told = run(gpu, tmp_path, "print(1)", left=left, **more)
-    assert (told["status"], told["reason"]) == ("skipped", said)
-
-
-def test_the_last_json_of_an_output(gpu: Any) -> None:
-    assert gpu.last_json('{"a": 1}\ntext {"b": 2}\n{\n "c": {"d": 3}\n}\nbye\n[broken\n') == {"c": {"d": 3}}
-    assert gpu.last_json('[\n{"a": 1}\n]') == [{"a": 1}]
-    assert gpu.last_json("nothing") is None
+    assert gone(pid)
 
 
 def test_a_checkout_is_found_without_an_installation(gpu: Any) -> None:
@@ -156,12 +124,3 @@ def test_a_model_end_to_end(gpu: Any, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert line["pattern"] == "2:4", "it was pruned and finalised"
     assert SimpleNamespace(**found["rows"][0]).dense_ms > 0
     assert gpu.last_json(capsys.readouterr().out) == found, "told before the step ends, in case it is ended"
-
-
-@pytest.mark.parametrize("name", ["cuda_bandwidth", "cuda_training_overhead"])
-def test_a_script_is_given_the_file_that_is_read_as_its_result(name, gpu, tmp_path):
-    step = next(one for one in gpu.steps(tmp_path) if one.name == name)
-    assert step.arguments[-2:] == ["--json", str(tmp_path / f"{name}.json")]
-    assert gpu._result(step, tmp_path, "") is None
-    (tmp_path / f"{name}.json").write_text('{"rows": [1]}')
-    assert gpu._result(step, tmp_path, "words") == {"rows": [1]}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from project import script
 from torch.nn import functional as F
 
 from nmbench._util.errors import UsageError
@@ -18,25 +19,17 @@ from nmbench.kernels.bench.suites import SUITES, cases, products
 TRACER = Path(__file__).parents[2] / "benchmarks" / "trace_shapes.py"
 
 
-def tracer() -> Any:
-    spec = importlib.util.spec_from_file_location("trace_shapes", TRACER)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("suite", ["classification", "translation"])
 def test_the_file_is_what_a_fresh_trace_says(suite: str) -> None:
     """The cheap ones; `python benchmarks/trace_shapes.py` writes all."""
     if suite == "translation" and importlib.util.find_spec("fairseq") is None:
         pytest.skip("the translation task needs fairseq")
-    assert tracer().trace(suite) == products()[suite]["products"]
+    assert script(TRACER).trace(suite) == products()[suite]["products"]
 
 
 def test_every_model_of_a_task_is_in_the_file() -> None:
-    module = tracer()
+    module = script(TRACER)
     assert {name: model for name, (_, model) in module.MODELS.items()} == {
         name: told["model"] for name, told in products().items()
     }
@@ -74,7 +67,6 @@ def test_suites_take_turns() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"suites": ["lm"]}, "there is no suite 'lm'; did you mean 'llm'"),
         ({"dtypes": ["bf61"]}, "did you mean 'bf16'"),
         ({"patterns": ["4:2"]}, "--patterns"),
         ({"patterns": ["2:4@kernel"]}, "groups along a kernel"),

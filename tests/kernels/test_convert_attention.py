@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from attention_toys import Calling, attention, converted, same
-from convert_toys import Compressed, finalised, priced
+from attention_toys import Calling, attention
+from convert_toys import Compressed, assert_same, converted, finalised, priced
 from torch import nn
 
 from nmbench.kernels import SparseLinear, convert
@@ -27,16 +27,14 @@ def test_its_projections_are_rows_of_the_report_and_run_sparse(inputs):
     assert [row.shape[0] for row in report.rows] == [48 // len(parts)] * 3 + [16] if inputs == 3 else True
     assert all(isinstance(getattr(fast.attn, name), SparseLinear) for name in [*parts, "out_proj"])
     assert type(model.attn) is nn.MultiheadAttention
-    with torch.no_grad():
-        same(fast(*x)[0], model(*x)[0])
+    assert_same(model, fast, *x)
 
 
 def test_one_that_was_converted_for_itself_is_right_when_it_is_called_with_others():
     model, x = finalised(Calling(attention(batch_first=True))), torch.randn(2, 6, 16)
     fast, _ = converted(model, x)
-    with torch.no_grad():
-        for given in ((x, torch.randn(2, 5, 16)), (x, torch.randn(2, 5, 16), torch.randn(2, 5, 16))):
-            same(fast(*given)[0], model(*given)[0])
+    for given in ((x, torch.randn(2, 5, 16)), (x, torch.randn(2, 5, 16), torch.randn(2, 5, 16))):
+        assert_same(model, fast, *given)
 
 
 def test_two_that_share_their_weights():
@@ -56,8 +54,7 @@ def test_two_that_share_their_weights():
     fast, report = converted(whole, x)
     assert report.sparse[0].layers == ("inner.0.q_proj", "inner.1.q_proj")
     assert fast.inner[0].q_proj.packed is fast.inner[1].q_proj.packed
-    with torch.no_grad():
-        same(fast(*x), whole(*x))
+    assert_same(whole, fast, *x)
 
 
 def test_layers_are_chosen_by_the_names_that_sparsify_knows():
@@ -123,8 +120,7 @@ def test_the_attention_may_be_the_model():
     model, x = finalised(attention(batch_first=True)), torch.randn(2, 6, 16)
     fast, report = converted(model, (x, x, x))
     assert [row.layers for row in report.sparse] == [("in_proj",), ("out_proj",)]
-    with torch.no_grad():
-        same(fast(x, x, x)[0], model(x, x, x)[0])
+    assert_same(model, fast, x, x, x)
     assert isinstance(fast, LayeredAttention)
 
 
@@ -133,8 +129,7 @@ def test_it_compiles():
     model, x = finalised(Calling(attention(batch_first=True), need_weights=False)), torch.randn(2, 6, 16)
     fast, _ = converted(model, x)
     made = torch.compile(fast, fullgraph=True, backend="aot_eager")
-    with torch.no_grad():
-        same(made(x)[0], model(x)[0])
+    assert_same(model, made, x)
 
 
 @pytest.mark.parametrize("norm_first", [True, False])
@@ -145,8 +140,7 @@ def test_encoder_and_decoder(norm_first):
     fast, report = converted(model, x)
     assert len(report.sparse) == len(report.rows) == 4 + 2 * (2 + 3 + 2)
     assert type(fast.decoder.layers[0].multihead_attn) is LayeredAttention
-    with torch.no_grad():
-        same(fast(*x), model(*x))
+    assert_same(model, fast, *x)
 
 
 def test_a_vision_transformer():
@@ -156,5 +150,4 @@ def test_a_vision_transformer():
     x = torch.randn(2, 3, 32, 32)
     fast, report = converted(model, x)
     assert [row.layers[0] for row in report.rows if not row.sparse] == ["conv_proj", "heads.head"]  # as in training
-    with torch.no_grad():
-        same(fast(x), model(x))
+    assert_same(model, fast, x)

@@ -6,7 +6,7 @@ import importlib.util
 
 import pytest
 import torch
-from convert_toys import Compressed, finalised, mlp, priced
+from convert_toys import Compressed, converted, finalised, mlp, priced
 from torch import nn
 
 from nmbench.kernels import convert, registry
@@ -17,11 +17,6 @@ X = torch.randn(5, 24)
 
 
 pytestmark = pytest.mark.usefixtures("own_cache")
-
-
-def converted(model, x=X, **options):
-    with priced(compressed=1.0):
-        return convert(model, x, backends=[Compressed()], **options)
 
 
 def raises(words, model, x=X, **options):
@@ -112,7 +107,7 @@ def test_a_weight_that_is_not_contiguous_is_taken():
     model = finalised(nn.Sequential(nn.Linear(24, 16)))
     model[0].weight.data = model[0].weight.detach().t().contiguous().t()
     assert not model[0].weight.is_contiguous()
-    fast, report = converted(model)
+    fast, report = converted(model, X)
     assert report.rows[0].winner == "compressed"
     torch.testing.assert_close(fast(X), model(X))
 
@@ -120,7 +115,7 @@ def test_a_weight_that_is_not_contiguous_is_taken():
 @pytest.mark.filterwarnings("ignore")
 def test_a_quantised_layer():
     quantised = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(24, 24)), {nn.Linear}, torch.qint8)
-    _, report = converted(two(quantised[0]))
+    _, report = converted(two(quantised[0]), X)
     assert (report.rows[-1].layers, report.rows[-1].reason) == (("0",), "a quantised layer")
 
 
@@ -129,30 +124,26 @@ class Sub(nn.Linear):
         return super().forward(x) * 2
 
 
-class ByName(nn.Module):
+class Inner(nn.Module):
+    """Holds a layer, which each that derives from it calls in a way of its own."""
+
     def __init__(self):
         super().__init__()
         self.inner = nn.Linear(24, 24)
 
+
+class ByName(Inner):
     def forward(self, x):
         return nn.functional.linear(x, self.inner.weight, self.inner.bias)
 
 
-class Autocast(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.inner = nn.Linear(24, 24)
-
+class Autocast(Inner):
     def forward(self, x):
         with torch.autocast("cpu", torch.bfloat16):
             return self.inner(x).float()
 
 
-class Unused(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.inner = nn.Linear(24, 24)
-
+class Unused(Inner):
     def forward(self, x):
         return x
 
@@ -168,7 +159,7 @@ class Unused(nn.Module):
 )
 def test_layers_that_stay_dense_for_a_reason(first, words):
     model = two(finalised(first))
-    fast, report = converted(model)
+    fast, report = converted(model, X)
     assert words in report.rows[0].reason
     torch.testing.assert_close(fast(X), model(X))
 
@@ -177,7 +168,7 @@ def test_a_layer_with_hooks_stays():
     model = finalised(mlp())
     heard = []
     model[0].register_forward_hook(lambda *args: heard.append(1))
-    fast, report = converted(model)
+    fast, report = converted(model, X)
     assert "hooks" in report.rows[0].reason
     heard.clear()
     fast(X)
@@ -194,23 +185,19 @@ def test_other_kinds_of_layers_are_named():
 @pytest.mark.parametrize("wrap", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.orthogonal])
 def test_a_parametrised_layer_is_named(wrap):
     model = two(wrap(nn.Linear(24, 24)))
-    _, report = converted(model)
+    _, report = converted(model, X)
     assert "its weight is computed from others (a parametrisation)" in [row.reason for row in report.rows]
     assert report.rows[0].winner == "dense"
 
 
-class Keyword(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.inner = nn.Linear(24, 24)
-
+class Keyword(Inner):
     def forward(self, x):
         return self.inner(input=x)
 
 
 def test_a_layer_that_is_called_by_keyword():
     model = finalised(Keyword())
-    fast, report = converted(model)
+    fast, report = converted(model, X)
     assert report.rows[0].rows == {5: 1}
     torch.testing.assert_close(fast(X), model(X))
 
@@ -250,12 +237,12 @@ def test_what_is_no_input_and_no_backend_is_told():
 
 
 def test_a_converted_model_is_not_converted_again():
-    fast, _ = converted(finalised(mlp()))
+    fast, _ = converted(finalised(mlp()), X)
     raises("converted already", fast)
 
 
 def test_weights_that_are_packed_are_not_overlooked():
-    fast, _ = converted(finalised(mlp()))
+    fast, _ = converted(finalised(mlp()), X)
     for use in (lambda: sparsify(fast, "2:4"), lambda: cost(fast, (X,)), lambda: audit(fast, "2:4")):
         with pytest.raises(ValueError, match=r"0: its weight is packed, .* take the model that was converted"):
             use()
@@ -265,7 +252,7 @@ def test_a_model_that_cannot_be_copied_says_what_helps():
     model = finalised(mlp())
     model.kept = model[0](X)
     raises("cannot be copied; inplace=True converts it as it is", model)
-    _, report = converted(model, inplace=True)
+    _, report = converted(model, X, inplace=True)
     assert len(report.sparse) == 2
 
 

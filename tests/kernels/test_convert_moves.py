@@ -7,18 +7,13 @@ import pickle
 
 import pytest
 import torch
-from convert_toys import Compressed, convnet, finalised, mlp, priced
+from convert_toys import Compressed, converted, convnet, finalised, mlp, priced
 from fake_libraries import FakeCuSparseLt, FakeCutlass, calls, fakes
 from torch import nn
 
 from nmbench.kernels import SparseLinear, convert
 
 pytestmark = pytest.mark.usefixtures("own_cache")
-
-
-def converted(model, x):
-    with priced(compressed=10.0):
-        return convert(model, x, backends=[Compressed()])
 
 
 @pytest.mark.parametrize("given", [torch.float32, torch.bfloat16], ids=str)
@@ -34,15 +29,6 @@ def test_under_autocast_a_layer_gives_the_dtype_that_a_dense_one_gives(held, giv
         torch.testing.assert_close(got.float(), dense.float(), rtol=5e-2, atol=5e-2)
     with pytest.raises(RuntimeError, match="converted for"):
         fast(x.double())
-
-
-def test_it_compiles_into_one_graph():
-    model, x = finalised(mlp()), torch.randn(5, 24)
-    fast, _ = converted(model, x)
-    compiled = torch.compile(fast, fullgraph=True, backend="aot_eager")
-    with torch.no_grad():
-        torch.testing.assert_close(compiled(x), model(x))
-        torch.testing.assert_close(compiled(torch.randn(7, 24)).shape, torch.Size([7, 20]))
 
 
 def test_it_compiles_with_gradients_on_too():

@@ -7,12 +7,12 @@ import json
 
 import pytest
 import torch
-from convert_toys import Compressed, convnet, finalised, mlp, priced
+from convert_toys import Compressed, converted, convnet, finalised, mlp
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from nmbench.kernels import SparseLinear, apply_choices, convert, load_converted, registry, save_converted
+from nmbench.kernels import SparseLinear, apply_choices, load_converted, registry, save_converted
 from nmbench.kernels.registry import Found
 from nmbench.sparsity import sparsify
 
@@ -26,9 +26,7 @@ def _installed(monkeypatch):
     monkeypatch.setattr(registry, "backends", lambda: known)
 
 
-def converted(model, x):
-    with priced(compressed=1.0):
-        return convert(model, x, backends=["compressed"])
+NAMED = ["compressed"]
 
 
 def other(model):
@@ -41,7 +39,7 @@ def other(model):
 
 def test_a_state_dict_is_compressed_and_loads_into_another_converted_model(tmp_path):
     x = torch.randn(2, 8, 6, 6)
-    fast, _ = converted(finalised(convnet()), x)
+    fast, _ = converted(finalised(convnet()), x, backends=NAMED)
     state = fast.state_dict()
     assert {
         "0.packed.values",
@@ -52,7 +50,7 @@ def test_a_state_dict_is_compressed_and_loads_into_another_converted_model(tmp_p
         "4.packed.values",
     } <= set(state)
     save_file(state, tmp_path / "state.safetensors")
-    again, _ = converted(other(convnet()), x)
+    again, _ = converted(other(convnet()), x, backends=NAMED)
     assert not torch.allclose(again(x), fast(x))
     again.load_state_dict(load_file(tmp_path / "state.safetensors"))
     assert torch.equal(again(x), fast(x))
@@ -60,7 +58,7 @@ def test_a_state_dict_is_compressed_and_loads_into_another_converted_model(tmp_p
 
 def test_a_dense_state_dict_loads_into_a_converted_model():
     x = torch.randn(5, 24)
-    fast, _ = converted(other(mlp()), x)
+    fast, _ = converted(other(mlp()), x, backends=NAMED)
     model = finalised(mlp())
     assert fast.load_state_dict(model.state_dict()) == ([], [])
     torch.testing.assert_close(fast(x), model(x))
@@ -76,14 +74,14 @@ def test_a_dense_state_dict_loads_into_a_converted_model():
 def test_weights_that_do_not_fit_are_told_and_change_nothing(spoil, words):
     x = torch.randn(5, 24)
     model = finalised(mlp())
-    fast, _ = converted(model, x)
+    fast, _ = converted(model, x, backends=NAMED)
     with pytest.raises(RuntimeError, match=words):
         fast.load_state_dict(spoil(model.state_dict()))
     torch.testing.assert_close(fast(x), model(x))
 
 
 def test_a_missing_weight_is_named():
-    fast, _ = converted(finalised(mlp()), torch.randn(5, 24))
+    fast, _ = converted(finalised(mlp()), torch.randn(5, 24), backends=NAMED)
     state = fast.state_dict()
     del state["0.packed.values"]
     with pytest.raises(RuntimeError, match=r"0\.packed\.values"):
@@ -96,7 +94,7 @@ def test_a_missing_weight_is_named():
 
 def test_a_file_makes_the_converted_model_of_a_fresh_one(tmp_path):
     x = torch.randn(2, 8, 6, 6)
-    fast, _ = converted(finalised(convnet()), x)
+    fast, _ = converted(finalised(convnet()), x, backends=NAMED)
     save_converted(tmp_path / "fast.safetensors", fast)
     fresh = convnet().eval()
     for parameter in fresh.parameters():
@@ -112,12 +110,12 @@ def test_tied_layers_and_a_root_layer_come_back(tmp_path):
     model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
     model[1].weight = model[0].weight
     x = torch.randn(3, 8)
-    fast, _ = converted(finalised(model), x)
+    fast, _ = converted(finalised(model), x, backends=NAMED)
     save_converted(tmp_path / "tied.safetensors", fast)
     again = load_converted(tmp_path / "tied.safetensors", model)
     assert again[0].packed is again[1].packed
     assert torch.equal(again(x), fast(x))
-    root, _ = converted(finalised(nn.Linear(8, 8)), x)
+    root, _ = converted(finalised(nn.Linear(8, 8)), x, backends=NAMED)
     save_converted(tmp_path / "root.safetensors", root)
     assert torch.equal(load_converted(tmp_path / "root.safetensors", nn.Linear(8, 8))(x), root(x))
 
@@ -130,7 +128,7 @@ def test_files_that_do_not_fit_are_told(tmp_path):
     save_file(mlp().state_dict(), path)
     with pytest.raises(ValueError, match="holds no converted model"):
         load_converted(path, mlp())
-    fast, _ = converted(finalised(mlp()), torch.randn(5, 24))
+    fast, _ = converted(finalised(mlp()), torch.randn(5, 24), backends=NAMED)
     save_converted(path, fast)
     with pytest.raises(ValueError, match="no linear or convolution layer '2'"):
         load_converted(path, nn.Sequential(nn.Linear(24, 32)))
@@ -140,7 +138,7 @@ def test_files_that_do_not_fit_are_told(tmp_path):
 
 def test_choices_are_applied_without_timing():
     model, x = finalised(mlp()), torch.randn(5, 24)
-    fast, report = converted(model, x)
+    fast, report = converted(model, x, backends=NAMED)
     again = apply_choices(model, report.choices)
     assert torch.equal(again(x), fast(x))
     assert type(model[0]) is nn.Linear
@@ -169,9 +167,8 @@ def along_a_kernel():
 
 def test_groups_along_a_kernel_are_kept_in_files_and_state_dicts(tmp_path):
     model, x = along_a_kernel()
-    with priced(compressed=1.0):
-        fast, report = convert(model, x, pattern="2:4@kernel", backends=["compressed"])
-        other, _ = convert(other_of(model), x, pattern="2:4@kernel", backends=["compressed"])
+    fast, report = converted(model, x, pattern="2:4@kernel", backends=NAMED)
+    other, _ = converted(other_of(model), x, pattern="2:4@kernel", backends=NAMED)
     assert report.sparse[0].pattern == "2:4@kernel"
     other.load_state_dict(fast.state_dict())
     save_converted(tmp_path / "k.safetensors", fast)
@@ -198,7 +195,7 @@ def test_its_first_parameter_tells_dtype_and_device():
 
     model = First()
     finalised(model.inner, dtype=torch.bfloat16)
-    fast, report = converted(model, torch.randn(5, 24))
+    fast, report = converted(model, torch.randn(5, 24), backends=NAMED)
     assert len(report.sparse) == 1
     x = torch.randn(5, 24)
     torch.testing.assert_close(fast(x), model(x))
@@ -210,7 +207,7 @@ def test_its_first_parameter_tells_dtype_and_device():
 
 def test_a_backend_of_ones_own_is_handed_over(tmp_path, monkeypatch):
     model, x = finalised(mlp()), torch.randn(5, 24)
-    fast, report = converted(model, x)
+    fast, report = converted(model, x, backends=NAMED)
     save_converted(tmp_path / "fast.safetensors", fast)
     monkeypatch.setattr(registry, "backends", lambda: {})
     for again in (
@@ -223,7 +220,7 @@ def test_a_backend_of_ones_own_is_handed_over(tmp_path, monkeypatch):
 
 def test_a_file_whose_backend_is_not_there_runs_dense(tmp_path, monkeypatch):
     model, x = finalised(mlp()), torch.randn(5, 24)
-    fast, _ = converted(model, x)
+    fast, _ = converted(model, x, backends=NAMED)
     save_converted(tmp_path / "fast.safetensors", fast)
     with monkeypatch.context() as patch:
         patch.setattr(registry, "backends", lambda: {})
@@ -247,7 +244,7 @@ def test_a_file_whose_backend_is_not_there_runs_dense(tmp_path, monkeypatch):
     ],
 )
 def test_a_file_that_was_edited_is_refused_in_words(tmp_path, spoil):
-    fast, _ = converted(finalised(mlp()), torch.randn(5, 24))
+    fast, _ = converted(finalised(mlp()), torch.randn(5, 24), backends=NAMED)
     path = tmp_path / "fast.safetensors"
     save_converted(path, fast)
     with safe_open(path, "pt") as file:
@@ -259,7 +256,7 @@ def test_a_file_that_was_edited_is_refused_in_words(tmp_path, spoil):
 
 @pytest.mark.parametrize("part", ["values", "positions", "pattern"])
 def test_parts_of_another_form_are_refused(tmp_path, part):
-    fast, _ = converted(finalised(mlp()), torch.randn(5, 24))
+    fast, _ = converted(finalised(mlp()), torch.randn(5, 24), backends=NAMED)
     path = tmp_path / "fast.safetensors"
     save_converted(path, fast)
     with safe_open(path, "pt") as file:

@@ -7,8 +7,8 @@ from unittest import mock
 
 import pytest
 import torch
-from attention_toys import Calling, attention, converted, same
-from convert_toys import Compressed, finalised, priced
+from attention_toys import Calling, attention, same
+from convert_toys import Compressed, assert_same, converted, finalised, priced
 from torch import nn
 
 from nmbench.kernels import convert, timing
@@ -28,7 +28,7 @@ def untouched(model) -> bool:
 
 def test_one_that_is_slower_with_sparse_projections_stays_as_it_was():
     model, x = finalised(nn.Sequential(nn.Linear(16, 16), Calling(attention(batch_first=True)))), torch.randn(2, 6, 16)
-    fast, report = converted(model, x, dense=50.0, sparse=51.0)
+    fast, report = converted(model, x, us={"dense": 50.0, "sparse": 51.0})
     assert [row.winner for row in report.rows] == ["compressed", "dense", "dense"]
     assert {row.reason for row in report.rows[1:]} == {"1.attn: slower as a whole: 1.02 of the time that it takes now"}
     assert all(row.dense_us and row.sparse_us and not row.settings for row in report.rows[1:])
@@ -48,15 +48,14 @@ def test_equal_ones_are_timed_once_and_the_next_conversion_times_nothing():
         fast, report = convert(model, x, backends=[Compressed()])
         assert not seen
     assert len(report.sparse) == 12
-    with torch.no_grad():
-        same(fast(x), model(x))
+    assert_same(model, fast, x)
 
 
 def test_the_fused_encoder_layer_is_held_against_its_sparse_layers(tmp_path, monkeypatch):
     torch.manual_seed(0)
     layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
     model, x = finalised(nn.TransformerEncoder(layer, 2)), torch.randn(2, 6, 16)
-    fast, report = converted(model, x, dense=50.0, sparse=60.0)
+    fast, report = converted(model, x, us={"dense": 50.0, "sparse": 60.0})
     assert untouched(fast)
     assert [row.reason.split(":")[0] for row in report.rows] == ["layers.0"] * 4 + ["layers.1"] * 4
     assert fast.layers[0].activation_relu_or_gelu == 1
@@ -80,8 +79,7 @@ def test_an_encoder_that_drops_its_padding_is_judged_as_one_and_keeps_its_zeros(
     model.use_nested_tensor = False  # what the documentation says frees the layers
     fast, report = converted(model, {"src": x, "src_key_padding_mask": padding})
     assert len(report.sparse) == 8
-    with torch.no_grad():
-        same(fast(x, src_key_padding_mask=padding), model(x, src_key_padding_mask=padding))
+    assert_same(model, fast, x, src_key_padding_mask=padding)
 
 
 class Switched(nn.Module):
@@ -107,7 +105,7 @@ class Switched(nn.Module):
 def test_an_attention_of_fairseqs_kind_is_judged_too(other, us, why):
     torch.manual_seed(0)
     model, x = finalised(nn.Sequential(Switched(other), nn.Linear(16, 16))), torch.randn(5, 16)
-    fast, report = converted(model, x, **us)
+    fast, report = converted(model, x, us)
     assert report.rows[0].reason.startswith(why)
     assert [row.winner for row in report.rows] == ["dense", "compressed"]
     assert not fast[0].skip_embed_dim_check
@@ -122,8 +120,7 @@ def test_each_of_some_that_look_alike_is_compared():
         fast, report = convert(model, x, backends=[Compressed()])
     assert [row.winner for row in report.rows] == ["compressed", "compressed", "dense"]
     assert [set(one) for one in seen].count({"dense", "sparse"}) == 2
-    with torch.no_grad():
-        same(fast(x), model(x))
+    assert_same(model, fast, x)
 
 
 @pytest.mark.parametrize(
@@ -148,16 +145,6 @@ def test_a_kept_time_does_not_spare_the_comparison():
     assert len(converted(model, whole)[1].sparse) == 8
     padding[1, 4:] = True
     assert untouched(converted(model, whole)[0])
-
-
-def test_one_that_writes_to_its_input_is_compared_too():
-    class Writing(Switched):
-        def forward(self, x):
-            return x.add_(super().forward(x))
-
-    torch.manual_seed(0)
-    _, report = converted(finalised(nn.Sequential(nn.Linear(16, 16), Writing(100.0))), torch.randn(5, 16))
-    assert report.rows[1].reason.startswith("1: its result differs")
 
 
 def test_timing_one_that_writes_to_its_input_spoils_nothing_of_the_next():
@@ -248,15 +235,6 @@ def test_one_that_fails_by_itself_stays_as_it_was():
     fast, report = converted(model, x)
     assert report.rows[0].reason == "0: could not be run by itself with sparse layers: RuntimeError: only once"
     assert not fast[0].skip_embed_dim_check
-
-
-def test_really_timed_on_a_cpu():
-    model, x = finalised(nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), 1)), None
-    x = torch.randn(2, 6, 16)
-    fast, report = convert(model, x, backends=[Compressed()], budget_s=0.01)
-    assert len(report.rows) == 4
-    with torch.no_grad():
-        same(fast(x), model(x))
 
 
 def test_little_memory_leaves_one_as_it_was(monkeypatch):

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from project import script
+
+from nmbench.sparsity import nm_mask
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 TOY = ["--device", "cpu", "--model", "toy", "--batch", "4", "--size", "16", "--steps", "2", "--warmup", "1"]
@@ -45,14 +48,6 @@ def test_without_a_gpu_it_says_so() -> None:
 
 
 def test_sort_and_scatter_is_the_same_method() -> None:
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("overhead", BENCHMARKS / "cuda_training_overhead.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    from nmbench.sparsity import nm_mask
-
+    module = script(BENCHMARKS / "cuda_training_overhead.py")
     weight = torch.randn(6, 16, 3, 3)
     assert torch.equal(module.sorted_mask(weight, 2, 4).bool(), nm_mask(weight, "2:4"))

@@ -128,12 +128,6 @@ def test_a_backend_whose_refusal_raises_is_passed_over(monkeypatch):
         kernels.linear(x, weight, backend="raising")
 
 
-def test_a_weight_that_breaks_the_pattern_is_refused_by_every_backend():
-    weight, x = baked((6, 20)), torch.randn(3, 20)
-    with pytest.raises(ValueError, match="the group of inputs 0 to 3 of output"):
-        kernels.linear(x, weight, pattern="1:4", backend="dense")
-
-
 def test_integers():
     weight, x = baked((6, 20)).sign().to(torch.int8), torch.ones(3, 20, dtype=torch.int8)
     with pytest.raises(ValueError, match=r"a bias of torch\.float32 cannot be added to sums of integers"):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 from fake_libraries import FakeCuSparseLt, FakeCutlass, calls, fakes
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from nmbench.kernels.backends import libraries
@@ -94,31 +92,6 @@ def test_a_strided_one_by_one_takes_its_pixels_only():
     assert calls[-1][1] == (8, 64)
 
 
-@given(
-    channels=st.integers(1, 9),
-    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    stride=st.tuples(st.integers(1, 2), st.integers(1, 2)),
-    padding=st.tuples(st.integers(0, 2), st.integers(0, 2)),
-    dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
-    last=st.booleans(),
-)
-@settings(max_examples=60, deadline=None)
-def test_lowering_is_the_convolution(channels, kernel, stride, padding, dilation, last):
-    from nmbench.kernels.problem import from_rows, weight_matrix
-
-    weight = torch.randn(5, channels, *kernel, dtype=torch.float64)
-    x = torch.randn(2, channels, 6, 7, dtype=torch.float64)
-    x = x.to(memory_format=torch.channels_last) if last else x
-    problem = conv2d_problem(
-        tuple(weight.shape), tuple(x.shape), NMPattern(1, 1), x.dtype, CPU, stride, padding, dilation
-    )
-    wide = channels + 3
-    got = from_rows(input_matrix(x, wide, problem) @ weight_matrix(weight, wide).t(), x, problem)
-    expected = F.conv2d(x, weight, None, stride, padding, dilation)
-    torch.testing.assert_close(got, expected)
-    assert got.shape[0] * got.shape[2] * got.shape[3] == problem.rows
-
-
 @pytest.mark.parametrize(
     ("shape", "x", "options", "words"),
     [
@@ -164,13 +137,3 @@ def test_the_weight_is_unpacked_without_the_settings_of_its_rows():
     calls.clear()
     assert torch.equal(packed.weight, weight)
     assert [call[-1] for call in calls] == [()]
-
-
-def test_the_search_is_offered_and_used():
-    weight, problem = layer((64, 128), (8, 128))
-    backend, x = BACKENDS[0], torch.randn(8, 128).to(BF16)
-    packed = backend.pack(weight, problem)
-    offered = backend.variants(x, packed, None, problem)
-    assert offered == [(), (("alg_id", 3), ("split_k", 1), ("split_k_mode", -1))]
-    backend.linear(x, packed, None, type(problem)(**{**vars(problem), "settings": offered[1]}))
-    assert calls[-1][4] == (3, 1, -1)

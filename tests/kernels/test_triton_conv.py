@@ -46,18 +46,9 @@ def test_stride_padding_dilation(options) -> None:
     compare("2:4", (4, 6, 2, 3), (1, 6, 6, 7), **options)
 
 
-def test_groups() -> None:
-    compare("2:4", (6, 5, 3, 3), (2, 15, 4, 4), padding=(1, 1), groups=3)
-
-
 @pytest.mark.parametrize("options", [{}, {"stride": (2, 2)}, {"padding": (1, 1)}])
 def test_one_by_one(options) -> None:
     compare("2:4", (5, 10, 1, 1), (2, 10, 3, 4), **options)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_dtypes(dtype: torch.dtype) -> None:
-    compare("2:4", (4, 8, 3, 3), (1, 8, 4, 4), dtype=dtype)
 
 
 def test_an_image_of_more_than_two_to_the_31_elements() -> None:
@@ -66,11 +57,3 @@ def test_an_image_of_more_than_two_to_the_31_elements() -> None:
         got, right = pool.submit(interpreted.last_pixel_of_a_large_image).result()
     assert_near(got, right)
     assert got[0, :, -1, -1].tolist() == [3] * 4
-
-
-def test_operator() -> None:
-    p = NMPattern(2, 4)
-    weight, x = weight_of((4, 6, 2, 3), p, torch.float32), data((1, 6, 6, 7), torch.float32)
-    args = (None, [4, 2, 3], 2, 4, [2, 1], [1, 0], [1, 2], 1)
-    got = interpreted.run(interpreted.op_conv2d, x, *packed(weight, p), *args)
-    assert_near(got, conv2d(x.double(), weight.double(), None, (2, 1), (1, 0), (1, 2)))

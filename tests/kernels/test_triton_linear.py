@@ -94,31 +94,8 @@ def test_few_rows_are_offered_in_one_part_too(monkeypatch: pytest.MonkeyPatch) -
     assert Triton().variants(data((40, 12), torch.float32), {}, None, many) == [()]
     for settings in offered:
         case = replace(few, settings=settings, dtype=torch.float32, device="cpu")
-        got, parts = interpreted.run(interpreted.backend_parts, x, weight, case)
-        assert parts == dict(settings).get("splits")
+        got = interpreted.run(interpreted.backend, x, weight, None, case)
         assert_near(got, linear(x.double(), weight.double()))
-
-
-def test_input_with_strides_of_its_own() -> None:
-    pattern = NMPattern(2, 4)
-    weight, x = weight_of((8, 12), pattern, torch.float32), data((12, 6), torch.float32).t()
-    got = interpreted.run(interpreted.matmul, x, *packed(weight, pattern), None, 8, pattern)
-    assert_near(got, linear(x.double(), weight.double()))
-
-
-@pytest.mark.parametrize("rows", [0, 1, 33])
-def test_operator_keeps_leading_dimensions(rows: int) -> None:
-    pattern = NMPattern(2, 4)
-    weight, x = weight_of((8, 12), pattern, torch.float32), data((2, rows, 12), torch.float32)
-    got = interpreted.run(interpreted.op_linear, x, *packed(weight, pattern), None, 8, 2, 4)
-    assert_near(got, linear(x.double(), weight.double()))
-
-
-def test_operator_stays_in_one_graph_of_torch_compile() -> None:
-    pattern = NMPattern(2, 4)
-    weight, x = weight_of((8, 12), pattern, torch.float32), data((3, 12), torch.float32)
-    got = interpreted.run(interpreted.compiled_linear, x, *packed(weight, pattern), None, 8, 2, 4)
-    assert_near(got, linear(x.double(), weight.double()) + 1)
 
 
 def problem(**over) -> Problem:

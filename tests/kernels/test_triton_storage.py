@@ -130,35 +130,3 @@ def test_the_first_group_with_too_many_is_found(shape: tuple[int, ...], text: st
         broken = rows.movedim(-1, 1) if pattern.axis == "input" else rows
         for way in (broken, broken.contiguous()):
             assert interpreted.run(interpreted.stored, way, pattern)[3] == row * along + number
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_nmtensor_takes_the_kernels(dtype: torch.dtype) -> None:
-    pattern = NMPattern(2, 4)
-    weight = baked((4, 10, 3, 3), pattern, dtype)
-    launched, made, back = interpreted.run(interpreted.nmtensor_by_kernels, weight, pattern, "layer")
-    expected = compress(weight, pattern)
-    assert launched == ["compress", "decompress"]
-    assert (made.pattern, made.shape, made.nbytes) == (expected.pattern, expected.shape, expected.nbytes)
-    assert torch.equal(bits(made.values), bits(expected.values))
-    assert torch.equal(made.positions, expected.positions)
-    assert torch.equal(bits(back), bits(decompress(expected)))
-
-
-def test_a_dtype_without_a_kernel_and_a_large_group_go_by_torch() -> None:
-    weight = torch.tensor([[3, 0, 0, 7]], dtype=torch.int32)
-    launched, _, back = interpreted.run(interpreted.nmtensor_by_kernels, weight, NMPattern(2, 4), "layer")
-    assert launched == []
-    assert torch.equal(back, weight)
-    for text in ("7:64", "9:12"):  # packed by torch, unpacked by the kernel
-        wide = baked((3, 70), NMPattern.parse(text), torch.float32)
-        launched, _, back = interpreted.run(interpreted.nmtensor_by_kernels, wide, NMPattern.parse(text), "layer")
-        assert launched == ["decompress"]
-        assert torch.equal(back, wide + 0.0)
-
-
-def test_the_message_about_a_group_with_too_many_is_the_same() -> None:
-    weight = torch.zeros(3, 8, 2, 2)
-    weight[1, 4:7, 0, 1] = 1.0
-    with pytest.raises(ValueError, match=r"layer3\.conv: the group of inputs 4 to 7 of output \(1, 0, 1\) has 3"):
-        interpreted.run(interpreted.nmtensor_by_kernels, weight, NMPattern(2, 4), "layer3.conv")

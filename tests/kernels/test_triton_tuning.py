@@ -1,4 +1,4 @@
-"""What the autotuner is offered: tiles that fit, at least one, and one choice for a range of rows."""
+"""What the autotuner is offered, and that what it chose is kept for the next process."""
 
 from __future__ import annotations
 
@@ -40,37 +40,6 @@ def test_something_is_always_left(name: str, pattern: tuple[int, int], dtype: to
     assert offered(kernel_of(name), *pattern, dtype)
 
 
-@pytest.mark.parametrize(
-    ("name", "pattern", "dtype", "tile"),
-    [
-        ("matmul", (1, 16), torch.bfloat16, (128, 256, 64)),
-        ("matmul", (4, 8), torch.int8, (128, 128, 128)),
-        ("matmul", (2, 4), torch.float32, (128, 128, 64)),
-        ("split_k", (4, 8), torch.bfloat16, (64, 16, 128)),
-        ("conv", (1, 16), torch.bfloat16, (128, 64, 64)),
-        ("conv", (1, 16), torch.bfloat16, (64, 128, 64)),
-        ("conv", (3, 5), torch.float16, (64, 128, 64)),
-    ],
-)
-def test_tiles_that_spill_are_not_offered(name: str, pattern: tuple[int, int], dtype: torch.dtype, tile) -> None:
-    kernel = kernel_of(name)
-    assert tile not in offered(kernel, *pattern, dtype)
-    assert tile in offered(kernel, 2, 4, torch.bfloat16)
-
-
-def test_the_key_has_a_bucket_of_rows() -> None:
-    from nmbench.kernels.triton.tuning import bucket
-
-    assert [bucket(rows) for rows in (0, 1, 2, 3, 4, 5, 33, 64, 65)] == [1, 1, 2, 4, 4, 8, 64, 64, 128]
-    for name in ("matmul", "split_k", "conv"):
-        assert "bucket" in kernel_of(name).keys
-        assert "rows" not in kernel_of(name).keys
-
-
-#: two numbers of rows that are known, one that is not, and the known one that is nearer to it
-ROWS = {"matmul": (64, 300, 100, 64), "split_k": (2, 30, 12, 30)}
-
-
 @pytest.fixture(params=["matmul", "split_k"])
 def launching(request, monkeypatch: pytest.MonkeyPatch):
     """(name, launch(rows), kernel, tiles timed, launches): the autotuner as it is, without timing and launching."""
@@ -89,46 +58,6 @@ def launching(request, monkeypatch: pytest.MonkeyPatch):
         getattr(module, request.param)(x, *stored, None, outs, NMPattern(2, 4))
 
     return request.param, launch, kernel, timed, launched
-
-
-def test_nothing_is_timed_in_a_capture_and_the_nearest_choice_runs(launching, monkeypatch) -> None:
-    from nmbench.kernels.triton import tuning
-
-    name, launch, kernel, timed, launched = launching
-    few, many, between, near = ROWS[name]
-    launch(few)
-    launch(many)
-    # so that the two differ, whatever timing gave
-    others = [one for one in kernel.configs if one in tuning.prune(kernel.configs, {"x": torch.zeros(1)}, N=2, M=4)]
-    kernel.cache.update({key: others[i] for i, key in enumerate(kernel.cache)})
-    choices = {key[0]: config for key, config in kernel.cache.items()}
-    before = len(timed), dict(kernel.cache)
-    monkeypatch.setattr(tuning, "_capturing", lambda x: True)
-    launch(few)
-    launch(between)
-    assert launched[-2]["BLOCK_OUT"] == choices[tuning.bucket(few)].kwargs["BLOCK_OUT"]
-    assert {key: launched[-1][key] for key in ("BLOCK_OUT", "BLOCK_ROWS", "BLOCK_K", "num_warps")} == {
-        **choices[tuning.bucket(near)].kwargs,
-        "num_warps": choices[tuning.bucket(near)].num_warps,
-    }
-    launch(between, outs=16)  # nothing like it is known
-    assert (len(timed), kernel.cache) == before
-    monkeypatch.undo()
-
-
-def test_our_key_is_that_of_triton(launching, monkeypatch) -> None:
-    from nmbench.kernels.triton import tuning
-
-    _, launch, kernel, timed, _ = launching
-    keys = []
-    of = tuning._key
-    monkeypatch.setattr(tuning, "_key", lambda *a: keys.append(of(*a)) or keys[-1])
-    launch(20)
-    tuned = len(timed)
-    monkeypatch.setattr(tuning, "_capturing", lambda x: True)
-    launch(20)
-    assert keys == list(kernel.cache)
-    assert len(timed) == tuned
 
 
 def test_millions_of_rows_fit_the_grid(launching) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+from project import gone
 
 from nmbench._util.child import Reply, ask
 
@@ -56,7 +56,7 @@ def test_what_a_child_started_ends_with_it(child):
     begun = time.monotonic()
     kid = child("import subprocess", "answer({'pid': subprocess.Popen(['sleep', '60']).pid})").answer
     assert time.monotonic() - begun < 30, "the pipe that it holds open is not waited for"
-    assert _gone(kid["pid"])
+    assert gone(kid["pid"])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl")
@@ -70,18 +70,4 @@ def test_a_child_dies_with_its_parent(tmp_path):
         time.sleep(0.05)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    assert _gone(int((tmp_path / "pid").read_text()))
-
-
-def _gone(pid: int) -> bool:
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        try:
-            with open(f"/proc/{pid}/stat") as file:
-                if file.read().rpartition(")")[2].split()[0] == "Z":
-                    return True
-            os.kill(pid, 0)
-        except (OSError, ProcessLookupError):
-            return True
-        time.sleep(0.05)
-    return False
+    assert gone(int((tmp_path / "pid").read_text()))

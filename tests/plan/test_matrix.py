@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 
 import pytest
@@ -13,7 +14,6 @@ from nmbench.plan.catalogue import Catalogue
 from nmbench.plan.declarations import MethodDeclaration, Plugin, PluginStatus, TaskDeclaration
 from nmbench.plan.matrix import load, shipped
 from nmbench.plan.unfold import cells
-from nmbench.sparsity import NMPattern
 from nmbench.task import Metric
 
 
@@ -122,16 +122,25 @@ WRONG = {
     '[[grid]]\npattern = "2:4"\nhyper = { lamda_w = 1.0 }\n': "no setting 'lamda_w'; did you mean 'lambda_w'?",
     '[[grid]]\npattern = "2:4"\nhyper = { lambda_w = "a" }\n': "lambda_w must be like 0.0002, not 'a'",
     '[[grid]]\npattern = "2:4"\ntrain = { step = 1 }\n': "no setting 'step'; did you mean 'steps'?",
-    '[[grid]]\npattern = "2:4"\ntrain = { steps = 1.5 }\n': "steps must be like 20, not 1.5",
-    '[[grid]]\npattern = "2:4"\ntrain = { amp = 1 }\n': "amp must be like False, not 1",
-    '[[grid]]\npattern = "2:4"\ntrain = { steps = 0 }\n': "steps must be at least 1, not 0",
-    '[[grid]]\npattern = "2:4"\ntrain = { lr = inf }\n': "lr must be finite, not inf",
     '[[grid]]\npattern = "2:4"\ntrain = { mode = "c" }\n': "mode must be one of 'a', 'b', not 'c'",
-    '[[grid]]\npattern = "2:4"\nhyper = { lambda_w = nan }\n': "lambda_w must be finite, not nan",
     '[[grid]]\npattern = "2:4"\nseeds = [-1]\n': "'grid.1.seeds.1': Input should be greater than or equal to 0",
     '[[grid]]\npattern = "dense"\nhyper = { lambda_w = 1.0 }\n': "dense cells take no hyper-parameters",
     'init = "none.safetensors"\n[[grid]]\npattern = "2:4"\n': "init = 'none.safetensors': No such file",
     "[[grid\n": "not TOML",
+    "[[grid]]\ntrain = { steps = [] }\n": "'grid.1.train': the list steps is empty, which makes no cell",
+    "[[grid]]\ntrain = { data = " + 400 * "[" + 400 * "]" + " }\n": "nested too deeply",
+    "[[grid]]\ntrain = { data = " + 5000 * "[" + 5000 * "]" + " }\n": "nested too deeply",
+    "[[grid]]\ntrain = { steps = " + 5000 * "9" + " }\n": "not TOML: Exceeds the limit",
+    "[[grid]]\ntrain = { data = 2020-01-01 }\n": "data is a date, which no setting is",
+    "[[grid]]\ntrain = { steps = [nan] }\n": "steps must be finite, not nan",
+    "[[grid]]\ntasks = 'broken'\ntrain = { any = inf }\n": "any must be finite, not inf",
+    "[[grid]]\ntrain = { gpus = 1000000 }\ntasks = 'broken'\n": "a cell is trained by at most 64 processes",
+    "[[grid]]\nseeds = [" + "1, " * 30_000 + "]\nmethod = ['ste', 'sr-ste']\n": "matrix m has 60,000 combinations",
+    "timeout = nan\n[[grid]]\n": "'timeout': Input should be",
+    "timeout = true\n[[grid]]\n": "'timeout': Input should be a number of seconds",
+    "hang = -5\n[[grid]]\n": "'hang': Input should be greater than 0",
+    "init = '/dev/zero'\n[[grid]]\n": "init = '/dev/zero': not a regular file",
+    'init = "\\u0000"\n[[grid]]\n': "embedded null byte",
 }
 
 
@@ -155,12 +164,13 @@ def test_an_unknown_name_and_a_missing_file(tmp_path):
         load(str(tmp_path / "none.toml"))
 
 
+def test_a_matrix_file_is_a_regular_file_with_or_without_a_byte_order_mark(tmp_path):
+    os.mkfifo(tmp_path / "pipe.toml")
+    with pytest.raises(UsageError, match="not a regular file"):
+        load(str(tmp_path / "pipe.toml"))
+    assert unfold(tmp_path, "[[grid]]\n", '\ufeffname = "m"\nscale = "smoke"\ntasks = ["toy"]\n')
+
+
 @pytest.mark.parametrize("name", shipped())
 def test_shipped_matrices_are_valid(name):
     assert load(name).name == name
-
-
-@pytest.mark.parametrize("text", ["2:4", "1:16@kernel", "64:64", "4:8@input", " 2:4 "])
-def test_the_parent_reads_patterns_as_the_core_does(tmp_path, text):
-    found = unfold(tmp_path, f'[[grid]]\npattern = "{text}"\n')
-    assert found[-1].pattern == NMPattern.parse(text)

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from nmbench._util import child
+from nmbench._util.child import Reply
+from nmbench.plan.catalogue import catalogue
 from nmbench.plan.describe import missing_requirements
 
 GOOD = (Path(__file__).parent.parent / "plugins" / "toy.py").read_text()
@@ -57,14 +60,6 @@ def site(tmp_path):
     folder.mkdir()
     _install(folder, "aardvark", {"toy": GOOD})
     return folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def shared_cache(tmp_path_factory):
-    """nmbench's own plugins are described once, not in every test."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NMBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 def nmbench(folder: Path, site: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -119,6 +114,28 @@ def test_a_description_is_cached_until_the_source_changes(tmp_path, site):
     source.write_text(source.read_text().replace('"wide")', '"wide", "wider")'))
     assert len(set(listed()) - set(cached)) == 1
     assert "wider" in nmbench(tmp_path, site, "list", NMBENCH_CACHE=str(tmp_path / "cache")).stdout
+
+
+def test_an_import_that_hangs_is_not_waited_for_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(1000)\n")
+    asked = []
+
+    def ask(*arguments: str, **more: object) -> Reply:
+        if "slow.py" not in arguments[-1]:
+            return child.ask(*arguments, **more)
+        asked.append(arguments)
+        return Reply([], "it took more than 120 s", late=True)
+
+    monkeypatch.setattr("nmbench.plan.catalogue.ask", ask)
+    for _ in range(2):
+        plugin = catalogue(tmp_path).tasks["slow"]
+        assert plugin.status == "import"
+        assert "took more than 120 s" in plugin.reason
+    assert len(asked) == 1
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(2000)\n")
+    catalogue(tmp_path)
+    assert len(asked) == 2, "another source is tried at once"
 
 
 def test_a_broken_method_is_asked_again_once_its_need_is_there(tmp_path, site):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -79,6 +81,9 @@ class Toy(Task):
             os._exit(3)
         if kind == "signal":
             os.kill(os.getpid(), 11)
+        if kind == "child":
+            subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)", str(run.checkpoint_dir), "child"])
+            time.sleep(600)
         if kind == "hang":
             time.sleep(600)
 

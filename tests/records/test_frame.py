@@ -87,12 +87,9 @@ def test_an_unreadable_record_is_named_with_its_reason(results, text, reason):
     [
         ({"cell_id": ""}, "cell_id"),
         ({"cell_id": "../../../precious"}, "cell_id"),
-        ({"cell_id": "ABCDEF0123456789"}, "cell_id"),
         ({"attempt": "1/../../precious"}, "attempt"),
         ({"attempt": 0}, "attempt"),
-        ({"attempt": True}, "attempt"),
         ({"status": "fine"}, "status"),
-        ({"cell": {"seed": None}}, "the cell has no seed"),
         ({"cell": {"seed": True}}, "the cell has no seed"),
         ({"cell": {"seed": 2**64}}, "64-bit"),
         ({"cell": {"task": ["t"]}}, "the cell has no task"),
@@ -113,27 +110,17 @@ def test_a_record_without_a_valid_identity_is_unreadable(results, factory, chang
     ("changes", "reason"),
     [
         ({"cost": {"macs_dense": "many"}}, "cost.macs_dense"),
-        ({"cost": {"bytes_dense": float("inf")}}, "cost.bytes_dense"),
         ({"timings": {"alone": "yes"}}, "timings.alone"),
         ({"metrics": [1]}, "metrics"),
         ({"metrics": {"top1": float("nan")}}, "metrics.top1"),
-        ({"metrics": {"top1": 10**400}}, "metrics.top1"),
         ({"metric_info": ["top1"]}, "metric_info.0"),
         ({"sad": {"step": [1, 2], "flips": [1]}}, "differ in length"),
         ({"curve": {"step": ["a"], "loss": [1.0]}}, "curve.step.0"),
-        ({"curve": {"step": [10**400], "loss": [1.0]}}, "curve.step.0"),
-        ({"curve": {"step": [True], "loss": [1.0]}}, "curve.step.0"),
         ({"audit": {"layers": [{"name": "a", "shape": ["x"]}]}}, "audit.layers.0.shape"),
-        ({"audit": {"layers": ["conv"]}}, "audit.layers.0"),
         ({"sad": {"per_layer": {"a": "many"}}}, "sad.per_layer.a"),
         ({"sad": {"layers": {"step": [1, 2], "flips": {"a": [1]}}}}, "sad.layers differ in length"),
-        ({"sad": {"snapshots": {"steps": "all"}}}, "sad.snapshots.steps"),
         ({"sad": {"weights": -1, "total": 3}}, "sad.weights"),
         ({"metric_info": [{"name": "top1", "margin": float("nan")}]}, "metric_info.0.margin"),
-        ({"metric_info": [{"name": "top1", "margin": -1.0}]}, "metric_info.0.margin"),
-        ({"metric_info": [{"name": "top1", "higher_is_better": "no"}]}, "metric_info.0.higher_is_better"),
-        ({"metric_info": [{"unit": "%"}]}, "metric_info.0.name"),
-        ({"timings": {"train_s": "long"}}, "timings.train_s"),
         ({"data": {"counts": {"train": "all"}}}, "data.counts.train"),
         ({"baselines": {"zero": 1.0}}, "baselines.zero"),
         ({"plugin": 1}, "plugin"),
@@ -184,12 +171,6 @@ def test_a_migration_that_fails_does_not_stop_the_others(results, monkeypatch):
     loaded = load(results.folder)
     assert len(loaded.records) == 1
     assert loaded.unreadable[0].reason == "the migration failed: KeyError: 'gone'"
-
-
-def test_an_old_record_is_migrated(results, monkeypatch):
-    results.add(schema_version=0)
-    monkeypatch.setitem(reading._MIGRATIONS, 0, lambda old: {**old, "schema_version": 1, "matrix": "lifted"})
-    assert list(frame(results.folder)["matrix"]) == ["lifted"]
 
 
 def test_records_are_migrated_step_by_step(results, monkeypatch):

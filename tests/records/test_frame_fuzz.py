@@ -38,7 +38,7 @@ JUNK = st.one_of(
 )
 SECTIONS = (
     *(intro.outcome, intro.cautions, overview.patterns_by_tasks, leaderboard.leaderboard),
-    *(quality.verdicts, quality.table, quality.others, seeds.precision, seeds.over_evaluation, remarks.remarks),
+    *(quality.table, quality.others, seeds.precision, seeds.over_evaluation, remarks.remarks),
 )
 
 

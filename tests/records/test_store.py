@@ -61,14 +61,6 @@ def test_the_record_of_another_cell_is_not_believed(tmp_path):
     assert store.state(CELL).status == "unreadable"
 
 
-@pytest.mark.parametrize("text", ["", "nonsense", "[1]", '{"schema_version": "1"}', '{"schema_version": 999}'])
-def test_what_is_no_record_says_so(tmp_path, text):
-    path = tmp_path / "record.json"
-    path.write_text(text)
-    with pytest.raises(UnreadableRecord):
-        read_record(path)
-
-
 def test_what_is_no_file_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "record.json")
     with pytest.raises(UnreadableRecord, match="not a regular file"):

@@ -12,17 +12,14 @@ from nmbench.analysis.series import layer_flips
 from nmbench.analysis.study import Study
 from nmbench.document.model import Fold, Picture
 from nmbench.records.frame import load
-from nmbench.report.sections import cost, forest, layers, overview, quality, tradeoff, training
-from nmbench.report.sections.cost import front
+from nmbench.report.sections import forest, layers, overview, tradeoff, training
+from nmbench.report.sections.tradeoff import front
 from nmbench.report.style import few, sheet, shorten, slugs, styles
 
 PNG = b"\x89PNG\r\n\x1a\n"
 FIGURES = {
     "tradeoff": tradeoff.figure,
-    "heat-map": overview.heat_map,
-    "quality": quality.figure,
     "forest": forest.figure,
-    "cost": cost.figure,
     "flips": training.flips,
     "layers": layers.figure,
     "curves": training.curves,
@@ -32,12 +29,10 @@ LAYERS = ("body.weight", "gate.weight")
 
 def by_layer(total=100, bins=4):
     """`sad` by layer as a study cell has it: body has 128*64*9 weights, gate 96*96."""
-    steps = [10 * (place + 1) for place in range(bins)]
-    flips = dict.fromkeys(LAYERS, [total // bins] * bins)
     return {
-        **{"pattern": "2:4", "weights": 128 * 64 * 9 + 96 * 96, "total": 2 * total, "step": steps},
-        **{"flips": [2 * total // bins] * bins, "per_layer": dict.fromkeys(LAYERS, total)},
-        "layers": {"step": steps, "flips": flips},
+        **{"pattern": "2:4", "weights": 128 * 64 * 9 + 96 * 96, "total": 2 * total},
+        **{"step": [10 * (place + 1) for place in range(bins)], "flips": [2 * total // bins] * bins},
+        "per_layer": dict.fromkeys(LAYERS, total),
     }
 
 
@@ -68,7 +63,7 @@ def drawn(results, tmp_path):
         found = {}
         with sheet():
             for name, figure in FIGURES.items():
-                rows = study.rows if name in ("tradeoff", "heat-map") else study.tasks[task]
+                rows = study.rows if name == "tradeoff" else study.tasks[task]
                 block = next(iter(figure(study, rows)), None)
                 block = block.content[0] if isinstance(block, Fold) else block
                 file = figures / block.file if isinstance(block, Picture) else None
@@ -116,11 +111,8 @@ def test_one_seed_and_one_row_are_drawn(results, drawn):
     results.twin()
     results.add()
     found = drawn()
-    assert {name for name, (_, png, _) in found.items() if png} == {
-        *("tradeoff", "quality", "forest", "cost", "flips", "curves"),
-    }
+    assert {name for name, (_, png, _) in found.items() if png} == {"tradeoff", "forest", "flips", "curves"}
     assert "one seed" in words(found["forest"][2])
-    assert "one seed, bars" in found["quality"][0].caption
 
 
 def test_wild_values_and_those_that_are_no_numbers_stop_nothing(results, drawn):
@@ -128,7 +120,7 @@ def test_wild_values_and_those_that_are_no_numbers_stop_nothing(results, drawn):
         results.twin(seed, value=80.0 + seed)
         results.add("2:4", "ste", seed, value=1e100 * (seed + 1))
         results.add("2:4", "sr-ste", seed, metrics={"top1": None})
-    assert all(png for name, (_, png, _) in drawn().items() if name in ("tradeoff", "quality", "forest", "cost"))
+    assert all(png for name, (_, png, _) in drawn().items() if name in ("tradeoff", "forest"))
 
 
 def test_a_name_with_dollars_is_no_mathematics(results, drawn):
@@ -145,8 +137,7 @@ def test_what_is_too_much_is_left_out_in_words(results, drawn):
         results.add("2:4", "sr-ste", cell={"hyper": {"a_setting_with_a_long_name": place}})
     found = drawn()
     assert "the first 30 of 40 rows" in found["forest"][0].caption
-    assert "the first 16 of 41 methods and settings" in found["quality"][0].caption
-    assert "the first 16 of 40 methods and settings" in found["cost"][0].caption
+    assert "the first 16 of 41 methods and settings" in found["tradeoff"][0].caption
     assert "the first 12 of up to 41 lines" in found["curves"][0].caption
 
 
@@ -172,14 +163,6 @@ def test_measured_speed_goes_before_counted_arithmetic(results, drawn):
     assert "measured time of inference, share of dense" in words(drawn()["tradeoff"][2])
 
 
-@pytest.mark.usefixtures("many")
-def test_a_heat_map_prints_difference_and_verdict(drawn):
-    block, _, svg = drawn()["heat-map"]
-    assert {"classification", "translation", "2:4 ste"} <= set(words(svg))
-    assert any(text.startswith("+0.200") for text in words(svg))
-    assert "of the task's margin" in block.caption
-
-
 def test_margins_are_turned_so_that_positive_is_better(many):
     rows = {(row.setting.task, row.name): row for row in compare(load(many.folder).frame)}
     assert overview.in_margins(rows["translation", "2:4 ste"]) == pytest.approx(-2.0)
@@ -188,18 +171,17 @@ def test_margins_are_turned_so_that_positive_is_better(many):
 
 
 # -- by layer -------------------------------------------------------------------------------------------------------
-def test_records_without_steps_by_layer_still_have_totals(results, drawn):
+def test_layers_are_named_with_their_weights(results, drawn):
     results.twin()
-    results.add(sad={key: value for key, value in by_layer().items() if key != "layers"})
-    block, _, svg = drawn()["layers"]
-    assert "Right:" not in block.caption
+    results.add(sad=by_layer())
+    _, _, svg = drawn()["layers"]
     assert "body (73.7 k)" in [text.replace("\N{NO-BREAK SPACE}", " ") for text in words(svg)]
 
 
 @pytest.mark.usefixtures("many")
-def test_strips_put_ste_beside_sr_ste(drawn):
+def test_each_pattern_has_a_panel_with_all_methods(drawn):
     block, _, svg = drawn()["layers"]
-    assert "on one colour scale" in block.caption
+    assert "mean over 3 seeds" in block.caption
     assert {"2:4", "1:16", "ste", "sr-ste"} <= set(words(svg))
 
 
@@ -210,18 +192,7 @@ def test_flips_by_layer_are_per_weight(many):
     assert found.names == LAYERS
     assert found.sizes == (128 * 64 * 9, 96 * 96)
     assert found.total.tolist() == pytest.approx([200 / (128 * 64 * 9), 200 / 96**2])
-    assert found.edges.tolist() == [0, 10, 20, 30, 40]
-    assert found.rate[1].tolist() == pytest.approx([50 / 10 / 96**2] * 4)
     assert found.seeds == 3
-
-
-def test_steps_that_do_not_rise_are_no_series(results):
-    sad = by_layer()
-    sad["layers"]["step"] = [0, 10, 20, 30]
-    results.add(sad=sad)
-    loaded = load(results.folder)
-    (found,) = (layer_flips(row, loaded.records) for row in compare(loaded.frame))
-    assert (found.edges.size, found.rate.shape, found.seeds) == (0, (2, 0), 1)
 
 
 # -- the parts ------------------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ def test_samples_come_back_as_they_were(tmp_path):
 )
 def test_what_is_no_rgb_image_is_refused_by_name(tmp_path, bad):
     with pytest.raises(ValueError, match="'first': 'flow' is neither"):
-        samples.write([Sample("first", {}, {"flow": bad})], tmp_path / "s.json")
+        samples.checked("first", {}, {"flow": bad})
 
 
 @pytest.mark.parametrize(

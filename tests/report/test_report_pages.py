@@ -9,10 +9,7 @@ from nmbench.document.inline import to_html
 from nmbench.report import build
 from nmbench.report.write import write_report
 
-FIGURES = (
-    *("overall-tradeoff", "overall-patterns"),
-    *(f"classification-{kind}" for kind in ("quality", "forest", "cost", "sad", "curves")),
-)
+FIGURES = ("overall-tradeoff", *(f"classification-{kind}" for kind in ("forest", "sad", "curves")))
 
 
 def written(folder):
@@ -88,8 +85,8 @@ def test_figures_are_drawn_for_the_first_settings_of_a_task(results, tmp_path):
         results.twin(cell={"model": f"m{place}"})
         results.add(cell={"model": f"m{place}"})
     write_report(results.folder, tmp_path / "out", "T", ["md"])
-    files = [file.name for file in (tmp_path / "out" / "figures").glob("classification-quality*.png")]
-    assert sorted(files) == [f"classification-quality{place}.png" for place in ("-1", "")]
+    files = [file.name for file in (tmp_path / "out" / "figures").glob("classification-forest*.png")]
+    assert sorted(files) == [f"classification-forest{place}.png" for place in ("-1", "")]
 
 
 def test_a_failure_while_writing_leaves_the_old_report(results, tmp_path, monkeypatch):
@@ -122,24 +119,24 @@ def test_only_failures(says, results, tmp_path):
     text = says(
         "None of 2 cells ended well (1 nan, 1 oom).",
         "**No sparse cell ended well**, so nothing can be said about sparsity.",
-        "Quality against density: no figure.",
+        "Differences to the dense twin: no figure.",
         "there is no cost to show",
     )
     assert "it broke" in text
     assert not (tmp_path / "out" / "figures").exists()
 
 
-def test_only_dense_has_curves_but_no_quality_figure(results, page, tmp_path):
+def test_only_dense_has_curves_but_no_differences(results, page, tmp_path):
     results.twin()
     assert "The only cell ended well." in page()
-    assert "Quality against density: no figure." in page()
+    assert "Differences to the dense twin: no figure." in page()
     assert (tmp_path / "out" / "figures" / "classification-curves.png").exists()
 
 
 def test_no_dense_twin(says, results):
     results.add()
     says(
-        "Of one combination of pattern and method: 1 no dense twin.",
+        "Of 1 combination of pattern and method: 1 no dense twin.",
         "**No dense twin** to compare with, for some or all rows of classification/resnet20 (quick).",
         "2:4 sr-ste: seed 0: without a dense twin that ended well.",
     )
@@ -175,14 +172,14 @@ def test_records_that_hold_almost_nothing_still_make_a_report(results, page):
 def test_a_record_of_the_future(says, results):
     results.twin()
     results.add(schema_version=99)
-    assert "99 is newer than this nmbench reads" in says("One record could not be read and is listed below.")
+    assert "99 is newer than this nmbench reads" in says("1 record could not be read and is listed below.")
 
 
 def test_unreadable_records_are_counted_and_named(says, results):
     results.twin()
     for seed in range(2):
         results.add(seed=seed).write_text("{")
-    text = says("Two records could not be read and are listed below.", "Nothing in this report comes from these files.")
+    text = says("2 records could not be read and are listed below.", "Nothing in this report comes from these files.")
     assert "record.json" in text
 
 

@@ -79,12 +79,6 @@ def test_two_devices_are_not_mixed(results: Any) -> None:
     assert sorted((found.outcome, found.seeds) for found in verdicts(results)) == [("undecided", 1), ("undecided", 2)]
 
 
-def test_other_patterns_are_not_what_c8_is_about(results: Any) -> None:
-    for seed in range(3):
-        results.add("1:4", seed=seed, speed=speed((1, 3.0, 2.0)))
-    assert verdicts(results) == []
-
-
 def by_column(table: Any) -> list[dict[str, str]]:
     keys = [column.key for column in table.columns]
     return [dict(zip(keys, row, strict=True)) for row in shown(table)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
@@ -36,12 +37,6 @@ def test_each_kind_of_failure_is_told_and_does_not_stop_the_others(project):
         assert "\n" not in by_fail[fail]["error"]["message"]
 
 
-def test_failed_is_never_done(project):
-    project.matrix(train='{ fail = ["", "error"] }')
-    assert "1 done now, 0 before, 1 failed" in project.run("run", "--only", "dense", expect=1)
-    assert "0 done now, 1 before, 1 failed" in project.run("run", "--only", "dense", expect=1)
-
-
 def test_a_hang_is_ended(project):
     project.matrix(train='{ fail = "hang" }')
     project.run("run", "--only", "dense", "--hang", "5", expect=1)
@@ -72,6 +67,15 @@ def test_a_fault_of_the_surroundings_costs_no_training(project):
     assert project.ok("dense")["timings"]["resumed"] is True
 
 
+def test_folders_in_the_place_of_the_runs_own_files_stop_nothing(project):
+    project.run("run", "--only", "dense")
+    (record,) = project.records()
+    shutil.rmtree(project.folder / "results")
+    for name in ("job.json", "heartbeat.json", "validity.json"):
+        (project.folder / "work" / "toys" / record["cell_id"] / name / "x").mkdir(parents=True)
+    project.run("run", "--only", "dense")
+
+
 def test_rerun_takes_one_kind_only(project):
     project.matrix(train='{ fail = ["data", "error"] }')
     project.run("run", "--only", "dense", expect=1)
@@ -97,10 +101,9 @@ def test_stale_takes_what_was_done_with_other_code_or_data(project):
 
 
 @pytest.mark.parametrize("broken", ["{", '{"schema_version": 99}'])
-def test_a_broken_record_is_not_believed(project, broken):
-    project.run("run", "--only", "dense")
-    (path,) = project.folder.glob("results/toys/toy/*/attempt-1/record.json")
+def test_a_broken_record_is_not_believed(trained, broken):
+    (path,) = trained.folder.glob("results/toys/toy/*dense*/attempt-1/record.json")
     path.write_text(broken)
-    assert "1 unreadable" in project.run("status", "--only", "dense")
-    assert "1 done now" in project.run("run", "--only", "dense")
+    assert "1 unreadable" in trained.run("status", "--only", "dense")
+    assert "1 done now" in trained.run("run", "--only", "dense")
     assert path.read_text() == broken  # what was there is not touched

@@ -8,46 +8,20 @@ import time
 from pathlib import Path
 
 import pytest
+from project import wait
 
 PLUGINS = Path(__file__).parent.parent / "plugins"
 SLOW = "{ pause = 0.15, steps = 40 }"
 
 
-def _worker_pids(folder: Path) -> list[int]:
-    """Worker processes whose job lies in `folder`."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                line = (entry / "cmdline").read_bytes().decode().split("\0")
-            except OSError:
-                continue
-            if "nmbench.worker" in line and any(str(folder) in part for part in line):
-                found.append(int(entry.name))
-    return found
-
-
-def _wait(condition, seconds: float = 45.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        time.sleep(0.05)
-    raise AssertionError("it did not happen in time")
-
-
-def _checkpoint(project) -> bool:
-    return bool(list(project.folder.glob("work/toys/*/state-*/phase-*/last.pt")))
-
-
 def _kill_parent_in_training(project, *arguments: str) -> None:
     """Kill `nmbench run` once a cell has a checkpoint; its workers must end by themselves."""
     process = project.start("run", *arguments)
-    _wait(lambda: _checkpoint(project))
-    assert _worker_pids(project.folder)
+    wait(project.checkpoints)
+    assert project.workers()
     process.kill()
     process.wait()
-    _wait(lambda: not _worker_pids(project.folder), 10)
+    wait(lambda: not project.workers(), 10)
 
 
 def _uninterrupted(another, method: str, **more):
@@ -61,8 +35,8 @@ def _uninterrupted(another, method: str, **more):
 def test_a_killed_worker_resumes_bit_equal(project, another, method):
     project.matrix(train=SLOW, method=f'"{method}"')
     process = project.start("run", "--only", f"2:4 {method}")
-    _wait(lambda: _checkpoint(project))
-    (pid,) = _worker_pids(project.folder)
+    wait(project.checkpoints)
+    (pid,) = project.workers()
     os.kill(pid, signal.SIGKILL)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -91,18 +65,27 @@ def test_a_killed_parent_takes_its_workers_along_and_the_next_run_goes_on(projec
     assert any(r["timings"]["resumed"] for r in project.records())
 
 
+def test_what_a_worker_started_ends_with_a_killed_parent(project):
+    project.matrix(train='{ fail = "child" }')
+    process = project.start("run", "--only", "dense")
+    wait(lambda: project.workers("child"))
+    process.kill()
+    process.wait()
+    wait(lambda: not project.workers("child"), 10)
+
+
 def test_ctrl_c_ends_cleanly_and_keeps_what_is_done(project):
     project.matrix(train=SLOW, seeds="[0, 1]")
     process = project.start("run", "--workers", "1")
-    _wait(lambda: project.records() and not _checkpoint(project))
-    _wait(lambda: _checkpoint(project))  # of the second cell: the first one's went when it was done
+    wait(lambda: project.records() and not project.checkpoints())
+    wait(project.checkpoints)  # of the second cell: the first one's went when it was done
     asked = time.monotonic()
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 130, out
     assert time.monotonic() - asked < 10
     assert "run the same command again to go on" in out
-    assert not _worker_pids(project.folder)
+    assert not project.workers()
     statuses = [r["status"] for r in project.records()]
     assert statuses.count("ok") >= 1
     (stopped,) = [r for r in project.records() if r["status"] == "interrupted"]
@@ -112,7 +95,7 @@ def test_ctrl_c_ends_cleanly_and_keeps_what_is_done(project):
 def test_two_runs_do_not_share_a_folder(project):
     project.matrix(train=SLOW)
     process = project.start("run")
-    _wait(lambda: _worker_pids(project.folder))
+    wait(project.workers)
     out = project.run("run", expect=2)
     assert "another `nmbench run toys` is working" in out
     process.send_signal(signal.SIGINT)
@@ -140,10 +123,24 @@ def test_what_other_code_or_data_left_behind_is_not_gone_on_with(project, change
     assert len(record["curve"]["step"]) == 40
 
 
-def test_a_torn_checkpoint_starts_the_cell_again(project):
+@pytest.mark.parametrize("damage", [lambda data: data[:500], lambda data: data[:900] + b"\xee" * 9 + data[909:]])
+def test_a_damaged_checkpoint_starts_the_cell_again(project, another, damage):
     project.matrix(train=SLOW)
     _kill_parent_in_training(project, "--only", "dense")
-    (path,) = project.folder.glob("work/toys/*/state-*/phase-0/last.pt")
-    path.write_bytes(path.read_bytes()[:500])
+    (path,) = project.folder.glob("work/toys/*/phase-0/last.pt")
+    path.write_bytes(damage(path.read_bytes()))
     project.run("run", "--only", "dense")
     assert project.ok("dense")["timings"]["steps"] == 40
+    plain = another()
+    plain.matrix(train=SLOW.replace("0.15", "0.0"))
+    plain.run("run", "--only", "dense")
+    assert project.weights("dense") == plain.weights("dense")
+
+
+def test_runs_into_two_results_folders_do_not_meet(project):
+    project.matrix(train=SLOW)
+    runs = [project.start("run", "--results", name) for name in ("a", "b")]
+    for process in runs:
+        out, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, out
+    assert len(list(project.folder.glob("[ab]/toys/toy/*/attempt-1/record.json"))) == 4

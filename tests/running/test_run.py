@@ -15,9 +15,8 @@ def test_run_does_everything_once_and_then_nothing(project):
     assert len(project.records()) == 2
 
 
-def test_the_record_says_what_a_report_needs(project):
-    project.run("run", "--workers", "1")
-    record = project.ok("2:4")
+def test_the_record_says_what_a_report_needs(trained):
+    record = trained.ok("2:4")
     assert record["metrics"]["accuracy"] > 60
     assert record["audit"]["ok"]
     assert record["audit"]["density"] == 0.5
@@ -32,26 +31,25 @@ def test_the_record_says_what_a_report_needs(project):
     assert record["timings"]["steps"] == 20
     assert record["data"]["counts"] == {"train": 64, "val": 64}
     assert record["command"].endswith(f"--only {record['cell_id']}")
-    dense = project.ok("dense")
+    dense = trained.ok("dense")
     assert dense["audit"]["pattern"] is None
     assert dense["sad"]["total"] > 0  # the shadow mask of the dense run moves too
 
 
-def test_what_a_task_stores_is_kept_and_shown(project):
-    project.run("run")
-    record = project.ok("2:4")
+def test_what_a_task_stores_is_kept_and_shown(trained):
+    record = trained.ok("2:4")
     assert record["baselines"] == {"chance": {"accuracy": 50.0}}
     assert record["facts"] == {"examples": 32}
     assert record["notes"] == ["made up", "a toy"]
-    (folder,) = project.folder.glob("results/toys/toy/*2x4*/attempt-1")
+    (folder,) = trained.folder.glob("results/toys/toy/*2x4*/attempt-1")
     answers = json.loads((folder / "texts.json").read_text())["answers"]
     correct = json.loads((folder / "per_example.json").read_text())["correct"]
     assert [answer == "yes" for answer in answers] == [value == 1.0 for value in correct]
     first, second = read(folder / "samples.json")
     assert (first.name, second.name) == ("example 0", "example 1")
     assert (first.given["truth"] == first.output["answer"]) == (answers[0] == "yes")
-    project.run("report")
-    page = (project.folder / "reports" / "toys" / "README.md").read_text()
+    trained.run("report")
+    page = (trained.folder / "reports" / "toys" / "README.md").read_text()
     assert "For scale: chance reaches accuracy 50 %." in page
     assert "2:4 sr-ste" in page.split("**Examples**")[1]
 
@@ -90,29 +88,25 @@ def test_equal_n_and_m_is_bit_equal_to_dense(project):
     assert project.ok("4:4")["metrics"] == project.ok("dense")["metrics"]
 
 
-def test_init_starts_from_given_weights(project, another):
-    project.run("run")
-    source = project.folder / "dense.safetensors"
-    source.write_bytes(project.weights("dense"))
+def test_init_starts_from_given_weights(trained, another):
     second = another()
-    (second.folder / "dense.safetensors").write_bytes(source.read_bytes())
+    (second.folder / "dense.safetensors").write_bytes(trained.weights("dense"))
     text = (second.folder / "toys.toml").read_text()
     init = f'init = "{second.folder}/dense.safetensors"\n'
     (second.folder / "toys.toml").write_text(text.replace("tasks =", init + "tasks ="))
     second.run("run")
-    first, later = project.ok("dense"), second.ok("dense")
+    first, later = trained.ok("dense"), second.ok("dense")
     assert first["cell_id"] != later["cell_id"]
     assert later["curve"]["loss"][0] < first["curve"]["loss"][0]
     assert str(second.folder) not in json.dumps(later), "no absolute path gets into a record"
 
 
-def test_init_of_another_architecture_is_told(project, another):
-    project.run("run", "--only", "dense")
-    (project.folder / "w.safetensors").write_bytes(project.weights("dense"))
-    text = (project.folder / "toys.toml").read_text()
+def test_init_of_another_architecture_is_told(trained):
+    (trained.folder / "w.safetensors").write_bytes(trained.weights("dense"))
+    text = (trained.folder / "toys.toml").read_text()
     text = text.replace("tasks =", 'init = "w.safetensors"\ntasks =').replace('["toy"]', '["toy/wide"]')
-    (project.folder / "toys.toml").write_text(text)
-    project.run("run", expect=1)
-    record = project.records()[-1]
+    (trained.folder / "toys.toml").write_text(text)
+    trained.run("run", expect=1)
+    record = trained.records()[-1]
     assert record["status"] == "data"
     assert "does not fit this model" in record["error"]["message"]

@@ -58,37 +58,34 @@ def test_no_answer_is_the_way_in_which_the_process_ended() -> None:
     assert Answer.read([], "its process ended with status 1: boom").failed == "its process ended with status 1: boom"
 
 
-def test_a_run_is_timed_and_done_cells_are_timed_later(project: Any) -> None:
-    project.run("run")
-    trained = {record["cell_id"]: record for record in project.records()}
+def test_a_run_is_timed_and_done_cells_are_timed_later(trained: Any) -> None:
+    trained = {record["cell_id"]: record for record in trained.records()}
     assert all("speed" not in record for record in trained.values())
-    said = project.run("run", "--speed", "--speed-budget", "0.2", "--device", "cpu")
+    said = trained.run("run", "--speed", "--speed-budget", "0.2", "--device", "cpu")
     assert "nothing to do, 2 cells are done" in said
     assert said.count("batch 1: dense") == 2
-    for record in project.records():
+    for record in trained.records():
         rows = record.pop("speed")["rows"]
         assert rows[0]["batch"] == 1
         assert rows[0]["converted_ms"] is None, "no sparse backend takes a CPU"
         assert record == trained[record["cell_id"]], "all else, the id too, is as the cell left it"
-    assert "every done cell has been timed" in project.run("run", "--speed", "--device", "cpu")
+    assert "every done cell has been timed" in trained.run("run", "--speed", "--device", "cpu")
 
 
-def test_a_failure_is_a_note_and_the_result_stays(project: Any) -> None:
-    project.run("run")
-    for weights in project.folder.glob("results/toys/toy/*/attempt-1/weights.safetensors"):
+def test_a_failure_is_a_note_and_the_result_stays(trained: Any) -> None:
+    for weights in trained.folder.glob("results/toys/toy/*/attempt-1/weights.safetensors"):
         weights.write_bytes(b"torn")
-    said = project.run("run", "--speed", "--device", "cpu")
+    said = trained.run("run", "--speed", "--device", "cpu")
     assert said.count("its speed was not measured") == 2
-    project.run("run", "--speed", "--device", "cpu")
-    for record in project.records():
+    trained.run("run", "--speed", "--device", "cpu")
+    for record in trained.records():
         assert record["status"] == "ok"
         assert "speed" not in record
         assert sum(note.startswith("its speed was not measured: ") for note in record["notes"]) == 1
 
 
-def test_a_failure_at_a_larger_batch_keeps_the_smaller(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    project.run("run", "--only", "dense")
-    (path,) = project.folder.glob("results/toys/toy/*/attempt-1/record.json")
+def test_a_failure_at_a_larger_batch_keeps_the_smaller(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (path,) = trained.folder.glob("results/toys/toy/*dense*/attempt-1/record.json")
 
     def fails(*_: Any, progress: Any, **__: Any) -> Any:
         progress(Speed(rows=[SpeedRow(batch=1)], notes=[]))
@@ -100,7 +97,7 @@ def test_a_failure_at_a_larger_batch_keeps_the_smaller(project: Any, monkeypatch
         cell=Cell.from_dict(json.loads(path.read_text())["cell"]),
         reference=f"path:{Path(__file__).parent.parent / 'plugins' / 'toy.py'}",
         attempt_dir=path.parent,
-        data_dir=project.folder / "data",
+        data_dir=trained.folder / "data",
         budget_s=1.0,
     )
     answer = speed.answer(job, told.append)

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from project import wait
 
 from nmbench._util.errors import UsageError
 from nmbench._util.files import remove_below
@@ -135,9 +136,7 @@ def test_a_sink_that_fails_warns_once_and_the_others_go_on(odd, attempts, name, 
     warnings = []
     outbox = Outbox([name, "notes"], odd, attempts[0].parents[2], warnings.append)
     outbox.send(attempts[0])
-    end = time.monotonic() + 60
-    while not warnings and time.monotonic() < end:
-        time.sleep(0.05)
+    wait(lambda: warnings)
     for attempt in attempts[1:]:
         outbox.send(attempt)
     assert outbox.close() == {"notes": 3}
@@ -236,9 +235,7 @@ def test_failed_cells_are_sent_too_and_sinks_lie_beside_the_results(project, odd
 def test_ctrl_c_still_sends_the_cells_that_it_ended(project, odd):
     project.matrix(train="{ pause = 0.3, steps = 400 }")
     process = project.start("run", "--workers", "1", "--sink", "notes")
-    end = time.monotonic() + 60
-    while not list(project.folder.glob("work/toys/*/heartbeat.json")) and time.monotonic() < end:
-        time.sleep(0.05)
+    wait(lambda: list(project.folder.glob("work/toys/*/heartbeat.json")))
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130, out
@@ -246,12 +243,11 @@ def test_ctrl_c_still_sends_the_cells_that_it_ended(project, odd):
     assert [line.split()[0] for line in lines] == ["interrupted", "closed"]
 
 
-def test_export_sends_what_is_there_and_tells_of_failure(project, odd):
-    project.run("run")
+def test_export_sends_what_is_there_and_tells_of_failure(trained, odd):
     export = [sys.executable, "-m", "nmbench", "export", "toys"]
 
     def run(*arguments):
-        done = subprocess.run([*export, *arguments], cwd=project.folder, capture_output=True, text=True, check=False)
+        done = subprocess.run([*export, *arguments], cwd=trained.folder, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout + done.stderr
 
     assert run("--sink", "notes") == (0, "toys: 2 of 2 records to notes\n")
@@ -259,5 +255,5 @@ def test_export_sends_what_is_there_and_tells_of_failure(project, odd):
     assert (status, "sink dies gave up" in text, "2 of 2 records to notes" in text) == (1, True, True)
     assert run()[0] == 2
     assert "there is no such sink" in run("--sink", "nothing")[1]
-    shutil.rmtree(project.folder / "results")
+    shutil.rmtree(trained.folder / "results")
     assert run("--sink", "notes")[0] == 2

@@ -100,3 +100,14 @@ def test_a_broken_image_is_named(spec_of, root, built, tmp_path, transform, work
     with pytest.raises(DataError, match=f"cannot decode the image {broken}") as caught:
         Classification().train(built(spec), run)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_an_image_of_more_than_8_bits_is_refused(spec_of, root, built, tmp_path, mode):
+    """Pillow's conversion to RGB cuts its values off at 255: a white picture."""
+    deep = root / "train" / "cat" / "5.tif"
+    Image.new(mode, (40, 50), 30_000).save(deep)
+    spec = spec_of(data=str(root), classes=2, train_images=0, batch=8)
+    run = Run(spec, Classification().prepare(spec, tmp_path), None, tmp_path / "work")
+    with pytest.raises(DataError, match=f"{deep} has more than 8 bits a channel"):
+        Classification().train(built(spec), run)

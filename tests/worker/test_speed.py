@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from nmbench.kernels.timing import Timing
 from nmbench.records.schema import SpeedRow
-from nmbench.sparsity import sparsify
 from nmbench.worker import inference, speed
-from nmbench.worker.inference import Autocast, ready
+from nmbench.worker.inference import ready
 from nmbench.worker.speed import Bench, NotBatched, Timed, batched, measure
 
 CPU = torch.device("cpu")
@@ -190,15 +189,6 @@ def test_a_graph_is_not_compared_with_plain_calls(convert: SimpleNamespace, monk
     assert convert.calls[0][1]["launch"] == "graph"
 
 
-def test_layers_are_chosen_by_how_the_model_is_launched(
-    convert: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plain = {"dense": (220.0, "cuda-events"), "converted": (200.0, "cuda-events")}
-    timed(monkeypatch, {"dense": (220.0, "cuda-events")}, plain)
-    timed_row()
-    assert convert.calls[0][1]["launch"] == "eager"
-
-
 def test_where_nothing_is_faster_a_gpu_has_the_ratio_one(
     convert: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,31 +231,6 @@ def test_a_gpu_runs_16_bits_where_the_model_does(
     assert narrow.layer.weight.dtype == given[0].dtype == kept
     assert model.layer.weight.dtype == torch.float32
     assert len(notes) == 2 * len(refused), "by itself, and under autocast"
-
-
-class Coordinates(nn.Module):
-    """Makes its own float32 input of a layer, as RAFT does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(16, 16)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x + torch.arange(16, dtype=torch.float32))
-
-
-def test_a_model_with_float32_inside_runs_under_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference, "moved", lambda inputs, device, dtype: tuple(x.to(dtype or x.dtype) for x in inputs))
-    monkeypatch.setattr(inference, "Autocast", lambda model, kind, dtype: Autocast(model, "cpu", dtype))
-    model, notes = Coordinates(), []
-    sparsify(model, "2:4", method="one-shot", layers=["layer"]).finalize()
-    narrow, given, dtype = ready(model, (torch.zeros(1, 16),), GPU, notes)
-    assert (dtype, given[0].dtype) == (torch.bfloat16, torch.float32)
-    assert notes[-1] == "it runs in bfloat16 under autocast"
-    converted, layers = Bench(narrow, given, GPU, budget_s=1.0).converted(given, graph=False)
-    assert [(row["layers"], row["dtype"], row["pattern"]) for row in layers] == [(["layer"], "bfloat16", "2:4")]
-    assert "autocast" not in layers[0]["reason"], "its input is cast to the dtype of its weight"
-    assert converted is None
 
 
 def test_what_is_measured_is_told_as_it_grows(convert: SimpleNamespace) -> None:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
-from torch import Tensor
 from torch.sparse import SparseSemiStructuredTensorCUSPARSELT
 
-from nmbench.kernels.backend import Kind, Problem, Refusal, Settings
-from nmbench.kernels.backends import libraries
+from nmbench.kernels.backend import Kind, Problem, Refusal
 from nmbench.kernels.backends.semi_structured import SemiStructured
 
 __all__ = ["CuSparseLt"]
-
-_NAMES = ("alg_id", "split_k", "split_k_mode")
 
 
 class CuSparseLt(SemiStructured):
@@ -28,23 +22,3 @@ class CuSparseLt(SemiStructured):
         if not torch.backends.cusparselt.is_available():
             return Refusal("this torch was built without cuSPARSELt", Kind.MACHINE)
         return super().missing(problem)
-
-    def compress(self, matrix: Tensor) -> dict[str, Tensor]:
-        """{"packed"}: values and positions, in an order that depends on GPU and library version."""
-        return {"packed": libraries.compressed(self.name, matrix)[0]}
-
-    def multiply(
-        self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, outs: int, problem: Problem
-    ) -> Tensor:
-        """x: (rows, depth) -> (rows, outs)."""
-        settings = [value for _, value in problem.settings]
-        y: Tensor = libraries.product(x, [packed["packed"]], bias, outs, self.name, settings)
-        return y
-
-    def variants(
-        self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem
-    ) -> list[Settings]:
-        """The default algorithm, and the one that the library's search finds for the (first) product."""
-        matrix, shift, _ = self.first_group(x, bias, problem)
-        fastest = libraries.fastest(self.name, matrix, [packed["packed"][0]], shift)
-        return list(dict.fromkeys([(), tuple(zip(_NAMES, fastest, strict=False))]))

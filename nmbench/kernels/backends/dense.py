@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nmbench.kernels.backend import Backend, Kind, Problem, Refusal, result_dtype
+from nmbench.kernels.backend import Backend, Kind, Problem, Refusal, no_gpu, result_dtype
 from nmbench.kernels.problem import dtype_name, is_float8
 
 __all__ = ["Dense"]
@@ -29,8 +29,7 @@ class Dense(Backend):
         if is_float8(problem.dtype) and problem.device == "cuda":
             if problem.dtype != torch.float8_e4m3fn:
                 return Refusal(f"torch has no product of two matrices of {name}", Kind.DTYPE)
-            if problem.capability < (8, 9):
-                return Refusal("float8 needs compute capability 8.9 or newer", Kind.MACHINE)
+            return no_gpu(problem)
         return None
 
     def pack(self, weight: Tensor, problem: Problem) -> dict[str, Tensor]:

@@ -22,7 +22,10 @@ from torch.sparse import _semi_structured_conversions as conversions
 from nmbench._util.devices import on
 from nmbench.kernels.backend import Kind, Refusal, result_dtype
 
-__all__ = ["LIBRARIES", "Library", "compressed", "fastest", "product", "usable"]
+__all__ = ["LIBRARIES", "SETTINGS", "Library", "compressed", "fastest", "product", "usable"]
+
+#: names of what a search finds
+SETTINGS = ("alg_id", "split_k", "split_k_mode")
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ _REJECTED: set[tuple[object, ...]] = set()
 def _cusparselt_mm(x: Tensor, packed: list[Tensor], bias: Tensor | None, settings: list[int]) -> Tensor:
     out = None if x.dtype.itemsize > 1 else result_dtype(x.dtype)
     about = (tuple(x.shape), tuple(packed[0].shape), x.dtype, tuple(settings))
-    chosen: Any = dict(zip(("alg_id", "split_k", "split_k_mode"), settings, strict=False))
+    chosen: Any = dict(zip(SETTINGS, settings, strict=False))
     if about not in _REJECTED:
         try:
             return torch._cslt_sparse_mm(packed[0], x.t(), bias=bias, out_dtype=out, transpose_result=True, **chosen)
@@ -144,11 +147,7 @@ def _cutlass_mm(x: Tensor, packed: list[Tensor], bias: Tensor | None, settings: 
 
 
 LIBRARIES: dict[str, Library] = {
-    "cusparselt": Library(
-        lambda matrix: [torch._cslt_compress(matrix)],
-        _cusparselt_mm,
-        _cusparselt_search,
-    ),
+    "cusparselt": Library(lambda matrix: [torch._cslt_compress(matrix)], _cusparselt_mm, _cusparselt_search),
     "cutlass": Library(
         lambda matrix: list(conversions.sparse_semi_structured_from_dense_cutlass(matrix)),  # type: ignore[no-untyped-call]
         _cutlass_mm,

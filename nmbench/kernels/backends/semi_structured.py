@@ -11,7 +11,6 @@ Whether a weight qualifies is read off the weight, not off its pattern: 2:4, 1:4
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nmbench.kernels.backend import Backend, Kind, Problem, Refusal
+from nmbench.kernels.backend import DEPTHWISE, Backend, Kind, Problem, Refusal, Settings, no_gpu
 from nmbench.kernels.backends import libraries
 from nmbench.kernels.problem import dtype_name, from_rows, input_matrix, is_float8, weight_matrix
 
@@ -66,27 +65,13 @@ class SemiStructured(Backend):
         """Why the library cannot be used on the problem's device, or None; it is asked by trying."""
         return libraries.usable(self.name, problem.dtype)
 
-    @abstractmethod
-    def compress(self, matrix: Tensor) -> dict[str, Tensor]:
-        """matrix: (outs, depth), contiguous, 2 of 4, of the library's sizes -> the library's form of it."""
-
-    @abstractmethod
-    def multiply(
-        self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, outs: int, problem: Problem
-    ) -> Tensor:
-        """x: (rows, depth), of the library's sizes -> (rows, outs), contiguous. bias: (outs,)."""
-
     # -- which problems -----------------------------------------------------------------------------------------
     def refusal(self, problem: Problem) -> Refusal | None:
         """Device, dtype, library, depthwise and other small groups, sizes that padding would more than double."""
         sizes = self.sizes(problem.dtype)
-        if problem.device != "cuda":
-            return Refusal(f"needs a GPU, not {problem.device}", Kind.NEEDS_GPU)
-        if sizes is None:
+        if sizes is None and problem.device == "cuda":
             return Refusal(f"unsupported dtype {dtype_name(problem.dtype)}", Kind.DTYPE)
-        if problem.capability < (8, 0):
-            return Refusal("needs compute capability 8.0 or newer", Kind.MACHINE)
-        return _shape_refusal(problem, sizes) or self.missing(problem)
+        return no_gpu(problem) or _shape_refusal(problem, self._sizes(problem)) or self.missing(problem)
 
     # -- weights ------------------------------------------------------------------------------------------------
     def pack(self, weight: Tensor, problem: Problem) -> dict[str, Tensor]:
@@ -102,10 +87,8 @@ class SemiStructured(Backend):
             full = _fill(part, channels if problem.kind == "linear" else part.shape[1], outs)
             if not bool(keeps_two_of_four(full)):
                 raise ValueError(f"violates the pattern: more than two non-zeros in four {_where(full, problem)}")
-            parts.append(self.compress(full))
-        if len(parts) == 1:
-            return {key: value.unsqueeze(0) for key, value in parts[0].items()}
-        return {key: torch.stack([part[key] for part in parts]) for key in parts[0]}
+            parts.append(libraries.compressed(self.name, full))
+        return {f"part{i}": torch.stack(tensors) for i, tensors in enumerate(zip(*parts, strict=True))}
 
     # -- products -----------------------------------------------------------------------------------------------
     def linear(self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem) -> Tensor:
@@ -134,13 +117,14 @@ class SemiStructured(Backend):
         self, matrix: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem, group: int
     ) -> Tensor:
         """matrix: (rows, depth) -> (rows, outs of the group), contiguous."""
-        full, shift, outs = self.operands(matrix, bias, problem)
+        full, shift, outs = self._operands(matrix, bias, problem)
         wanted = problem.weight[0] // problem.groups
-        y = self.multiply(full, {key: value[group] for key, value in packed.items()}, shift, outs, problem)
+        parts, settings = [part[group] for part in packed.values()], [value for _, value in problem.settings]
+        y: Tensor = libraries.product(full, parts, shift, outs, self.name, settings)
         y = y[: matrix.shape[0]]
         return y if outs == wanted else y[:, :wanted].contiguous()
 
-    def operands(self, matrix: Tensor, bias: Tensor | None, problem: Problem) -> tuple[Tensor, Tensor | None, int]:
+    def _operands(self, matrix: Tensor, bias: Tensor | None, problem: Problem) -> tuple[Tensor, Tensor | None, int]:
         """matrix: (rows, depth) -> (matrix, bias, outs) in the sizes that the library takes."""
         sizes = self._sizes(problem)
         _, outs, depth = _padded(problem, sizes)
@@ -148,19 +132,27 @@ class SemiStructured(Backend):
         full = _fill(matrix, depth, rows + -rows % sizes.rows if rows else sizes.rows)
         return full, bias if bias is None or outs == wanted else F.pad(bias, (0, outs - wanted)), outs
 
-    def first_group(self, x: Tensor, bias: Tensor | None, problem: Problem) -> tuple[Tensor, Tensor | None, int]:
-        """The operands of the first product that the problem takes."""
+    def variants(
+        self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem
+    ) -> list[Settings]:
+        """The default algorithm, and what the library's search, if it has one, finds for the (first) product."""
         shift = None if bias is None else bias[: problem.weight[0] // problem.groups]
         if problem.kind == "linear":
-            return self.operands(x.reshape(-1, x.shape[-1]), shift, problem)
-        channels = _padded(problem, self._sizes(problem))[0]
-        return self.operands(input_matrix(x[:, : problem.weight[1]], channels, problem), shift, problem)
+            rows = x.reshape(-1, x.shape[-1])
+        else:
+            channels = _padded(problem, self._sizes(problem))[0]
+            rows = input_matrix(x[:, : problem.weight[1]], channels, problem)
+        full, shift, _ = self._operands(rows, shift, problem)
+        fastest = libraries.fastest(self.name, full, [part[0] for part in packed.values()], shift)
+        return list(dict.fromkeys([(), tuple(zip(libraries.SETTINGS, fastest, strict=False))]))
 
 
 def _padded(problem: Problem, sizes: Sizes) -> tuple[int, int, int]:
     """(channels of a kernel position, outs, depth) with padding, of one group."""
     taps = math.prod(problem.weight[2:])
-    step = math.lcm(4, sizes.depth // math.gcd(sizes.depth, taps))
+    step = 4
+    while step * taps % sizes.depth:  # not by math.gcd, which torch.compile takes of constants only
+        step += 4
     channels = -(-problem.weight[1] // step) * step
     outs = -(-(problem.weight[0] // problem.groups) // sizes.outs) * sizes.outs
     return channels, outs, channels * taps
@@ -176,7 +168,7 @@ def _fill(matrix: Tensor, columns: int, rows: int) -> Tensor:
 
 def _shape_refusal(problem: Problem, sizes: Sizes) -> Refusal | None:
     if problem.depthwise:
-        return Refusal("depthwise: no reduction over channels", Kind.SHAPE)
+        return DEPTHWISE
     if problem.groups > _MOST_GROUPS:
         return Refusal(f"{problem.groups} groups: a product for each would be too small", Kind.SHAPE)
     _, outs, depth = _padded(problem, sizes)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from nmbench.kernels.backend import Backend, Kind, Problem, Refusal, Settings
+from nmbench.kernels.backend import DEPTHWISE, Backend, Kind, Problem, Refusal, Settings, no_gpu
 from nmbench.kernels.nmtensor import compress
 from nmbench.kernels.problem import dtype_name
 from nmbench.kernels.triton import ops
@@ -35,10 +35,11 @@ class Triton(Backend):
             return Refusal("axis 'kernel': groups do not run along the reduction", Kind.PATTERN)
         if problem.dtype not in _DTYPES:
             return Refusal(f"no kernel for {dtype_name(problem.dtype)}", Kind.DTYPE)
-        refusal = _device_refusal(problem) or _float8_refusal(problem)
-        if refusal is None and problem.depthwise:
-            return Refusal("depthwise: no reduction over channels", Kind.SHAPE)
-        return refusal
+        if problem.dtype == torch.float8_e4m3fn and problem.kind == "conv2d":
+            return Refusal("no convolution of float8_e4m3fn", Kind.DTYPE)
+        if os.environ.get("TRITON_INTERPRET") != "1" and (refusal := no_gpu(problem)):
+            return refusal
+        return DEPTHWISE if problem.depthwise else None
 
     def pack(self, weight: Tensor, problem: Problem) -> dict[str, Tensor]:
         """{"values", "positions"} of the compressed weight. ValueError if it breaks `problem.pattern`."""
@@ -66,36 +67,10 @@ class Triton(Backend):
 
     def conv2d(self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem) -> Tensor:
         """x (N, in, H, W) -> (N, out, H', W'), channels_last; an x that is not channels_last is copied."""
-        out, _, kh, kw = problem.weight
+        out, _, *kernel = problem.weight
+        n, m = problem.pattern.n, problem.pattern.m
+        pairs = (list(problem.stride), list(problem.padding), list(problem.dilation))
         y: Tensor = ops.conv2d(
-            x,
-            packed["values"],
-            packed["positions"],
-            bias,
-            [out, kh, kw],
-            problem.pattern.n,
-            problem.pattern.m,
-            list(problem.stride),
-            list(problem.padding),
-            list(problem.dilation),
-            problem.groups,
+            x, packed["values"], packed["positions"], bias, [out, *kernel], n, m, *pairs, problem.groups
         )
         return y
-
-
-def _device_refusal(problem: Problem) -> Refusal | None:
-    if os.environ.get("TRITON_INTERPRET") == "1":
-        return None
-    if problem.device != "cuda":
-        return Refusal(f"triton needs a GPU, not {problem.device}", Kind.NEEDS_GPU)
-    return Refusal("needs compute capability 8.0 or newer", Kind.MACHINE) if problem.capability < (8, 0) else None
-
-
-def _float8_refusal(problem: Problem) -> Refusal | None:
-    if problem.dtype != torch.float8_e4m3fn:
-        return None
-    if problem.kind == "conv2d":
-        return Refusal("no convolution of float8_e4m3fn", Kind.DTYPE)
-    if problem.device == "cuda" and problem.capability < (8, 9):
-        return Refusal("float8 needs compute capability 8.9 or newer", Kind.MACHINE)
-    return None

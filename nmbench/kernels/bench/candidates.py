@@ -24,6 +24,7 @@ from nmbench.kernels.bench import dense
 from nmbench.kernels.bench.operands import TOLERANCE, Source, reference, relative
 from nmbench.kernels.bench.options import DTYPES, Options
 from nmbench.kernels.bench.suites import Case
+from nmbench.kernels.nmtensor import lengths
 from nmbench.kernels.timing import copies
 from nmbench.sparsity import NMPattern
 
@@ -142,9 +143,8 @@ def sparse_ways(
 
 def stored_bytes(problem: Problem) -> int:
     """Bytes of a weight as nmbench.kernels.nmtensor stores it, axis "input", without storing it."""
-    pattern, width = problem.pattern, problem.weight[1]
-    entries = torch.Size(problem.weight).numel() // width * -(-width // pattern.m) * pattern.n
-    return entries * problem.dtype.itemsize + -(-entries * pattern.index_bits // 8)
+    entries, positions = lengths(problem.weight, problem.pattern)
+    return entries * problem.dtype.itemsize + positions
 
 
 def _wrong(error: float, dtype: torch.dtype) -> Refusal | None:

@@ -1,6 +1,5 @@
 """Which backend runs a layer: every one that takes its weight is checked against float64, then timed against dense.
 
-Decision  what came of it
 Trial     what all comparisons of a conversion share
 decide    the choice
 """
@@ -11,7 +10,7 @@ import functools
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -23,25 +22,16 @@ from nmbench.kernels.backend import Backend, Kind, Problem, Refusal, refused
 from nmbench.kernels.cache import Choice, Choices
 from nmbench.kernels.conversion.accuracy import allowed, reference, worst
 from nmbench.kernels.conversion.layers import Layer, sparse_layer, symmetric_padding
+from nmbench.kernels.conversion.report import Candidates, Row
+from nmbench.kernels.conversion.swap import replica
 from nmbench.kernels.conversion.watch import Call
 from nmbench.kernels.packed import PackedWeight
 
-__all__ = ["CLEAR_WIN", "Decision", "Trial", "decide"]
+__all__ = ["CLEAR_WIN", "Trial", "decide"]
 
 #: a sparse layer must take at most this part of the dense time
 CLEAR_WIN = 0.97
 _CHECKED = 64  # rows at both ends of a product that are compared with float64
-
-
-@dataclass
-class Decision:
-    """packed: what the layer runs with, None if it stays dense for `reason`. candidates: microseconds, or why not."""
-
-    packed: PackedWeight | None = None
-    reason: str = ""
-    choice: Choice | None = None
-    cached: bool = False
-    candidates: dict[str, float | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,38 +60,39 @@ class Trial:
         return {name: one.us for name, one in timed.items()}
 
 
-def decide(layer: Layer, backends: Sequence[Backend], trial: Trial) -> Decision:
-    """The fastest backend that is right, if it clearly beats dense."""
-    decision = Decision()
-    able = _able(layer, backends, decision)
+def decide(layer: Layer, backends: Sequence[Backend], trial: Trial, row: Row) -> tuple[Row, PackedWeight | None]:
+    """`row` with the fastest backend that is right, if it clearly beats dense, and what the layer then runs with."""
+    candidates: Candidates = {}
+    row = replace(row, candidates=candidates)
+    able = _able(layer, backends, candidates)
     if not able:
-        decision.reason = _every_reason(decision)
-        return decision
+        return replace(row, reason=_every_reason(candidates)), None
     key = _key(layer, able, trial)
-    kept = trial.choices.get(key)
-    if kept is not None and (kept.winner == "dense" or _kept_is_right(layer, able, kept)):
-        decision.choice, decision.cached = kept, True
-    elif trial.over:
-        decision.reason = "not tried: the time limit was reached before"
-        return decision
-    else:
-        decision.choice = _timed(layer, able, trial, decision)
-        if decision.choice is None:
-            decision.reason = _every_reason(decision)
-            return decision
-        trial.choices.put(key, decision.choice)
-    chosen = decision.choice
-    decision.candidates.update({name: us for name, us in chosen.times.items() if name != "dense"})
-    if chosen.winner == "dense":
-        share = chosen.times[chosen.best] / chosen.times["dense"]
-        decision.reason = f"slower: {chosen.best} would take {share:.2f} of the dense time"
-    else:
-        decision.packed = able[chosen.winner].tuned(chosen.settings)
-    return decision
+    choice = trial.choices.get(key)
+    cached = choice is not None and (
+        choice.winner == "dense"
+        or (choice.winner in able and _wrong(layer, able[choice.winner].tuned(choice.settings)) is None)
+    )
+    if not cached:
+        if trial.over:
+            return replace(row, reason="not tried: the time limit was reached before"), None
+        choice = _timed(layer, able, trial, candidates)
+    if choice is None:
+        return replace(row, reason=_every_reason(candidates)), None
+    if not cached:
+        trial.choices.put(key, choice)
+    dense_us, sparse_us = choice.times["dense"], choice.times[choice.best]
+    candidates.update({name: us for name, us in choice.times.items() if name != "dense"})
+    row = replace(row, winner=choice.winner, dense_us=dense_us, sparse_us=sparse_us, cached=cached)
+    if choice.winner == "dense":
+        return replace(
+            row, reason=f"slower: {choice.best} would take {sparse_us / dense_us:.2f} of the dense time"
+        ), None
+    return replace(row, settings=dict(choice.settings)), able[choice.winner].tuned(choice.settings)
 
 
-def _able(layer: Layer, backends: Sequence[Backend], decision: Decision) -> dict[str, PackedWeight]:
-    """Those that take the problem at every shape, and the weight; the others' reasons go to the decision."""
+def _able(layer: Layer, backends: Sequence[Backend], candidates: Candidates) -> dict[str, PackedWeight]:
+    """Those that take the problem at every shape, and the weight; the others' reasons go to `candidates`."""
     able = {}
     problems = [layer.problem(call) for call, _ in layer.most]
     for backend in backends:
@@ -114,7 +105,7 @@ def _able(layer: Layer, backends: Sequence[Backend], decision: Decision) -> dict
             except Exception as error:
                 refusal = Refusal(f"packing failed: {first_line(error)}", Kind.FAULT)
         if refusal is not None:
-            decision.candidates[backend.name] = refusal
+            candidates[backend.name] = refusal
     return able
 
 
@@ -133,10 +124,10 @@ def _key(layer: Layer, able: Mapping[str, PackedWeight], trial: Trial) -> str:
     )
 
 
-def _every_reason(decision: Decision) -> str:
+def _every_reason(candidates: Candidates) -> str:
     """ "cusparselt, cutlass: unsupported dtype float32; triton: ...", or the one reason that all have."""
     by: dict[str, list[str]] = defaultdict(list)
-    for name, why in decision.candidates.items():
+    for name, why in candidates.items():
         alike = isinstance(why, Refusal) and why.kind is Kind.NEEDS_GPU
         by[Kind.NEEDS_GPU.value if alike else str(why)].append(name)
     if len(by) == 1:
@@ -189,19 +180,15 @@ def _float64(module: nn.Linear | nn.Conv2d, x: Tensor, problem: Problem) -> Tens
     return reference(x, module.weight.detach(), module.bias, problem)
 
 
-def _kept_is_right(layer: Layer, able: dict[str, PackedWeight], kept: Choice) -> bool:
-    return kept.winner in able and _wrong(layer, able[kept.winner].tuned(kept.settings)) is None
-
-
 # -- fast? --------------------------------------------------------------------------------------------------------
-def _timed(layer: Layer, able: Mapping[str, PackedWeight], trial: Trial, decision: Decision) -> Choice | None:
+def _timed(layer: Layer, able: Mapping[str, PackedWeight], trial: Trial, candidates: Candidates) -> Choice | None:
     """The choice by time; None if no candidate is right."""
     tuned: dict[str, PackedWeight] = {}
     for name, packed in able.items():
         for settings in _variants(layer, packed):
             candidate = packed.clone().tuned(settings)
             if (wrong := _wrong(layer, candidate)) is not None:
-                decision.candidates.setdefault(name, wrong)
+                candidates.setdefault(name, wrong)
             else:
                 tuned[f"{name} {dict(settings)}" if settings else name] = candidate
     if not tuned:
@@ -234,19 +221,10 @@ def _times(layer: Layer, tuned: Mapping[str, PackedWeight], call: Call, trial: T
     module = layer.modules[0]
     x = _input(layer, call)
     moved = x.nbytes  # the output is one buffer, which the allocator hands out again
-    weight = module.weight.detach()
     closures: dict[str, list[Callable[[], object]]] = {}
-    dense = timing.rotated(lambda: _with_weight(module, weight), moved + weight.nbytes, x.device)
+    dense = timing.rotated(lambda: replica(module, {}, apart=True), moved + module.weight.nbytes, x.device)
     closures["dense"] = [functools.partial(copy, x.clone()) for copy in dense]
     for name, packed in tuned.items():
         copies = timing.rotated(packed.clone, moved + packed.nbytes, x.device)
         closures[name] = [functools.partial(sparse_layer(copy, module), x.clone()) for copy in copies]
     return trial.times(closures, x.device)
-
-
-def _with_weight(module: nn.Linear | nn.Conv2d, weight: Tensor) -> nn.Module:
-    """A layer like `module` with memory of its own."""
-    other = module.__class__.__new__(module.__class__)
-    other.__dict__ = {**module.__dict__, "_parameters": dict(module._parameters)}
-    other._parameters["weight"] = nn.Parameter(weight.clone(), requires_grad=False)
-    return other

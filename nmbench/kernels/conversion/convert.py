@@ -212,16 +212,11 @@ def _decided(one: Surveyed, seen: Mapping[int, Seen], backends: list[Backend], t
     layer = Layer(one.modules, one.pattern, calls)  # type: ignore[arg-type]
     plain = torch.autocast(one.weight.device.type, enabled=False)
     with on(one.weight.device), torch.inference_mode(False), torch.no_grad(), plain:
-        decision = decide(layer, backends, trial)
+        row, packed = decide(layer, backends, trial, row)
     rows: Counter[int] = Counter()
     for call, count in calls.items():
         rows[layer.problem(call).rows] += count
-    row = replace(row, rows=dict(rows), candidates=decision.candidates, reason=decision.reason)
-    if (choice := decision.choice) is not None:
-        row = replace(row, winner=choice.winner, dense_us=choice.times["dense"], sparse_us=choice.times[choice.best])
-        row = replace(row, settings=dict(choice.settings) if row.sparse else {}, cached=decision.cached)
-    packed = decision.packed
-    return row, {} if packed is None else {m: sparse_layer(packed, m) for m in layer.modules}
+    return replace(row, rows=dict(rows)), {} if packed is None else {m: sparse_layer(packed, m) for m in layer.modules}
 
 
 def _unseen(one: Surveyed, seen: Mapping[int, Seen], calls: Counter[Call]) -> str:

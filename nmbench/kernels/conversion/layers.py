@@ -80,9 +80,8 @@ class SparseLayer(nn.Module):
         self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
     ) -> None:
         state_dict[prefix + _LIKE] = self._parameters[_LIKE]
-        dense = state_dict.pop(
-            f"{prefix}weight", None
-        )  # that of the layer it stands for; this dict is torch's own copy
+        # that of the layer it stands for; this dict is torch's own copy
+        dense = state_dict.pop(f"{prefix}weight", None)
         if dense is not None:
             try:
                 if tuple(dense.shape) != self.packed.problem.weight:
@@ -123,10 +122,10 @@ class SparseConv2d(SparseLayer):
         for name in ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups"):
             setattr(self, name, getattr(layer, name))
         self.padding_mode = layer.padding_mode
-        self.around = outer_padding(layer)
-        self.channels_last = layer.weight.is_contiguous(memory_format=torch.channels_last) and not (
-            layer.weight.is_contiguous()
-        )
+        #: what is to be added before a convolution without padding, as F.pad takes it; None where a backend pads
+        self.around = list(layer._reversed_padding_repeated_twice) if symmetric_padding(layer) is None else None
+        weight = layer.weight
+        self.channels_last = weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, in, H, W) or (in, H, W) -> (N, out, H', W') or (out, H', W')."""
@@ -155,13 +154,6 @@ def symmetric_padding(layer: nn.Conv2d) -> tuple[int, int] | None:
         return 0, 0
     total = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
     return None if any(t % 2 for t in total) else (total[0] // 2, total[1] // 2)
-
-
-def outer_padding(layer: nn.Conv2d) -> list[int] | None:
-    """What is to be added before a convolution without padding, as F.pad takes it; None where a backend pads."""
-    if symmetric_padding(layer) is not None:
-        return None
-    return list(layer._reversed_padding_repeated_twice)
 
 
 def sparse_layer(packed: PackedWeight, module: nn.Linear | nn.Conv2d) -> SparseLinear | SparseConv2d:
@@ -193,17 +185,9 @@ class Layer:
         if zeros is None:
             left, right, top, bottom = module._reversed_padding_repeated_twice
             shape = (*shape[:2], shape[2] + top + bottom, shape[3] + left + right)
-        return conv2d_problem(
-            tuple(weight.shape),
-            shape,
-            self.pattern,
-            weight.dtype,
-            weight.device,
-            (module.stride[0], module.stride[1]),
-            zeros or (0, 0),
-            (module.dilation[0], module.dilation[1]),
-            module.groups,
-        )
+        about = (tuple(weight.shape), shape, self.pattern, weight.dtype, weight.device)
+        stride, dilation = ((first, second) for first, second in (module.stride, module.dilation))
+        return conv2d_problem(*about, stride, zeros or (0, 0), dilation, module.groups)
 
     @property
     def most(self) -> list[tuple[Call, int]]:

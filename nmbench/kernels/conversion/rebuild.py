@@ -15,10 +15,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from nmbench._util.files import loads
 from nmbench.kernels import registry
 from nmbench.kernels.backend import Backend, Kind, Problem, Refusal
 from nmbench.kernels.backends.dense import Dense
-from nmbench.kernels.conversion.bypass.unfold import Attentions, named_inside
+from nmbench.kernels.conversion.bypass.unfold import named_inside
 from nmbench.kernels.conversion.layers import Layer, SparseLayer, sparse_layer
 from nmbench.kernels.conversion.swap import checked, copied, swap
 from nmbench.kernels.conversion.watch import Call
@@ -62,28 +63,15 @@ def load_converted(
 
     try:
         with safe_open(path, "pt") as file:
-            layers = _choices(json.loads((file.metadata() or {})[_KEY]))
+            layers = _choices(loads((file.metadata() or {})[_KEY]))
             stored = {name: [file.get_tensor(_key(name, part)) for part in PARTS] for name in layers}
             names = {*layers, *(key.rpartition(".")[0] for key in file.keys())}  # noqa: SIM118 - it is no mapping
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(
             f"{path} holds no converted model that can be read ({type(error).__name__}: {error})"
         ) from error
     model = model if inplace else copied(model)
-    attentions, modules = _layers_by_name(model, names)
-    packed: dict[int, PackedWeight] = {}
-    replaced: dict[nn.Module, nn.Module] = {}
-    for name, choice in layers.items():
-        module = modules.get(name)
-        if not isinstance(module, (nn.Linear, nn.Conv2d)):
-            raise ValueError(f"{path}: the model has no linear or convolution layer {name!r}")
-        try:
-            whole = from_parts(stored[name], tuple(module.weight.shape))
-        except ValueError as error:
-            raise ValueError(f"{path} does not fit the model: {name}: {error}") from error
-        weight = decompress(whole).to(module.weight.device, module.weight.dtype)
-        replaced[module] = _layer(module, name, choice, weight, packed, backends, without=True)
-    model = swap(model, attentions.replacing(replaced))
+    model = _rebuilt(model, names, layers, backends, f"{path}", stored)
     try:
         weights.load(model, path)
     except RuntimeError as error:
@@ -106,21 +94,38 @@ def apply_choices(
     """
     checked(model)
     model = model if inplace else copied(model)
-    attentions, modules = _layers_by_name(model, choices)
+    return _rebuilt(model, choices, choices, backends, "choices")
+
+
+def _rebuilt(
+    model: nn.Module,
+    names: Iterable[str],
+    choices: Mapping[str, Mapping[str, Any]],
+    backends: Sequence[Backend],
+    source: str,
+    stored: Mapping[str, list[Tensor]] | None = None,
+) -> nn.Module:
+    """`model`, in place, with the layers of `choices` replaced.
+
+    names: of layers, those of attention among them. stored: parts of the weights, where those are not the model's own.
+    """
+    attentions, projections = named_inside(model, names)
+    modules = {type(model).__name__: model, **dict(model.named_modules()), **projections}
     packed: dict[int, PackedWeight] = {}
     replaced: dict[nn.Module, nn.Module] = {}
     for name, choice in choices.items():
-        module = modules.get(name, model if name == type(model).__name__ else None)
+        module = modules.get(name)
         if not isinstance(module, (nn.Linear, nn.Conv2d)):
-            raise ValueError(f"choices: the model has no linear or convolution layer {name!r}")
-        replaced[module] = _layer(module, name, choice, module.weight.detach(), packed, backends)
+            raise ValueError(f"{source}: the model has no linear or convolution layer {name!r}")
+        weight = module.weight.detach()
+        if stored is not None:
+            try:
+                whole = from_parts(stored[name], tuple(weight.shape))
+            except ValueError as error:
+                raise ValueError(f"{source} does not fit the model: {name}: {error}") from error
+            weight = decompress(whole).to(weight.device, weight.dtype)
+        replaced[module] = _layer(module, name, choice, weight, packed, backends, without=stored is not None)
     return swap(model, attentions.replacing(replaced))
-
-
-def _layers_by_name(model: nn.Module, names: Iterable[str]) -> tuple[Attentions, dict[str, nn.Module]]:
-    """By name all modules, with the projections of attention that are among `names`."""
-    attentions, projections = named_inside(model, names)
-    return attentions, {**dict(model.named_modules()), **projections}
 
 
 def _key(layer: str, part: str) -> str:
@@ -135,7 +140,7 @@ def _layer(
     packed: dict[int, PackedWeight],
     backends: Sequence[Backend],
     *,
-    without: bool = False,
+    without: bool,
 ) -> nn.Module:
     """The sparse layer in place of `module`.
 

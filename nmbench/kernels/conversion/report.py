@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["Report", "Row"]
+__all__ = ["Candidates", "Report", "Row"]
 
+#: backend -> its microseconds, or why it was none
+Candidates = dict[str, float | str]
 _HEAD: tuple[str, ...] = ("Layer", "Shape", "Rows", "Pattern", "Runs by", "Dense us", "Sparse us", "Ratio", "Why dense")
 
 
@@ -38,7 +40,7 @@ class Row:
     settings: dict[str, int] = field(default_factory=dict)
     dense_us: float | None = None
     sparse_us: float | None = None
-    candidates: dict[str, float | str] = field(default_factory=dict)
+    candidates: Candidates = field(default_factory=dict)
     reason: str = ""
     cached: bool = False
 

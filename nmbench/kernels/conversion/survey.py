@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
-from nmbench.kernels.backend import Kind, Refusal
+from nmbench.kernels.backend import DEPTHWISE, Kind, Refusal
 from nmbench.kernels.nmtensor import compress, inferred
 from nmbench.kernels.problem import dtype_name
 from nmbench.sparsity import NMPattern
@@ -78,7 +78,7 @@ def _keep(one: Surveyed, pattern: NMPattern | None) -> None:
     """Which pattern the weight keeps to, or the reason why none."""
     weight = one.weight.detach()
     if weight.shape[1] == 1:
-        one.reason = Refusal("depthwise: no reduction over channels", Kind.SHAPE)
+        one.reason = DEPTHWISE
         return
     if pattern is None:
         one.pattern = inferred(weight)

@@ -3,6 +3,7 @@
 checked   refuses what cannot be converted
 copied    a copy, to be changed
 swap      layers replaced by others, everywhere they are found
+replica   a module with some of its layers replaced, leaving the module alone
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from nmbench.kernels.conversion.bypass.by_name import settle
 from nmbench.kernels.conversion.layers import SparseLayer
 from nmbench.sparsity.attach import is_attached
 
-__all__ = ["checked", "copied", "swap"]
+__all__ = ["checked", "copied", "replica", "swap"]
 
 
 def checked(model: nn.Module) -> None:
@@ -57,3 +58,30 @@ def swap(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> nn.Mo
     for module in model.modules():
         settle(module)
     return model.requires_grad_(False) if replacements else model
+
+
+def replica(module: nn.Module, replaced: Mapping[nn.Module, nn.Module], *, apart: bool = False) -> nn.Module:
+    """`module` with the layers of `replaced` in place, which it calls.
+
+    apart: parameters have memory of their own; else they are shared. Buffers, which a pass may write to, always have.
+    """
+    made: dict[nn.Module, nn.Module] = {}
+
+    def copied(one: nn.Module) -> nn.Module:
+        one = replaced.get(one, one)
+        if one not in made:
+            other = one.__class__.__new__(one.__class__)
+            made[one] = other
+            kept = {name: None if child is None else copied(child) for name, child in one._modules.items()}
+            parameters = {n: _own(p) if apart else p for n, p in one._parameters.items()}
+            buffers = {n: None if b is None else b.clone() for n, b in one._buffers.items()}
+            other.__dict__ = {**one.__dict__, "_modules": kept, "_parameters": parameters, "_buffers": buffers}
+            other.__dict__.pop("_compiled_call_impl", None)  # it would run `one`
+            settle(other)
+        return made[one]
+
+    return copied(module)
+
+
+def _own(parameter: nn.Parameter | None) -> nn.Parameter | None:
+    return None if parameter is None else nn.Parameter(parameter.detach().clone(), requires_grad=False)

@@ -22,10 +22,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from nmbench.kernels.nmtensor import INTEGERS, layout
 from nmbench.sparsity import NMPattern
 from nmbench.sparsity.fast.triton_columns import join_columns, split_columns
 
-__all__ = ["CLEAN", "compress", "compress_kernel", "packs", "rows_of", "takes", "taps_of"]
+__all__ = ["CLEAN", "compress", "compress_kernel", "packs", "takes", "taps_of"]
 
 VECTOR, COLUMNS = "vector", "columns"
 #: "no group breaks the pattern"
@@ -34,8 +35,6 @@ _DTYPES = (
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
     *(torch.int8, torch.float8_e4m3fn, torch.float8_e5m2),
 )
-#: integers of the same width
-INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 #: elements of a tile (VECTOR), and its groups (COLUMNS)
 _TILE, _GROUPS = 2048, 256
 
@@ -146,7 +145,7 @@ def takes(dtype: torch.dtype, shape: tuple[int, ...], pattern: NMPattern) -> boo
     """Whether the kernels of storage know the dtype, and count in 32 bits whatever the weight has."""
     if dtype not in _DTYPES or 0 in shape:
         return False
-    rows, width = rows_of(shape, pattern)
+    rows, width, _ = layout(shape, pattern)
     return bool(rows * triton.cdiv(width, pattern.m) * pattern.m < 2**31 - 2**20)
 
 
@@ -173,7 +172,7 @@ def compress(weight: Tensor, pattern: NMPattern) -> tuple[Tensor, Tensor, Tensor
     The last is an int32 of shape () on the device, CLEAN where every group keeps to the pattern; else values and
     positions mean nothing. Contiguous and channels_last memory is read where it lies, any other is copied.
     """
-    rows, width = rows_of(tuple(weight.shape), pattern)
+    rows, width, _ = layout(tuple(weight.shape), pattern)
     taps = taps_of(tuple(weight.shape), pattern)
     channels_last = taps > 1 and _channels_last(weight)
     memory = weight.detach() if channels_last else weight.detach().contiguous()
@@ -200,13 +199,6 @@ def compress(weight: Tensor, pattern: NMPattern) -> tuple[Tensor, Tensor, Tensor
 def taps_of(shape: tuple[int, ...], pattern: NMPattern) -> int:
     """Kernel positions of an output channel; 1 where groups run over them too."""
     return 1 if pattern.axis == "kernel" else math.prod(shape[2:])
-
-
-def rows_of(shape: tuple[int, ...], pattern: NMPattern) -> tuple[int, int]:
-    """(rows, width of each) that groups run along."""
-    if pattern.axis == "kernel":
-        return 1, math.prod(shape)
-    return shape[0] * taps_of(shape, pattern), shape[1]
 
 
 def _channels_last(weight: Tensor) -> bool:

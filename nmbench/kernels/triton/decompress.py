@@ -11,7 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from nmbench.kernels.triton.compress import INTEGERS, rows_of, taps_of
+from nmbench.kernels.nmtensor import INTEGERS, layout
+from nmbench.kernels.triton.compress import taps_of
 from nmbench.kernels.triton.expand import block_of, columns_of, storage_constants, weight_tile
 from nmbench.sparsity import NMPattern
 
@@ -52,7 +53,7 @@ def decompress(values: Tensor, positions: Tensor, pattern: NMPattern, shape: tup
     words = values.view(INTEGERS[values.element_size()])
     weight = words.new_empty(shape)
     taps = taps_of(shape, pattern)
-    rows, width = rows_of(shape, pattern)
+    rows, width, _ = layout(shape, pattern)
     groups = triton.cdiv(width, pattern.m)
     block_rows, block_k = tile_of(rows)
     blocks = triton.cdiv(groups, block_k // block_of(pattern.m))

@@ -1,7 +1,4 @@
-"""The report's own sections, one subject a file: its tables and its figures together.
-
-BUILT_IN     where each of their parts stands; strangers' sections come between them by their orders
-"""
+"""The report's own sections, one subject a file: its tables and its figures together."""
 
 from __future__ import annotations
 
@@ -19,7 +16,6 @@ from nmbench.report.sections import (
     intro,
     layers,
     leaderboard,
-    measurements,
     origins,
     overview,
     quality,
@@ -55,25 +51,19 @@ _ORDER: dict[Place, dict[str, Blocks]] = {
         "mixed-origins": origins.mixed_overall,
         "tradeoff": tradeoff.figure,
         "patterns-by-tasks": overview.patterns_by_tasks,
-        "heat-map": overview.heat_map,
         "leaderboard": leaderboard.leaderboard,
     },
     Place.SETTING: {
         "mixed-origins-of-setting": origins.mixed_in_setting,
-        "verdicts": quality.verdicts,
         "quality": quality.table,
         "forest": _figure(forest.figure),
-        "quality-figure": _figure(quality.figure),
-        "methods-by-patterns": overview.methods_by_patterns,
         "remarks": remarks.remarks,
         "precision": seeds.precision,
         "over-examples": seeds.over_evaluation,
         "other-metrics": quality.others,
         "size": cost.size,
         "effort": cost.effort,
-        "cost-figure": _figure(cost.figure),
         "speed": speed.speed,
-        "measurements": measurements.measurements,
         "flips": _figure(training.flips),
         "layers": _figure(layers.figure),
         "curves": _figure(training.curves),

@@ -1,7 +1,4 @@
-"""Evaluation examples, the dense model's answer beside those of the sparse ones: texts in a table, images in a figure.
-
-examples     block of a setting: reads `samples.json` of one cell a row
-"""
+"""Evaluation examples, the dense answer beside those of the sparse models: texts in a table, images in a figure."""
 
 from __future__ import annotations
 

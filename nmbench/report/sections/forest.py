@@ -1,8 +1,4 @@
-"""The forest plot: paired differences to the dense twin with their 95 % intervals, against the task's margin.
-
-figure     block of a setting
-look_of    colour, marker and sign of a verdict, in every figure that shows one
-"""
+"""The forest plot: paired differences to the dense twin with their 95 % intervals, against the task's margin."""
 
 from __future__ import annotations
 
@@ -12,33 +8,28 @@ from collections.abc import Iterator, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nmbench._util.groups import grouped
 from nmbench.analysis.rows import Row
 from nmbench.analysis.statistics import Comparison
 from nmbench.analysis.study import Study
 from nmbench.analysis.verdict import Verdict
 from nmbench.document.model import Block, Prose
-from nmbench.document.words import plural
-from nmbench.report.sections.quality import compared
+from nmbench.report.sections.quality import compared, counted
 from nmbench.report.style import difference_axis, drawn, few, shorten
 
-__all__ = ["figure", "look_of"]
+__all__ = ["figure"]
 
-#: verdict -> colour, marker, filled?, the sign for it in a text. The shape says it where the colour cannot
+#: verdict -> colour, marker, filled?; the shape says it where the colour cannot
 _LOOKS = {
-    Verdict.BETTER: ("#0072B2", "^", True, "▲"),
-    Verdict.NOT_WORSE: ("#009E73", "o", True, "●"),
-    Verdict.WORSE: ("#D55E00", "v", True, "▼"),
-    Verdict.PERHAPS_WORSE: ("#D55E00", "v", False, "▽"),
-    Verdict.UNDECIDED: ("#555555", "D", False, "◇"),
+    Verdict.BETTER: ("#0072B2", "^", True),
+    Verdict.NOT_WORSE: ("#009E73", "o", True),
+    Verdict.WORSE: ("#D55E00", "v", True),
+    Verdict.PERHAPS_WORSE: ("#D55E00", "v", False),
+    Verdict.UNDECIDED: ("#555555", "D", False),
 }
-_ONE_SEED = ("#555555", "x", True, "◇")
+_ONE_SEED = ("#555555", "x", True)
 _TITLE = "Differences to the dense twin"
 _MOST_LINES = 30
-
-
-def look_of(found: Comparison) -> tuple[str, str, bool, str]:
-    """Colour, marker, filled?, sign."""
-    return _LOOKS[found.verdict] if found.n > 1 else _ONE_SEED
 
 
 def figure(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
@@ -52,24 +43,23 @@ def figure(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
     whole = Figure(figsize=(7.5, 0.19 * len(shown) + 0.7))
     axis = whole.subplots()
     _draw(axis, shown)
-    counts = sorted({row.pairs for row in shown})
-    seeds = plural(counts[0], "seed") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
     caption = (
-        f"Sparse minus dense, paired by seed ({seeds}): mean difference and its 95 % t interval over seeds (none for "
-        "one seed). The line is no difference, the dashed line and the grey zone the margin that the task declares, "
-        "far beyond which the scale is logarithmic; a verdict is read off the interval."
+        f"Sparse minus dense, paired by seed ({counted(row.pairs for row in shown)}): mean difference and its 95 % t "
+        "interval over seeds (none for one seed). The line is no difference, the dashed line and the grey zone the "
+        "margin that the task declares, far beyond which the scale is logarithmic; a verdict is read off the interval."
     )
     yield drawn(study, rows, "forest", _TITLE, caption + left_out, whole, [axis])
 
 
+def _look(found: Comparison) -> tuple[str, str, bool]:
+    return _LOOKS[found.verdict] if found.n > 1 else _ONE_SEED
+
+
 def _draw(axis: Axes, rows: Sequence[Row]) -> None:
     difference_axis(axis, "x", rows)
-    alike: dict[tuple[str, str, bool, str], list[tuple[int, Comparison]]] = {}
-    for place, row in enumerate(rows):
-        if row.comparison:
-            alike.setdefault(look_of(row.comparison), []).append((-place, row.comparison))
-    for look, own in alike.items():
-        colour, marker, filled, _ = look
+    places = [(-place, row.comparison) for place, row in enumerate(rows) if row.comparison]
+    for look, own in grouped((_look(found), (place, found)) for place, found in places).items():
+        colour, marker, filled = look
         ends = [one.interval or (math.nan, math.nan) for _, one in own]
         gaps = [one.difference for _, one in own]
         axis.errorbar(

@@ -1,8 +1,4 @@
-"""What a reader meets first: the outcome in a sentence, and what to know before the numbers.
-
-outcome     block of the front: what was found, how the cells ended
-cautions    block of the front: no dense twin, one seed, values that are no numbers, other data
-"""
+"""What a reader meets first: the outcome in a sentence, and what to know before the numbers."""
 
 from __future__ import annotations
 
@@ -15,10 +11,10 @@ from nmbench.analysis.rows import Row, Setting
 from nmbench.analysis.study import Study
 from nmbench.analysis.verdict import Lack, Verdict
 from nmbench.document.model import Block, Bullets, Prose
-from nmbench.document.words import number_word, percent, plural, text
+from nmbench.document.words import percent, plural, text
 from nmbench.records.frame import Loaded
-from nmbench.report.sections.cost import MACS
 from nmbench.report.sections.quality import by_verdict, compared
+from nmbench.report.sections.tradeoff import MACS
 
 __all__ = ["cautions", "outcome"]
 
@@ -41,7 +37,7 @@ def _finding(rows: Sequence[Row]) -> str:
     counts = Counter(row.words for row in sorted(judged, key=by_verdict))
     total = len(judged)
     words = "; ".join(f"{count} {name}" for name, count in counts.items())
-    words = f"Of {_count(total, 'combination').lower()} of pattern and method: {words}"
+    words = f"Of {plural(total, 'combination')} of pattern and method: {words}"
     good = [row for row in compared(rows) if row.verdict in (Verdict.BETTER, Verdict.NOT_WORSE)]
     if not good and all(row.pairs < 2 for row in judged):
         return f"**One seed decides nothing.** {words}. Two more seeds are the least that helps."
@@ -75,18 +71,14 @@ def _ended(statuses: Counter[str]) -> str:
 
 def _not_counted(study: Study) -> Iterator[str]:
     if replaced := len(study.loaded.frame) - len(study.cells):
-        yield f"{_count(replaced, 'older attempt')} of these cells {_is(replaced)} not counted."
+        yield f"{plural(replaced, 'older attempt')} of these cells {_is(replaced)} not counted."
     if unfinished := study.loaded.unfinished:
         yield (
-            f"{_count(unfinished, 'attempt')} left no record (killed, or still running) and {_is(unfinished)} not "
+            f"{plural(unfinished, 'attempt')} left no record (killed, or still running) and {_is(unfinished)} not "
             "counted."
         )
     if broken := len(study.loaded.unreadable):
-        yield f"{_count(broken, 'record')} could not be read and {_is(broken)} listed below."
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{number_word(count)} {plural(count, noun).split(' ', 1)[1]}"
+        yield f"{plural(broken, 'record')} could not be read and {_is(broken)} listed below."
 
 
 def _is(count: int) -> str:

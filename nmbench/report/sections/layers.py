@@ -1,8 +1,4 @@
-"""What happened in which layer: mask flips of every layer over training, and the layers that were left dense.
-
-figure       block of a setting: flips per weight in all, and over the steps as a strip a method on one colour scale
-left_dense   block of a task: candidate layers that no mask was put on
-"""
+"""What happened in which layer: mask flips of every layer over training, and the layers that were left dense."""
 
 from __future__ import annotations
 
@@ -12,8 +8,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from nmbench.analysis.rows import Row
@@ -21,104 +15,67 @@ from nmbench.analysis.series import LayerFlips, layer_flips
 from nmbench.analysis.study import Study
 from nmbench.document.model import Block, Fold, Prose
 from nmbench.document.table import Cell, Column, Table
-from nmbench.document.words import NBSP, percent, plural, si
+from nmbench.document.words import NBSP, percent, si
+from nmbench.report.sections.quality import counted
 from nmbench.report.style import Style, drawn, few, few_labels, plain_numbers, shorten, styles
 
 __all__ = ["figure", "left_dense"]
 
 _TITLE = "Mask flips by layer"
-_MOST_LINES = 3
-_MOST_STRIPS = 3
+_MOST_PATTERNS = 3
 _MOST_LAYERS = 40
 _MOST_NAMES = 6
-#: these two are what the claims are about: their strips come first
-_FIRST = ("sr-ste", "ste")
-_MAP = "viridis_r"
 _LOG = 30.0  # times the smallest total, from where on a log scale is needed
 _WEIGHTS = "Weights are those of the layers named, with their share of all candidate weights of the model."
 
-
-@dataclass(frozen=True)
-class _Line:
-    """One pattern: the rows whose masks moved, in order; `strips` are those that are drawn over time."""
-
-    title: str
-    moving: dict[Row, LayerFlips]
-
-    @property
-    def strips(self) -> list[Row]:
-        timed = [row for row, flips in self.moving.items() if len(flips.edges)]
-        order = {row: (row.label not in _FIRST, not row.is_dense, row.hyper != "{}") for row in timed}
-        return sorted(timed, key=order.__getitem__)[:_MOST_STRIPS]
-
-    @property
-    def first(self) -> LayerFlips:
-        return next(iter(self.moving.values()))
-
-    @property
-    def count(self) -> int:
-        return min(_MOST_LAYERS, len(self.first.names))
+#: the rows of one pattern whose masks moved, all with the same layers
+Moving = Mapping[Row, LayerFlips]
 
 
 def figure(study: Study, rows: Sequence[Row]) -> Iterator[Block | Fold]:
-    """One line a pattern: dots for the totals by layer, then the strips."""
+    """One panel a pattern. y: layers; x: flips per weight over all of training."""
     rows, too_many = few_labels(rows)
-    lines, left_out = few(_patterns(study, rows), _MOST_LINES, "patterns")
-    if not lines:
+    patterns = _patterns(study, rows)
+    shown, left_out = few(list(patterns), _MOST_PATTERNS, "patterns")
+    if not shown:
         yield Prose(f"{_TITLE}: no figure. No record of a cell that ended well holds mask flips by layer.")
         return
-    columns = 1 + max(len(line.strips) for line in lines)
-    heights = [max(1.1, 0.145 * line.count) + 0.75 for line in lines]
-    whole = Figure(figsize=(3.2 + 2.1 * columns, sum(heights)))
-    axes = whole.subplots(len(lines), columns, squeeze=False, height_ratios=heights)
-    norm, look = _norm(lines), styles(rows)
-    for line, places in zip(lines, axes, strict=True):
-        _dots(places[0], line, look)
-        for place, row in zip(places[1:], line.strips, strict=False):
-            _strip(place, line.moving[row], line.count, norm, shorten(row.label, 30))
-        for spare in places[1 + len(line.strips) :]:
-            spare.remove()
-    if columns > 1:
-        bar = whole.colorbar(ScalarMappable(norm, _MAP), ax=list(axes[0]), extend="min", aspect=12)
-        bar.minorticks_off()
-        bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        bar.set_label("flips per weight per step", fontsize=7)
-    caption = _caption(lines, columns > 1) + left_out + too_many
-    shown = drawn(study, rows, "layers", _TITLE, caption, whole, [places[0] for places in axes])
-    yield Fold(_TITLE, (shown,))
+    layers = [len(next(iter(patterns[name].values())).names) for name in shown]
+    heights = [max(1.1, 0.145 * min(count, _MOST_LAYERS)) + 0.75 for count in layers]
+    whole = Figure(figsize=(7.5, sum(heights)))
+    axes = list(whole.subplots(len(shown), 1, squeeze=False, height_ratios=heights).flat)
+    for axis, name in zip(axes, shown, strict=True):
+        _dots(axis, patterns[name], styles(rows))
+        axis.set_title(shorten(name, 60))
+    seeds = counted(flips.seeds for name in shown for flips in patterns[name].values())
+    cut = f" Drawn are the first {_MOST_LAYERS} of {max(layers)} layers." if max(layers) > _MOST_LAYERS else ""
+    caption = (
+        f"Mask flips per weight of each layer (its weights in brackets) over all steps, mean over {seeds}. "
+        f"Dense: a shadow mask of that pattern, only watched.{cut}{left_out}{too_many}"
+    )
+    yield Fold(_TITLE, (drawn(study, rows, "layers", _TITLE, caption, whole, axes),))
 
 
-def _patterns(study: Study, rows: Sequence[Row]) -> list[_Line]:
+def _patterns(study: Study, rows: Sequence[Row]) -> dict[str, Moving]:
     """Each pattern with the dense twin that watched it; most rows with flips first."""
     found: dict[str, dict[Row, LayerFlips]] = {}
     for row in rows:
         pattern = row.shadow if row.is_dense else row.pattern_text
         if pattern and row.means.get("sad_total") and (flips := layer_flips(row, study.loaded.records)):
-            found.setdefault(pattern, {})[row] = flips
-    lines = []
-    for pattern, moving in found.items():
-        names = next(iter(moving.values())).names
-        same = {row: flips for row, flips in moving.items() if flips.names == names}
-        if not all(row.is_dense for row in same):
-            lines.append(_Line(pattern, same))
-    return sorted(lines, key=lambda line: -len(line.moving))
+            moving = found.setdefault(pattern, {})
+            if not moving or next(iter(moving.values())).names == flips.names:
+                moving[row] = flips
+    sparse = {name: moving for name, moving in found.items() if not all(row.is_dense for row in moving)}
+    return dict(sorted(sparse.items(), key=lambda item: -len(item[1])))
 
 
-def _norm(lines: Sequence[_Line]) -> LogNorm:
-    seen = [line.moving[row].rate for line in lines for row in line.strips]
-    positive = np.concatenate([rate[rate > 0] for rate in seen]) if seen else np.array([])
-    if not len(positive):
-        return LogNorm(1e-6, 1)
-    # the last flips of a layer are single ones; they would take half of the scale
-    return LogNorm(float(np.quantile(positive, 0.02)), max(float(positive.max()), 1.01 * float(positive.min())))
-
-
-def _dots(axis: Axes, line: _Line, look: Mapping[str, Style]) -> None:
-    place = np.arange(line.count)
-    totals = np.concatenate([flips.total[: line.count] for flips in line.moving.values()])
+def _dots(axis: Axes, moving: Moving, look: Mapping[str, Style]) -> None:
+    first = next(iter(moving.values()))
+    place = np.arange(min(_MOST_LAYERS, len(first.names)))
+    totals = np.concatenate([flips.total[place] for flips in moving.values()])
     log = totals.max() > _LOG * totals[totals > 0].min()
-    for row, flips in line.moving.items():
-        style, total = look[row.label], flips.total[: line.count]
+    for row, flips in moving.items():
+        style, total = look[row.label], flips.total[place]
         shown = np.where(total > 0, total, np.nan) if log else total
         axis.plot(shown, place, markersize=4, linestyle=style.line, linewidth=0.6, label=row.label, **style.look)
     if log:
@@ -126,40 +83,11 @@ def _dots(axis: Axes, line: _Line, look: Mapping[str, Style]) -> None:
         plain_numbers(axis, "x")
     else:
         axis.set_xlim(0, 1.06 * float(totals.max()))
-    layers = zip(line.first.names[: line.count], line.first.sizes, strict=False)
+    layers = list(zip(first.names, first.sizes, strict=True))[: len(place)]
     names = [f"{shorten(layer.removesuffix('.weight'), 44)} ({si(size)})" for layer, size in layers]
     axis.set_yticks(place, names, fontsize=7)
-    axis.set_ylim(line.count - 0.5, -0.5)
+    axis.set_ylim(len(place) - 0.5, -0.5)
     axis.set_xlabel(f"flips per weight, all steps{' (log)' if log else ''}")
-    axis.set_title(shorten(line.title, 34))
-
-
-def _strip(axis: Axes, flips: LayerFlips, count: int, norm: LogNorm, title: str) -> None:
-    rate = np.ma.masked_less_equal(flips.rate[:count], 0)
-    axis.grid(visible=False)
-    # as pixels: thousands of outlines would make the SVG heavy, and show seams
-    axis.pcolormesh(flips.edges, np.arange(count + 1) - 0.5, rate, norm=norm, cmap=_MAP, rasterized=True)
-    axis.set_ylim(count - 0.5, -0.5)
-    axis.set_yticks([])
-    axis.set_xticks([0, flips.edges[-1]], ["0", f"{flips.edges[-1]:g}"])
-    axis.set_xlabel("optimizer step")
-    axis.set_title(title)
-
-
-def _caption(lines: Sequence[_Line], strips: bool) -> str:
-    seeds = sorted({flips.seeds for line in lines for flips in line.moving.values()})
-    over = plural(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
-    caption = (
-        f"Mask flips per weight of each layer (its weights in brackets), mean over {over}. Left: the sum over all "
-        "steps. Dense: a shadow mask of that pattern, only watched."
-    )
-    if strips:
-        caption += " Right: flips per weight and step over training, on one colour scale; white is a stretch without."
-    if any(len(line.moving) > len(line.strips) > 0 for line in lines):
-        caption += f" At most {_MOST_STRIPS} methods have a strip."
-    if most := max((len(line.first.names) for line in lines if line.count < len(line.first.names)), default=0):
-        caption += f" Drawn are the first {_MOST_LAYERS} of {most} layers."
-    return caption
 
 
 # -- layers left dense ----------------------------------------------------------------------------------------------

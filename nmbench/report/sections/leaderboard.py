@@ -1,6 +1,5 @@
 """The leaderboard: methods ranked within a setting and a pattern, on equal seeds. `leaderboard`, block of the front.
 
-ranked      rows -> [(rank, rows that share it)], best first
 Methods stand by their means. One that the seeds do not tell apart from the best method of a rank shares it: the 95 %
 interval of their paired difference on equal seeds does not lie on one side of 0. Fewer than three seeds rank nothing.
 """
@@ -10,8 +9,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 
+from nmbench._util.groups import grouped
 from nmbench.analysis.pairs import LEAST, against, decimals, in_short, matched, primary
-from nmbench.analysis.rows import Row
+from nmbench.analysis.rows import Row, Setting
 from nmbench.analysis.statistics import Comparison
 from nmbench.analysis.study import Study
 from nmbench.analysis.verdict import Verdict
@@ -40,7 +40,6 @@ def leaderboard(study: Study, rows: Sequence[Row]) -> Iterator[Section]:
         words = f"Nothing is ranked: it takes {LEAST} seeds of two methods at one pattern of one task."
         yield Section("Leaderboard", (Prose(words),))
         return
-    several = len({cells[0].text for cells in body}) > 1
     columns = (
         Column("setting", "Setting"),
         Column("pattern", "Pattern"),
@@ -49,26 +48,14 @@ def leaderboard(study: Study, rows: Sequence[Row]) -> Iterator[Section]:
         Column("seeds", "Seeds", "r"),
         Column("behind", "Behind the first [95 %]", "r"),
     )
-    first = 0 if several else 1
-    table = Table(
-        "leaderboard",
-        "Leaderboard",
-        columns[first:],
-        tuple(cells[first:] for cells in body),
-        (_NOTE,),
-        keys=2 - first,
-        sortable=False,
-    )
+    table = Table("leaderboard", "Leaderboard", columns, tuple(body), (_NOTE,), keys=2, sortable=False)
     content: Block | Fold = Fold("All ranks", (table,)) if len(body) > _MOST_ROWS else table
     yield Section("Leaderboard", (content,))
 
 
-def _groups(rows: Sequence[Row]) -> dict[tuple[object, str], list[Row]]:
+def _groups(rows: Sequence[Row]) -> dict[tuple[Setting, str], Sequence[Row]]:
     """The rows of each setting and pattern where there are two to rank."""
-    found: dict[tuple[object, str], list[Row]] = {}
-    for row in rows:
-        if not row.is_dense and finite(row):
-            found.setdefault((row.setting, row.pattern_text), []).append(row)
+    found = grouped(((row.setting, row.pattern_text), row) for row in rows if not row.is_dense and finite(row))
     return {key: own for key, own in found.items() if len(own) > 1}
 
 
@@ -95,7 +82,7 @@ def _difference(study: Study, row: Row, other: Row) -> Comparison:
     return against(matched(row, other, study.loaded), primary(row), row.metric.higher_is_better)
 
 
-def _cells(study: Study, key: tuple[object, str], rows: Sequence[Row]) -> Iterator[tuple[Cell, ...]]:
+def _cells(study: Study, key: tuple[Setting, str], rows: Sequence[Row]) -> Iterator[tuple[Cell, ...]]:
     names, metric = (study.titles[rows[0].setting], key[1]), rows[0].metric
     groups = ranked(study, rows)
     if sum(len(own) for _, own in groups) < 2:

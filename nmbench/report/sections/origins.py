@@ -1,9 +1,4 @@
-"""Where the numbers come from, and a warning where one table mixes origins.
-
-mixed_overall, mixed_in_setting     the banner above a table, blocks of the front and of a setting
-provenance, reproduce               the table of origins, and the commands, at the end
-fingerprint   one hash over all records
-"""
+"""Where the numbers come from, and a warning where one table mixes origins."""
 
 from __future__ import annotations
 
@@ -25,15 +20,11 @@ __all__ = ["fingerprint", "mixed_in_setting", "mixed_overall", "provenance", "re
 
 def mixed_overall(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
     """Above the tables that put settings and tasks together; those of one setting have a banner of their own."""
-    yield from _banner(study, rows, "that stand together in this report")
+    yield from mixed_in_setting(study, rows, "that stand together in this report")
 
 
-def mixed_in_setting(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
-    """A warning where the cells of one setting do not share everything but pattern and method."""
-    yield from _banner(study, rows, "of this table")
-
-
-def _banner(study: Study, rows: Sequence[Row], where: str) -> Iterator[Banner]:
+def mixed_in_setting(study: Study, rows: Sequence[Row], where: str = "of this table") -> Iterator[Block]:
+    """A warning where the cells do not share everything but pattern and method."""
     records = (record for row in rows for record in study.records_of(row))
     if differing := mixture(records):
         what = "; ".join(f"{text(key)}: {_values(values)}" for key, values in differing.items())

@@ -1,10 +1,4 @@
-"""Quality: a setting's table of values, differences and verdicts, and the figure of quality against density.
-
-verdicts, table, figure, others     blocks of a setting: in words, the primary metric, the other metrics
-NAMES, names                the columns that name a row in every table of a setting
-by_verdict                  sorts rows as their verdicts are counted
-compared, finite, seeds_in_words    rows with a difference, values that are numbers, and how many seeds are behind them
-"""
+"""Quality: a setting's tables of values, differences and verdicts."""
 
 from __future__ import annotations
 
@@ -12,34 +6,29 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 
-from matplotlib.axes import Axes
-
 from nmbench.analysis.rows import Row
 from nmbench.analysis.study import Study
 from nmbench.analysis.verdict import Lack, Verdict
-from nmbench.document.model import Block, Prose
-from nmbench.document.table import Cell, Column, Table
+from nmbench.document.model import Block
+from nmbench.document.table import Cell, Column, Table, numeric
 from nmbench.document.words import NBSP, number, percent, plural, signed, text
-from nmbench.report.style import drawn, few_labels, panels, styles
 
 __all__ = [
     "NAMES",
     "by_verdict",
     "compared",
-    "figure",
+    "counted",
     "finite",
     "names",
     "others",
     "seeds_in_words",
     "table",
-    "verdicts",
 ]
 
 #: the columns that name a row; `names` has their cells
 NAMES = (Column("pattern", "Pattern"), Column("method", "Method"))
 #: below this share of weights in sparse layers a model is called mostly dense
 _MOSTLY = 0.5
-_TITLE = "Quality against density"
 
 
 def names(row: Row) -> tuple[Cell, Cell]:
@@ -57,12 +46,16 @@ def finite(row: Row) -> list[float]:
     return [value for value in row.values if math.isfinite(value)]
 
 
+def counted(counts: Iterable[int]) -> str:
+    """ "3 seeds", or "1 to 6 seeds" where rows differ; rows without any do not count."""
+    known = sorted({*counts} - {0}) or [0]
+    return plural(known[0], "seed") if len(known) == 1 else f"{known[0]} to {known[-1]} seeds"
+
+
 def seeds_in_words(rows: Iterable[Row]) -> str:
-    """ "one seed", "mean over 3 seeds", or "mean over 1 to 6 seeds" where the rows differ."""
-    counts = sorted({len(finite(row)) for row in rows} - {0}) or [0]
-    if counts == [1]:
-        return "one seed"
-    return f"mean over {plural(counts[0], 'seed') if len(counts) == 1 else f'{counts[0]} to {counts[-1]} seeds'}"
+    """ "one seed", or "mean over 3 seeds"."""
+    seeds = counted(len(finite(row)) for row in rows)
+    return "one seed" if seeds == "1 seed" else f"mean over {seeds}"
 
 
 def table(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
@@ -80,12 +73,15 @@ def table(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
         (*names(row), _seeds(row), _density(row), _mean(row, decimals), _gap(row, decimals), _verdict(row))
         for row in rows
     )
+    margin = f"{metric.margin:g} {metric.unit}".strip() if metric.margin else "0"
+    direction = "higher" if metric.higher_is_better else "lower"
+    about = f"The verdict is on {text(metric.name)} ({direction} is better), with a margin of {text(margin)}."
     notes = tuple(
         f"{text(row.pattern_text)} {text(row.method_text)}: {text(note)}."
         for row in rows
         for note in (*row.notes, *_mostly_dense(study, row))
     )
-    yield Table("quality", "Quality", columns, body, notes, keys=2)
+    yield Table("quality", "Quality", columns, body, (*([about] if metric.name else []), *notes), keys=2)
 
 
 def others(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
@@ -102,24 +98,10 @@ def others(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
             measured.setdefault(f"measurement.{one.name}", Column(one.name, one.name, "r", one.unit))
     for name, title, shown in (("other-metrics", "Other metrics", metrics), ("measurements", "Measurements", measured)):
         if shown:
-            body = tuple((*names(row), *(_other(row, key) for key in shown)) for row in good)
+            body = tuple(
+                (*names(row), *(numeric(row.means.get(key), "{:.4g}".format) for key in shown)) for row in good
+            )
             yield Table(name, title, (*NAMES, *shown.values()), body, keys=2)
-
-
-def verdicts(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
-    """The rows of one setting by verdict, with the metric that it is about."""
-    metric = rows[0].metric
-    if not metric.name:
-        yield Prose("No cell of this setting ended well.")
-        return
-    found: dict[str, list[str]] = {}
-    for row in sorted((row for row in rows if row.comparison), key=by_verdict):
-        found.setdefault(row.words, []).append(row.name)
-    words = "; ".join(f"**{name}**: {text(', '.join(names))}" for name, names in found.items())
-    direction = "higher" if metric.higher_is_better else "lower"
-    margin = f"{metric.margin:g} {metric.unit}".strip() if metric.margin else "0"
-    about = f"Verdict on {text(metric.name)} ({direction} is better, margin {text(margin)})"
-    yield Prose(f"{about}: {words or 'none, for want of a sparse cell that ended well'}.")
 
 
 def by_verdict(row: Row) -> tuple[int, int]:
@@ -145,11 +127,6 @@ def _gap(row: Row, decimals: int) -> Cell:
     return Cell(whole, found.difference, parts=(("low", low), ("high", high)))
 
 
-def _other(row: Row, name: str) -> Cell:
-    value = row.means.get(name, math.nan)
-    return Cell(f"{value:.4g}", value) if math.isfinite(value) else Cell("-")
-
-
 def _seeds(row: Row) -> Cell:
     good = len(row.seeds)
     shown = str(good) if good == row.cells else f"{good} of {row.cells}"
@@ -157,8 +134,7 @@ def _seeds(row: Row) -> Cell:
 
 
 def _density(row: Row) -> Cell:
-    density = 1.0 if row.is_dense and row.seeds else row.means.get("density", math.nan)
-    return Cell("-") if math.isnan(density) else Cell(percent(density), density)
+    return numeric(1.0 if row.is_dense and row.seeds else row.means.get("density"), percent)
 
 
 def _mostly_dense(study: Study, row: Row) -> Iterator[str]:
@@ -192,54 +168,3 @@ def _decimals(rows: Sequence[Row]) -> int:
     """Decimals for the metric's column: about four digits of its largest value."""
     largest = max((abs(value) for row in rows for value in finite(row)), default=0.0)
     return 2 if largest >= 10 else 3 if largest >= 1 else 4
-
-
-# -- the figure -----------------------------------------------------------------------------------------------------
-def figure(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
-    """x: the patterns by falling density; y: the primary metric with its unit."""
-    rows, left_out = few_labels([row for row in rows if finite(row)])
-    if all(row.is_dense for row in rows):
-        yield Prose(f"{_TITLE}: no figure. No sparse cell ended well, so there is no quality to draw against density.")
-        return
-    whole, axes = panels([""])
-    _draw(axes[0], rows)
-    caption = (
-        f"{rows[0].metric.name} at each pattern, by falling density of the sparse layers: {seeds_in_words(rows)}, bars "
-        "and the dense band one standard deviation (none for one seed). Methods at one pattern stand side by side."
-    )
-    yield drawn(study, rows, "quality", _TITLE, caption + left_out, whole, axes)
-
-
-def _draw(axis: Axes, rows: Sequence[Row]) -> None:
-    look = styles(rows)
-    for row in (row for row in rows if row.is_dense):
-        mean, sd = _spread(row)
-        axis.axhline(mean, color=look["dense"].colour, linestyle=look["dense"].line, label="dense")
-        axis.axhspan(mean - sd, mean + sd, color="black", alpha=0.12, linewidth=0)
-    sparse = sorted((row for row in rows if not row.is_dense), key=lambda row: row.order)
-    patterns = list(dict.fromkeys(row.pattern_text for row in sparse))
-    methods = list(dict.fromkeys(row.label for row in sparse))
-    step = min(0.12, 0.7 / len(methods))
-    for place, name in enumerate(methods):
-        own = [row for row in sparse if row.label == name]
-        axis.errorbar(
-            [patterns.index(row.pattern_text) + step * (place - (len(methods) - 1) / 2) for row in own],
-            [_spread(row)[0] for row in own],
-            yerr=[_spread(row)[1] or math.nan for row in own],
-            linestyle=look[name].line,
-            capsize=2.5,
-            label=name,
-            **look[name].look,
-        )
-    densities = {row.pattern_text: row.means.get("density") for row in sparse}
-    ticks = [f"{name}\n{percent(density)}" if density else name for name, density in densities.items()]
-    axis.set_xticks(range(len(patterns)), ticks, fontsize=8 if len(patterns) < 7 else 6.5)
-    axis.set_xlim(-0.5, len(patterns) - 0.5)
-    metric = rows[0].metric
-    unit = f" ({metric.unit})" if metric.unit else ""
-    axis.set_ylabel(f"{metric.name}{unit}, {'higher' if metric.higher_is_better else 'lower'} is better")
-
-
-def _spread(row: Row) -> tuple[float, float]:
-    values = finite(row)
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from nmbench._util.groups import grouped
 from nmbench.analysis.rows import Row
 from nmbench.analysis.study import Study
 from nmbench.document.model import Block, Bullets, Prose
@@ -53,21 +54,15 @@ def _value(value: float | None, unit: str) -> str:
 
 def _shared(study: Study, rows: Sequence[Row], sentences: Sentences) -> list[str]:
     """Every sentence; where not all records say it, with the rows (and seeds) whose records do."""
-    where: dict[str, list[tuple[Row, int]]] = {}
-    total = 0
-    for row in rows:
-        for seed, record in zip(row.seeds, study.records_of(row), strict=True):
-            total += 1
-            for sentence in dict.fromkeys(sentences(record)):
-                where.setdefault(sentence, []).append((row, seed))
-    return [sentence if len(cells) == total else f"{sentence} ({_cells(cells)})" for sentence, cells in where.items()]
+    cells = [(row, seed, record) for row in rows for seed, record in zip(row.seeds, study.records_of(row), strict=True)]
+    where = grouped(
+        (sentence, (row, seed)) for row, seed, record in cells for sentence in dict.fromkeys(sentences(record))
+    )
+    return [sentence if len(own) == len(cells) else f"{sentence} ({_cells(own)})" for sentence, own in where.items()]
 
 
 def _cells(cells: Iterable[tuple[Row, int]]) -> str:
-    seeds: dict[Row, list[int]] = {}
-    for row, seed in cells:
-        seeds.setdefault(row, []).append(seed)
-    return ", ".join(_cell(row, own) for row, own in seeds.items())
+    return ", ".join(_cell(row, own) for row, own in grouped(cells).items())
 
 
 def _cell(row: Row, seeds: Sequence[int]) -> str:

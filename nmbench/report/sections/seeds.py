@@ -1,20 +1,16 @@
-"""What the seeds of a row can show, and, apart from it, what the evaluation examples say. Blocks of a setting.
-
-precision        p-value, its floor, and the smallest difference that would have been seen
-over_evaluation  the difference over evaluation examples, which is not that over seeds
-"""
+"""What the seeds of a row can show, and, apart from it, what the evaluation examples say. Blocks of a setting."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import lru_cache
 
 from nmbench.analysis.examples import Difference, over_examples, per_example
 from nmbench.analysis.pairs import decimals
 from nmbench.analysis.rows import Row
 from nmbench.analysis.study import Study
 from nmbench.document.model import Fold
-from nmbench.document.table import Cell, Column, Table
+from nmbench.document.table import Cell, Column, Table, numeric
 from nmbench.document.words import NBSP, number, plural, signed, text
 from nmbench.report.sections.quality import NAMES, compared, names
 
@@ -57,13 +53,13 @@ def _precise(row: Row) -> tuple[Cell, ...]:
     digits, unit = decimals(metric), f"{NBSP}{metric.unit}" if metric.unit else ""
 
     def measured(value: float | None) -> Cell:
-        return Cell("-" if value is None else f"{number(value, digits)}{unit}", value)
+        return numeric(value, lambda known: f"{number(known, digits)}{unit}")
 
     return (
         *names(row),
         Cell(str(found.n), found.n),
         measured(found.sd),
-        Cell("-" if found.p_value is None else _p_text(found.p_value), found.p_value),
+        numeric(found.p_value, _p_text),
         Cell(_p_text(found.p_floor), found.p_floor),
         measured(found.smallest_seen),
         Cell(f"{metric.margin:g}{unit}", metric.margin),
@@ -80,16 +76,10 @@ def over_evaluation(study: Study, rows: Sequence[Row]) -> Iterator[Fold]:
     twin = next((row for row in rows if row.is_dense), None)
     if twin is None:
         return
-    # every row asks for the dense twin's values, which are read once; those of the others need not be kept
-    kept, cached = {study.loaded.folders[place] for place in twin.records}, cache(per_example)
-    found = [
-        (row, difference)
-        for row in rows
-        if not row.is_dense
-        for difference in over_examples(
-            row, twin, study.loaded, lambda folder: (cached if folder in kept else per_example)(folder)
-        )
-    ]
+    # every row asks for the dense twin's values, which a cache of so many attempts still holds then
+    read = lru_cache(maxsize=64)(per_example)
+    sparse = [row for row in rows if not row.is_dense]
+    found = [(row, difference) for row in sparse for difference in over_examples(row, twin, study.loaded, read)]
     if not found:
         return
     columns = (

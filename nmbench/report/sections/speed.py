@@ -1,7 +1,4 @@
-"""Measured speeds: one forward pass of each model, dense and converted (nmbench.worker.speed).
-
-speed    block of a setting, where any speed was measured
-"""
+"""Measured speeds: one forward pass of each model, dense and converted (nmbench.worker.speed)."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from dataclasses import dataclass, field
 from nmbench.analysis.rows import Row
 from nmbench.analysis.study import Study
 from nmbench.document.model import Block
-from nmbench.document.table import Cell, Column, Table, filled
+from nmbench.document.table import Cell, Column, Table, filled, numeric
 from nmbench.document.words import plural
 from nmbench.records.schema import Speed, SpeedRow
 from nmbench.report.sections.quality import NAMES, names
@@ -67,13 +64,9 @@ def speed(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
 
 
 def _add(group: _Group, timed: SpeedRow, speed: Speed) -> None:
-    for value, values in (
-        (timed.dense_ms, group.dense),
-        (timed.converted_ms, group.converted),
-        (timed.ratio, group.ratios),
-    ):
-        if value:
-            values.append(value)
+    group.dense += [timed.dense_ms] if timed.dense_ms else []
+    group.converted += [timed.converted_ms] if timed.converted_ms else []
+    group.ratios += [timed.ratio] if timed.ratio else []
     layers = [line for line in speed.layers if line.get("batch") == timed.batch]
     if layers:
         sparse = sum(line.get("winner", "dense") != "dense" for line in layers)
@@ -83,23 +76,15 @@ def _add(group: _Group, timed: SpeedRow, speed: Speed) -> None:
 def _cells(key: tuple[str, str, int], group: _Group) -> tuple[Cell, ...]:
     device, dtype, batch = key
     ratio = math.exp(statistics.fmean(map(math.log, group.ratios))) if group.ratios else None
-    seeds = len(group.ratios)
-    shown = "-" if ratio is None else f"{ratio:.3f}" + (f" ({plural(seeds, 'seed')})" if seeds > 1 else "")
-    rate = 1e3 * batch / statistics.fmean(group.converted) if group.converted else None
+    seeds = f" ({plural(len(group.ratios), 'seed')})" if len(group.ratios) > 1 else ""
+    dense, converted = (statistics.fmean(times) if times else None for times in (group.dense, group.converted))
     return (
         Cell(device),
         Cell(dtype),
         Cell(str(batch), batch),
-        _mean(group.dense),
-        _mean(group.converted),
-        Cell(shown, ratio),
-        Cell("-") if rate is None else Cell(f"{rate:.4g}", rate),
+        numeric(dense, "{:.4g}".format),
+        numeric(converted, "{:.4g}".format),
+        numeric(ratio, lambda value: f"{value:.3f}{seeds}"),
+        numeric(converted and 1e3 * batch / converted, "{:.4g}".format),
         Cell(" / ".join(sorted(group.layers)) or "-"),
     )
-
-
-def _mean(values: Sequence[float]) -> Cell:
-    if not values:
-        return Cell("-")
-    mean = statistics.fmean(values)
-    return Cell(f"{mean:.4g}", mean)

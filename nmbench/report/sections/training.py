@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from nmbench.analysis.rows import Row
 from nmbench.analysis.series import STRETCHES, Series, band, flip_rate, has_flips, has_loss, training_loss
@@ -20,6 +21,8 @@ __all__ = ["curves", "flips"]
 _FLIPS, _CURVES = "Mask flips through training", "Training curves"
 _MOST_LINES = 12
 
+Groups = dict[str, list[Row]]
+
 
 def flips(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
     """x: optimizer steps over all training passes; y: flips per weight per step, log scale."""
@@ -27,18 +30,7 @@ def flips(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
     if not groups:
         yield Prose(f"{_FLIPS}: no figure. No record of a cell that ended well holds mask flips.")
         return
-    figure, axes = panels(list(groups), sharey=True)
-    look = styles(rows)
-    for axis, shown in zip(axes, groups.values(), strict=True):
-        series = {row: _series(study, row, flip_rate) for row in shown}
-        moving = {row: many for row, many in series.items() if any(np.any(one.y > 0) for one in many)}
-        if moving:
-            axis.set_yscale("log")
-            plain_numbers(axis, "y")
-        _lines(axis, {row: [_positive(one) for one in many] for row, many in moving.items()}, look)
-        for row in series:
-            if row not in moving:
-                axis.plot([], [], label=f"{row.label} (no flips)", **look[row.label].look)
+    figure, axes = _figure(study, rows, groups, flip_rate, log=True)
     axes[0].set_ylabel("mask flips per weight per step")
     caption = (
         f"Mask flips per weight and optimizer step, averaged over at most {STRETCHES} stretches of training (log "
@@ -54,10 +46,7 @@ def curves(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
     if not groups:
         yield Prose(f"{_CURVES}: no figure. No record of a cell that ended well holds a training curve.")
         return
-    figure, axes = panels(list(groups), sharey=True)
-    look = styles(rows)
-    for axis, shown in zip(axes, groups.values(), strict=True):
-        _lines(axis, {row: _series(study, row, training_loss) for row in shown}, look)
+    figure, axes = _figure(study, rows, groups, training_loss)
     axes[0].set_ylabel("training loss")
     caption = (
         f"Training loss, averaged over at most {STRETCHES} stretches of a training pass: {_mean_of(groups)}. "
@@ -66,14 +55,31 @@ def curves(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
     yield drawn(study, rows, "curves", _CURVES, caption + left_out, figure, axes)
 
 
-def _mean_of(groups: Mapping[str, Sequence[Row]]) -> str:
+def _figure(
+    study: Study, rows: Sequence[Row], groups: Groups, read: Callable[[Record], Series], log: bool = False
+) -> tuple[Figure, list[Axes]]:
+    """A panel a pattern. On a log scale a value of 0 is a gap, and a row that is always 0 only stands in the legend."""
+    figure, axes = panels(list(groups), sharey=True)
+    look = styles(rows)
+    for axis, shown in zip(axes, groups.values(), strict=True):
+        series = {row: _series(study, row, read) for row in shown}
+        moving = {row: many for row, many in series.items() if not log or any(np.any(one.y > 0) for one in many)}
+        if log and moving:
+            axis.set_yscale("log")
+            plain_numbers(axis, "y")
+            moving = {row: [_positive(one) for one in many] for row, many in moving.items()}
+        _lines(axis, moving, look)
+        for row in (row for row in series if row not in moving):
+            axis.plot([], [], label=f"{row.label} (no flips)", **look[row.label].look)
+    return figure, axes
+
+
+def _mean_of(groups: Groups) -> str:
     seeds = seeds_in_words(row for shown in groups.values() for row in shown)
     return seeds if seeds == "one seed" else f"{seeds}, band from the smallest to the largest"
 
 
-def _by_pattern(
-    study: Study, rows: Sequence[Row], has: Callable[[Record], bool], shadow: bool
-) -> tuple[dict[str, list[Row]], str]:
+def _by_pattern(study: Study, rows: Sequence[Row], has: Callable[[Record], bool], shadow: bool) -> tuple[Groups, str]:
     """Pattern -> its rows after the dense twin (with `shadow`, where it watched that pattern); "dense" if it is alone.
 
     Also what was left out, in words.

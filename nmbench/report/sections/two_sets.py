@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from nmbench._util.groups import grouped
 from nmbench.analysis.pairs import decimals, in_short
 from nmbench.analysis.two_sets import Change, Fate, surroundings
 from nmbench.analysis.verdict import Verdict
@@ -34,21 +35,18 @@ _COLUMNS = (
 
 def page(first: Loaded, second: Loaded, names: tuple[str, str], changes: Sequence[Change]) -> Report:
     """The report on the changes from `first`, A, to `second`, B, whose `names` are plain text."""
-    settings: dict[str, list[Change]] = {}
-    for change in changes:
-        setting = change.row.setting
-        settings.setdefault(f"{setting.task}: {setting.described}", []).append(change)
+    settings = grouped((change.row.setting, change) for change in changes)
     content = (
         Prose(_counted(changes)),
         *(block for loaded, side in ((first, "A"), (second, "B")) for block in _missing(loaded, side)),
         *_origins(first, second),
-        *(Section(title, (_table(title, own), *_remarks(own))) for title, own in settings.items()),
+        *(_setting(f"{setting.task}: {setting.described}", own) for setting, own in settings.items()),
     )
     return Report(f"{names[0]} (A) and {names[1]} (B)", content)
 
 
-def _table(title: str, changes: Sequence[Change]) -> Table:
-    return Table("changes", title, _COLUMNS, tuple(map(_cells, changes)), keys=2)
+def _setting(title: str, changes: Sequence[Change]) -> Section:
+    return Section(title, (Table("changes", title, _COLUMNS, tuple(map(_cells, changes)), keys=2), *_remarks(changes)))
 
 
 def _cells(change: Change) -> tuple[Cell, ...]:
@@ -104,10 +102,7 @@ def _values(counts: Counter[str]) -> str:
 
 def _remarks(changes: Sequence[Change]) -> list[Block]:
     """The notes of the rows of one setting, each once, with the rows that it is about."""
-    rows: dict[str, list[str]] = {}
-    for change in changes:
-        for note in change.notes:
-            rows.setdefault(note, []).append(change.row.name)
+    rows = grouped((note, change.row.name) for change in changes for note in change.notes)
     notes = tuple(f"{text(_some(names, len(changes)))}: {text(note)}." for note, names in rows.items())
     return [Bullets(notes)] if notes else []
 

@@ -10,22 +10,24 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from nmbench.task import DataError
 from nmbench_tasks.detection import Detection, Segmentation, coco
 
 
 def root_at(folder: Path) -> Path:
-    """Two images a split, one object on each, two categories; its files need not be pictures to be checked."""
+    """Two images of 9 x 9 px a split, one object on each, two categories."""
     for split in coco.SPLITS:
         coco.images(folder, split).mkdir(parents=True)
         for number in (1, 2):
-            (coco.images(folder, split) / f"{number}.jpg").write_bytes(b"picture")
+            Image.new("RGB", (9, 9)).save(coco.images(folder, split) / f"{number}.jpg")
         square = [[1, 1, 5, 1, 5, 5, 1, 5]]
         found = {
             "images": [{"id": n, "file_name": f"{n}.jpg", "width": 9, "height": 9} for n in (1, 2)],
             "annotations": [
                 {"id": n, "image_id": n, "category_id": n + 6, "bbox": [1, 1, 4, 4], "area": 16, "segmentation": square}
+                | {"iscrowd": 0}
                 for n in (1, 2)
             ],
             "categories": [{"id": 7, "name": "cat"}, {"id": 8, "name": "dog"}],
@@ -58,7 +60,7 @@ def test_good_data_are_counted_and_named(root):
 def test_the_fingerprint_follows_annotations_and_images(root):
     first = coco.check(root, 2, masks=True).fingerprint
     assert coco.check(root, 2, masks=True).fingerprint == first
-    (root / "val2017" / "2.jpg").write_bytes(b"another picture")
+    Image.new("RGB", (9, 9)).save(root / "val2017" / "2.jpg", format="BMP")  # of another size in bytes
     second = coco.check(root, 2, masks=True).fingerprint
     edit(root, "train", lambda found: found["annotations"][0].update(bbox=[1, 1, 4, 5]))
     assert len({first, second, coco.check(root, 2, masks=True).fingerprint}) == 3
@@ -96,6 +98,18 @@ def third_category(root):
 
 def no_json(root):
     coco.instances(root, "train").write_text('{"images": [')
+
+
+def deep_json(root):
+    coco.instances(root, "train").write_text("[" * 100_000)
+
+
+def nul_in_a_name(root):
+    edit(root, "val", lambda found: found["images"][0].update(file_name="a\0b"))
+
+
+def half_a_character_in_a_name(root):
+    edit(root, "val", lambda found: found["images"][0].update(file_name="\ud800"))
 
 
 def captions(root):
@@ -146,6 +160,9 @@ def unnamed_category(root):
         (other_categories, r"list different categories"),
         (third_category, r"has 3 categories, the setting classes is 2\nset train = \{ classes = 3 \}"),
         (no_json, r"instances_train2017.json is not valid JSON"),
+        (deep_json, r"instances_train2017.json is not valid JSON"),
+        (nul_in_a_name, r"instances_val2017.json names images .* missing or empty"),
+        (half_a_character_in_a_name, r"instances_val2017.json names images .* missing or empty"),
         (captions, r"has no list of categories"),
         (a_list, r"has no list of images"),
         (no_images, r"list of images in .*instances_val2017.json is empty"),

@@ -32,6 +32,11 @@ def test_kitti_s_outliers_are_off_by_3_px_and_by_5_percent():
     assert summary([errors_of([4.0, 4.0, 2.0], [40.0, 100.0, 10.0])])["fl_all"] == pytest.approx(100 / 3)
 
 
+def test_exactly_3_px_or_5_percent_is_no_outlier():
+    assert summary([errors_of([3.0, 5.0, 4.0], [10.0, 100.0, 80.0])])["fl_all"] == 0.0
+    assert summary([errors_of([3.001, 5.001, 4.001], [10.0, 100.0, 80.0])])["fl_all"] == 100.0
+
+
 def test_epe_is_a_mean_over_images_and_fl_all_over_pixels():
     found = summary([errors_of([0.0] * 3, [1.0] * 3), errors_of([8.0], [1.0])])
     assert found["epe"] == pytest.approx(4.0)

@@ -68,6 +68,13 @@ def test_text_beside_it_is_what_translations_are_compared_with(spec_of, folder, 
     assert corpus.text("test", 1) == written
 
 
+@pytest.mark.parametrize("count", [7, 9])
+def test_text_beside_it_of_another_length_is_refused(spec_of, folder, count):
+    (folder / "test.de").write_text("".join(f"Satz {number}\n" for number in range(count)))
+    with pytest.raises(DataError, match=rf"test.de has {count} lines, .* has 8 pairs of test"):
+        prepared(spec_of, folder)
+
+
 def rewrite(folder, name, sentences):
     """Sentences (lists of tokens) in place of the split `name`."""
     builder = MMapIndexedDatasetBuilder(str(folder / f"{name}.bin"), dtype=__import__("numpy").uint16)

@@ -7,6 +7,8 @@ import pytest
 from nmbench.run import Run
 from nmbench.task import DataError
 from nmbench_tasks.translation import Translation, rawtext
+from nmbench_tasks.translation.corpus import Corpus
+from nmbench_tasks.translation.scales import Settings
 
 PIECES = 36
 
@@ -54,6 +56,24 @@ def test_without_valid_and_with_windows_line_ends(spec_of, text):
     info = prepared(spec_of, text)
     assert info.counts == {"train": 60, "test": 8}
     assert "\r" not in (info.path / "text" / "test.de").read_bytes().decode()
+
+
+def test_a_line_ends_at_a_line_feed_only(spec_of, text):
+    """A carriage return, a vertical tab or Unicode's line separator within a line moves no later reference."""
+    lines = [
+        f"A{mark}B {number}!" for number, mark in enumerate(("\r", "\v", "\f", "\x85", "\u2028", "\x1e", " ", " "))
+    ]
+    (text / "test.de").write_bytes("".join(f"{line}\n" for line in lines).encode())
+    spec = spec_of(data=str(text), pieces=PIECES, test_pairs=0)
+    info = Translation().prepare(spec, text.parent / "data")
+    assert info.counts["test"] == 8
+    assert Corpus(info.path, Settings.of(spec)).text("test", 1) == lines
+
+
+def test_a_line_of_which_no_subword_is_left_is_named(spec_of, text):
+    line_of("test.en", 3, "\u200b".encode())(text)
+    with pytest.raises(DataError, match=r"test.en: sentence 3 is empty in subwords"):
+        prepared(spec_of, text)
 
 
 def line_of(name: str, number: int, content: bytes):

@@ -16,6 +16,8 @@ from typing import Any
 
 from torch import nn
 
+from nmbench.kernels.conversion.layers import SparseLayer
+
 __all__ = ["bypassing", "called", "settle"]
 
 #: class, attribute, and the value with which it calls its layers. 0 is how torch itself marks a layer that the fused
@@ -58,8 +60,6 @@ def called(model: nn.Module) -> Iterator[None]:
 
 def settle(module: nn.Module) -> None:
     """`module` itself, not those inside it. It would read dense weights else, which are unpacked at each access."""
-    from nmbench.kernels.conversion.layers import SparseLayer
-
     switch = _switch(module)
     if switch is not None and any(isinstance(inner, SparseLayer) for inner in module.modules()):
         setattr(module, *switch)

@@ -5,7 +5,6 @@ their dense twins need not beat that: so such a module is compared and timed as 
 
 units      the modules that are to be judged, each with the calls that were seen
 judge      why a unit is to stay as it was, or ""
-replica    a module with some of its layers replaced, leaving the module alone
 """
 
 from __future__ import annotations
@@ -26,12 +25,13 @@ from torch.utils import _pytree as pytree
 from nmbench._util.errors import first_line
 from nmbench.kernels import timing
 from nmbench.kernels.cache import Choice, Choices
-from nmbench.kernels.conversion.bypass.by_name import bypassing, settle
+from nmbench.kernels.conversion.bypass.by_name import bypassing
 from nmbench.kernels.conversion.choose import Trial
 from nmbench.kernels.conversion.layers import SparseLayer
+from nmbench.kernels.conversion.swap import replica
 from nmbench.kernels.conversion.watch import Arguments, Form, Whole
 
-__all__ = ["judge", "replica", "units"]
+__all__ = ["judge", "units"]
 
 #: a unit with sparse layers must take at most this part of its time without
 _NOT_SLOWER = 1.0
@@ -60,33 +60,6 @@ def _padded(module: nn.TransformerEncoder, whole: Whole) -> bool:
     given = (whole.examples[form] for form in whole.calls)
     calls = (bind(module, *one.args, **one.kwargs) for one in given)
     return any(call.arguments.get("src_key_padding_mask") is not None for call in calls)
-
-
-def replica(module: nn.Module, replaced: Mapping[nn.Module, nn.Module], *, apart: bool = False) -> nn.Module:
-    """`module` with the layers of `replaced` in place, which it calls.
-
-    apart: parameters have memory of their own; else they are shared. Buffers, which a pass may write to, always have.
-    """
-    made: dict[nn.Module, nn.Module] = {}
-
-    def copied(one: nn.Module) -> nn.Module:
-        one = replaced.get(one, one)
-        if one not in made:
-            other = one.__class__.__new__(one.__class__)
-            made[one] = other
-            kept = {name: None if child is None else copied(child) for name, child in one._modules.items()}
-            parameters = {n: _own(p) if apart else p for n, p in one._parameters.items()}
-            buffers = {n: None if b is None else b.clone() for n, b in one._buffers.items()}
-            other.__dict__ = {**one.__dict__, "_modules": kept, "_parameters": parameters, "_buffers": buffers}
-            other.__dict__.pop("_compiled_call_impl", None)  # it would run `one`
-            settle(other)
-        return made[one]
-
-    return copied(module)
-
-
-def _own(parameter: nn.Parameter | None) -> nn.Parameter | None:
-    return None if parameter is None else nn.Parameter(parameter.detach().clone(), requires_grad=False)
 
 
 def judge(unit: nn.Module, replaced: Mapping[nn.Module, nn.Module], whole: Whole, trial: Trial) -> str:
@@ -185,13 +158,9 @@ def _timed(
         for name, layers in ways.items():
             size = sum(tensor.nbytes for tensor in (*unit.parameters(), *unit.buffers()))
             apart = timing.copies(size, device) > 1  # a single one has nothing to be apart from
-            many = timing.rotated(functools.partial(_fresh, unit, layers, apart), size, device)
-            closures[name] = [functools.partial(given.give, one) for one in many]
+            many = timing.rotated(functools.partial(replica, unit, layers, apart=apart), size, device)
+            closures[name] = [functools.partial(given.give, one.eval()) for one in many]
         for name, us in trial.times(closures, device).items():
             times[name] += us * count
     won = times["sparse"] <= _NOT_SLOWER * times["dense"]
     return Choice("sparse" if won else "dense", "sparse", (), times)
-
-
-def _fresh(unit: nn.Module, replaced: Mapping[nn.Module, nn.Module], apart: bool) -> nn.Module:
-    return replica(unit, replaced, apart=apart).eval()
