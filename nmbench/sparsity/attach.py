@@ -15,6 +15,7 @@ import functools
 import sys
 from typing import Any
 
+import torch
 from torch import nn
 
 from nmbench.sparsity.kept_mask import HOLD, KeptMask
@@ -69,10 +70,13 @@ def _property(key: str) -> property:
         value = attributes["_parameters"].get(key)
         if value is None:
             value = _value(self, key)
-        if value is None or weight is None or not (weight.scope.active or _computes(self)):
+        if value is None or weight is None:
             return value
         scope = weight.scope
-        if (scope.traced or scope.depth == 0) and traced_by_fx():
+        outside = scope.depth == 0
+        if outside and not (torch.compiler.is_compiling() or _computes(self)):
+            return value
+        if (outside or scope.traced) and traced_by_fx():
             raise RuntimeError(f"torch.fx would freeze the masked {key!r} into its graph: {_FINALIZE}")
         try:
             return weight.forward(value)

@@ -40,11 +40,6 @@ class Scope:
         self.used: list[KeptMask] = []
         self.fleet = _fused.Fleet()
 
-    @property
-    def active(self) -> bool:
-        """Is a forward pass going on? Always, for what torch.compile and torch.export trace."""
-        return torch.compiler.is_compiling() or self.depth > 0
-
     def enter_model(self, module: nn.Module, args: Any) -> None:
         """Forward pre-hook of the model itself."""
         self._enter(whole=True)

@@ -58,19 +58,22 @@ class SparseWeight(KeptMask):
     _buffer_of: object = None  # the plan whose memory layout it has
     _room = 0
 
-    def masked(self, weight: Tensor, plan: Plan | None) -> Tensor:
+    def masked(self, weight: Tensor, plan: Plan | None, seen: tuple[int, ...]) -> Tensor:
         """E * W, detached, in memory that the next call may use again once nobody holds this tensor's storage."""
+        if plan is not None and self._seen == seen and self.rule != HOLD:
+            out = self._memory(weight)
+            if plan.apply(out) != self._checksum:
+                self._update(weight, plan, out)  # changed through .data, which no version counter sees
+            return out
         if plan is None and self.rule != HOLD and self._fusable(weight):
             return self._fused(weight)
         out = self._memory(weight)
         if self.rule == HOLD:
             return torch.where(self.mask, weight.detach(), weight.new_zeros(()), out=out)
-        if self._stale(weight) or (plan is None and self.scope.depth == 0):
+        if self.scope.depth == 0 or self._stale(weight):
             self._update(weight, plan, out)
-        elif plan is None:
+        else:
             torch.where(self.mask, weight.detach(), weight.new_zeros(()), out=out)
-        elif plan.apply(out) != self._checksum:
-            self._update(weight, plan, out)  # changed through .data, which no version counter sees
         return out
 
     def _fused(self, weight: Tensor) -> Tensor:
@@ -122,25 +125,24 @@ class SparseWeight(KeptMask):
         return formula.straight_through(value, held, self.pattern, self.grouping)
 
     def _straight_through(self, weight: Tensor, plan: Plan | None) -> Tensor:
-        within, grad = self.scope.depth > 0, torch.is_grad_enabled()
-        seen = self._identity(weight)
-        identity = (*seen, self.scope.serial, grad)
+        scope, grad, seen = self.scope, torch.is_grad_enabled(), self._identity(weight)
+        within, identity = scope.depth > 0, (*seen, scope.serial, grad)
         if self._cache is not None and within and self._cached_for == identity:
             return self._cache
         if grad and weight.requires_grad and not torch.is_inference_mode_enabled():
             # Straight-through: a view hands its gradient to the parameter unchanged, and its values are set to E * W.
             # The same as an autograd.Function that returns its gradient, without Python in the backward pass.
             masked = weight.view_as(weight)
-            masked.data = self.masked(weight, plan)
+            masked.data = self.masked(weight, plan, seen)
             self._graded = seen[2]
         else:
             # a leaf like the parameter itself, in inference mode too: torch chooses some kernels by these properties,
             # and so each bit is as in the dense model
             with torch.inference_mode(False), torch.no_grad():
-                masked = self.masked(weight, plan).detach().requires_grad_(weight.requires_grad)
+                masked = self.masked(weight, plan, seen).detach().requires_grad_(weight.requires_grad)
         if within:
             self._cache, self._cached_for = masked, identity
-            self.scope.used.append(self)
+            scope.used.append(self)
         return masked
 
     def __getstate__(self) -> dict[str, Any]:

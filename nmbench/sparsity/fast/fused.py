@@ -57,6 +57,8 @@ def available(device: torch.device) -> bool:
 
 def takes(weight: Tensor) -> bool:
     """Whether the passes take `weight`: plain, where they are available, floating, not too large."""
+    if weight.is_cpu and _native.library() is not None:
+        return False  # asked for each layer of each step, so the usual case is out first
     small = 0 < weight.numel() <= 2**31 - 4096  # the last tile too has indices of 32 bits
     return weight.dtype in _DTYPES and small and available(weight.device) and addressable(weight)
 
