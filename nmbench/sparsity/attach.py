@@ -24,6 +24,8 @@ from nmbench.sparsity.weight import SparseWeight
 __all__ = ["attach", "detach", "is_attached", "parameter_home", "weights_of"]
 
 _SLOT = "_nm_weights"
+#: marks a part of the model that has sparse weights further down
+_PART = "_nm_part"
 _FINALIZE = "this model is being made sparse: call handle.finalize() first"
 
 
@@ -35,10 +37,24 @@ def _value(module: nn.Module, key: str) -> Any:
     raise AttributeError(f"{type(module).__name__!r} object has no attribute {key!r}")
 
 
-def _calls_its_forward(module: nn.Module) -> bool:
-    """Is the weight read by the module's own `forward`, called directly, so that no hook told of it?"""
-    reader = sys._getframe(2)
-    return reader.f_code.co_name == "forward" and reader.f_locals.get("self") is module
+def _computes(module: nn.Module) -> bool:
+    """Is the weight read in a forward pass that began below the model: of its module, or of a part around that?
+
+    Told by the frames, since hooks on every part would cost each pass of the model; so too where torch.utils.checkpoint
+    runs a piece of a forward pass again.
+    """
+    frame = sys._getframe(2)
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "torch.utils.checkpoint":
+            return True
+        if frame.f_code.co_name == "forward":
+            part = frame.f_locals.get("self")
+            if part is module:
+                return True
+            if isinstance(part, nn.Module) and _PART in part.__dict__ and any(m is module for m in part.modules()):
+                return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
 
 
 def _reads_in_forward(module: nn.Module) -> bool:
@@ -46,24 +62,23 @@ def _reads_in_forward(module: nn.Module) -> bool:
     return type(module).__module__.startswith("torch.nn.modules.") and not any(True for _ in module.children())
 
 
-def _masked(key: str, value: Any, weight: SparseWeight) -> Any:
-    scope = weight.scope
-    if (scope.traced or scope.depth == 0) and traced_by_fx():
-        raise RuntimeError(f"torch.fx would freeze the masked {key!r} into its graph: {_FINALIZE}")
-    try:
-        return weight.forward(value)
-    except AttributeError as error:
-        # nn.Module.__getattr__ would answer an AttributeError with the dense parameter
-        raise RuntimeError(f"the sparse weight {key!r} failed: {error}") from error
-
-
 def _property(key: str) -> property:
-    def get(self: nn.Module) -> Any:
-        value = _value(self, key)
-        weight = self.__dict__[_SLOT].get(key)
-        if value is None or weight is None or not (weight.scope.active or _calls_its_forward(self)):
+    def get(self: nn.Module) -> Any:  # runs in each layer of each pass, hence in one piece
+        attributes = self.__dict__
+        weight = attributes[_SLOT].get(key)
+        value = attributes["_parameters"].get(key)
+        if value is None:
+            value = _value(self, key)
+        if value is None or weight is None or not (weight.scope.active or _computes(self)):
             return value
-        return _masked(key, value, weight)
+        scope = weight.scope
+        if (scope.traced or scope.depth == 0) and traced_by_fx():
+            raise RuntimeError(f"torch.fx would freeze the masked {key!r} into its graph: {_FINALIZE}")
+        try:
+            return weight.forward(value)
+        except AttributeError as error:
+            # nn.Module.__getattr__ would answer an AttributeError with the dense parameter
+            raise RuntimeError(f"the sparse weight {key!r} failed: {error}") from error
 
     def set_(self: nn.Module, value: Any) -> None:  # nn.Module keeps parameters itself
         self.__dict__[key] = value
@@ -173,7 +188,9 @@ def attach(model: nn.Module, uses: list[tuple[nn.Module, str, SparseWeight]], sc
         _route(module, weights)
         scope.weights += [weight for weight in weights.values() if weight not in scope.weights]
     for part in model.modules():
-        if part is model or (is_attached(part) and not _reads_in_forward(part)):
+        if is_attached(part):
+            part.__dict__[_PART] = True
+        if part is model or (_SLOT in part.__dict__ and not _reads_in_forward(part)):
             enter = scope.enter_model if part is model else scope.enter_part
             # after the hooks of FSDP, which read parameters, but before those that compute a weight from one
             computed = any(key.endswith(("_orig", "_v")) for key in part.__dict__.get(_SLOT, ()))
@@ -193,6 +210,7 @@ def detach(model: nn.Module) -> None:
     """Undo `attach` on `model` (or on a copy of it): every module has its own class again."""
     for module in model.modules():
         _unhook(module)
+        module.__dict__.pop(_PART, None)
         if module.__dict__.pop(_SLOT, None) is not None:
             module.__class__ = _class_without(type(module))
 

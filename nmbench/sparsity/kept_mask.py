@@ -108,7 +108,9 @@ class KeptMask:
         Raises NonFiniteWeightError (looked for where it costs no synchronisation).
         """
         weight = self.values
-        plan = self._planned(weight)
+        return self._update(weight, self._planned(weight), out)
+
+    def _update(self, weight: Tensor, plan: _native.Plan | None, out: Tensor | None = None) -> int | Tensor:
         flips: int | Tensor
         if plan is not None and plan.layout is not None:
             result = plan.update(out)
@@ -192,10 +194,13 @@ class KeptMask:
             self.mask = like.copy_(moved)
 
     def _stale(self, weight: Tensor) -> bool:
-        """Is the mask possibly not that of the current weights, as far as is known without reading them?"""
+        """Is the mask possibly not that of the current weights, as far as is known without reading them?
+
+        To be asked after `_planned`.
+        """
         if self._seen != self._identity(weight):
             return True
-        verified_later = self._planned(weight) is not None
+        verified_later = self._plan is not None
         return not verified_later and self.scope.depth > 0 and self._made_in != self.scope.serial
 
     def refresh(self) -> None:
@@ -206,9 +211,9 @@ class KeptMask:
     def ensure_current(self) -> Tensor:
         """Refresh if the weights are known to have changed since the mask was made. Returns the weights."""
         values = self.values
-        self._match(values)
+        plan = self._planned(values)
         if self.rule != HOLD and self._stale(values):
-            self.update()
+            self._update(values, plan)
         return values
 
     def invalidate(self) -> None:
@@ -238,8 +243,14 @@ def renew(weights: Sequence[KeptMask], *, masked: bool = False) -> list[int | Te
     when they are used, so their masks are left for that time.
     """
     values = [w.values for w in weights]
-    fusable = [i for i, w in enumerate(weights) if w._planned(values[i]) is None and w._fusable(values[i])]
-    flips: list[int | Tensor] = [0 if masked or i in fusable else w.update() for i, w in enumerate(weights)]
+    fusable: list[int] = []
+    flips: list[int | Tensor] = [0] * len(weights)
+    for i, (w, weight) in enumerate(zip(weights, values, strict=True)):
+        plan = w._planned(weight)
+        if plan is None and w._fusable(weight):
+            fusable.append(i)
+        elif not masked:
+            flips[i] = w._update(weight, plan)
     if fusable:
         chosen = [weights[i] for i in fusable]
         data = [values[i].detach() for i in fusable]

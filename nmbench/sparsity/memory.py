@@ -23,11 +23,18 @@ if TYPE_CHECKING:
 __all__ = ["addressable", "is_plain", "local_part", "numberless", "opaque", "watched", "with_part"]
 
 _functorch = torch._C._functorch
+# names of their own, since these are asked for each weight of each step
+_is_wrapped, _modes, _tracing = (
+    _functorch.is_functorch_wrapped_tensor,
+    torch._C._len_torch_dispatch_stack,
+    torch._C._get_tracing_state,
+)
+_PLAIN = (Tensor, nn.Parameter)
 
 
 def is_plain(tensor: Tensor) -> bool:
     """Is it a Tensor or Parameter itself, of no subclass and wrapped by no functorch transform?"""
-    return type(tensor) in (Tensor, nn.Parameter) and not _functorch.is_functorch_wrapped_tensor(tensor)
+    return type(tensor) in _PLAIN and not _is_wrapped(tensor)
 
 
 def watched() -> bool:
@@ -37,28 +44,37 @@ def watched() -> bool:
     """
     return (
         torch.compiler.is_compiling()
-        or torch._C._len_torch_dispatch_stack() > 0
+        or _modes() > 0
         or _functorch.peek_interpreter_stack() is not None
-        or torch._C._get_tracing_state() is not None
+        or _tracing() is not None
     )
 
 
-def _has_storage(tensor: Tensor) -> bool:
-    """Strided, on the CPU or a GPU, and its storage is not released (as FSDP does)."""
-    if tensor.layout is not torch.strided or not (tensor.is_cpu or tensor.is_cuda):
-        return False
-    return tensor.untyped_storage().nbytes() >= tensor.nbytes
+def _readable(tensor: Tensor) -> bool:
+    """Plain, strided, on the CPU or a GPU, and its storage is not released (as FSDP does)."""
+    return (
+        type(tensor) in _PLAIN
+        and not _is_wrapped(tensor)
+        and tensor.layout is torch.strided
+        and (tensor.is_cpu or tensor.is_cuda)
+        and tensor.untyped_storage().nbytes() >= tensor.nbytes
+    )
 
 
 def addressable(*tensors: Tensor) -> bool:
     """May their `data_ptr()` be handed to compiled code?"""
-    return not watched() and all(is_plain(tensor) and _has_storage(tensor) for tensor in tensors)
+    if watched():
+        return False
+    for tensor in tensors:  # noqa: SIM110 # a generator would take longer than the checks
+        if not _readable(tensor):
+            return False
+    return True
 
 
 def numberless(tensor: Tensor) -> bool:
     """Has it a shape, but no numbers that can be looked at: on the meta device, fake, or inside a transform?"""
     fake = isinstance(tensor, torch._subclasses.FakeTensor)
-    return tensor.is_meta or fake or bool(_functorch.is_functorch_wrapped_tensor(tensor))
+    return tensor.is_meta or fake or bool(_is_wrapped(tensor))
 
 
 def _dtensor() -> type | None:
@@ -79,7 +95,7 @@ def local_part(tensor: Tensor, grouping: Grouping, pattern: NMPattern) -> Tensor
 
     Raises ValueError where the shards cut N:M groups, or hold sums that are still to be made.
     """
-    kind = _dtensor()
+    kind = None if type(tensor) in _PLAIN else _dtensor()
     if kind is None or not isinstance(tensor, kind):
         return tensor
     held: Any = tensor

@@ -25,10 +25,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from nmbench.sparsity import formula
+from nmbench.sparsity.fast.native import Plan
 from nmbench.sparsity.kept_mask import DENSE, HOLD, KeptMask, renew
-from nmbench.sparsity.memory import addressable, opaque
+from nmbench.sparsity.memory import addressable, opaque, watched
 
 __all__ = ["SparseWeight"]
 
@@ -56,21 +58,19 @@ class SparseWeight(KeptMask):
     _buffer_of: object = None  # the plan whose memory layout it has
     _room = 0
 
-    def masked(self) -> Tensor:
+    def masked(self, weight: Tensor, plan: Plan | None) -> Tensor:
         """E * W, detached, in memory that the next call may use again once nobody holds this tensor's storage."""
-        weight = self.parameter
-        plan = self._planned(weight)
         if plan is None and self.rule != HOLD and self._fusable(weight):
             return self._fused(weight)
         out = self._memory(weight)
         if self.rule == HOLD:
             return torch.where(self.mask, weight.detach(), weight.new_zeros(()), out=out)
         if self._stale(weight) or (plan is None and self.scope.depth == 0):
-            self.update(out)
+            self._update(weight, plan, out)
         elif plan is None:
             torch.where(self.mask, weight.detach(), weight.new_zeros(()), out=out)
         elif plan.apply(out) != self._checksum:
-            self.update(out)  # changed through .data, which no version counter sees
+            self._update(weight, plan, out)  # changed through .data, which no version counter sees
         return out
 
     def _fused(self, weight: Tensor) -> Tensor:
@@ -106,6 +106,9 @@ class SparseWeight(KeptMask):
         """
         if self.rule == DENSE:
             return value
+        plan = self._plan
+        if plan is not None and type(value) is Parameter and not watched() and plan.fits(value, self.mask):
+            return self._straight_through(value, plan)  # a plan is of addressable memory, and this is that memory
         held = self.mask if self.rule == HOLD else None
         if torch.compiler.is_compiling():
             return formula.in_graph(value, held, self.pattern, self.grouping)
@@ -113,27 +116,29 @@ class SparseWeight(KeptMask):
             return formula.in_trace(value, held, self.pattern, self.grouping)
         own = value is self.module._parameters.get(self.key)
         if own and value.shape == self.mask.shape and addressable(value):
-            return self._straight_through(value)
+            return self._straight_through(value, self._planned(value))
         if opaque(value):
             _ = self.values  # says why not
         return formula.straight_through(value, held, self.pattern, self.grouping)
 
-    def _straight_through(self, weight: Tensor) -> Tensor:
-        identity = (*self._identity(weight), self.scope.serial, torch.is_grad_enabled())
-        if self._cache is not None and self.scope.depth > 0 and self._cached_for == identity:
+    def _straight_through(self, weight: Tensor, plan: Plan | None) -> Tensor:
+        within, grad = self.scope.depth > 0, torch.is_grad_enabled()
+        seen = self._identity(weight)
+        identity = (*seen, self.scope.serial, grad)
+        if self._cache is not None and within and self._cached_for == identity:
             return self._cache
-        if weight.requires_grad and torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
+        if grad and weight.requires_grad and not torch.is_inference_mode_enabled():
             # Straight-through: a view hands its gradient to the parameter unchanged, and its values are set to E * W.
             # The same as an autograd.Function that returns its gradient, without Python in the backward pass.
             masked = weight.view_as(weight)
-            masked.data = self.masked()
-            self._graded = weight._version
+            masked.data = self.masked(weight, plan)
+            self._graded = seen[2]
         else:
             # a leaf like the parameter itself, in inference mode too: torch chooses some kernels by these properties,
             # and so each bit is as in the dense model
             with torch.inference_mode(False), torch.no_grad():
-                masked = self.masked().detach().requires_grad_(weight.requires_grad)
-        if self.scope.depth > 0:
+                masked = self.masked(weight, plan).detach().requires_grad_(weight.requires_grad)
+        if within:
             self._cache, self._cached_for = masked, identity
             self.scope.used.append(self)
         return masked

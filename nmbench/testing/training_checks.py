@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nmbench.sparsity import audit
+from nmbench.sparsity.audits import multiplied
 from nmbench.testing.battery import Failed, Skip, check, collected
 from nmbench.testing.bench import PATTERN, Bench, Trained, digest, weights
 
@@ -42,9 +43,19 @@ def candidates_end_sparse(bench: Bench) -> None:
     if not sparse:
         raise Failed("no weight of the model is sparse: candidates() names none that a 2:4 pattern fits")
     report = audit(done.model, PATTERN, done.handle.layers)
-    if not report.ok:
-        broken = [layer.name for layer in report.layers if layer.violations]
+    broken = [layer.name for layer in report.layers if layer.violations]
+    if broken:
         raise Failed(f"the pattern {PATTERN} is broken in {', '.join(broken[:3])}")
+
+
+@check("the sparse weights multiply as they are: nothing in the model computes dense ones from them")
+def sparse_weights_multiply(bench: Bench) -> None:
+    done = bench.trained()
+    lines = multiplied(done.model, bench.task.example_inputs(bench.spec()), done.handle.layers)
+    undone = [line for line in lines if line.undone]
+    if undone:
+        names = ", ".join(line.name for line in undone[:3])
+        raise Failed(f"{names}: {undone[0].reason}; leave such layers out of candidates()")
 
 
 @check("a sparse model and its dense twin start from the same weights and see the same batches")

@@ -140,11 +140,9 @@ class _Attempt:
         handle.snapshot()
         record.sad = measure.sad(handle)
         handle.finalize()
-        record.audit = measure.audit(model, handle, self.cell)
+        self._audit()
         if sum(run.updates for run in self.runs) and handle.steps == 0:
             raise InvalidResult("train() never called run.bind(optimizer): the method took no part in training")
-        if not record.audit.ok:
-            raise InvalidResult("the trained weights break the pattern in some groups; see the audit")
         with self.clock.stage("evaluate"):
             values = task.evaluate(model, self.runs[-1])
         record.metrics = dict(measure.metrics(task, values))
@@ -154,6 +152,19 @@ class _Attempt:
         measurements.take(measurements.Trained(task, self.spec, model, handle, self.runs, record))
         weights.save(model, self.job.attempt_dir / WEIGHTS)
         record.weights = Weights(sha256=weights.digest(self.job.attempt_dir / WEIGHTS))
+
+    def _audit(self) -> None:
+        """Do the weights keep the pattern, and do they multiply as they are? Raises InvalidResult if not."""
+        from nmbench.sparsity import audit
+
+        handle, cell = self.handle, self.cell
+        lines = handle.layers if cell.is_dense else measure.operands(self.task, self.model, handle, self.spec)
+        report = audit(self.model, handle.pattern, lines)
+        self.record.audit = measure.audit(report, cell)
+        if not cell.is_dense and not report.ok:
+            names = [layer.name for layer in report.layers if layer.violations or layer.undone]
+            where = f" ({', '.join(names[:3])})" if names else ""
+            raise InvalidResult(f"{report.outcome}{where}; see the audit")
 
     def _keep(self) -> None:
         """What the task stored besides its metrics: small things in the record, the rest in files beside it."""

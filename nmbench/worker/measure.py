@@ -1,5 +1,6 @@
 """What a trained model and its handle say, as sections of a record (see nmbench.records.schema).
 
+operands   which sparse weights multiply as they are
 curve      losses and learning rates, binned
 sad        flips and snapshots
 memory     the most that the process took
@@ -10,6 +11,7 @@ metrics    the task's values, checked against its declarations
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 import resource
@@ -26,10 +28,10 @@ from nmbench.records.schema import Audit, Cost, Curve, LayerAudit, LayerFlips, M
 if TYPE_CHECKING:
     from torch import nn
 
-    from nmbench.sparsity import Handle
+    from nmbench.sparsity import AuditReport, Handle, LayerInfo
     from nmbench.sparsity.flips import SAD
 
-__all__ = ["audit", "costs", "curve", "memory", "metrics", "sad"]
+__all__ = ["audit", "costs", "curve", "memory", "metrics", "operands", "sad"]
 
 _MOST = 512  # entries of a curve in a record, which is to stay small
 _MOST_OF_A_LAYER = 32
@@ -101,11 +103,22 @@ def memory(device: str) -> Memory:
     return Memory(peak_rss_bytes=peak, peak_gpu_bytes=gpu)
 
 
-def audit(model: nn.Module, handle: Handle, cell: Cell) -> Audit:
-    """Density and violations of each candidate weight of the finalised model."""
-    from nmbench import sparsity
+def operands(task: Task, model: nn.Module, handle: Handle, spec: Spec) -> list[LayerInfo]:
+    """`handle.layers` of the finalised model, after one pass over the example inputs: what is sparse and multiplies so.
 
-    report = sparsity.audit(model, handle.pattern, handle.layers)
+    The model, its mode, its device and the random generators stay as they are.
+    """
+    import torch
+
+    from nmbench.sparsity.audits import multiplied
+
+    there = model if spec.device == "cpu" else copy.deepcopy(model).to("cpu")
+    with torch.random.fork_rng(devices=[]):
+        return multiplied(there, task.example_inputs(spec), handle.layers)
+
+
+def audit(report: AuditReport, cell: Cell) -> Audit:
+    """Density and violations of each candidate weight, as a record has them."""
     dense = cell.is_dense
     layers = [
         LayerAudit(

@@ -45,6 +45,17 @@ def test_one_seed_is_no_outcome(results, blocks):
     assert finding.text.startswith("**One seed decides nothing.** Of 1 combination of pattern and method: 1 undecided")
 
 
+def test_a_verdict_of_a_mostly_dense_model_says_so(results, table):
+    def audit(width):
+        sizes = {"sparse": [width, 16], "dense": [16, 16]}
+        return {"layers": [{"name": role, "role": role, "shape": shape} for role, shape in sizes.items()]}
+
+    add(results, "classification", 2, -0.1, audit=audit(4))
+    add(results, "classification", 2, -0.1, "1:4", audit=audit(16))
+    said = "2:4 sr-ste: mostly dense: only 20 % of the candidate weights are in sparse layers."
+    assert [note.replace("\N{NO-BREAK SPACE}", " ") for note in table(quality.table).notes] == [said]
+
+
 def test_patterns_by_tasks_has_difference_and_verdict_in_every_cell(results, table):
     add(results, "classification", 3, -2.0)
     add(results, "optical-flow", 3, -1.0, metric=EPE)

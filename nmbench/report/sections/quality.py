@@ -27,6 +27,8 @@ __all__ = [
 
 #: the columns that name a row; `names` has their cells
 NAMES = (Column("pattern", "Pattern"), Column("method", "Method"))
+#: below this share of weights in sparse layers a model is called mostly dense
+_MOSTLY = 0.5
 
 
 def names(row: Row) -> tuple[Cell, Cell]:
@@ -75,7 +77,9 @@ def table(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
     direction = "higher" if metric.higher_is_better else "lower"
     about = f"The verdict is on {text(metric.name)} ({direction} is better), with a margin of {text(margin)}."
     notes = tuple(
-        f"{text(row.pattern_text)} {text(row.method_text)}: {text(note)}." for row in rows for note in row.notes
+        f"{text(row.pattern_text)} {text(row.method_text)}: {text(note)}."
+        for row in rows
+        for note in (*row.notes, *_mostly_dense(study, row))
     )
     yield Table("quality", "Quality", columns, body, (*([about] if metric.name else []), *notes), keys=2)
 
@@ -131,6 +135,18 @@ def _seeds(row: Row) -> Cell:
 
 def _density(row: Row) -> Cell:
     return numeric(1.0 if row.is_dense and row.seeds else row.means.get("density"), percent)
+
+
+def _mostly_dense(study: Study, row: Row) -> Iterator[str]:
+    """What a verdict is hardly about: a model most of whose candidate weights stayed dense."""
+    shares = []
+    for record in () if row.is_dense else study.records_of(row):
+        layers = record.audit.layers if record.audit else []
+        weights = [(math.prod(layer.shape), layer.role == "sparse") for layer in layers if layer.shape]
+        if total := sum(size for size, _ in weights):
+            shares.append(sum(size for size, sparse in weights if sparse) / total)
+    if shares and min(shares) < _MOSTLY:
+        yield f"mostly dense: only {percent(min(shares))} of the candidate weights are in sparse layers"
 
 
 def _mean(row: Row, decimals: int) -> Cell:
