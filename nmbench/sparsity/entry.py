@@ -52,8 +52,8 @@ def sparsify(
     Raises:
         ValueError: bad pattern, unknown method, setting or layer name; the model is sparse already or lazy.
         NonFiniteWeightError (a ValueError): a weight is NaN or infinite.
-        NothingSparseError (a ValueError): no weight takes the pattern; it says why.
-        After any of them the model is as it was.
+        NothingSparseError (a ValueError): no weight takes the pattern; it says why. After any of these errors the
+            model is as it was.
     """
     parsed = NMPattern.parse(pattern)
     chosen = methods.load(method)(**hyper)

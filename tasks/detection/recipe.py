@@ -50,13 +50,17 @@ def plan(config: Config, run: Run, masks: bool) -> Plan:
     iterations = images // (batch * run.ranks)  # an epoch
     made = _of_config(config, settings) if own else _of_task(settings, iterations)
     made["optimizer"] |= {"accumulative_counts": settings.accumulate}
-    if settings.amp and torch.device(run.device).type == "cuda":
+    if settings.amp and _on_gpu(run.device):
         made["optimizer"]["type"] = "AmpOptimWrapper"
     if momentum := settings.ema:
         made["hooks"] = [hook for hook in made["hooks"] if hook["type"] != "EMAHook"]
         # batch statistics are averaged with the weights that made them
         made["hooks"].append({"type": "EMAHook", "momentum": momentum, "update_buffers": True})
     return Plan(dataset, batch, images, **made)
+
+
+def _on_gpu(device: str) -> bool:
+    return torch.device(device).type == "cuda"
 
 
 def _share_of(settings: Settings, ranks: int) -> int:

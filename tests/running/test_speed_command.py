@@ -59,8 +59,8 @@ def test_no_answer_is_the_way_in_which_the_process_ended() -> None:
 
 
 def test_a_run_is_timed_and_done_cells_are_timed_later(trained: Any) -> None:
-    trained = {record["cell_id"]: record for record in trained.records()}
-    assert all("speed" not in record for record in trained.values())
+    before = {record["cell_id"]: record for record in trained.records()}
+    assert all("speed" not in record for record in before.values())
     said = trained.run("run", "--speed", "--speed-budget", "0.2", "--device", "cpu")
     assert "nothing to do, 2 cells are done" in said
     assert said.count("batch 1: dense") == 2
@@ -68,7 +68,7 @@ def test_a_run_is_timed_and_done_cells_are_timed_later(trained: Any) -> None:
         rows = record.pop("speed")["rows"]
         assert rows[0]["batch"] == 1
         assert rows[0]["converted_ms"] is None, "no sparse backend takes a CPU"
-        assert record == trained[record["cell_id"]], "all else, the id too, is as the cell left it"
+        assert record == before[record["cell_id"]], "all else, the id too, is as the cell left it"
     assert "every done cell has been timed" in trained.run("run", "--speed", "--device", "cpu")
 
 
