@@ -72,7 +72,7 @@ def test_the_gru_s_short_last_group_is_sparse():
 def test_masks_and_masked_weights_are_made_once_a_step_not_once_a_use(monkeypatch, updates):
     made = []
     masked = SparseWeight.masked
-    monkeypatch.setattr(SparseWeight, "masked", lambda self: (made.append(self.name), masked(self))[1])
+    monkeypatch.setattr(SparseWeight, "masked", lambda self, *now: (made.append(self.name), masked(self, *now))[1])
     uses = []
     model = TASK.build(spec())
     handle = sparsify(model, "2:4", layers=TASK.candidates(model))
@@ -98,7 +98,7 @@ def test_in_evaluation_too(monkeypatch):
     handle = sparsify(model, "2:4", layers=TASK.candidates(model))
     made = []
     masked = SparseWeight.masked
-    monkeypatch.setattr(SparseWeight, "masked", lambda self: (made.append(self.name), masked(self))[1])
+    monkeypatch.setattr(SparseWeight, "masked", lambda self, *now: (made.append(self.name), masked(self, *now))[1])
     before = handle.mask_updates[GRU]
     with torch.no_grad():
         assert len(model(*images(), num_flow_updates=32)) == 32
