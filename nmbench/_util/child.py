@@ -22,8 +22,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["Reply", "answer", "ask", "die_with_parent"]
-
 _LOG = logging.getLogger(__name__)
 _SEPARATOR = "\x1e"
 _PARENT = "NMBENCH_PARENT"

@@ -10,8 +10,6 @@ from contextlib import AbstractContextManager
 
 import torch
 
-__all__ = ["on"]
-
 
 def on(device: torch.device) -> AbstractContextManager[object]:
     """`device` is the current one, if it is a GPU; other devices have no current one."""

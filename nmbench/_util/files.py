@@ -22,8 +22,6 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-__all__ = ["Locked", "discard", "loads", "locked", "remove_below", "replacing", "write_json", "write_text"]
-
 
 class Locked(Exception):
     """Another process holds the lock."""

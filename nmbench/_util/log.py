@@ -7,8 +7,6 @@ import os
 
 from nmbench._util.errors import UsageError, nearest
 
-__all__ = ["set_up"]
-
 _LEVELS = ("debug", "info", "warning", "error")
 
 

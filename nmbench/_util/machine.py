@@ -9,8 +9,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-__all__ = ["commit", "cpu_name", "describe", "gpus", "versions"]
-
 _DISTRIBUTIONS = (
     "nmbench",
     "torch",

@@ -21,8 +21,6 @@ from pathlib import Path
 
 from nmbench._util.paths import cache_dir
 
-__all__ = ["NotCompiled", "compiled"]
-
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fPIC", "-shared", "-std=gnu11")
 
 

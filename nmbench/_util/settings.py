@@ -20,8 +20,6 @@ from pydantic_core import PydanticUndefined
 
 from nmbench._util.errors import nearest
 
-__all__ = ["Setting", "SettingError", "Settings", "canonical", "plain"]
-
 
 def plain(value: Any) -> Any:
     """`value` in canonical form: 20.0 and 20 are the same setting, and tuples are lists."""

@@ -23,8 +23,6 @@ from nmbench.analysis.rows import Row
 from nmbench.analysis.statistics import CONFIDENCE
 from nmbench.records.frame import Loaded
 
-__all__ = ["FILE", "RESAMPLES", "Difference", "Read", "over_examples", "per_example"]
-
 FILE = "per_example.json"
 #: bootstrap resamples; the ends of the interval then move by about 3 % of its width from one random seed to another
 RESAMPLES = 1000

@@ -24,8 +24,6 @@ from nmbench.plan.cell import DENSE, pattern_of
 from nmbench.records.frame import newest
 from nmbench.sparsity.pattern import NMPattern
 
-__all__ = ["Row", "Setting", "compare"]
-
 Cell = Mapping[str, Any]
 
 

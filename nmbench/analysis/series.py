@@ -12,9 +12,6 @@ import numpy.typing as npt
 from nmbench.analysis.rows import Row
 from nmbench.records.schema import Record
 
-__all__ = ["STRETCHES", "LayerFlips", "Series", "band", "flip_rate", "has_flips", "has_loss", "layer_flips",
-           "training_loss"]  # fmt: skip
-
 #: values in a line of flip rates or losses, at most
 STRETCHES = 50
 

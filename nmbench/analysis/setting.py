@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from nmbench.document.words import label
 
-__all__ = ["Setting", "titles"]
-
 
 @dataclass(frozen=True, order=True)
 class Setting:

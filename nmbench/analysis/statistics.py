@@ -17,8 +17,6 @@ from scipy import special, stats
 
 from nmbench.analysis.verdict import Lack, Verdict, verdict
 
-__all__ = ["CONFIDENCE", "POWER", "Comparison", "p_floor", "paired", "smallest_seen"]
-
 CONFIDENCE = 0.95
 #: how often `smallest_seen` is to be found
 POWER = 0.8

@@ -19,8 +19,6 @@ from nmbench.analysis.statistics import Comparison
 from nmbench.records.frame import Loaded, newest
 from nmbench.records.schema import Record
 
-__all__ = ["Change", "Fate", "between", "lost", "nothing_common", "surroundings"]
-
 
 class Fate(StrEnum):
     """What became of a row whose two sides need, or allow, no verdict."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["Lack", "Verdict", "verdict"]
-
 
 class Verdict(StrEnum):
     """Where the interval lies, turned so that positive is good; in the order in which a report counts them."""

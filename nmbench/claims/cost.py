@@ -15,8 +15,6 @@ from nmbench.document.words import plural
 from nmbench.records.frame import Loaded
 from nmbench.records.schema import Environment, Record, Speed, Timings
 
-__all__ = ["NEGLIGIBLE", "faster", "negligible"]
-
 #: set here, for want of a number in the paper: 5 % more training time
 NEGLIGIBLE = 0.05
 

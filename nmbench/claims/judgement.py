@@ -10,8 +10,6 @@ from nmbench.analysis.rows import Row
 from nmbench.analysis.statistics import Comparison
 from nmbench.analysis.verdict import Verdict
 
-__all__ = ["CLAIMS", "Judgement", "Outcome", "better", "not_worse"]
-
 CLAIMS = {
     "C1": "At equal steps the masks of SR-STE change less (SAD) than those of STE, in total and in every layer.",
     "C2": "lambda_w > 0 helps; a negative one raises SAD and hurts; a very large one freezes the mask.",

@@ -18,8 +18,6 @@ from nmbench.document.words import number, plural
 from nmbench.records.frame import Loaded
 from nmbench.records.schema import Record, Sad, Snapshots
 
-__all__ = ["FROZEN", "decay", "less_divergence", "settling"]
-
 #: set here, for want of a number in the paper: in the last third of training, 1 % of STE's flips
 FROZEN = 0.01
 

@@ -14,8 +14,6 @@ from nmbench.analysis.rows import Row
 from nmbench.records.schema import Record
 from nmbench.sparsity.pattern import NMPattern
 
-__all__ = ["NOTE", "SUM", "base", "dense_twin", "lambda_w", "partner", "shrinkage", "sr_ste", "very_large"]
-
 #: the paper's lambda_w, which a record's settings leave out
 _DEFAULT = 2e-4
 #: the largest of a sweep is "very large" from this factor over the next on

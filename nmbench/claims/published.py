@@ -20,8 +20,6 @@ from nmbench.document.words import number
 from nmbench.plan.cell import DENSE
 from nmbench.records.schema import Record
 
-__all__ = ["Beside", "Figure", "beside", "published", "published_table"]
-
 #: (task, a data set's number of images in training and evaluation) -> its published name. The counts are the data
 #: set's own: a folder's name proves nothing.
 _DATA_SETS: dict[tuple[str, tuple[tuple[str, int], ...]], str] = {

@@ -12,8 +12,6 @@ from nmbench.claims.pick import base, dense_twin, partner, shrinkage, sr_ste
 from nmbench.records.frame import Loaded
 from nmbench.records.schema import Record
 
-__all__ = ["larger_m", "one_pass", "quality", "two_four"]
-
 #: the task of C4; C7 is about all others
 _FIRST = "classification"
 #: compared with half of their N and M

@@ -15,8 +15,6 @@ from nmbench.claims.published import beside, published_table
 from nmbench.document.model import Block, Fold, Prose, Section
 from nmbench.document.table import Cell, Column, Table
 
-__all__ = ["Claims", "Published", "claims_section"]
-
 #: more comparisons fold away
 _MOST_ROWS = 12
 _SUMMARY = (

@@ -18,8 +18,6 @@ from typing import Any
 from nmbench._util.files import loads, locked, write_json
 from nmbench.contract.spec import DataError
 
-__all__ = ["made_once"]
-
 Manifest = Mapping[str, Any]
 
 

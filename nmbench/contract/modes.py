@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["evaluating"]
-
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:

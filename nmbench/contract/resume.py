@@ -17,8 +17,6 @@ from typing import Any
 from nmbench._util.files import discard, loads, replacing, write_json
 from nmbench.contract.spec import DataError
 
-__all__ = ["claim", "read_state", "write_state"]
-
 _log = logging.getLogger("nmbench.run")
 
 _PATIENCE_S = 60.0  # of a rank, until rank 0 has cleared the folder

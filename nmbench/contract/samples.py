@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 else:
     Shown = Any
 
-__all__ = ["FILE", "Sample", "Shown", "checked", "read", "write"]
-
 FILE = "samples.json"
 _PNG = "data:image/png;base64,"
 _MOST_PIXELS = 2**24  # of an image that is decoded: a few bytes may say that they are terabytes

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DataError", "DataInfo", "Diagnosis", "DivergedError", "Metric", "NonFiniteError", "SkipCell", "Spec"]
-
 
 class DataError(Exception):
     """The data are missing or broken; the cell ends with status `data`. Say what is wrong, where, and what to do."""

@@ -7,8 +7,6 @@ from collections.abc import Iterable
 
 from nmbench.document.words import unused
 
-__all__ = ["Anchors"]
-
 
 class Anchors:
     """Hands out one anchor a heading, in the order of the page: a title that came before gets a number."""

@@ -10,8 +10,6 @@ from nmbench.document.model import Report, tables
 from nmbench.document.table import Cell, Column, Table
 from nmbench.document.words import NBSP
 
-__all__ = ["csv_files", "csv_text"]
-
 
 def csv_files(report: Report) -> dict[str, str]:
     """Path in the report's folder -> text, of every table."""

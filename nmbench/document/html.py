@@ -19,8 +19,6 @@ from nmbench.document.inline import to_html
 from nmbench.document.model import Banner, Block, Bullets, Fold, Part, Picture, Prose, Report, Section, Shell
 from nmbench.document.table import Cell, Table
 
-__all__ = ["html"]
-
 #: a drawing with more lines than this is larger and slower to show than its picture
 _MOST_SVG = 150_000
 _KINDS = {".svg": "image/svg+xml", ".png": "image/png"}

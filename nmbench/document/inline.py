@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from markdown_it import MarkdownIt
 
-__all__ = ["to_html", "to_plain"]
-
 # html off: a tag in a stranger's text stays text
 _MARKDOWN = MarkdownIt("commonmark", {"html": False})
 

@@ -8,8 +8,6 @@ from nmbench.document.inline import to_plain
 from nmbench.document.model import Report, tables
 from nmbench.document.table import Cell, Column, Table
 
-__all__ = ["escaped", "latex_files", "latex_table"]
-
 #: a longer table must be allowed to break over pages
 _MOST_ROWS = 40
 #: a column of longer texts is wrapped

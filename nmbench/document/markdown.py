@@ -12,8 +12,6 @@ from nmbench.document.model import Banner, Block, Bullets, Fold, Part, Picture, 
 from nmbench.document.table import Cell, Table
 from nmbench.document.words import code, text
 
-__all__ = ["grid", "markdown", "table"]
-
 #: rows of a table that a page of GitHub still shows; it shows nothing of a page of more than about half a megabyte
 MOST_ROWS = 200
 _DETAILS = "Details"

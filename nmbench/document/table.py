@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-__all__ = ["Cell", "Column", "Table", "filled", "named", "numeric"]
-
 
 @dataclass(frozen=True)
 class Cell:

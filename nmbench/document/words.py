@@ -7,21 +7,6 @@ import json
 import re
 from collections.abc import Container, Sequence
 
-__all__ = [
-    "NBSP",
-    "binary",
-    "code",
-    "label",
-    "number",
-    "percent",
-    "plural",
-    "short",
-    "si",
-    "signed",
-    "text",
-    "unused",
-]
-
 #: a space at which a table cell is not wrapped
 NBSP = "\N{NO-BREAK SPACE}"
 #: a link, a reference, a footnote, a box to tick

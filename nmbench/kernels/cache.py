@@ -25,8 +25,6 @@ from nmbench._util.files import write_json
 from nmbench._util.paths import cache_dir
 from nmbench.kernels.problem import Settings
 
-__all__ = ["Choice", "Choices", "Kept", "fingerprint", "keeping", "machine"]
-
 T = TypeVar("T")
 
 _keeping: ContextVar[bool] = ContextVar("nmbench_keeping", default=True)

@@ -29,8 +29,6 @@ from nmbench.sparsity import NMPattern
 from nmbench.sparsity.fast import fused as _fused
 from nmbench.sparsity.pattern import MAX_M, PatternLike
 
-__all__ = ["INTEGERS", "NMTensor", "check", "compress", "decompress", "inferred", "layout", "lengths"]
-
 #: integers of the same width: gathers and comparisons know these for every dtype, and keep each bit
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 

@@ -36,8 +36,6 @@ from nmbench.plan.declarations import (
 from nmbench.plan.describe import MethodDescriptions, missing_requirements
 from nmbench.plan.sources import core_hash, import_hash, plugin_hash
 
-__all__ = ["Catalogue", "Plugin", "catalogue", "code_hash", "diagnoses"]
-
 _LOG = logging.getLogger(__name__)
 _DESCRIBE_TIMEOUT = 120  # seconds; importing a large engine from a cold disk takes long
 _PATIENCE_S = 600  # for so long an import that hung is not tried again

@@ -16,17 +16,6 @@ from pydantic import BaseModel, ConfigDict
 from nmbench._util.settings import Settings
 from nmbench.contract.spec import Metric
 
-__all__ = [
-    "Declaration",
-    "Description",
-    "MethodDeclaration",
-    "MethodPlugin",
-    "Plugin",
-    "PluginStatus",
-    "TaskDeclaration",
-    "TaskPlugin",
-]
-
 
 class PluginStatus(StrEnum):
     """Whether a plugin can be used."""

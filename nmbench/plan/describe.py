@@ -34,17 +34,6 @@ from nmbench.plan.declarations import Description, MethodDeclaration, PluginStat
 if TYPE_CHECKING:
     from nmbench.sparsity import Method
 
-__all__ = [
-    "MethodDescriptions",
-    "PluginError",
-    "describe_methods",
-    "describe_task",
-    "diagnose_task",
-    "load_task",
-    "missing_requirements",
-    "spec_of",
-]
-
 
 class PluginError(Exception):
     """The plugin imports but is no valid task; the text says why."""

@@ -17,8 +17,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from nmbench._util.errors import UsageError, nearest
 from nmbench.plan.cell import DENSE
 
-__all__ = ["Grid", "Matrix", "load", "shipped"]
-
 _DEEPEST = 16  # tables and lists within each other that a setting may be
 
 

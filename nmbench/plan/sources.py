@@ -18,8 +18,6 @@ import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-__all__ = ["core_hash", "import_hash", "plugin_hash"]
-
 _PARSING = threading.Lock()  # CPython 3.11 counts the depth of all threads' trees together, and may find them unequal
 _OURS = ("nmbench", "nmbench_tasks")
 _WORKER = "nmbench.worker.cell"

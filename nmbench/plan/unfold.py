@@ -19,9 +19,6 @@ from nmbench.plan.cell import DENSE, Cell, InitialWeights, pattern_of
 from nmbench.plan.matrix import Grid, Matrix
 from nmbench.sparsity.pattern import NMPattern
 
-__all__ = ["MOST", "alone", "cells"]
-
-
 #: combinations that are unfolded without a word: a slip of the finger makes millions
 MOST = 50_000
 _MOST_RANKS = 64

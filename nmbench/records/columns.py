@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from nmbench.plan.cell import canonical
+from nmbench._util.settings import canonical
 from nmbench.records.schema import Record
 
 __all__ = ["COLUMNS", "Column", "row"]

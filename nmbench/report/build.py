@@ -16,8 +16,6 @@ from nmbench.report.door import Content, Entry, Place, made, sections
 from nmbench.report.sections import BUILT_IN
 from nmbench.report.style import sheet, slug_of, slugs
 
-__all__ = ["build"]
-
 
 def build(study: Study, title: str) -> Report:
     """The report about `study`, every section in its place; the figures are drawn into `study.figures`."""

@@ -23,8 +23,6 @@ from nmbench.document.html import html
 from nmbench.document.model import Banner, Block, Fold, Report, Section
 from nmbench.document.words import code
 
-__all__ = ["GROUP", "Content", "Entry", "Place", "ReportSection", "made", "sections"]
-
 GROUP = "nmbench.sections"
 Content = Block | Fold | Section
 

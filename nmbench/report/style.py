@@ -25,26 +25,6 @@ from nmbench.analysis.study import Study
 from nmbench.document.model import Picture
 from nmbench.document.words import label, unused
 
-__all__ = [
-    "MOST_PANELS",
-    "Style",
-    "difference_axis",
-    "drawn",
-    "few",
-    "few_labels",
-    "file_of",
-    "panels",
-    "place_of",
-    "plain_numbers",
-    "plain_styles",
-    "save",
-    "sheet",
-    "shorten",
-    "slug_of",
-    "slugs",
-    "styles",
-]
-
 #: panels in one figure
 MOST_PANELS = 6
 #: methods with their settings in one legend, the dense twin among them

@@ -17,8 +17,6 @@ from nmbench.document.model import Report
 from nmbench.records.frame import Loaded, load
 from nmbench.report.build import build
 
-__all__ = ["DEFAULT", "FORMATS", "write_report"]
-
 FORMATS = {"md": "README.md", "html": "report.html", "csv": "results.csv", "tex": "tables"}
 DEFAULT = ("md", "html")
 FIGURES = "figures"

@@ -13,8 +13,6 @@ from typing import ClassVar
 
 from nmbench.sinks.finished import Finished
 
-__all__ = ["GROUP", "MissingPackage", "Sink", "load", "names"]
-
 GROUP = "nmbench.sinks"
 
 

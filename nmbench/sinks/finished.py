@@ -15,8 +15,6 @@ from nmbench.plan.cell import Cell
 from nmbench.records.columns import COLUMNS
 from nmbench.records.schema import Record
 
-__all__ = ["Finished", "Series", "Value", "finished"]
-
 Value = str | int | float
 #: (optimizer step over all training passes, value), steps rising
 Series = list[tuple[int, float]]

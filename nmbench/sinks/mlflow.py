@@ -15,8 +15,6 @@ from typing import Any
 from nmbench.sinks.base import Sink
 from nmbench.sinks.finished import Finished
 
-__all__ = ["MLflow"]
-
 _AT_ONCE = 1000  # metrics that MLflow takes in one call
 _LONGEST = 5000  # characters of a tag's value
 

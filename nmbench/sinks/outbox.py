@@ -13,8 +13,6 @@ from nmbench._util.child import ask
 from nmbench._util.errors import UsageError, nearest
 from nmbench.sinks.base import names
 
-__all__ = ["Outbox"]
-
 _MOST = 100  # attempts a process
 _PATIENCE_S = 300.0  # for so many
 

@@ -17,8 +17,6 @@ from nmbench._util.files import remove_below
 from nmbench.sinks.base import Sink
 from nmbench.sinks.finished import Finished
 
-__all__ = ["TensorBoard"]
-
 #: first parts of metrics that are no metrics of the task
 _GROUPS = ("sad", "cost", "time", "memory", "measurement")
 

@@ -12,8 +12,6 @@ from nmbench._util.files import remove_below
 from nmbench.sinks.base import Sink
 from nmbench.sinks.finished import Finished
 
-__all__ = ["WandB"]
-
 
 class WandB(Sink):
     """One offline run an attempt, grouped by task; its id is that of the attempt, so that syncing again replaces it."""

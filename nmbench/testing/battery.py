@@ -19,8 +19,6 @@ from typing import Any
 
 from nmbench._util.errors import first_line
 
-__all__ = ["Battery", "Check", "Failed", "Outcome", "Skip", "Status", "check", "collected", "run"]
-
 
 class Failed(AssertionError):
     """The plugin breaks the promise that the check is about; the text says how, in a line or two."""

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from nmbench.sparsity import Handle, LayerInfo
 
-__all__ = ["Bench", "Stopped", "Trained", "digest", "drawn", "generators", "weights"]
-
 PATTERN, METHOD = "2:4", "sr-ste"
 Report = TypeVar("Report")
 

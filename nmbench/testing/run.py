@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from nmbench.kernels import Backend
     from nmbench.sparsity import Method
 
-__all__ = ["check_backend", "check_method", "check_task"]
-
 
 def check_task(
     task: Task,

@@ -25,8 +25,6 @@ from nmbench.plan.describe import PluginError, load_task
 from nmbench.records import weights as files
 from nmbench.testing.bench import PATTERN, Bench, drawn, generators
 
-__all__ = ["ImportReport", "TrainReport", "main"]
-
 _NETWORK = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.bind"}
 _CHANGES = {"os.mkdir", "os.rename", "os.link", "os.symlink", "os.truncate", "shutil.copyfile", "shutil.move"}
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND

@@ -8,8 +8,6 @@ from torch.sparse import SparseSemiStructuredTensorCUSPARSELT
 from nmbench.kernels.backend import Kind, Problem, Refusal
 from nmbench.kernels.backends.semi_structured import SemiStructured
 
-__all__ = ["CuSparseLt"]
-
 
 class CuSparseLt(SemiStructured):
     """16-bit floats, int8 (sums in int32) and 8-bit floats (result in bfloat16), with the library's search."""

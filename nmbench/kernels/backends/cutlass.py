@@ -6,8 +6,6 @@ from torch.sparse import SparseSemiStructuredTensorCUTLASS
 
 from nmbench.kernels.backends.semi_structured import SemiStructured
 
-__all__ = ["Cutlass"]
-
 
 class Cutlass(SemiStructured):
     """16-bit floats, and int8 with sums in int32. torch's kernels may refuse newer GPUs, which is then the reason."""

@@ -11,8 +11,6 @@ from torch.nn import functional as F
 from nmbench.kernels.backend import Backend, Kind, Problem, Refusal, no_gpu, result_dtype
 from nmbench.kernels.problem import dtype_name, is_float8
 
-__all__ = ["Dense"]
-
 
 class Dense(Backend):
     """torch.nn.functional.linear and conv2d; int8 through torch._int_mm, 8-bit floats through torch._scaled_mm."""

@@ -22,8 +22,6 @@ from torch.sparse import _semi_structured_conversions as conversions
 from nmbench._util.devices import on
 from nmbench.kernels.backend import Kind, Refusal, result_dtype
 
-__all__ = ["LIBRARIES", "SETTINGS", "Library", "compressed", "fastest", "product", "usable"]
-
 #: names of what a search finds
 SETTINGS = ("alg_id", "split_k", "split_k_mode")
 

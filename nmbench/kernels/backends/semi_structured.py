@@ -23,8 +23,6 @@ from nmbench.kernels.backend import DEPTHWISE, Backend, Kind, Problem, Refusal, 
 from nmbench.kernels.backends import libraries
 from nmbench.kernels.problem import dtype_name, from_rows, input_matrix, is_float8, weight_matrix
 
-__all__ = ["SemiStructured", "Sizes", "keeps_two_of_four"]
-
 _MOST_GROUPS = 8  # a product for each: more are launches, not arithmetic
 
 

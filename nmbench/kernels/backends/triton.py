@@ -17,8 +17,6 @@ from nmbench.kernels.nmtensor import compress
 from nmbench.kernels.problem import dtype_name
 from nmbench.kernels.triton import ops
 
-__all__ = ["Triton"]
-
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.int8, torch.float8_e4m3fn)
 
 

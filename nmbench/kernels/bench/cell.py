@@ -22,8 +22,6 @@ from nmbench.kernels.bench.suites import Case
 from nmbench.kernels.problem import result_dtype
 from nmbench.kernels.timing import Timing, compare
 
-__all__ = ["WIN", "measure"]
-
 #: less is within timing noise
 WIN = 1.02
 

@@ -12,8 +12,6 @@ from typing import Any
 
 from nmbench.kernels.bench.summary import best, geometric_mean
 
-__all__ = ["draw", "lines"]
-
 #: rows -> ratio
 Line = dict[int, float]
 

@@ -15,8 +15,6 @@ from nmbench.kernels.conversion import accuracy
 from nmbench.kernels.problem import Problem
 from nmbench.sparsity import nm_mask
 
-__all__ = ["TOLERANCE", "Source", "reference", "relative"]
-
 #: of the relative error in the Frobenius norm; int8 sums are exact, fp8 products come back in bfloat16
 TOLERANCE = {
     torch.float32: 2e-3,

@@ -15,8 +15,6 @@ from nmbench._util.errors import UsageError, nearest
 from nmbench.kernels.bench.suites import BATCHES, ROWS, SUITES
 from nmbench.sparsity import NMPattern
 
-__all__ = ["DTYPES", "Options"]
-
 DTYPES: dict[str, torch.dtype] = {
     "bf16": torch.bfloat16,
     "fp16": torch.float16,

@@ -12,8 +12,6 @@ from typing import Any
 from nmbench.document.markdown import grid
 from nmbench.kernels.bench.summary import best, failed, refusals
 
-__all__ = ["brief", "page"]
-
 Record = dict[str, Any]
 
 

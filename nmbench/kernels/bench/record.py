@@ -28,8 +28,6 @@ from typing import Any
 
 from nmbench._util.files import write_json, write_text
 
-__all__ = ["folder", "slug", "unused", "write"]
-
 
 def slug(name: str) -> str:
     """ "NVIDIA H100 80GB HBM3" -> "nvidia-h100-80gb-hbm3"."""

@@ -18,8 +18,6 @@ from nmbench.kernels.problem import linear_problem
 from nmbench.kernels.timing import bandwidth, compare, launch_floor, rotated
 from nmbench.sparsity import NMPattern
 
-__all__ = ["Roofline", "measure"]
-
 #: a square product that is bound by arithmetic
 _SIDE_GPU, _SIDE_CPU = 8192, 256
 

@@ -25,8 +25,6 @@ from nmbench.kernels.bench.cell import measure
 from nmbench.kernels.bench.options import Options
 from nmbench.kernels.bench.suites import SUITES, Case, cases
 
-__all__ = ["available", "planned", "run"]
-
 Save = Callable[[dict[str, Any]], None]
 
 

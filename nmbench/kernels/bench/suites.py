@@ -23,8 +23,6 @@ import torch
 from nmbench.kernels.problem import Problem, conv2d_problem, linear_problem
 from nmbench.sparsity import NMPattern
 
-__all__ = ["BATCHES", "ROWS", "SUITES", "Case", "cases", "products"]
-
 #: (in, out) of linear layers: projections and feed-forward layers of models with 4096 and 8192 units
 _LINEAR: Mapping[str, tuple[tuple[int, int], ...]] = {
     "llm": (

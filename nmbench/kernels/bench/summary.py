@@ -15,8 +15,6 @@ from typing import Any
 
 from nmbench.kernels.backend import Kind
 
-__all__ = ["BANDS", "best", "failed", "geometric_mean", "refusals", "summary", "targets"]
-
 Cell = Mapping[str, Any]
 
 #: rows of the matrix product: what is bound by bytes, what is between, what is bound by arithmetic

@@ -13,8 +13,6 @@ from torch.nn import functional as F
 
 from nmbench.kernels.problem import Problem
 
-__all__ = ["allowed", "reference", "worst"]
-
 _TIMES_DENSE = 4.0
 _ROUNDINGS = 2.0
 

@@ -24,8 +24,6 @@ from nmbench.kernels.packed import PARTS, PackedWeight, parts_of
 from nmbench.kernels.problem import Problem, conv2d_problem, linear_problem
 from nmbench.sparsity import NMPattern
 
-__all__ = ["Layer", "SparseConv2d", "SparseLayer", "SparseLinear", "sparse_layer", "symmetric_padding"]
-
 _LIKE = "like"
 _MOST_SHAPES = 8
 

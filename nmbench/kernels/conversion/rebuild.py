@@ -28,8 +28,6 @@ from nmbench.kernels.packed import PARTS, PackedWeight, from_parts
 from nmbench.records import weights
 from nmbench.sparsity import NMPattern
 
-__all__ = ["apply_choices", "load_converted", "save_converted"]
-
 _KEY = "nmbench.converted"
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["Candidates", "Report", "Row"]
-
 #: backend -> its microseconds, or why it was none
 Candidates = dict[str, float | str]
 _HEAD: tuple[str, ...] = ("Layer", "Shape", "Rows", "Pattern", "Runs by", "Dense us", "Sparse us", "Ratio", "Why dense")

@@ -18,8 +18,6 @@ from nmbench.kernels.conversion.bypass.by_name import settle
 from nmbench.kernels.conversion.layers import SparseLayer
 from nmbench.sparsity.attach import is_attached
 
-__all__ = ["checked", "copied", "replica", "swap"]
-
 
 def checked(model: nn.Module) -> None:
     """Raises ValueError for a model that is compiled, converted already, or still attached to a handle."""

@@ -18,8 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-__all__ = ["Arguments", "Call", "Form", "Seen", "Watched", "Whole", "watching"]
-
 #: of a call: what identifies each argument, tensors by shape and dtype, and which of them are one and the same
 Form = tuple[object, ...]
 

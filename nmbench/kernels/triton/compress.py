@@ -26,8 +26,6 @@ from nmbench.kernels.nmtensor import INTEGERS, layout
 from nmbench.sparsity import NMPattern
 from nmbench.sparsity.fast.triton_columns import join_columns, split_columns
 
-__all__ = ["CLEAN", "compress", "compress_kernel", "packs", "takes", "taps_of"]
-
 VECTOR, COLUMNS = "vector", "columns"
 #: "no group breaks the pattern"
 CLEAN = 2**31 - 1

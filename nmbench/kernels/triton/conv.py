@@ -18,8 +18,6 @@ from nmbench.kernels.triton.matmul import matmul
 from nmbench.kernels.triton.tuning import bucket, tuned
 from nmbench.sparsity import NMPattern
 
-__all__ = ["conv2d", "conv_kernel"]
-
 _TILES = [(64, 64, 64, 4, 3), (128, 64, 64, 4, 3), (64, 128, 64, 4, 3), (64, 64, 64, 8, 3), (32, 32, 64, 4, 3)]
 
 

@@ -16,8 +16,6 @@ from nmbench.kernels.triton.compress import taps_of
 from nmbench.kernels.triton.expand import block_of, columns_of, storage_constants, weight_tile
 from nmbench.sparsity import NMPattern
 
-__all__ = ["decompress", "decompress_kernel", "tile_of"]
-
 _COLUMNS, _ELEMENTS = 256, 2048
 
 

@@ -29,21 +29,6 @@ from torch import Tensor
 from nmbench.sparsity import NMPattern
 from nmbench.sparsity.fast.triton_columns import split_columns
 
-__all__ = [
-    "accumulator",
-    "block_of",
-    "columns_of",
-    "interpreted",
-    "operand",
-    "product",
-    "product_constants",
-    "reachable",
-    "storage_constants",
-    "weight_tile",
-    "widened",
-    "word_bits",
-]
-
 
 def interpreted() -> bool:
     """Whether TRITON_INTERPRET=1 is set; it has to be set before triton is first imported."""

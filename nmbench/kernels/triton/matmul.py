@@ -19,8 +19,6 @@ from nmbench.kernels.triton.expand import columns_of, operand, product, product_
 from nmbench.kernels.triton.tuning import bucket, tuned
 from nmbench.sparsity import NMPattern
 
-__all__ = ["matmul", "matmul_kernel"]
-
 _TILES = [
     (64, 64, 64, 4, 3),
     (128, 64, 64, 4, 3),

@@ -16,8 +16,6 @@ from nmbench._util.devices import on
 from nmbench.kernels.problem import output_size, result_dtype
 from nmbench.sparsity import NMPattern
 
-__all__ = ["SPLIT_K_ROWS", "conv2d", "linear"]
-
 SPLIT_K_ROWS = 32
 
 

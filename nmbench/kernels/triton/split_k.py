@@ -32,8 +32,6 @@ from nmbench.kernels.triton.expand import (
 from nmbench.kernels.triton.tuning import bucket, tuned
 from nmbench.sparsity import NMPattern
 
-__all__ = ["reduce_kernel", "split_k", "split_k_kernel", "splits_for"]
-
 _TILES = [
     (16, 16, 128, 4, 3),
     (32, 16, 128, 4, 3),

@@ -35,8 +35,6 @@ import triton
 from nmbench.kernels.cache import Kept
 from nmbench.kernels.triton.expand import interpreted
 
-__all__ = ["bucket", "configs", "fits", "largest_k", "nearest", "prune", "tuned"]
-
 #: warnings that were given in this process
 _said: set[str] = set()
 _BLOCKS = ("BLOCK_OUT", "BLOCK_ROWS", "BLOCK_K")

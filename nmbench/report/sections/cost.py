@@ -12,8 +12,6 @@ from nmbench.document.table import Cell, Column, Table, filled, numeric
 from nmbench.document.words import NBSP, binary, percent, si
 from nmbench.report.sections.quality import NAMES, names
 
-__all__ = ["effort", "size"]
-
 _NO_COST = "No cell of this setting ended well, so there is no cost to show."
 _TIME_NOTE = (
     "Time is that of training, relative to the dense twin, and shown only where both ran alone on the machine, in one "

@@ -18,8 +18,6 @@ from nmbench.document.table import Cell, Column, Table
 from nmbench.document.words import text
 from nmbench.report.style import file_of
 
-__all__ = ["examples"]
-
 Picture = tuple[str, NDArray[np.uint8]]
 
 _COLUMNS = (Column("example", "Example"), Column("who", ""), Column("text", "Text"))

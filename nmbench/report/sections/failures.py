@@ -11,8 +11,6 @@ from nmbench.document.table import Cell, Column, Table
 from nmbench.document.words import short
 from nmbench.records.schema import Record
 
-__all__ = ["failures", "unreadable"]
-
 
 def failures(study: Study, rows: Sequence[Row]) -> Iterator[Section]:
     """The cells whose counting attempt did not end `ok`: kind, first line of the message, and how to run it again."""

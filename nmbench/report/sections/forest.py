@@ -17,8 +17,6 @@ from nmbench.document.model import Block, Prose
 from nmbench.report.sections.quality import compared, counted
 from nmbench.report.style import difference_axis, drawn, few, shorten
 
-__all__ = ["figure"]
-
 #: verdict -> colour, marker, filled?; the shape says it where the colour cannot
 _LOOKS = {
     Verdict.BETTER: ("#0072B2", "^", True),

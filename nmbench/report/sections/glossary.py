@@ -8,8 +8,6 @@ from nmbench.analysis.rows import Row
 from nmbench.analysis.study import Study
 from nmbench.document.model import Bullets, Section
 
-__all__ = ["GLOSSARY", "glossary"]
-
 GLOSSARY = (
     "**Pattern** N:M: of every M consecutive weights along the reduction dimension at most N are non-zero. "
     "**Density** is non-zeros over weights, counted in the finalised weights of the sparse layers only; layers left "

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from nmbench.analysis.pairs import decimals, in_short
-from nmbench.analysis.rows import Row, Setting
+from nmbench.analysis.rows import Row
+from nmbench.analysis.setting import Setting
 from nmbench.analysis.study import Study
 from nmbench.analysis.verdict import Lack, Verdict
 from nmbench.document.model import Block, Bullets, Prose
@@ -15,8 +16,6 @@ from nmbench.document.words import percent, plural, text
 from nmbench.records.frame import Loaded
 from nmbench.report.sections.quality import by_verdict, compared
 from nmbench.report.sections.tradeoff import MACS
-
-__all__ = ["cautions", "outcome"]
 
 _NAMED = 3
 

@@ -19,8 +19,6 @@ from nmbench.document.words import NBSP, percent, si
 from nmbench.report.sections.quality import counted
 from nmbench.report.style import Style, drawn, few, few_labels, plain_numbers, shorten, styles
 
-__all__ = ["figure", "left_dense"]
-
 _TITLE = "Mask flips by layer"
 _MOST_PATTERNS = 3
 _MOST_LAYERS = 40

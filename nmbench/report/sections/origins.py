@@ -15,8 +15,6 @@ from nmbench.document.table import Cell, Column, Table
 from nmbench.document.words import plural, text
 from nmbench.records.frame import Loaded
 
-__all__ = ["fingerprint", "mixed_in_setting", "mixed_overall", "provenance", "reproduce"]
-
 
 def mixed_overall(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
     """Above the tables that put settings and tasks together; those of one setting have a banner of their own."""

@@ -13,18 +13,6 @@ from nmbench.document.model import Block
 from nmbench.document.table import Cell, Column, Table, numeric
 from nmbench.document.words import NBSP, number, percent, plural, signed, text
 
-__all__ = [
-    "NAMES",
-    "by_verdict",
-    "compared",
-    "counted",
-    "finite",
-    "names",
-    "others",
-    "seeds_in_words",
-    "table",
-]
-
 #: the columns that name a row; `names` has their cells
 NAMES = (Column("pattern", "Pattern"), Column("method", "Method"))
 #: below this share of weights in sparse layers a model is called mostly dense

@@ -16,8 +16,6 @@ from nmbench.document.model import Block, Bullets, Prose
 from nmbench.document.words import code, text
 from nmbench.records.schema import Record
 
-__all__ = ["remarks"]
-
 Sentences = Callable[[Record], Iterable[str]]
 
 

@@ -14,8 +14,6 @@ from nmbench.document.table import Cell, Column, Table, numeric
 from nmbench.document.words import NBSP, number, plural, signed, text
 from nmbench.report.sections.quality import NAMES, compared, names
 
-__all__ = ["over_evaluation", "precision"]
-
 _PRECISION = (
     "SD is the standard deviation of the paired differences. p is that of the paired t test; floor is the smallest "
     "p-value that an exact test (sign flips, Wilcoxon) of so many pairs can reach, whatever the data. Seen from: the "

@@ -15,8 +15,6 @@ from nmbench.document.words import plural
 from nmbench.records.schema import Speed, SpeedRow
 from nmbench.report.sections.quality import NAMES, names
 
-__all__ = ["speed"]
-
 _COLUMNS = (
     *NAMES,
     Column("device", "Device"),

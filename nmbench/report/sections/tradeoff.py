@@ -15,8 +15,6 @@ from nmbench.document.model import Block, Picture
 from nmbench.report.sections.quality import compared
 from nmbench.report.style import MOST_PANELS, Style, difference_axis, few, few_labels, panels, save, styles
 
-__all__ = ["MACS", "Cost", "figure", "front"]
-
 _NAME = "overall-tradeoff.png"
 
 

@@ -16,8 +16,6 @@ from nmbench.records.schema import Record
 from nmbench.report.sections.quality import seeds_in_words
 from nmbench.report.style import MOST_PANELS, Style, drawn, few, panels, plain_numbers, styles
 
-__all__ = ["curves", "flips"]
-
 _FLIPS, _CURVES = "Mask flips through training", "Training curves"
 _MOST_LINES = 12
 

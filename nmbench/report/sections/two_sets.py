@@ -14,8 +14,6 @@ from nmbench.document.table import Cell, Column, Table
 from nmbench.document.words import plural, text
 from nmbench.records.frame import Loaded
 
-__all__ = ["page"]
-
 #: rows that a note names
 _NAMED = 6
 #: in the order in which they are counted; other words come last

@@ -18,8 +18,6 @@ from torch import nn
 
 from nmbench.kernels.conversion.layers import SparseLayer
 
-__all__ = ["bypassing", "called", "settle"]
-
 #: class, attribute, and the value with which it calls its layers. 0 is how torch itself marks a layer that the fused
 #: path cannot take; fairseq's: as long as it is False, torch's function gets the weights of the projections
 _SWITCHES: tuple[tuple[type[nn.Module], str, Any], ...] = (

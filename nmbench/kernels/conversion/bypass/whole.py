@@ -31,8 +31,6 @@ from nmbench.kernels.conversion.layers import SparseLayer
 from nmbench.kernels.conversion.swap import replica
 from nmbench.kernels.conversion.watch import Arguments, Form, Whole
 
-__all__ = ["judge", "units"]
-
 #: a unit with sparse layers must take at most this part of its time without
 _NOT_SLOWER = 1.0
 _MOST_FORMS = 4
