@@ -1,7 +1,4 @@
-"""Which GPU is meant where a tensor does not say it: a launch by Triton and some library calls go to the current one.
-
-on   a context in which a tensor's device is the current one
-"""
+"""Which GPU is meant where a tensor says nothing: a launch by Triton and some library calls go to the current one."""
 
 from __future__ import annotations
 

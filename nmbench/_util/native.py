@@ -1,8 +1,5 @@
 """C code that is compiled on first use, and kept in the user's cache folder.
 
-compiled      source file -> the shared object, loaded
-NotCompiled   why there is none
-
 A shared object is named by a hash of the source, the compiler, the flags and the processor, since it is built for the
 very processor (-march=native).
 """

@@ -1,7 +1,4 @@
-"""A model's training and evaluation modes. For `Task.evaluate`, which is to leave the model as it was.
-
-evaluating    evaluation mode for a while
-"""
+"""A model's training and evaluation modes. For `Task.evaluate`, which is to leave the model as it was."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Resume state on disk: tensors and plain values in a file of torch, believed only if it is what was written.
-
-write_state    whole or not at all
-read_state     what it holds; None if there is none, or none to be believed
-claim          a folder of such files, for a training that they have to fit
-"""
+"""Resume state on disk: tensors and plain values in a file of torch, believed only if it is what was written."""
 
 from __future__ import annotations
 

@@ -1,11 +1,4 @@
-"""The values that a task and the suite exchange.
-
-Metric     one number that a task reports, with its unit, direction and non-inferiority margin
-Spec       what is to be trained: model, scale, settings, seed
-DataInfo   where the prepared data lie, how much there is, and a fingerprint
-Diagnosis  something that `nmbench doctor` says of a task's engine
-DataError, DivergedError, NonFiniteError, SkipCell    how a cell may end without a result
-"""
+"""The values that a task and the suite exchange."""
 
 from __future__ import annotations
 

@@ -1,10 +1,4 @@
-"""What timing found on this machine, kept on disk: nmbench._util.paths.cache_dir()/kernels, files for each machine.
-
-Kept       a file of values by key, read when asked and written back whole or not at all
-keeping    a context in which nothing is read or written
-machine    what a file is for: GPU, library versions and kernels; fingerprint is the same in a few letters
-Choice     which backend won for a layer, with what settings, and the times; Choices: those of one machine by key
-"""
+"""What timing found on this machine, kept on disk: nmbench._util.paths.cache_dir()/kernels, files for each machine."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""What a plugin declares, as one process tells another (JSON) and as the parent keeps it; no plugin is imported for it.
-
-TaskDeclaration, MethodDeclaration   what the class attributes say
-Description                          one of them, or why there is none
-Plugin                               where a task or a method comes from, and its description
-"""
+"""What a plugin declares, as one process tells another (JSON) and as the parent keeps it; no plugin is imported."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Matrix files (TOML): what to run. nmbench.plan.unfold makes cells of them.
-
-load      name of a shipped matrix, or a path -> Matrix
-shipped   names of those that come with the package
-"""
+"""Matrix files (TOML): what to run. nmbench.plan.unfold makes cells of them."""
 
 from __future__ import annotations
 

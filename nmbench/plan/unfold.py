@@ -1,8 +1,4 @@
-"""From a matrix and the installed plugins to cells, everything checked before anything starts.
-
-cells     every cell once, the dense twin of each included
-alone     the ids of those that are to have the machine to themselves
-"""
+"""From a matrix and the installed plugins to cells, everything checked before anything starts."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""What a sink is, and how it is found.
-
-Sink     takes ended attempts
-names    the sinks that are installed
-load     a sink by name
-"""
+"""What a sink is, and how it is found."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""One ended attempt, flat: what every sink can show.
-
-Finished    parameters, metrics, series and tags of an attempt
-finished    a record -> Finished
-"""
+"""One ended attempt, flat: what every sink can show."""
 
 from __future__ import annotations
 

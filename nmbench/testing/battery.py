@@ -1,12 +1,4 @@
-"""A conformance battery: named checks, what became of each, and the counts. Knows nothing of tasks or methods.
-
-Check, check    one check; the decorator that makes it of a function
-collected       all checks of a module
-Failed, Skip    raised by a check: what is wrong, or why it cannot be made here
-Outcome         what became of one check
-Battery         all outcomes; `ok` is False if one failed, or if nothing ran
-run             checks and a context -> Battery
-"""
+"""A conformance battery: named checks, what became of each, and the counts. Knows nothing of tasks or methods."""
 
 from __future__ import annotations
 

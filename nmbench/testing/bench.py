@@ -1,8 +1,4 @@
-"""Trains a task's cells at one scale inside this process, for the checks that look at what training does.
-
-Trained    what one training left
-Bench      prepares the data once and keeps every training that was asked for
-"""
+"""Trains a task's cells at one scale inside this process, for the checks that look at what training does."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""The whole battery of one plugin.
-
-check_task      of a task
-check_method    of a method
-check_backend   of a backend of nmbench.kernels
-"""
+"""The whole battery of one plugin."""
 
 from __future__ import annotations
 

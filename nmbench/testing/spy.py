@@ -3,8 +3,6 @@
 python -m nmbench.testing.spy import REFERENCE [MODULE ...]    import it, after the modules named
 python -m nmbench.testing.spy train REFERENCE FOLDER WEIGHTS   load WEIGHTS, then train and evaluate two sparse cells
 
-ImportReport, TrainReport    what is answered (nmbench._util.child)
-
 Python's audit hook sees what Python code opens, connects and renames; a C library that writes behind its back is seen
 by what it leaves on disk.
 """

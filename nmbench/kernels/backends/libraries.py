@@ -1,10 +1,5 @@
 """The calls into torch's libraries for semi-structured weights, and nothing else: the one place that needs a GPU.
 
-product        the operator torch.ops.nmbench.semi_structured_mm
-compressed     a 2-of-4 matrix in a library's form
-fastest        the library's own search for an algorithm
-usable         can the library multiply on this machine? By trying it once
-
 `LIBRARIES` holds the functions by name, so that a test can put a dense product in their place.
 """
 

@@ -1,10 +1,5 @@
 """What the libraries for semi-structured (2 of 4) weights need around their one product.
 
-SemiStructured      the backend but for the library: weights, inputs and outputs brought to the sizes that it takes,
-                    convolutions lowered to products
-Sizes               the multiples that a library wants
-keeps_two_of_four   does every aligned group of four along the reduction hold at most two non-zeros?
-
 Whether a weight qualifies is read off the weight, not off its pattern: 2:4, 1:4, 2:8, 1:8, 1:16 and 2:16 always do.
 """
 

@@ -1,7 +1,4 @@
-"""The backend `triton`: our own kernels for any N:M, on a GPU, or on a CPU under TRITON_INTERPRET=1 (slow, for tests).
-
-Triton   packs by nmbench.kernels.nmtensor, runs by nmbench.kernels.triton.ops; importing it needs no triton
-"""
+"""The backend `triton`: our own kernels for any N:M, on a GPU, or on a CPU under TRITON_INTERPRET=1 (slow)."""
 
 from __future__ import annotations
 

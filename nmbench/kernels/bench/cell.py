@@ -1,8 +1,5 @@
 """One case and dtype: all candidates measured side by side in the same rounds.
 
-measure    -> a cell of the record, as nmbench.kernels.bench.record describes it
-WIN        from which gain on a candidate is chosen over dense
-
 What was the fastest for a pattern is measured once more beside the best dense way, in rounds of its own: picking the
 smallest of several noisy times flatters the pick, and this second figure is free of that.
 """

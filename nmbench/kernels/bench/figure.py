@@ -1,8 +1,4 @@
-"""The break-even figure: dense over sparse time against rows, one line a pattern, one panel a dtype.
-
-draw      record -> <stem>.png and .svg
-lines     what is drawn, as numbers
-"""
+"""The break-even figure: dense over sparse time against rows, one line a pattern, one panel a dtype."""
 
 from __future__ import annotations
 

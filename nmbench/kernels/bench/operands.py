@@ -1,10 +1,4 @@
-"""Random operands: data that are all zero, or all alike, would flatter every kernel (and save power).
-
-Source        draws weights and inputs on one device
-reference     the right output, in higher precision
-relative      how far an output is from the right one
-TOLERANCE     what may be lost by dtype
-"""
+"""Random operands: data that are all zero, or all alike, would flatter every kernel (and save power)."""
 
 from __future__ import annotations
 

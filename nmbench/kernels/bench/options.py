@@ -1,8 +1,4 @@
-"""What a run of the benchmark is asked for.
-
-Options       everything that the command line sets, checked
-DTYPES        name -> torch dtype
-"""
+"""What a run of the benchmark is asked for."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The record as a markdown page: the frame in words, targets, summary, every case, and what did not run.
-
-page     record -> markdown
-brief    the same for a terminal: frame, targets and geometric means
-"""
+"""The record as a markdown page: the frame in words, targets, summary, every case, and what did not run."""
 
 from __future__ import annotations
 

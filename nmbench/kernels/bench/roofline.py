@@ -1,8 +1,4 @@
-"""What this device reaches: bytes a second, dense operations a second, the time of an empty kernel. All measured here.
-
-Roofline    the figures, and what they bound
-measure     device, dtypes -> Roofline
-"""
+"""What this device reaches: bytes a second, dense operations a second, the time of an empty kernel. All measured."""
 
 from __future__ import annotations
 

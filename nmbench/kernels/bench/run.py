@@ -1,9 +1,4 @@
-"""The grid of cells, one after the other, within a time budget.
-
-available   the registered backends, and those that cannot be used with the reason
-planned     options -> (case, dtype) in the order in which they run
-run         all of it -> record; `save` gets the record as it grows, so that a kill loses one cell
-"""
+"""The grid of cells, one after the other, within a time budget."""
 
 from __future__ import annotations
 

@@ -1,9 +1,5 @@
 """Which products are measured. Suites are data: nothing of mmdet, fairseq or torchvision is imported.
 
-Case       one product: its shapes, and how often a forward pass does it
-SUITES     name -> what it is, in words
-cases      suite, rows, batches -> its cases
-
 `shapes.json` holds the products of the five tasks' paper models at batch size 1, only those whose weights the task may
 make sparse; benchmarks/trace_shapes.py wrote it by running the models.
 """

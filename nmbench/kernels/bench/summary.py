@@ -1,10 +1,4 @@
-"""Figures out of a record's cells. Every one is computed from measured times; what was not measured is None.
-
-summary    geometric means of the ratios, by pattern, dtype and number of rows
-targets    the speeds that the sparse path is meant to reach, with what was measured
-best       pattern -> the fastest backend of a cell
-refusals   what did not run, and why, counted; failed: those of them that are faults
-"""
+"""Figures out of a record's cells. Every one is computed from measured times; what was not measured is None."""
 
 from __future__ import annotations
 

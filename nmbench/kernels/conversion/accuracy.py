@@ -1,9 +1,4 @@
-"""Is a product right? Against float64, measured by what the dense kernel of the same dtype gets wrong.
-
-reference   the layer in float64
-worst       the largest deviation
-allowed     how far off a backend may be
-"""
+"""Is a product right? Against float64, measured by what the dense kernel of the same dtype gets wrong."""
 
 from __future__ import annotations
 

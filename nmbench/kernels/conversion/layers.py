@@ -1,10 +1,5 @@
 """The layers that a converted model has in place of linear and convolution layers. For inference: no gradient.
 
-SparseLinear   in place of torch.nn.Linear
-SparseConv2d   in place of torch.nn.Conv2d
-sparse_layer   one of the two
-Layer          a weight that may become sparse, the modules that use it, and how they are called
-
 Each loads its own state dict and that of the layer it stands for. `weight` can be read, and is unpacked at each access.
 """
 

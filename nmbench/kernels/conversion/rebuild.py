@@ -1,9 +1,4 @@
-"""Converted models on disk, and converted layers made again without timing.
-
-save_converted   one safetensors file: all tensors, N:M weights compressed, and which backend runs which layer
-load_converted   the same back into a model of the same architecture, on this machine
-apply_choices    a model converted as an earlier report says
-"""
+"""Converted models on disk, and converted layers made again without timing."""
 
 from __future__ import annotations
 

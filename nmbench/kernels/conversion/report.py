@@ -1,8 +1,4 @@
-"""What `convert` did, layer by layer: what ran sparse, how fast, and why not.
-
-Row      one weight
-Report   all of them, as text, markdown and JSON
-"""
+"""What `convert` did, layer by layer: what ran sparse, how fast, and why not."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Which weights of a model `convert` may try, and why not the others.
-
-survey     model -> the weights that keep to a pattern, and a reason for each of the others
-Surveyed   one weight
-hooked     does a module have hooks that stand in the way?
-"""
+"""Which weights of a model `convert` may try, and why not the others."""
 
 from __future__ import annotations
 

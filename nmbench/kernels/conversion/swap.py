@@ -1,10 +1,4 @@
-"""A model before and after its conversion.
-
-checked   refuses what cannot be converted
-copied    a copy, to be changed
-swap      layers replaced by others, everywhere they are found
-replica   a module with some of its layers replaced, leaving the module alone
-"""
+"""A model before and after its conversion."""
 
 from __future__ import annotations
 

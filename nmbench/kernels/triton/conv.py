@@ -1,8 +1,4 @@
-"""Convolution with a compressed weight, as an implicit matrix product on a channels_last input.
-
-conv2d        the launcher; 1x1 of stride 1 goes to `matmul` on the channels_last view, without a copy
-conv_kernel   the Triton kernel, autotuned
-"""
+"""Convolution with a compressed weight, as an implicit matrix product on a channels_last input."""
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, misc"
 
 from __future__ import annotations

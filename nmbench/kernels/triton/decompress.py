@@ -1,8 +1,4 @@
-"""Values and packed positions back to the weight, in one pass over its memory.
-
-decompress          the launcher
-decompress_kernel   the Triton kernel: each program expands one tile of rows and columns
-"""
+"""Values and packed positions back to the weight, in one pass over its memory."""
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, misc"
 
 from __future__ import annotations

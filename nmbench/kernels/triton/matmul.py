@@ -1,8 +1,5 @@
 """y = x W^T + bias with W compressed, for any N:M; the kernel for many rows.
 
-matmul          the launcher
-matmul_kernel   the Triton kernel, autotuned
-
 The product is computed as W x^T: the expanded tile of W is then the left operand, which tensor cores take from
 registers, and x is the right one, which they take from shared memory, where its loads arrive anyhow.
 """

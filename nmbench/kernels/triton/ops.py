@@ -1,7 +1,5 @@
 """The kernels as operators of torch, so that torch.compile takes a layer that uses them without a graph break.
 
-linear, conv2d   torch.ops.nmbench.nm_linear and nm_conv2d
-
 `torch.library.custom_op` rather than `triton_op`: what is launched depends on the number of rows, on the GPU and on
 the autotuner's choice, which is Python that Inductor need not trace, and the interpreter runs it as it is. No gradient
 is defined: a converted model is for inference. Importing this needs no triton.

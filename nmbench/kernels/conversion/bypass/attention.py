@@ -1,10 +1,6 @@
 """torch.nn.MultiheadAttention with projections that are layers, so that they can run sparse. For inference.
 
 torch's own multiplies with the weights of its projections by name, in a function; here each projection is called.
-
-LayeredAttention   in place of it; the arguments of its forward pass, its results and its state dict are the same
-form               which projections it takes for given calls, or given their names
-layers             the projections of one as dense layers, over its own weights
 """
 
 from __future__ import annotations

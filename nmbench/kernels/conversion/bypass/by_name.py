@@ -1,9 +1,5 @@
 """Modules that multiply with the weights of their layers by name, past the layers, brought to call them instead.
 
-bypassing   those of a model: torch's encoders and attention, fairseq's attention
-called      a context in which they call their layers (torch's attention aside), so that these are seen with what
-settle      what has a replaced layer inside calls it from now on
-
 torch's attention has no such switch: one of ours (attention.py) stands in place of it. Of fairseq's only what it
 says of itself is known: nothing is imported for it.
 """

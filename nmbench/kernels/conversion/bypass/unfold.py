@@ -1,10 +1,4 @@
-"""The projections of torch.nn.MultiheadAttention among the layers of a model, as attention.py makes them.
-
-Attentions      a model's attention modules, each with its projections as dense layers
-seen_inside     those that were called on the example inputs, and what each projection was called with
-named_inside    those whose projections are named
-unfold          the surveyed weights, those of attention replaced by its projections
-"""
+"""The projections of torch.nn.MultiheadAttention among the layers of a model, as attention.py makes them."""
 
 from __future__ import annotations
 

@@ -2,9 +2,6 @@
 
 torch's encoders and attention and fairseq's attention have a fused way past their layers. Sparse layers that each beat
 their dense twins need not beat that: so such a module is compared and timed as one, on what it was called with.
-
-units      the modules that are to be judged, each with the calls that were seen
-judge      why a unit is to stay as it was, or ""
 """
 
 from __future__ import annotations
