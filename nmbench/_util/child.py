@@ -3,8 +3,6 @@
 An answer is a record separator, the object, a line feed (RFC 7464), so that a plugin may print what it likes around it.
 """
 
-from __future__ import annotations
-
 import ctypes
 import json
 import logging

@@ -1,7 +1,5 @@
 """Which GPU is meant where a tensor says nothing: a launch by Triton and some library calls go to the current one."""
 
-from __future__ import annotations
-
 import contextlib
 from contextlib import AbstractContextManager
 

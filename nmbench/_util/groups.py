@@ -1,7 +1,5 @@
 """Things by a key of theirs: `grouped`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import TypeVar
 

@@ -1,7 +1,5 @@
 """Messages for whoever looks into a run: `NMBENCH_LOG=debug nmbench run quick`."""
 
-from __future__ import annotations
-
 import logging
 import os
 

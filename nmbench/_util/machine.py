@@ -1,7 +1,5 @@
 """What a result depends on besides its cell: versions, hardware, commit. No host names, no user names, no paths."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import os
 import platform

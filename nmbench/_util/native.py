@@ -4,8 +4,6 @@ A shared object is named by a hash of the source, the compiler, the flags and th
 very processor (-march=native).
 """
 
-from __future__ import annotations
-
 import ctypes
 import hashlib
 import os

@@ -6,8 +6,6 @@ What a task stores is not always its primary metric: of translations it is the c
 because corpus BLEU is no mean over sentences.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Where numbers come from: versions, hardware, code and data of records."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any

@@ -4,8 +4,6 @@ A pair is two `ok` cells of the same setting and seed whose data fingerprints ag
 seeds of one row, saw different data, the row's notes say so.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Series over training, from a record or over the seeds of a row."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What a sparse cell and its dense twin share, the seed apart."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ another schedule or better-tuned hyper-parameters, nor about one given model. Th
 rows in a table: of forty methods that in truth equal the dense model, one will be called better by chance alone.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

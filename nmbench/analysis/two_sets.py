@@ -4,8 +4,6 @@ Cells are matched by their id, which is a hash of everything that should decide 
 with the same cell of A, seed by seed. A difference between them is then one of code, versions, machine or chance.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """What the interval of a difference says: `verdict`, the one place where an interval becomes a word."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 
 

@@ -1,7 +1,5 @@
 """Claims about time: C8 (inference) and C9 (training)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 

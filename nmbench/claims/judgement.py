@@ -1,7 +1,5 @@
 """What a judge of a claim hands back, and the claims' own words."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
 

@@ -1,7 +1,5 @@
 """Claims about the masks: C1 (SR-STE changes them less than STE), C2 (what lambda_w does), C3 (they settle)."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from statistics import fmean

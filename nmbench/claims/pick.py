@@ -4,8 +4,6 @@ With SGD, SR-STE takes lr * lambda_w * w from a pruned weight at each step, so t
 factor of about exp(-lambda_w * sum of lr). A short training with the paper's lambda_w hardly decays anything.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence

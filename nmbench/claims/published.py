@@ -4,8 +4,6 @@ Only figures that were found in a source are in published.csv; a figure without 
 itself about it, which is said wherever it is shown.
 """
 
-from __future__ import annotations
-
 import csv
 import math
 from collections.abc import Sequence

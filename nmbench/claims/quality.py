@@ -1,7 +1,5 @@
 """Claims about quality: C4 and C7 (2:4 against dense and STE), C5 (larger M), C6 (against ASP)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 

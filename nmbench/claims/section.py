@@ -1,7 +1,5 @@
 """What a report says of the seed paper: `Claims` and `Published`, sections by the entry points `nmbench.sections`."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 

@@ -6,8 +6,6 @@
 lost or changed since shows up in the number and the size of the files.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Resume state on disk: tensors and plain values in a file of torch, believed only if it is what was written."""
 
-from __future__ import annotations
-
 import logging
 import time
 import zipfile

@@ -1,7 +1,5 @@
 """The values that a task and the suite exchange."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

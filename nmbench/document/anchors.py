@@ -1,7 +1,5 @@
 """The anchors that GitHub gives the headings of a markdown page: `Anchors`."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 

@@ -1,7 +1,5 @@
 """The tables of a report as CSV, with every number in full precision: `csv_files`, `csv_text`."""
 
-from __future__ import annotations
-
 import csv
 import io
 import math

@@ -4,8 +4,6 @@ Styles, the script that sorts tables, and the figures stand in it; its own polic
 script all is still there to be read.
 """
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Iterator
 from dataclasses import dataclass, field

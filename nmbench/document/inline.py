@@ -1,7 +1,5 @@
 """The report's inline markdown (emphasis, code, links, escapes) in other languages: `to_html`, `to_plain`."""
 
-from __future__ import annotations
-
 from markdown_it import MarkdownIt
 
 # html off: a tag in a stranger's text stays text

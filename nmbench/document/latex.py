@@ -1,7 +1,5 @@
 """Tables as LaTeX for a paper (booktabs): `latex_files`, `latex_table`; and any text that compiles: `escaped`."""
 
-from __future__ import annotations
-
 import re
 
 from nmbench.document.inline import to_plain

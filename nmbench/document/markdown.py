@@ -1,7 +1,5 @@
 """The report as one markdown page: `markdown`. One table of it: `table`; of plain cells: `grid`."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 

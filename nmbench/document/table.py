@@ -1,7 +1,5 @@
 """The one table of the report, before it becomes markdown, HTML, CSV or LaTeX."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace

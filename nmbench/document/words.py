@@ -1,7 +1,5 @@
 """Numbers and strangers' text as they stand in a report, whose texts are inline markdown."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import re

@@ -1,7 +1,5 @@
 """What timing found on this machine, kept on disk: nmbench._util.paths.cache_dir()/kernels, files for each machine."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import hashlib

@@ -4,8 +4,6 @@ Entry points name them; `python -m nmbench.worker --describe` imports one in a p
 declarations, which are cached by the distribution's version and a hash of its sources.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os

@@ -1,7 +1,5 @@
 """What a plugin declares, as one process tells another (JSON) and as the parent keeps it; no plugin is imported."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar

@@ -1,7 +1,5 @@
 """Matrix files (TOML): what to run. nmbench.plan.unfold makes cells of them."""
 
-from __future__ import annotations
-
 import math
 import tomllib
 from importlib import resources

@@ -4,8 +4,6 @@ What is reworded in the report leaves them alone, so that results stay fresh and
 with. Only modules of nmbench and of the plugin's package are followed; versions of the rest stand in the record.
 """
 
-from __future__ import annotations
-
 import ast
 import functools
 import hashlib

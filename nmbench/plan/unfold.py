@@ -1,7 +1,5 @@
 """From a matrix and the installed plugins to cells, everything checked before anything starts."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """From records to a report in the model that every format is rendered from: `build`, which also draws the figures."""
 
-from __future__ import annotations
-
 import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -7,8 +7,6 @@ class Stability:
         yield Table(...)
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

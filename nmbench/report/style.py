@@ -3,8 +3,6 @@
 Colours are Okabe and Ito's, which no common colour blindness confuses; markers and lines tell apart what grey does not.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager

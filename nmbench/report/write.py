@@ -1,7 +1,5 @@
 """The report as a folder."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import tempfile

@@ -1,7 +1,5 @@
 """What a sink is, and how it is found."""
 
-from __future__ import annotations
-
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """One ended attempt, flat: what every sink can show."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence

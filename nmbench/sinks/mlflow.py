@@ -5,8 +5,6 @@
 `MLFLOW_TRACKING_URI`, where it is set, decides instead: a server, or another store.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from pathlib import Path

@@ -2,8 +2,6 @@
 can hold up or break a run.
 """
 
-from __future__ import annotations
-
 import queue
 import threading
 from collections.abc import Callable, Sequence

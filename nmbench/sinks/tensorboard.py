@@ -6,8 +6,6 @@ The event files are written by TensorBoard's own record writer. TensorBoard's an
 host's name into the name of each file, and the second imports torch.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from pathlib import Path

@@ -3,8 +3,6 @@
 wandb sync sinks/wandb/wandb/offline-run-*
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

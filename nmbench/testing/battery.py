@@ -1,7 +1,5 @@
 """A conformance battery: named checks, what became of each, and the counts. Knows nothing of tasks or methods."""
 
-from __future__ import annotations
-
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The backend `cusparselt`: semi-structured weights through cuSPARSELt, as torch ships it."""
 
-from __future__ import annotations
-
 import torch
 from torch.sparse import SparseSemiStructuredTensorCUSPARSELT
 

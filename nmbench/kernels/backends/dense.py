@@ -1,7 +1,5 @@
 """The backend `dense`: the baked weight through torch, on any device. What every other one is measured against."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

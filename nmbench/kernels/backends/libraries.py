@@ -3,8 +3,6 @@
 `LIBRARIES` holds the functions by name, so that a test can put a dense product in their place.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Whether a weight qualifies is read off the weight, not off its pattern: 2:4, 1:4, 2:8, 1:8, 1:16 and 2:16 always do.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The backend `triton`: our own kernels for any N:M, on a GPU, or on a CPU under TRITON_INTERPRET=1 (slow)."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ What was the fastest for a pattern is measured once more beside the best dense w
 smallest of several noisy times flatters the pick, and this second figure is free of that.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

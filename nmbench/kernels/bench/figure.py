@@ -1,7 +1,5 @@
 """The break-even figure: dense over sparse time against rows, one line a pattern, one panel a dtype."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Random operands: data that are all zero, or all alike, would flatter every kernel (and save power)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """The record as a markdown page: the frame in words, targets, summary, every case, and what did not run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

@@ -13,8 +13,6 @@ record.json      {schema_version, kind: "kernels", device: {type, name, capabili
 README.md        the same for people       break-even.png, .svg
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 import re

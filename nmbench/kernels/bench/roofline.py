@@ -1,7 +1,5 @@
 """What this device reaches: bytes a second, dense operations a second, the time of an empty kernel. All measured."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 

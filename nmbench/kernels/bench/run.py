@@ -1,7 +1,5 @@
 """The grid of cells, one after the other, within a time budget."""
 
-from __future__ import annotations
-
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping

@@ -4,8 +4,6 @@
 make sparse; benchmarks/trace_shapes.py wrote it by running the models.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping, Sequence

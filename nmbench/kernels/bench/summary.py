@@ -1,7 +1,5 @@
 """Figures out of a record's cells. Every one is computed from measured times; what was not measured is None."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

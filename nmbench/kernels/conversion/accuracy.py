@@ -1,7 +1,5 @@
 """Is a product right? Against float64, measured by what the dense kernel of the same dtype gets wrong."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

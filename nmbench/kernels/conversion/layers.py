@@ -3,8 +3,6 @@
 Each loads its own state dict and that of the layer it stands for. `weight` can be read, and is unpacked at each access.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Converted models on disk, and converted layers made again without timing."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

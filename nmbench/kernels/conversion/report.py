@@ -1,7 +1,5 @@
 """What `convert` did, layer by layer: what ran sparse, how fast, and why not."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass, field
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Which weights of a model `convert` may try, and why not the others."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import torch

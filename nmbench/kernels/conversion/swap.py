@@ -1,7 +1,5 @@
 """A model before and after its conversion."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 

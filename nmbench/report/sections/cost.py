@@ -1,7 +1,5 @@
 """What a setting's models cost: tables of `size` and training `effort`, blocks of a setting."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Evaluation examples, the dense answer beside those of the sparse models: texts in a table, images in a figure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What did not end well: cells that failed and records that cannot be read. `failures`, `unreadable`: at the end."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from nmbench.analysis.rows import Row

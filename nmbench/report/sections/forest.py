@@ -1,7 +1,5 @@
 """The forest plot: paired differences to the dense twin with their 95 % intervals, against the task's margin."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 

@@ -1,7 +1,5 @@
 """How a report is to be read: the list at its end, as inline markdown."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from nmbench.analysis.rows import Row

@@ -1,7 +1,5 @@
 """What a reader meets first: the outcome in a sentence, and what to know before the numbers."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """What happened in which layer: mask flips of every layer over training, and the layers that were left dense."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

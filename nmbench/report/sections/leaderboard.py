@@ -4,8 +4,6 @@ Methods stand by their means. One that the seeds do not tell apart from the best
 interval of their paired difference on equal seeds does not lie on one side of 0. Fewer than three seeds rank nothing.
 """
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Iterator, Sequence
 

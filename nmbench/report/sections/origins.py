@@ -1,7 +1,5 @@
 """Where the numbers come from, and a warning where one table mixes origins."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence

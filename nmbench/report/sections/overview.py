@@ -1,7 +1,5 @@
 """The small table of the first screen: difference and verdict of every pattern and method, at a glance."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence

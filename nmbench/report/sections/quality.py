@@ -1,7 +1,5 @@
 """Quality: a setting's tables of values, differences and verdicts."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence

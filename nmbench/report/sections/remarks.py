@@ -5,8 +5,6 @@ wrote for the reader (notes). What all cells share is said once; what they do no
 true of.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from nmbench._util.groups import grouped

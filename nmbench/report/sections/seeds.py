@@ -1,7 +1,5 @@
 """What the seeds of a row can show, and, apart from it, what the evaluation examples say. Blocks of a setting."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 

@@ -1,7 +1,5 @@
 """Measured speeds: one forward pass of each model, dense and converted (nmbench.worker.speed)."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """The first figure of a report: what every pattern and method costs in quality, against what it saves."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

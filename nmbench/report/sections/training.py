@@ -1,7 +1,5 @@
 """Figures over training, one panel a pattern: mask flips (SAD) and loss. `flips` and `curves`, blocks of a setting."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np

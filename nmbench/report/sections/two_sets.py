@@ -1,7 +1,5 @@
 """The page of `nmbench compare`: how two result sets differ as a whole, then every setting with its rows."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 

@@ -3,8 +3,6 @@
 torch's own multiplies with the weights of its projections by name, in a function; here each projection is called.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 
 import torch

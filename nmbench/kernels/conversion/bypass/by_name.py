@@ -4,8 +4,6 @@ torch's attention has no such switch: one of ours (attention.py) stands in place
 says of itself is known: nothing is imported for it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

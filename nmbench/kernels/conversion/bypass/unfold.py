@@ -1,7 +1,5 @@
 """The projections of torch.nn.MultiheadAttention among the layers of a model, as attention.py makes them."""
 
-from __future__ import annotations
-
 import inspect
 from collections import defaultdict
 from collections.abc import Iterable, Mapping

@@ -4,8 +4,6 @@ torch's encoders and attention and fairseq's attention have a fused way past the
 their dense twins need not beat that: so such a module is compared and timed as one, on what it was called with.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Iterator, Mapping
