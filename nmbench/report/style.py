@@ -38,27 +38,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "d")
 _LINES: tuple[Any, ...] = ("-", "--", "-.", (0, (4, 1, 1, 1, 1, 1)), ":", (0, (1, 0.6)))
 #: methods that keep their colour in every report, whatever else is in it
 _KNOWN = ("sr-ste", "ste", "asp", "one-shot")
-_SHEET = {
-    "figure.constrained_layout.use": True,
-    "figure.dpi": 150,
-    "savefig.dpi": "figure",
-    "font.size": 9.0,
-    "axes.titlesize": 9.0,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.alpha": 0.3,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "lines.linewidth": 1.2,
-    "lines.markersize": 5.0,
-    "hatch.linewidth": 0.5,
-    # a stranger's "$" is a sign, no mathematics
-    "text.parse_math": False,
-    # letters as outlines look alike wherever the drawing is opened; without a salt its ids would be random
-    "svg.fonttype": "path",
-    "svg.hashsalt": "nmbench",
-}
+_SHEET = Path(__file__).with_name("figures.mplstyle")
 
 
 @dataclass(frozen=True)
