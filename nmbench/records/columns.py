@@ -1,10 +1,4 @@
-"""The columns of the frame: pandas dtype, where in a record each stands, what it means.
-
-COLUMNS    the fixed ones by name, in order; `metric.<name>` and `measurement.<name>` (float64) follow them
-row        a record -> the values of one row
-"""
-
-from __future__ import annotations
+"""The columns of the frame: pandas dtype, where in a record each stands, what it means."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +8,6 @@ from pydantic import BaseModel
 
 from nmbench._util.settings import canonical
 from nmbench.records.schema import Record
-
-__all__ = ["COLUMNS", "Column", "row"]
 
 
 @dataclass(frozen=True)

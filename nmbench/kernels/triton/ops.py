@@ -5,8 +5,6 @@ the autotuner's choice, which is Python that Inductor need not trace, and the in
 is defined: a converted model is for inference. Importing this needs no triton.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

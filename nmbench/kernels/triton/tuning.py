@@ -13,8 +13,6 @@ The limits were read off the compile check for sm_80 and sm_90: they keep out wh
 a thread, with few exceptions, and let tens of bytes through, which timing then judges. They were read for M <= 16.
 """
 
-from __future__ import annotations
-
 import functools
 import json
 import warnings
