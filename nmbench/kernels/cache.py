@@ -14,6 +14,7 @@ import torch
 
 import nmbench
 from nmbench._util.files import write_json
+from nmbench._util.machine import versions
 from nmbench._util.paths import cache_dir
 from nmbench.kernels.problem import Settings
 
@@ -42,7 +43,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "kernels": _kernels(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
-        "triton": _version("triton"),
+        "triton": versions().get("triton"),
         "cusparselt": torch.backends.cusparselt.version() if cuda else None,
     }
 
@@ -59,15 +60,6 @@ def _kernels() -> str:
     package = Path(nmbench.__file__).parent
     files = sorted([*package.glob("kernels/triton/*.py"), *package.glob("sparsity/fast/triton_*.py")])
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
-
-
-def _version(distribution: str) -> str | None:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
 
 
 class Kept(Generic[T]):

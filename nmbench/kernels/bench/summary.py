@@ -1,6 +1,7 @@
 """Figures out of a record's cells. Every one is computed from measured times; what was not measured is None."""
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ _LARGE = 4096
 
 def geometric_mean(values: Sequence[float]) -> float | None:
     """None of nothing."""
-    return math.exp(sum(map(math.log, values)) / len(values)) if values else None
+    return statistics.geometric_mean(values) if values else None
 
 
 def best(cell: Cell) -> dict[str, dict[str, Any]]:

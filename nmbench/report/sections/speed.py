@@ -1,6 +1,5 @@
 """Measured speeds: one forward pass of each model, dense and converted (nmbench.worker.speed)."""
 
-import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -71,7 +70,7 @@ def _add(group: _Group, timed: SpeedRow, speed: Speed) -> None:
 
 def _cells(key: tuple[str, str, int], group: _Group) -> tuple[Cell, ...]:
     device, dtype, batch = key
-    ratio = math.exp(statistics.fmean(map(math.log, group.ratios))) if group.ratios else None
+    ratio = statistics.geometric_mean(group.ratios) if group.ratios else None
     seeds = f" ({plural(len(group.ratios), 'seed')})" if len(group.ratios) > 1 else ""
     dense, converted = (statistics.fmean(times) if times else None for times in (group.dense, group.converted))
     return (

@@ -9,7 +9,7 @@ from nmbench.analysis.two_sets import Change, Fate, surroundings
 from nmbench.analysis.verdict import Verdict
 from nmbench.document.model import Block, Bullets, Prose, Report, Section
 from nmbench.document.table import Cell, Column, Table
-from nmbench.document.words import plural, text
+from nmbench.document.words import plural, some, text
 from nmbench.records.frame import Loaded
 
 #: rows that a note names
@@ -106,5 +106,4 @@ def _remarks(changes: Sequence[Change]) -> list[Block]:
 def _some(names: Sequence[str], total: int) -> str:
     if len(names) == total > 1:
         return "all rows"
-    more = len(names) - _NAMED
-    return f"{', '.join(names[:_NAMED])} and {more} more" if more > 1 else ", ".join(names)
+    return some(names, _NAMED)
