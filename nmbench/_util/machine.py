@@ -8,26 +8,9 @@ from pathlib import Path
 from typing import Any
 
 _DISTRIBUTIONS = (
-    "nmbench",
-    "torch",
-    "torchvision",
-    "numpy",
-    "lightning-fabric",
-    "safetensors",
-    "scikit-learn",
-    "pandas",
-    "scipy",
-    "triton",
-    "mmengine",
-    "mmcv",
-    "mmcv-lite",
-    "mmdet",
-    "pycocotools",
-    "fairseq",
-    "hydra-core",
-    "sacrebleu",
-    "sentencepiece",
-    "babel",
+    *("nmbench", "torch", "torchvision", "numpy", "lightning-fabric", "safetensors", "scikit-learn", "pandas", "scipy"),
+    *("triton", "mmengine", "mmcv", "mmcv-lite", "mmdet", "pycocotools", "fairseq", "hydra-core", "sacrebleu"),
+    *("sentencepiece", "babel"),
 )
 
 

@@ -9,6 +9,8 @@ is one run of memory. COLUMNS: element j of many groups at once.
 """
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, misc, assignment"
 
+from __future__ import annotations
+
 import math
 
 import torch

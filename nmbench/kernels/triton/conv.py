@@ -1,6 +1,8 @@
 """Convolution with a compressed weight, as an implicit matrix product on a channels_last input."""
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, misc"
 
+from __future__ import annotations
+
 import torch
 import triton
 import triton.language as tl

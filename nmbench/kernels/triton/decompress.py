@@ -1,6 +1,8 @@
 """Values and packed positions back to the weight, in one pass over its memory."""
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, misc"
 
+from __future__ import annotations
+
 import triton
 import triton.language as tl
 from torch import Tensor

@@ -4,6 +4,8 @@ This module imports triton: nothing but the kernels' modules may import it.
 """
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, misc, assignment"
 
+from __future__ import annotations
+
 import os
 from typing import Any
 

@@ -5,6 +5,8 @@ registers, and x is the right one, which they take from shared memory, where its
 """
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, misc"
 
+from __future__ import annotations
+
 import triton
 import triton.language as tl
 from torch import Tensor

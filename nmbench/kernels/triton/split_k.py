@@ -6,6 +6,8 @@ the workspace; which is faster is for a caller to time.
 """
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, misc"
 
+from __future__ import annotations
+
 import torch
 import triton
 import triton.language as tl
