@@ -1,14 +1,9 @@
 """C code that is compiled on first use, and kept in the user's cache folder.
 
-compiled      source file -> the shared object, loaded
-NotCompiled   why there is none
-
 A shared object is named by a hash of the source, the compiler, the flags and the processor, since it is built for the
 very processor (-march=native). Beside it lies its checksum, without which it is built again: a file that was cut short
 would end the process that loads it.
 """
-
-from __future__ import annotations
 
 import ctypes
 import hashlib
@@ -22,8 +17,6 @@ from pathlib import Path
 
 from nmbench._util.files import write_text
 from nmbench._util.paths import cache_dir
-
-__all__ = ["NotCompiled", "compiled"]
 
 _FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fPIC", "-std=gnu11")
 _LIMIT_S = 300

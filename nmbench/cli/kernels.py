@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from nmbench.kernels.backend import Backend
     from nmbench.kernels.bench.options import Options
 
-__all__ = ["kernels"]
-
 
 def kernels(
     suite: Annotated[list[str] | None, typer.Option(help="A suite of shapes, again for more; all by default.")] = None,

@@ -1,12 +1,4 @@
-"""What timing found on this machine, kept on disk: nmbench._util.paths.cache_dir()/kernels, files for each machine.
-
-Kept       a file of values by key, read when asked and written back whole or not at all
-keeping    a context in which nothing is read or written
-machine    what a file is for: GPU, library versions and kernels; fingerprint is the same in a few letters
-Choice     which backend won for a layer, with what settings, and the times; Choices: those of one machine by key
-"""
-
-from __future__ import annotations
+"""What timing found on this machine, kept on disk: nmbench._util.paths.cache_dir()/kernels, files for each machine."""
 
 import contextlib
 import functools
@@ -22,11 +14,9 @@ import torch
 
 import nmbench
 from nmbench._util.files import write_json
-from nmbench._util.machine import cpu_name
+from nmbench._util.machine import cpu_name, versions
 from nmbench._util.paths import cache_dir
 from nmbench.kernels.problem import Settings
-
-__all__ = ["Choice", "Choices", "Kept", "fingerprint", "keeping", "machine"]
 
 T = TypeVar("T")
 
@@ -53,7 +43,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "kernels": _kernels(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
-        "triton": _version("triton"),
+        "triton": versions().get("triton"),
         "cusparselt": torch.backends.cusparselt.version() if cuda else None,
     }
 
@@ -71,15 +61,6 @@ def _kernels() -> str:
     ours = ("kernels/triton/*.py", "kernels/cpu/*", "sparsity/fast/triton_*.py")
     files = sorted(file for one in ours for file in package.glob(one) if file.is_file())
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
-
-
-def _version(distribution: str) -> str | None:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
 
 
 class Kept(Generic[T]):

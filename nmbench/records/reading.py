@@ -1,7 +1,5 @@
 """The one reader of records: bytes -> Record, lifted to the current version. Broken sections are left out and named."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any
@@ -11,8 +9,6 @@ from pydantic_core import ErrorDetails
 
 from nmbench._util.settings import plain
 from nmbench.records.schema import SCHEMA_VERSION, Record, UnreadableRecord
-
-__all__ = ["parse"]
 
 #: without these there is no record; any other key may be left out
 _IDENTITY = frozenset({"schema_version", "cell", "cell_id", "attempt", "status"})

@@ -1,8 +1,4 @@
-"""What a run of the benchmark is asked for.
-
-Options       everything that the command line sets, checked
-DTYPES        name -> torch dtype
-"""
+"""What a run of the benchmark is asked for."""
 
 from __future__ import annotations
 
@@ -14,8 +10,6 @@ import torch
 from nmbench._util.errors import UsageError, nearest
 from nmbench.kernels.bench.suites import BATCHES, ROWS, SUITES
 from nmbench.sparsity import NMPattern
-
-__all__ = ["DTYPES", "Options"]
 
 DTYPES: dict[str, torch.dtype] = {
     "bf16": torch.bfloat16,

@@ -1,18 +1,10 @@
-"""The record as a markdown page: the frame in words, targets, summary, every case, and what did not run.
-
-page     record -> markdown
-brief    the same for a terminal: frame, targets and geometric means
-"""
-
-from __future__ import annotations
+"""The record as a markdown page: the frame in words, targets, summary, every case, and what did not run."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from nmbench.document.markdown import grid
 from nmbench.kernels.bench.summary import best, failed, refusals
-
-__all__ = ["brief", "page"]
 
 Record = dict[str, Any]
 

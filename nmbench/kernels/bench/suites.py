@@ -1,14 +1,8 @@
 """Which products are measured. Suites are data: nothing of mmdet, fairseq or torchvision is imported.
 
-Case       one product: its shapes, and how often a forward pass does it
-SUITES     name -> what it is, in words
-cases      suite, rows, batches -> its cases
-
 `shapes.json` holds the products of the five tasks' paper models at batch size 1, only those whose weights the task may
 make sparse; benchmarks/trace_shapes.py wrote it by running the models.
 """
-
-from __future__ import annotations
 
 import json
 import math
@@ -22,8 +16,6 @@ import torch
 
 from nmbench.kernels.problem import Problem, conv2d_problem, linear_problem
 from nmbench.sparsity import NMPattern
-
-__all__ = ["BATCHES", "ROWS", "SUITES", "Case", "cases", "products"]
 
 #: (in, out) of linear layers: projections and feed-forward layers of models with 4096 and 8192 units
 _LINEAR: Mapping[str, tuple[tuple[int, int], ...]] = {
