@@ -1,7 +1,5 @@
 """Fixtures of all tasks' tests, and classification's own: one embedded data set, runs that need no worker."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
