@@ -1,7 +1,5 @@
 """The battery for backends: ours pass it, the libraries with a dense product inside; each promise can be broken."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from fake_libraries import FakeCuSparseLt, FakeCutlass, fakes

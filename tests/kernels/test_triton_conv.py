@@ -1,7 +1,5 @@
 """The Triton convolution, under the interpreter, against float64."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor

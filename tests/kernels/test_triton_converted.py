@@ -1,7 +1,5 @@
 """The backend `triton` in the battery and in `convert`, under the interpreter."""
 
-from __future__ import annotations
-
 from unittest import mock
 
 import interpreted
