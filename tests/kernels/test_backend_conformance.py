@@ -39,6 +39,7 @@ def test_dense_and_a_toy_pass():
         assert battery.ran >= 11
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", [FakeCuSparseLt(), FakeCutlass()], ids=lambda b: b.name)
 def test_what_is_around_the_libraries_passes(backend):
     with fakes():

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 pytest.importorskip("triton")
+pytestmark = pytest.mark.slow
 
 
 def battery() -> tuple[str, list[str], int]:

@@ -14,6 +14,7 @@ from nmbench.kernels.nmtensor import compress
 from nmbench.sparsity import NMPattern
 
 pytest.importorskip("triton")
+pytestmark = pytest.mark.slow
 
 PATTERNS = ["2:4", "1:4", "1:16", "4:8", "3:5", "1:1", "2:2", "1:2", "7:11", "5:64", "6:33"]
 FLOAT8 = torch.float8_e4m3fn

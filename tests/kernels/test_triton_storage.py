@@ -10,6 +10,7 @@ from nmbench.kernels.nmtensor import compress, decompress
 from nmbench.sparsity import NMPattern, nm_mask
 
 pytest.importorskip("triton")
+pytestmark = pytest.mark.slow
 
 DTYPES = [
     *(torch.float32, torch.float16, torch.bfloat16, torch.float64),
@@ -18,7 +19,7 @@ DTYPES = [
 CLEAN = 2**31 - 1
 WORDS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 hypothesis = settings(
-    max_examples=80, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=50, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
 
 
