@@ -9,6 +9,8 @@ from nmbench.sparsity import audit, sparsify
 from nmbench.task import DataError
 from nmbench_tasks.detection import models
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def resnet50():

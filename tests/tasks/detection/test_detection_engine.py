@@ -40,6 +40,7 @@ def fresh(script: str, **env: str) -> str:
     return answer.stdout
 
 
+@pytest.mark.slow
 def test_every_model_of_mmdet_can_be_imported_even_after_a_first_failure():
     printed = fresh("""
 try:
@@ -55,6 +56,7 @@ print(mmdet.registry.MODELS.get("FasterRCNN").__name__, mmcv_full_available())
     assert printed.splitlines() == ["No module named 'mmcv._ext'", "torchvision", "FasterRCNN False"]
 
 
+@pytest.mark.slow
 def test_full_mmcv_is_left_alone_and_one_that_does_not_load_is_named(tmp_path):
     package = tmp_path / "mmcv"
     package.mkdir()

@@ -8,6 +8,7 @@ from nmbench.sparsity import cost
 from nmbench_tasks.detection import Detection, Segmentation, configs, models, narrow
 from nmbench_tasks.detection.configs import ConfigError
 
+pytestmark = pytest.mark.slow
 BUILT_IN = [*Detection.models, *Segmentation.models]
 PREDICTORS = {
     "faster-rcnn": {"roi_head.bbox_head.fc_cls.weight", "roi_head.bbox_head.fc_reg.weight"},
