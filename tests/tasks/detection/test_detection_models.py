@@ -5,10 +5,13 @@ pytest tests/tasks/detection/test_detection_models.py
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from mmdet.structures import DetDataSample
 from torch import nn
 
 from nmbench.sparsity import cost, sparsify
@@ -175,3 +178,21 @@ def test_the_example_has_the_size_of_the_settings(spec_of):
 def test_paths_of_shipped_configs_are_configs_not_fragments():
     stems = {path.stem for path in Path(configs._folder()).rglob("*.py") if "_base_" not in path.parts}
     assert set(configs._SHIPPED.values()) <= stems
+
+
+def test_the_macs_of_a_two_stage_detector_depend_on_neither_weights_nor_image(built, spec_of):
+    """Its second stage runs once for each proposal, of which other weights leave another number."""
+    spec = spec_of(task="segmentation")
+    image, samples, mode = models.example_inputs(spec)
+    counts = set()
+    for seed in range(2):
+        model = built(replace(spec, seed=seed))
+        if seed:
+            model.rpn_head.test_cfg.min_bbox_size = 10**4  # no proposal is left
+        for scale in (1.0, 50.0):
+            counts.add(cost(copy.deepcopy(model), (image * scale, samples, mode)).macs_dense)
+    assert len(counts) == 1
+    model.eval()
+    real = DetDataSample(metainfo=samples[0].metainfo | {models.FIXED: False})
+    [found] = model.rpn_head.predict(model.extract_feat(image), [real])
+    assert len(found) == 0  # only where costs are counted
