@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from nmbench.task import DataError
-from nmbench_tasks.detection import Detection, Segmentation, coco
+from nmbench_tasks.detection import Detection, Segmentation, coco, datasets, engine
+from nmbench_tasks.detection.scales import Settings
 
 
 def root_at(folder: Path) -> Path:
@@ -96,6 +97,15 @@ def third_category(root):
         edit(root, split, lambda found: found["categories"].append({"id": 9, "name": "cow"}))
 
 
+def one_name_twice(root):
+    for split in coco.SPLITS:
+        edit(root, split, lambda found: found["categories"][1].update(name="cat"))
+
+
+def one_id_twice(root):
+    edit(root, "train", lambda found: found["categories"][1].update(id=7))
+
+
 def no_json(root):
     coco.instances(root, "train").write_text('{"images": [')
 
@@ -159,6 +169,8 @@ def unnamed_category(root):
         (no_categories, r"list of categories in .*instances_train2017.json is empty"),
         (other_categories, r"list different categories"),
         (third_category, r"has 3 categories, the setting classes is 2\nset train = \{ classes = 3 \}"),
+        (one_name_twice, r"two categories in .*train2017.json have the name 'cat'"),
+        (one_id_twice, r"two categories in .*train2017.json have the id 7"),
         (no_json, r"instances_train2017.json is not valid JSON"),
         (deep_json, r"instances_train2017.json is not valid JSON"),
         (nul_in_a_name, r"instances_val2017.json names images .* missing or empty"),
@@ -179,6 +191,20 @@ def test_what_is_wrong_is_said(root, harm, text):
     with pytest.raises(DataError, match=text) as caught:
         coco.check(root, 2, masks=True)
     assert len(str(caught.value).splitlines()) <= 2
+
+
+def test_a_limit_that_leaves_no_object_is_said_before_training(root, spec_of, tmp_path):
+    for split in coco.SPLITS:
+        edit(root, split, lambda found: found["annotations"].pop(0))
+    over = {"data": str(root), "classes": 2, "batch": 1}
+    assert Detection().prepare(spec_of(**over, val_images=2), tmp_path).counts["val"] == 2
+    with pytest.raises(DataError, match=r"first 1 images of .*val2017.json hold no object.*\nset val_images higher"):
+        Detection().prepare(spec_of(**over, val_images=1), tmp_path)
+    # in training images without an object are left out before the limit counts
+    info = Detection().prepare(spec_of(**over, val_images=0, train_images=1), tmp_path)
+    engine.load()
+    built = datasets.build(info.path, "train", [], Settings.of(spec_of(**over, train_images=1)))
+    assert [image["img_id"] for image in map(built.get_data_info, range(len(built)))] == [2]
 
 
 def test_detection_needs_no_masks(root):
