@@ -7,6 +7,7 @@ claim          a folder of such files, for a training that they have to fit
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 import zipfile
@@ -29,7 +30,10 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
     import torch
 
     with replacing(path) as temporary:
-        torch.save(state, temporary)
+        try:
+            torch.save(state, temporary)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise OSError(errno.EIO, str(error).splitlines()[0], str(path)) from error
 
 
 def read_state(path: Path) -> dict[str, Any] | None:

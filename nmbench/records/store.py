@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from nmbench._util.errors import UsageError
-from nmbench._util.files import Locked, locked
+from nmbench._util.files import Locked, discard, locked
 from nmbench.plan.cell import Cell
 from nmbench.records.attempt import RECORD, number_of, read_record
 from nmbench.records.schema import Record, Status, UnreadableRecord
@@ -92,6 +92,8 @@ class Store:
     def work_dir(self, cell: Cell) -> Path:
         """Resume state and heartbeat of a cell, outside the results."""
         path = self.work / cell.id
+        if path.exists() and not path.is_dir():
+            discard(path)
         path.mkdir(parents=True, exist_ok=True)
         return path
 
