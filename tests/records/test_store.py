@@ -55,6 +55,19 @@ def test_done_stays_done_and_failed_is_not_done(tmp_path):
     assert store.state(CELL).attempts == 3
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"curve": {"step": ["x"]}}, {"metrics": {"a": "x"}}, {"error": {"message": "no"}}, {"status": "odd"}],
+)
+def test_in_brief_a_cell_is_what_it_is_in_full(tmp_path, change):
+    store = Store(tmp_path, "m")
+    _, path = store.new_attempt(CELL)
+    write_json(path / "record.json", _record("oom", metrics={"a": 1}, metric_info=[{"name": "a"}]) | change)
+    brief, full = store.state(CELL, brief=True), store.state(CELL)
+    assert (brief.status, brief.cell, brief.attempts) == (full.status, full.cell, full.attempts)
+    assert (brief.record and brief.record.outcome) == (full.record and full.record.outcome)
+
+
 def test_the_record_of_another_cell_is_not_believed(tmp_path):
     store = Store(tmp_path, "m")
     _, path = store.new_attempt(CELL)
