@@ -89,9 +89,9 @@ def softnms(
 
     Returns:
         (kept,) int64.
+    """
     left, scores = torch.arange(len(boxes)), scores.clone()
     kept: list[int] = []
-    left, scores, kept = torch.arange(len(boxes)), scores.clone(), []
     while len(left):
         best = int(scores[left].argmax())
         chosen = left[best]
