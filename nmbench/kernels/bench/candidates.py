@@ -70,7 +70,7 @@ class Bench:
 
     def copies(self, weight_bytes: int, dtype: torch.dtype) -> int:
         """Copies of weight and input that together exceed the cache; one where nothing is timed."""
-        if self.options.check_only:
+        if self.options.check_only or self.options.hot:
             return 1
         input_bytes = torch.Size(self.case.problem.input).numel() * dtype.itemsize
         return copies(weight_bytes + input_bytes, self.device, _MOST_COPIES)
