@@ -40,10 +40,10 @@ def by_backend(told: Any) -> dict[str, Any]:
 def test_what_is_right_is_timed_against_the_dense_product(case: Case) -> None:
     told = measured(case)
     found = by_backend(told)["plain"]
-    (dense,) = told["dense"]
-    assert dense["way"] == "eager fp32"
+    dense = min(told["dense"], key=lambda one: one["us"])
+    assert {"eager fp32", "onednn prepacked fp32"} >= {one["way"] for one in told["dense"]} >= {"eager fp32"}
     assert found["ratio"] == pytest.approx(dense["us"] / found["us"], rel=1e-2)
-    assert found["how"] == dense["how"] == "wall"
+    assert found["how"] == dense["how"] == ("cpu" if torch.get_num_threads() == 1 else "wall")
 
 
 @given(st.sampled_from(["2:4", "1:4", "3:5", "1:16"]), st.integers(1, 40), st.sampled_from([(), (3, 2)]))
@@ -86,8 +86,8 @@ def times(monkeypatch: pytest.MonkeyPatch, *rounds: dict[str, float]) -> None:
     left = list(rounds)
 
     def fake(candidates: dict[str, Any], device: Any, **_: Any) -> dict[str, Timing]:
-        us = left.pop(0)
-        assert set(us) == set(candidates)
+        us = {"onednn prepacked fp32": 99.0} | left.pop(0)
+        assert set(us) - {"onednn prepacked fp32"} <= set(candidates) <= set(us)
         return {name: Timing(us[name], us[name], us[name], 1, "wall") for name in candidates}
 
     monkeypatch.setattr(cell, "compare", fake)

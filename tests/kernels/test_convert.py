@@ -24,7 +24,7 @@ def test_the_faster_backend_runs_and_numbers_stay():
         (("0",), "compressed", {5: 1}, "2:4", 50.0),
         (("2",), "compressed", {5: 1}, "2:4", 50.0),
     ]
-    assert report.summary == "2 of 2 weights run sparse (compressed 2) on cpu"
+    assert report.summary.startswith("2 of 2 weights run sparse (compressed 2) on cpu")
 
 
 def test_what_the_options_say():
@@ -187,7 +187,7 @@ def test_the_report_as_text_markdown_and_json():
     told = json.loads(json.dumps(report.to_dict()))
     assert told["rows"][0]["winner"] == "compressed"
     assert told["rows"][0]["rows"] == {"72": 1}
-    assert told["machine"]["device"] == "cpu"
+    assert told["machine"]["device"].startswith("cpu ")
     rows = [" ".join(line.split()) for line in report.to_markdown().splitlines()]
     assert "| 0 | 16 x 8 x 3 x 3 | 72 | 2:4 | compressed | 50.0 | 1.0 | 50.00 | |" in rows
     lines = report.table().splitlines()
@@ -197,9 +197,9 @@ def test_the_report_as_text_markdown_and_json():
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_on_a_cpu_it_says_so_and_changes_nothing():
+def test_where_no_backend_takes_a_cpu_it_says_so_and_changes_nothing():
     model, x = finalised(convnet()), torch.randn(2, 8, 6, 6)
-    same, report = convert(model, x)
+    same, report = convert(model, x, backends=["cusparselt", "cutlass", "triton"])
     assert torch.equal(same(x), model(x))
     assert {row.winner for row in report.rows} == {"dense"}
     assert report.notes == (

@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 import torch
-from convert_toys import Compressed, converted, finalised, mlp
+from convert_toys import Compressed, converted, finalised, mlp, priced
 from torch import nn
 
 from nmbench.kernels import convert, registry
@@ -169,7 +169,8 @@ def test_a_parametrised_layer_is_named(wrap):
 def test_a_broken_backend_is_a_note(monkeypatch):
     known = {**registry.backends(), "other": registry.Found("other", None, "ImportError: no", "x 1")}
     monkeypatch.setattr(registry, "backends", lambda: known)
-    _, report = convert(finalised(mlp()), X)
+    with priced():
+        _, report = convert(finalised(mlp()), X)
     assert "backend 'other' cannot be used: ImportError: no" in report.notes
 
 
