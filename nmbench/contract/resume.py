@@ -1,5 +1,6 @@
 """Resume state on disk: tensors and plain values in a file of torch, believed only if it is what was written."""
 
+import errno
 import logging
 import time
 import zipfile
@@ -20,7 +21,10 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
     import torch
 
     with replacing(path) as temporary:
-        torch.save(state, temporary)
+        try:
+            torch.save(state, temporary)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise OSError(errno.EIO, str(error).splitlines()[0], str(path)) from error
 
 
 def read_state(path: Path) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ import torch
 
 import nmbench
 from nmbench._util.files import write_json
-from nmbench._util.machine import versions
+from nmbench._util.machine import cpu_name, versions
 from nmbench._util.paths import cache_dir
 from nmbench.kernels.problem import Settings
 
@@ -37,7 +37,7 @@ def machine(device: torch.device) -> dict[str, Any]:
     """What a time depends on, besides the problem."""
     cuda = device.type == "cuda"
     return {
-        "device": torch.cuda.get_device_name(device) if cuda else device.type,
+        "device": torch.cuda.get_device_name(device) if cuda else f"{device.type} {cpu_name()}",
         "capability": list(torch.cuda.get_device_capability(device)) if cuda else [0, 0],
         "nmbench": nmbench.__version__,
         "kernels": _kernels(),
@@ -58,7 +58,8 @@ def fingerprint(device: torch.device) -> str:
 def _kernels() -> str:
     """Of the sources of our kernels: a version number says nothing between two releases."""
     package = Path(nmbench.__file__).parent
-    files = sorted([*package.glob("kernels/triton/*.py"), *package.glob("sparsity/fast/triton_*.py")])
+    ours = ("kernels/triton/*.py", "kernels/cpu/*", "sparsity/fast/triton_*.py")
+    files = sorted(file for one in ours for file in package.glob(one) if file.is_file())
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 

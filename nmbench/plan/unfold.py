@@ -75,7 +75,8 @@ def _unfold(matrix: Matrix, grids: Iterable[Grid], catalogue: Catalogue) -> dict
             for train, seed, treatment in itertools.product(trainings, grid.seeds or matrix.seeds, treatments):
                 pattern, method, hyper = treatment
                 cell = Cell(subject.task, subject.model, matrix.scale, pattern, method, seed, train, hyper, init)
-                found.setdefault(cell.twin.id, cell.twin)
+                if not cell.is_dense and (twin := cell.twin).id not in found:
+                    found[twin.id] = twin
                 found.setdefault(cell.id, cell)
     return found
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -43,9 +44,13 @@ class Loaded:
     problems: list[Unreadable] = field(default_factory=list)
 
 
-def load(folder: str | Path) -> Loaded:
-    """Read every `attempt-*/record.json` below `folder`. A missing folder is an empty one; no file makes it fail."""
+def load(folder: str | Path, *, series: bool = True) -> Loaded:
+    """Read every `attempt-*/record.json` below `folder`. A missing folder is an empty one; no file makes it fail.
+
+    series: keep what was recorded through training, which takes most of the memory.
+    """
     folder = Path(folder)
+    shared: dict[tuple[float | None, ...], list[Any]] = {}
     loaded = Loaded([], pd.DataFrame(), [], 0)
     rows: list[dict[str, object]] = []
     unfinished = 0
@@ -60,6 +65,7 @@ def load(folder: str | Path) -> Loaded:
             except UnreadableRecord as error:
                 loaded.unreadable.append(Unreadable(file, str(error)))
                 continue
+            _shorten(record, shared if series else None)
             rows.append(row(record, name))
             loaded.records.append(record)
             loaded.folders.append(attempt)
@@ -67,6 +73,22 @@ def load(folder: str | Path) -> Loaded:
         table = _typed(rows)
     table.attrs = {"unreadable": [(one.path, one.reason) for one in loaded.unreadable], "unfinished": unfinished}
     return replace(loaded, frame=table, unfinished=unfinished)
+
+
+def _shorten(record: Record, shared: dict[tuple[float | None, ...], list[Any]] | None) -> None:
+    """Lists that many records have alike (steps, learning rates) become one; without `shared` they go."""
+    curve, sad = record.curve, record.sad
+    if shared is None:
+        record.curve = None
+        if sad is not None:
+            sad.step, sad.flips, sad.layers = [], [], None
+        return
+    if curve is not None:
+        curve.phase, curve.step, curve.lr = (
+            shared.setdefault(tuple(values), values) for values in (curve.phase, curve.step, curve.lr)
+        )
+    if sad is not None:
+        sad.step = shared.setdefault(tuple(sad.step), sad.step)
 
 
 def _attempts(folder: Path) -> list[tuple[str, Path]]:

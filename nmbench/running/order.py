@@ -56,6 +56,12 @@ class Queue:
         heapq.heappop(self._ready)
         self._waiting -= 1
 
+    def put_back(self, cell: Cell) -> None:
+        """It did not come to start after all: it is the next one."""
+        place = self._ready[0][0] - 1 if self._ready else 0
+        heapq.heappush(self._ready, (place, cell))
+        self._waiting += 1
+
     def ended(self, cell: Cell) -> None:
         """Cells that waited for this one may start, at their place."""
         for place in self._after.pop(cell.id, []):

@@ -34,6 +34,9 @@ class Progress:
         if seconds > 0:
             self._seconds.append(seconds)
 
+    def waits(self, why: str) -> None:
+        """No cell starts for now."""
+
     def close(self) -> None:
         """No more cells."""
 
@@ -73,6 +76,10 @@ class Lines(Progress):
         """See Progress."""
         self._say(f"start  {cell.label}")
 
+    def waits(self, why: str) -> None:
+        """See Progress."""
+        self._say(f"wait   {why}")
+
     def ended(self, cell: Cell, record: Record, seconds: float) -> None:
         """See Progress."""
         super().ended(cell, record, seconds)
@@ -106,6 +113,10 @@ class Terminal(Progress):
         """See Progress."""
         self.rows[cell.id] = self.bars.add_task(cell.label, total=None, note="starting")
         self._note()
+
+    def waits(self, why: str) -> None:
+        """See Progress."""
+        self.bars.console.print("[yellow]wait[/]     ", escape(why), sep="")
 
     def beat(self, cell: Cell, beat: Beat) -> None:
         """See Progress."""

@@ -141,9 +141,9 @@ def multiplied(model: nn.Module, example_inputs: tuple[Any, ...], layers: Iterab
     lines = list(layers)
     every = _tensors(model, lines)
     weights = {line.name: every[line.name].detach() for line in lines if line.sparse and line.name in every}
+    own = {name: int(torch.count_nonzero(weight)) / max(1, weight.numel()) for name, weight in weights.items()}
     with ordinary_forward(model), WeightWatch(weights) as watch:
         model(*example_inputs)
-    own = {name: int(torch.count_nonzero(weight)) / max(1, weight.numel()) for name, weight in weights.items()}
     dense = {name for name, density in watch.densities.items() if density > own[name] + SLACK}
     return [replace(i, role="dense", reason=UNDONE, undone=True) if i.name in dense else i for i in lines]
 

@@ -111,6 +111,8 @@ class _MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name == "convolution":
             inputs, weight, transposed = args[0], args[1], args[6]
             self._add((inputs if transposed else out).numel() * weight[0].numel(), weight)
+        elif name == "deform_conv2d":
+            self._add(out.numel() * args[1][0].numel(), args[1])
         elif factors := operands(func, args):
             self._add(_matmul(out, factors[1]), *factors)
         elif name.startswith("_scaled_dot_product") and "backward" not in name:

@@ -75,4 +75,7 @@ def _reasons(layers: list[LayerInfo]) -> str:
     for line in layers:
         reasons.setdefault(line.reason, []).append(line.name)
     texts = [f"{names[0]}{f' and {len(names) - 1} more' * (len(names) > 1)}: {why}" for why, names in reasons.items()]
-    return "; ".join(texts) or "The model has no parameter of two or more dimensions"
+    return "; ".join(texts) or (
+        "The model has no parameter of two or more dimensions (FSDP 1 flattens them: use "
+        "torch.distributed.fsdp.fully_shard)"
+    )

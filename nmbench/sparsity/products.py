@@ -86,7 +86,8 @@ def ordinary_forward(model: nn.Module) -> Iterator[None]:
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
         for module, mode in training.items():
-            module.training = mode
+            if module.training is not mode:
+                module.train(mode)  # not the flag alone: some merge weights in eval() and take them apart in train()
 
 
 def _has_a_forward_of_its_own(module: nn.Module) -> bool:

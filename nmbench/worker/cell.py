@@ -33,6 +33,7 @@ from nmbench.worker.tracing import trace_batches
 
 #: what a dense run is observed with, so that its SAD can stand beside that of the sparse runs
 SHADOW_PATTERN = NMPattern(2, 4)
+_LONGEST_TRACEBACK = 2**16  # characters; it quotes the message, which may be of any length
 
 
 class _Attempt:
@@ -220,13 +221,21 @@ def execute(job: TrainingJob, job_file: Path) -> None:
         attempt.run()
         attempt.finish()
     except BaseException as error:
-        (job.attempt_dir / TRACEBACK).write_text(redact.text(traceback.format_exc()), errors="backslashreplace")
+        _keep_traceback(job.attempt_dir / TRACEBACK)
         status, message, name = kind(error), first_lines(error), type(error).__name__
         if (other := ranks.failed_before(time.time())) is not None:
             status, message, name = other.status, other.message, other.status
         failure = Failure(kind=name, message=message, traceback=TRACEBACK)
     with ending:
         write(status, failure)
+
+
+def _keep_traceback(file: Path) -> None:
+    """Of the exception that is being handled, the last part if it is long; the log has what cannot be kept."""
+    try:
+        file.write_text(redact.text(traceback.format_exc()[-_LONGEST_TRACEBACK:]), errors="backslashreplace")
+    except OSError:
+        traceback.print_exc()
 
 
 def _write(record: Record, job: TrainingJob, clock: Clock) -> None:

@@ -1,7 +1,5 @@
 """Attention whose projections are layers: the results, arguments and state dict of torch's own."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

@@ -1,7 +1,5 @@
 """`convert` on models with torch's attention: its projections are layers of the report, and run sparse."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from attention_toys import Calling, attention

@@ -24,8 +24,12 @@ _LINEAR: Mapping[str, tuple[tuple[int, int], ...]] = {
         *((8192, 8192), (8192, 14336), (14336, 8192)),
     ),
     "squares": tuple((size, size) for size in (512, 1024, 2048, 4096, 8192, 16384)),
+    "decode": ((1024, 1024), (2048, 2048), (4096, 4096)),
+    "linear": ((1024, 1024), (512, 2048), (2048, 512)),
     "tiny": ((64, 64), (128, 64)),
 }
+#: of suites that are about few or many rows
+_ROWS_OF: Mapping[str, tuple[int, ...]] = {"decode": (1, 4, 16), "linear": (48, 128, 512)}
 SUITES: Mapping[str, str] = {
     "llm": "linear layers of large Transformers: 4096, 8192, 11008, 14336",
     "squares": "square linear layers, 512 to 16384",
@@ -35,6 +39,8 @@ SUITES: Mapping[str, str] = {
     "optical-flow": "RAFT large",
     "translation": "Transformer base, 12 tokens a sentence",
     "translation-big": "Transformer big, 12 tokens a sentence",
+    "decode": "square linear layers at 1 to 16 rows, as when text is generated",
+    "linear": "linear layers of Transformers of 512 and 1024 units at 48 to 512 rows",
     "tiny": "two small linear layers, to try the benchmark itself",
 }
 ROWS = tuple(2**power for power in range(15))  # 1 ... 16384
@@ -78,12 +84,13 @@ def products() -> dict[str, dict[str, Any]]:
     return loaded
 
 
-def cases(suite: str, rows: Sequence[int] = ROWS, batches: Sequence[int] = BATCHES) -> list[Case]:
+def cases(suite: str, rows: Sequence[int] = (), batches: Sequence[int] = BATCHES) -> list[Case]:
     """The cases of a suite, all rows (of a model's suite: all batch sizes) of one shape side by side.
 
-    Raises KeyError for an unknown suite.
+    rows: () are the suite's own. Raises KeyError for an unknown suite.
     """
     if suite in _LINEAR:
+        rows = rows or _ROWS_OF.get(suite, ROWS)
         return [
             Case(suite, linear_problem((out, deep), (r, deep), *_ANY)) for deep, out in _LINEAR[suite] for r in rows
         ]

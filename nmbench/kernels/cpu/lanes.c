@@ -327,8 +327,13 @@ static long stretch(const struct layer *a) {
     fit = fit > 1024 ? 1024 : fit < a->rows ? a->rows : fit;
     return fit / a->rows * a->rows;
 }
-// 0, or -1 where there is no memory for the pointers
-int nm_run(const struct layer *a) {
+// 0, or -1 where there is no memory for the pointers. rows and blocks: the nearest smaller tile that there is
+int nm_run(const struct layer *given) {
+    struct layer own = *given, *a = &own;
+    a->blocks = a->blocks > MOST_BLOCKS ? MOST_BLOCKS : a->blocks < 1 ? 1 : a->blocks;
+    while (a->blocks > 1 && !tiles[a->form][a->blocks][1]) a->blocks--;
+    a->rows = a->rows > MOST_ROWS ? MOST_ROWS : a->rows < 1 ? 1 : a->rows;
+    a->rows = (int)fitting(a->form, a->blocks, a->rows);
     const long total = a->images * a->out_height * a->out_width, taps = a->kernel[0] * a->kernel[1], blocks = blocks_of(a);
     const long inputs = a->channels / a->groups, threads = a->threads > 1 ? a->threads : 1;
     long rows = stretch(a), pieces = (total + rows - 1) / rows, cuts = 1;

@@ -75,7 +75,10 @@ def unpack(packed: Tensor, problem: Problem, form: Form, lanes: Lanes) -> Tensor
 
 
 def tile_for(rows: int, lanes: int) -> Pair:
-    """(rows, blocks of outputs) that fill the registers: few rows take more blocks."""
+    """(rows, blocks of outputs) that fill the registers: few rows take more blocks.
+
+    Of a tile that was not compiled the nearest smaller one runs.
+    """
     if rows <= 4:
         return rows, 4
     if lanes < 16:
