@@ -1,10 +1,4 @@
-"""One product or convolution with an N:M weight, by whichever backend takes it.
-
-linear, conv2d   as torch.nn.functional, with the weight dense and baked, compressed, or packed
-pack             a weight packed once, for many calls
-"""
-
-from __future__ import annotations
+"""One product or convolution with an N:M weight, by whichever backend takes it."""
 
 from torch import Tensor
 
@@ -16,8 +10,6 @@ from nmbench.kernels.packed import PackedWeight
 from nmbench.kernels.problem import Pair, conv2d_problem, linear_problem
 from nmbench.sparsity import NMPattern
 from nmbench.sparsity.pattern import PatternLike
-
-__all__ = ["conv2d", "linear", "pack"]
 
 Weight = Tensor | NMTensor | PackedWeight
 

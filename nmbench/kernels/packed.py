@@ -1,8 +1,5 @@
 """A weight packed for one backend, as a module: it moves, copies, pickles, saves and loads.
 
-PackedWeight           the weight of a converted layer (layers that share a weight share this)
-parts_of, from_parts   what files hold of it
-
 What backends read may depend on the GPU and on a library's version, so it never leaves the process: a state dict and a
 pickle hold the compressed form of nmbench.kernels.nmtensor, and a move to another device or dtype packs anew. Where the
 backend cannot run after a move (a CPU, say), the weight is held dense, and runs so, until it is moved back.
@@ -24,8 +21,6 @@ from nmbench.kernels.cache import fingerprint
 from nmbench.kernels.nmtensor import NMTensor, check, compress, decompress
 from nmbench.kernels.problem import dtype_name
 from nmbench.sparsity import NMPattern
-
-__all__ = ["PARTS", "PackedWeight", "from_parts", "parts_of"]
 
 #: what a file holds of a weight: see nmbench.kernels.nmtensor; `pattern` is (N, M), and a third 1 for the axis "kernel"
 PARTS = ("values", "positions", "pattern")

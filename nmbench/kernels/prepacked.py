@@ -1,12 +1,7 @@
 """oneDNN's products with a weight that was reordered beforehand: on many processors torch's fastest dense ones.
 
-prepack    (weight, input's shape) -> the reordered weight and the function, or None where oneDNN has none here
-Product    the function: (x, reordered weight, bias) -> result
-
 torch.compile with freezing uses the same operators; eager layers reorder at each call, or run another library.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 
@@ -14,8 +9,6 @@ import torch
 from torch import Tensor
 
 from nmbench.kernels.problem import Problem
-
-__all__ = ["Product", "prepack"]
 
 Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 

@@ -1,13 +1,5 @@
 """What a backend is asked, and a convolution as the matrix product that some backends do instead.
 
-Problem                          one layer at one shape of input
-linear_problem, conv2d_problem   made from tensors' shapes
-result_dtype                     dtype of a product by the dtype of its operands
-output_size                      height and width of a convolution's output
-weight_matrix                    (out, in, kh, kw) -> (out, kh * kw * channels), channels side by side
-input_matrix                     (N, in, H, W) -> (rows, kh * kw * channels)
-from_rows                        (rows, out) -> (N, out, H', W'), channels_last
-
 `channels` may be more than `in`: the rest is zero.
 """
 
@@ -22,21 +14,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nmbench.sparsity import NMPattern
-
-__all__ = [
-    "Pair",
-    "Problem",
-    "Settings",
-    "conv2d_problem",
-    "dtype_name",
-    "from_rows",
-    "input_matrix",
-    "is_float8",
-    "linear_problem",
-    "output_size",
-    "result_dtype",
-    "weight_matrix",
-]
 
 Pair = tuple[int, int]
 #: what a backend was tuned to, for instance (("alg_id", 3),); plain numbers, so that they can be kept in a file

@@ -1,11 +1,4 @@
-"""The backends that are installed, through the entry-point group `nmbench.kernels`; ours are registered the same way.
-
-Found      one of them, or the reason why it cannot be used
-backends   all by name, in the order in which the dispatcher asks them
-load       one that can be used
-"""
-
-from __future__ import annotations
+"""The backends that are installed, through the entry-point group `nmbench.kernels`; ours among them."""
 
 import functools
 from dataclasses import dataclass
@@ -13,8 +6,6 @@ from importlib.metadata import EntryPoint, entry_points
 
 from nmbench._util.errors import first_line, nearest
 from nmbench.kernels.backend import Backend
-
-__all__ = ["GROUP", "Found", "backends", "load"]
 
 GROUP = "nmbench.kernels"
 _FIRST = ("cusparselt", "cutlass", "triton", "cpu")

@@ -1,17 +1,9 @@
 """How long a call takes on a device: several candidates measured side by side, so that drift hits all alike.
 
-compare         candidates -> Timing, measured interleaved in rounds
-Timing          median and quartiles of one call
-copies          how many copies of a buffer exceed the last cache; rotated makes them
-bandwidth       bytes a second, of a large copy and of a large read
-launch_floor    the time of a kernel that does next to nothing
-
 On a CPU the time is the thread's own (what other processes take is not in it) where torch uses one thread, else the
 clock's. On a GPU the calls of one round are captured in a CUDA graph and replayed between two events, so no launch from
 Python is in the figure. What cannot be captured is timed with events around plain calls; `how` says so.
 """
-
-from __future__ import annotations
 
 import contextlib
 import functools
@@ -24,8 +16,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-
-__all__ = ["Timing", "affordable", "bandwidth", "compare", "copies", "last_cache", "launch_floor", "rotated"]
 
 Call = Callable[[], object]
 T = TypeVar("T")

@@ -1,7 +1,5 @@
 """A full disk costs no cell: `Room` tells a run to wait until there is room again, and where."""
 
-from __future__ import annotations
-
 import errno
 import re
 import shutil
@@ -9,8 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nmbench.records.schema import Record, Status
-
-__all__ = ["Room", "lacked_room"]
 
 #: bytes; where as much is free, whoever found no room wrote elsewhere
 _LOW = 2**30

@@ -1,10 +1,4 @@
-"""The training passes of a cell: kept from an interrupted attempt, taken from the dense twin, or trained.
-
-load_init    initial weights from a file
-train        all passes
-adopt        the dense twin's weights into a model: ASP's first pass is its training, step by step
-steps        loss and learning rate of each of its steps, as far as its record tells
-"""
+"""The training passes of a cell: kept from an interrupted attempt, taken from the dense twin, or trained."""
 
 from __future__ import annotations
 
@@ -28,8 +22,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from nmbench.sparsity.methods.base import Method
-
-__all__ = ["NotReusable", "adopt", "load_init", "steps", "train"]
 
 _log = logging.getLogger("nmbench.worker")
 

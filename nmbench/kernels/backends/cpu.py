@@ -1,12 +1,8 @@
 """The backend `cpu`: our own kernels for processors (nmbench.kernels.cpu), compiled on first use.
 
-Cpu   packs and runs; what it takes: float32 and bfloat16, groups of M that 16, 8, 4 or 2 divides, along the inputs
-
 At pruned positions nothing is multiplied: an infinity or NaN of the input that only pruned entries meet does not reach
 the result, or does so where a group keeps fewer entries than it may. At kept ones it does as in a dense product.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 
@@ -19,8 +15,6 @@ from nmbench.kernels.cpu.build import Form, covering, library
 from nmbench.kernels.cpu.product import FEW_ROWS, form_for, lanes_of, pack, tile_for, unpack
 from nmbench.kernels.problem import dtype_name
 from nmbench.sparsity.memory import watched
-
-__all__ = ["Cpu"]
 
 _DTYPES = (torch.float32, torch.bfloat16)
 

@@ -1,14 +1,7 @@
 """The candidates of one case: every dense way, and every backend with every pattern, each on rotated buffers.
 
-Bench                      what the candidates of a case share: inputs, source of weights, number of copies
-Candidate                  one way to do the product
-dense_ways, sparse_ways    what can be timed; what cannot gets a row with its reason
-stored_bytes               of a compressed weight
-
 Each is checked against the product in higher precision first: a wrong one is never timed.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -27,8 +20,6 @@ from nmbench.kernels.bench.suites import Case
 from nmbench.kernels.nmtensor import lengths
 from nmbench.kernels.timing import affordable, copies
 from nmbench.sparsity import NMPattern
-
-__all__ = ["Bench", "Candidate", "dense_ways", "sparse_ways", "stored_bytes"]
 
 #: of one operand: three times an L2 cache of 50 MB are 512 buffers of 0.3 MB
 _MOST_COPIES = 512

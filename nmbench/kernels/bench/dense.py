@@ -1,12 +1,7 @@
 """The dense products that a sparse one has to beat: every way that torch has, and the fastest of them counts.
 
-variants    (problem, dtype) -> name of the way -> the function, or why torch has none
-Way         a function of (x, weight), the dtype that it takes, and how it wants its weight
-
 16-bit rows are held against the faster of float16 and bfloat16. The dense weights are dense: no zeros that save power.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -17,8 +12,6 @@ from torch.nn import functional as F
 
 from nmbench.kernels.prepacked import prepack
 from nmbench.kernels.problem import Problem
-
-__all__ = ["Way", "variants"]
 
 Product = Callable[[Tensor, Tensor], Tensor]
 

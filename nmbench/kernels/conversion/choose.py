@@ -1,10 +1,4 @@
-"""Which backend runs a layer: every one that takes its weight is checked against float64, then timed against dense.
-
-Trial     what all comparisons of a conversion share
-decide    the choice
-"""
-
-from __future__ import annotations
+"""Which backend runs a layer: every one that takes its weight is checked against float64, then timed against dense."""
 
 import functools
 import math
@@ -28,8 +22,6 @@ from nmbench.kernels.conversion.swap import replica
 from nmbench.kernels.conversion.watch import Call
 from nmbench.kernels.packed import PackedWeight
 from nmbench.kernels.prepacked import prepack
-
-__all__ = ["CLEAR_WIN", "Trial", "decide"]
 
 #: a sparse layer must take at most this part of the dense time
 CLEAR_WIN = 0.97

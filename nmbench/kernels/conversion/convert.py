@@ -3,8 +3,6 @@
 Survey, one pass over the example inputs, a decision for each weight, and a verdict on modules that went past theirs.
 """
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -34,8 +32,6 @@ from nmbench.kernels.problem import dtype_name, linear_problem
 from nmbench.sparsity import NMPattern
 from nmbench.sparsity.pattern import PatternLike
 from nmbench.sparsity.select import Layers
-
-__all__ = ["convert"]
 
 Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
 #: of one weight: its row of the report, and what stands in place of the modules that use it

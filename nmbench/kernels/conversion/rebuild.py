@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
 from nmbench._util.files import loads
 from nmbench.kernels import registry
@@ -16,8 +17,8 @@ from nmbench.kernels.conversion.bypass.unfold import named_inside
 from nmbench.kernels.conversion.layers import Layer, SparseLayer, sparse_layer
 from nmbench.kernels.conversion.swap import checked, copied, swap
 from nmbench.kernels.conversion.watch import Call
-from nmbench.kernels.nmtensor import compress, decompress
-from nmbench.kernels.packed import PARTS, PackedWeight, from_parts
+from nmbench.kernels.nmtensor import compress
+from nmbench.kernels.packed import PackedWeight
 from nmbench.records import weights
 from nmbench.sparsity import NMPattern
 
@@ -55,14 +56,13 @@ def load_converted(
     try:
         with safe_open(path, "pt") as file:
             layers = _choices(loads((file.metadata() or {})[_KEY]))
-            stored = {name: [file.get_tensor(_key(name, part)) for part in PARTS] for name in layers}
             names = {*layers, *(key.rpartition(".")[0] for key in file.keys())}  # noqa: SIM118 - it is no mapping
     except (SafetensorError, OSError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(
             f"{path} holds no converted model that can be read ({type(error).__name__}: {error})"
         ) from error
     model = model if inplace else copied(model)
-    model = _rebuilt(model, names, layers, backends, f"{path}", stored)
+    model = _rebuilt(model, names, layers, backends, f"{path}", blank=True)
     try:
         weights.load(model, path)
     except RuntimeError as error:
@@ -94,11 +94,11 @@ def _rebuilt(
     choices: Mapping[str, Mapping[str, Any]],
     backends: Sequence[Backend],
     source: str,
-    stored: Mapping[str, list[Tensor]] | None = None,
+    blank: bool = False,
 ) -> nn.Module:
     """`model`, in place, with the layers of `choices` replaced.
 
-    names: of layers, those of attention among them. stored: parts of the weights, where those are not the model's own.
+    names: of layers, those of attention among them. blank: with zeros for weights, which are to be loaded.
     """
     attentions, projections = named_inside(model, names)
     modules = {type(model).__name__: model, **dict(model.named_modules()), **projections}
@@ -108,43 +108,31 @@ def _rebuilt(
         module = modules.get(name)
         if not isinstance(module, (nn.Linear, nn.Conv2d)):
             raise ValueError(f"{source}: the model has no linear or convolution layer {name!r}")
-        weight = module.weight.detach()
-        if stored is not None:
-            try:
-                whole = from_parts(stored[name], tuple(weight.shape))
-            except ValueError as error:
-                raise ValueError(f"{source} does not fit the model: {name}: {error}") from error
-            weight = decompress(whole).to(weight.device, weight.dtype)
-        replaced[module] = _layer(module, name, choice, weight, packed, backends, without=stored is not None)
+        replaced[module] = _layer(module, name, choice, packed, backends, blank)
     return swap(model, attentions.replacing(replaced))
-
-
-def _key(layer: str, part: str) -> str:
-    return f"{layer}.packed.{part}".removeprefix(".")  # the model may itself be the layer
 
 
 def _layer(
     module: nn.Linear | nn.Conv2d,
     name: str,
     choice: Mapping[str, Any],
-    weight: Tensor,
     packed: dict[int, PackedWeight],
     backends: Sequence[Backend],
-    *,
-    without: bool,
+    blank: bool,
 ) -> nn.Module:
     """The sparse layer in place of `module`.
 
-    choice: backend, pattern and settings, as in `Report.choices`. weight: baked. packed: by the id of a parameter, of
-    layers that share it. backends: asked before those that are installed. without: if there is no such backend dense
-    runs; else a ValueError says so.
+    choice: backend, pattern and settings, as in `Report.choices`. packed: by the id of a parameter, of layers that
+    share it. backends: asked before those that are installed. blank: see `_rebuilt`; dense runs then where there is
+    no such backend, else a ValueError says so.
     """
     if id(module.weight) not in packed:
-        pattern = NMPattern.parse(choice["pattern"])
+        pattern, weight = NMPattern.parse(choice["pattern"]), module.weight.detach()
+        weight = torch.zeros_like(weight) if blank else weight
         compress(weight, pattern, name)  # says which group breaks the pattern
         shape = choice.get("input") or _any_input(module)
         problem = Layer((module,), pattern, Counter()).problem(Call(tuple(shape), weight.dtype))
-        made = PackedWeight(weight, problem, _backend(choice["backend"], backends, without))
+        made = PackedWeight(weight, problem, _backend(choice["backend"], backends, blank))
         settings = tuple((str(key), int(value)) for key, value in dict(choice.get("settings", {})).items())
         packed[id(module.weight)] = made.tuned(settings, str(choice.get("tuned_on", "")))
     return sparse_layer(packed[id(module.weight)], module)

@@ -1,14 +1,7 @@
 """The compiled products of one pattern.
 
-covering   the pattern that runs for another one: N:M with M of 2, 4, 8 or 16
-library    pattern -> the functions of lanes.c, or the words why there are none
-Form       how a weight is packed
-Lanes      what was compiled
-
 NMBENCH_CPU_ISA=avx2 or portable builds for less than the processor has, to measure or test that.
 """
-
-from __future__ import annotations
 
 import ctypes
 import functools
@@ -22,8 +15,6 @@ from pathlib import Path
 
 from nmbench._util.native import NotCompiled, compiled
 from nmbench.sparsity import NMPattern
-
-__all__ = ["ISA_VARIABLE", "Form", "Lanes", "Layer", "covering", "library", "prepare"]
 
 ISA_VARIABLE = "NMBENCH_CPU_ISA"
 _WIDTHS = (16, 8, 4, 2)

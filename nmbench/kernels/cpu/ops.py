@@ -3,8 +3,6 @@
 nmbench_cpu::linear, nmbench_cpu::conv2d   the operators
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -14,8 +12,6 @@ from nmbench.kernels.cpu.build import Form
 from nmbench.kernels.cpu.product import lanes_of, run
 from nmbench.kernels.problem import Problem, conv2d_problem, linear_problem, output_size
 from nmbench.sparsity import NMPattern
-
-__all__ = ["conv2d", "linear", "multiply"]
 
 
 def multiply(x: Tensor, packed: Tensor, bias: Tensor | None, problem: Problem, form: Form) -> Tensor:

@@ -1,12 +1,4 @@
-"""Packing, unpacking and multiplying with the functions of lanes.c.
-
-form_for      how a weight is best packed for a number of rows
-pack, unpack  (out, in[, kh, kw]) <-> bytes
-run           the product, with bias, an addend and ReLU
-tile_for      rows and blocks of the tile that runs
-"""
-
-from __future__ import annotations
+"""Packing, unpacking and multiplying with the functions of lanes.c."""
 
 import ctypes
 import functools
@@ -16,8 +8,6 @@ from torch import Tensor
 
 from nmbench.kernels.cpu.build import Form, Lanes, Layer, covering, library
 from nmbench.kernels.problem import Pair, Problem, output_size
-
-__all__ = ["FEW_ROWS", "form_for", "lanes_of", "pack", "run", "tile_for", "unpack"]
 
 #: up to so many rows the bytes of the weight count, above it the instructions
 FEW_ROWS = 8
