@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,20 @@ def test_a_weight_in_8_bits_says_so():
     handle = sparsify(model, "2:4")
     first = handle.layers[0]
     assert (first.role, first.reason) == ("dense", "no mask is made of float8_e4m3fn weights")
+
+
+def test_a_layer_without_outputs_stays_dense_and_says_so():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, that there is nothing to initialise
+        model = nn.Sequential(nn.Linear(8, 0), nn.Linear(8, 8))
+    empty, other = sparsify(model, "2:4").layers
+    assert (empty.role, empty.reason, other.role) == ("dense", "it holds no numbers", "sparse")
+
+
+@pytest.mark.parametrize("make", [torch.Tensor.to_sparse, torch.Tensor.to_sparse_csr])
+def test_a_mask_of_a_tensor_that_is_not_strided_is_refused_in_words(make):
+    with pytest.raises(ValueError, match=r"dense tensor, not one of layout torch\.sparse.*to_dense"):
+        nm_mask(make(torch.randn(8, 8)), "2:4")
 
 
 def test_checkpointing_sees_the_same_masked_weights(path):
