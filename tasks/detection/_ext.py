@@ -90,7 +90,8 @@ def softnms(
     Returns:
         (kept,) int64.
     """
-    left, scores, kept = torch.arange(len(boxes)), scores.clone(), []
+    left, scores = torch.arange(len(boxes)), scores.clone()
+    kept: list[int] = []
     while len(left):
         best = int(scores[left].argmax())
         chosen = left[best]
