@@ -4,8 +4,6 @@ With SGD, SR-STE takes lr * lambda_w * w from a pruned weight at each step, so t
 factor of about exp(-lambda_w * sum of lr). A short training with the paper's lambda_w hardly decays anything.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -13,20 +11,6 @@ from collections.abc import Iterable, Sequence
 from nmbench.analysis.rows import Row
 from nmbench.records.schema import Record
 from nmbench.sparsity.pattern import NMPattern
-
-__all__ = [
-    "NOTE",
-    "SUM",
-    "UNSEEN",
-    "base",
-    "dense_twin",
-    "effective",
-    "lambda_w",
-    "partner",
-    "shrinkage",
-    "sr_ste",
-    "very_large",
-]
 
 #: the paper's lambda_w, which a record's settings leave out
 _DEFAULT = 2e-4

@@ -4,8 +4,6 @@ Only figures that were found in a source are in published.csv; a figure without 
 itself about it, which is said wherever it is shown.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import math
@@ -20,8 +18,6 @@ from nmbench.document.table import Cell, Column, Table
 from nmbench.document.words import number
 from nmbench.plan.cell import DENSE
 from nmbench.records.schema import Record
-
-__all__ = ["Beside", "Figure", "beside", "published", "published_table"]
 
 #: (task, a data set's number of images in training and evaluation) -> its published name. The counts are the data
 #: set's own: a folder's name proves nothing.

@@ -1,7 +1,5 @@
 """What a report says of the seed paper: `Claims` and `Published`, sections by the entry points `nmbench.sections`."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -14,8 +12,6 @@ from nmbench.claims.pick import NOTE, SUM, UNSEEN, effective
 from nmbench.claims.published import beside, published_table
 from nmbench.document.model import Block, Fold, Prose, Section
 from nmbench.document.table import Cell, Column, Table
-
-__all__ = ["Claims", "Published", "claims_section"]
 
 #: more comparisons fold away
 _MOST_ROWS = 12

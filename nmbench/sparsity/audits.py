@@ -1,10 +1,4 @@
-"""Does a set of weights keep an N:M pattern?
-
-audit        from the weights alone, trusting no mask and no handle
-multiplied   and do they multiply as they are? From one forward pass
-"""
-
-from __future__ import annotations
+"""Does a set of weights keep an N:M pattern?"""
 
 import contextlib
 from collections.abc import Iterable, Mapping
@@ -21,8 +15,6 @@ from nmbench.sparsity.memory import local_part
 from nmbench.sparsity.pattern import NMPattern, PatternLike
 from nmbench.sparsity.products import SLACK, WeightWatch, ordinary_forward
 from nmbench.sparsity.select import UNDONE, LayerInfo, Layers, choose, find_weights
-
-__all__ = ["AuditReport", "LayerAudit", "Outcome", "audit", "groups_over", "multiplied"]
 
 
 class Outcome(StrEnum):

@@ -1,7 +1,5 @@
 """`sparsify`: an N:M pattern on a model while it trains."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -13,8 +11,6 @@ from nmbench.sparsity.attach import detach, is_attached
 from nmbench.sparsity.handle import Handle
 from nmbench.sparsity.pattern import NMPattern, PatternLike
 from nmbench.sparsity.select import LayerInfo, Layers, find_weights, require_numbers
-
-__all__ = ["NothingSparseError", "sparsify"]
 
 
 class NothingSparseError(ValueError):
