@@ -2,6 +2,7 @@
 # make test    set up, then every check: ruff, mypy --strict, the floors of the import graph, pytest
 # make test-fast   the tests that train no task, under two minutes;  make cov: their coverage
 # make fmt, lint, typecheck   format; every static check; mypy alone
+# make test-libraries   tests on peft, accelerate, timm, transformers, ... (the extra `libraries`, installed first)
 # make check-all   the conformance battery of every task and method (nmbench check all)
 # make wheel   build the wheel, compare it with git, try it in a clean environment
 # make docs    build the documentation site into site/
@@ -17,7 +18,7 @@ BIN := $(VENV)/bin
 # What a run sees is what the scheduler gives it; this is for the tests and the benchmarks.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: quick test test-fast cov fmt lint typecheck check-all docs wheel bench gpu constraints clean
+.PHONY: quick test test-fast test-libraries cov fmt lint typecheck check-all docs wheel bench gpu constraints clean
 
 # fairseq's own pins are refused by current pip, so it comes without them; setup.cfg lists what it needs. It is built from
 # source (45 s, needs g++ and Python's headers): where that fails, everything but the translation task still works.
@@ -68,6 +69,12 @@ test-fast: $(VENV)/.dev
 
 cov: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(FAST) --cov=nmbench --cov=nmbench_tasks --cov-report=term-missing:skip-covered
+
+# `make test` skips what is not installed, and these are large.
+test-libraries: $(VENV)/.dev
+	$(BIN)/pip install -q -c constraints.txt -e '.[libraries]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 0 -rs tests/sparsity/test_libraries.py tests/sparsity/test_tracing.py
+	$(BIN)/python tests/campaign/models.py
 
 # Kept apart from `make test`: it trains every task several times over.
 check-all: $(VENV)/.user

@@ -26,8 +26,8 @@ HEAD = (
     "# What was tested, on Python {}.{}. Made by `make constraints`; the package's own ranges (setup.cfg) are wider.\n"
 )
 #: extras that `make` does not install, and the line above what only they pull in
-SINKS = ("mlflow", "wandb")
-SINKS_HEAD = "# What only the extras mlflow and wandb pull in.\n"
+APART = ("libraries", "mlflow", "wandb")
+APART_HEAD = "# What only the extras libraries, mlflow and wandb pull in.\n"
 #: installed by lines of their own, since current pip refuses fairseq's pins; and what builds it
 ALONE = ("fairseq==0.12.2", "wheel")
 
@@ -68,12 +68,12 @@ def main(arguments: list[str]) -> None:
     upgrade = "--upgrade" in arguments
     every = resolved(upgrade, f".[{','.join(extras())}]")
     needs = {canonicalize_name(item["name"]): item.get("requires_dist") for item in every}
-    usual = closure(set(extras()) - set(SINKS), lambda name: needs.get(canonicalize_name(name)))
+    usual = closure(set(extras()) - set(APART), lambda name: needs.get(canonicalize_name(name)))
     alone = resolved(upgrade, "--no-deps", *ALONE)
     by_name = {canonicalize_name(item["name"]): item for item in [*every, *alone]}
     first = [*(item for name, item in by_name.items() if name in usual), *alone]
     rest = [item for name, item in by_name.items() if item not in first and name != "nmbench"]
-    FILE.write_text(HEAD.format(*sys.version_info) + _lines(first) + SINKS_HEAD + _lines(rest), encoding="utf-8")
+    FILE.write_text(HEAD.format(*sys.version_info) + _lines(first) + APART_HEAD + _lines(rest), encoding="utf-8")
 
 
 def _lines(items: list[dict[str, Any]]) -> str:

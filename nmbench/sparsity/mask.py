@@ -124,11 +124,13 @@ def nm_mask(weight: Tensor, pattern: PatternLike, *, dim: int = 1, groups: int =
 
     Raises:
         NonFiniteWeightError (a ValueError): a weight is NaN or infinite.
-        ValueError: bad pattern, dtype or shape; a quantised tensor; a DTensor whose shards cut groups.
+        ValueError: bad pattern, dtype, layout or shape; a quantised tensor; a DTensor whose shards cut groups.
     """
     p = NMPattern.parse(pattern)
     if opaque(weight):
         raise ValueError(f"nm_mask needs a plain tensor, not a {type(weight).__name__}: make the mask before wrapping")
+    if weight.layout is not torch.strided:
+        raise ValueError(f"nm_mask needs a dense tensor, not one of layout {weight.layout}: call to_dense() first")
     if not weight.dtype.is_floating_point:
         raise ValueError(f"nm_mask needs a floating-point weight, not {weight.dtype}")
     if dim not in (0, 1):

@@ -176,6 +176,8 @@ def _unfit(weight: Weight) -> str:
         return f"a {type(parameter).__name__}, not a plain tensor"
     if parameter.layout is not torch.strided:
         return f"of layout {parameter.layout}"
+    if not parameter.numel():
+        return "it holds no numbers"
     if parameter.dtype not in _DTYPES:
         return f"no mask is made of {str(parameter.dtype).removeprefix('torch.')} weights"
     return ""

@@ -41,7 +41,10 @@ def _class_names(split: Path) -> list[str]:
 
 
 def _scan(root: Path, part: str, fingerprint: hashlib._Hash) -> int:
-    """Number of images below `root`/`part`; their names and sizes go into `fingerprint`."""
+    """Number of images below `root`/`part`; their names and sizes go into `fingerprint`.
+
+    Those of val, which are met after the whole training, are opened here; the many of train when they are trained on.
+    """
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
     count = 0
@@ -57,8 +60,20 @@ def _scan(root: Path, part: str, fingerprint: hashlib._Hash) -> int:
                 raise DataError(f"cannot read the image {path}: {error.strerror}") from error
             if size == 0:
                 raise DataError(f"the image {path} is an empty file; replace or remove it")
+            if part.startswith("val"):
+                _check_head(path)
             folders.stamp(fingerprint, path.relative_to(root).as_posix(), size)
             count += 1
     if count == 0:
         raise DataError(f"the class folder {root / part} has no images ({', '.join(IMG_EXTENSIONS)})")
     return count
+
+
+def _check_head(path: Path) -> None:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            folders.refuse_deep(image, path)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"cannot read the image {path} ({type(error).__name__}); replace or remove it") from error

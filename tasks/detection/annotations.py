@@ -17,6 +17,7 @@ from typing import Any
 
 from PIL import Image
 
+from nmbench._util.errors import first_line
 from nmbench.task import DataError
 from nmbench_tasks._shared.folders import refuse_deep
 
@@ -65,6 +66,8 @@ def check_objects(found: Mapping[str, list[Entry]], path: Path, masks: bool) -> 
         if entry["id"] in seen or not entry["id"]:
             raise DataError(f"{where}: its id comes twice or is 0, which the metric takes for no match")
         seen.add(entry["id"])
+        if not isinstance(entry["id"], int | float):
+            raise DataError(f"{where}: its id is not a number, as the metric needs it")
         if not _numbers(entry["bbox"], 4):
             raise DataError(f"{where} has no box (x, y, width, height)")
         if not _numbers([entry["area"]], 1) or entry["iscrowd"] not in (0, 1):
@@ -106,7 +109,10 @@ def _check_mask(mask: Any, image: Entry, where: str) -> None:
     if not mask:
         raise DataError(f"{where} has no segmentation, which this task needs")
     if isinstance(mask, dict):
-        good = mask.get("size") == [image["height"], image["width"]] and isinstance(mask.get("counts"), list | str)
+        counts = mask.get("counts")
+        good = mask.get("size") == [image["height"], image["width"]] and isinstance(counts, list | str)
+        if good and isinstance(counts, list):
+            good = min(counts, default=-1) >= 0 and sum(counts) == image["height"] * image["width"]
     else:
         good = all(isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0 for part in mask)
         good = good and all(_numbers(part, len(part)) for part in mask)
@@ -122,33 +128,40 @@ def check_metric(path: Path, found: Mapping[str, list[Entry]], masks: bool) -> N
 
     What is wrong then is in the file: an object that the metric cannot match with itself.
     """
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    truth = COCO()
     with_objects = list(dict.fromkeys(entry["image_id"] for entry in found["annotations"]))[:_MEASURED]
-    chosen = set(with_objects)
-    objects = [dict(entry) for entry in found["annotations"] if entry["image_id"] in chosen]
     for kind in ("bbox", "segm") if masks else ("bbox",):
-        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-            truth.dataset = {**found, "annotations": objects}
-            truth.createIndex()
-            key = "bbox" if kind == "bbox" else "segmentation"
-            answers = COCO()
-            answers.dataset = {**found, "annotations": [_answer(truth, entry, key) for entry in objects]}
-            answers.createIndex()
-            measured = COCOeval(truth, answers, kind)
-            measured.params.imgIds = with_objects
-            measured.params.maxDets = [1, 10, len(objects)]
-            measured.evaluate()
-            measured.accumulate()
-        precision = measured.eval["precision"][:, :, :, 0, -1]
-        mean = precision[precision >= 0].mean() if (precision >= 0).any() else 0.0
+        try:
+            mean = _of_the_truth(found, with_objects, kind)
+        except (ValueError, TypeError, LookupError, ArithmeticError, AssertionError) as error:
+            raise DataError(f"pycocotools cannot measure {kind} AP on {path} ({first_line(error)})") from error
         if mean < _LEAST_AP:
             raise DataError(
                 f"the true objects of {path} themselves reach {kind} AP {100 * mean:.1f} %, not 100: some are flat, "
                 "empty or all a crowd"
             )
+
+
+def _of_the_truth(found: Mapping[str, list[Entry]], images: list[Any], kind: str) -> float:
+    """AP, 0 to 1, of the true objects on these images as detections; 0 where there is none to find."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    chosen = set(images)
+    objects = [dict(entry) for entry in found["annotations"] if entry["image_id"] in chosen]
+    key = "bbox" if kind == "bbox" else "segmentation"
+    truth, answers = COCO(), COCO()
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+        truth.dataset = {**found, "annotations": objects}
+        truth.createIndex()
+        answers.dataset = {**found, "annotations": [_answer(truth, entry, key) for entry in objects]}
+        answers.createIndex()
+        measured = COCOeval(truth, answers, kind)
+        measured.params.imgIds = images
+        measured.params.maxDets = [1, 10, len(objects)]
+        measured.evaluate()
+        measured.accumulate()
+    precision = measured.eval["precision"][:, :, :, 0, -1]
+    return float(precision[precision >= 0].mean()) if (precision >= 0).any() else 0.0
 
 
 def _answer(truth: Any, entry: Entry, key: str) -> dict[str, Any]:

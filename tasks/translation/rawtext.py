@@ -83,10 +83,10 @@ def scanned(path: Path) -> tuple[int, str]:
 
 def _decoded(path: Path, number: int, line: bytes) -> str:
     try:
-        return line.decode("utf-8")
+        return line.decode("utf-8-sig" if number == 1 else "utf-8")  # a byte order mark is no word of the sentence
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path}, line {number}: byte 0x{line[error.start]:02x} at position {error.start + 1} is no UTF-8\n"
+            f"{path}, line {number}: byte 0x{error.object[error.start]:02x} at position {error.start + 1} is no UTF-8\n"
             "convert the file (iconv -f LATIN1 -t UTF-8, say) or remove the pair from both sides"
         ) from error
 

@@ -19,7 +19,7 @@ def _names(text: str) -> set[str]:
 
 
 def test_no_name_is_outside_what_the_extras_pull_in():
-    usual, _, sinks = (ROOT / "constraints.txt").read_text(encoding="utf-8").partition(tool["SINKS_HEAD"])
+    usual, _, apart = (ROOT / "constraints.txt").read_text(encoding="utf-8").partition(tool["APART_HEAD"])
     absent = set()
 
     def requires(name: str) -> list[str] | None:
@@ -29,7 +29,7 @@ def test_no_name_is_outside_what_the_extras_pull_in():
             absent.add(name)
             return None
 
-    known = tool["closure"](set(tool["extras"]()) - set(tool["SINKS"]), requires)
+    known = tool["closure"](set(tool["extras"]()) - set(tool["APART"]), requires)
     assert not absent, "`make` installs them"
     assert _names(usual) == known | ALONE
-    assert not _names(usual) & _names(sinks)
+    assert not _names(usual) & _names(apart)

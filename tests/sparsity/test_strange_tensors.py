@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,20 @@ def test_an_ensemble_under_vmap_masks_each_member():
     outputs = vmap(lambda values: functional_call(models[0], values, (X,)))(stacked)
     for output, handle, model in zip(outputs, handles, models, strict=True):
         torch.testing.assert_close(output, plain_twin(handle, model)(X))
+
+
+def test_a_layer_without_outputs_stays_dense_and_says_so():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, that there is nothing to initialise
+        model = nn.Sequential(nn.Linear(8, 0), nn.Linear(8, 8))
+    empty, other = sparsify(model, "2:4").layers
+    assert (empty.role, empty.reason, other.role) == ("dense", "it holds no numbers", "sparse")
+
+
+@pytest.mark.parametrize("make", [torch.Tensor.to_sparse, torch.Tensor.to_sparse_csr])
+def test_a_mask_of_a_tensor_that_is_not_strided_is_refused_in_words(make):
+    with pytest.raises(ValueError, match=r"dense tensor, not one of layout torch\.sparse.*to_dense"):
+        nm_mask(make(torch.randn(8, 8)), "2:4")
 
 
 @pytest.mark.slow

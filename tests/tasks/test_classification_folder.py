@@ -70,6 +70,14 @@ FAULTS = {
     "renamed class": (lambda root: (root / "val" / "dog").rename(root / "val" / "wolf"), "different.*dog, wolf"),
     "empty class": (empty("train", "dog"), "train/dog has no images"),
     "empty file": (lambda root: (root / "val" / "cat" / "1.JPEG").write_bytes(b""), "val/cat/1.JPEG is an empty"),
+    "no picture to evaluate on": (
+        lambda root: (root / "val" / "cat" / "1.JPEG").write_bytes(b"no picture"),
+        "cannot read the image .*val/cat/1.JPEG",
+    ),
+    "deep picture to evaluate on": (
+        lambda root: Image.new("I;16", (40, 50), 30_000).save(root / "val" / "cat" / "5.tif"),
+        "val/cat/5.tif has more than 8 bits",
+    ),
     "dead link": (lambda root: (root / "val" / "cat" / "x.png").symlink_to("nowhere"), "cannot read .*x.png"),
 }
 

@@ -38,6 +38,13 @@ FAULTS = {
     "not nested": (objects(segmentation=[1, 1, 5, 1, 5, 5]), "neither run lengths .* nor a list of polygons"),
     "no number": (objects(segmentation=[[1, 1, 5, 1, 5, float("nan")]]), "neither run lengths"),
     "run lengths of another size": (objects(segmentation={"size": [4, 4], "counts": [16]}), "of its image's size"),
+    "run lengths that end early": (objects(segmentation={"size": [9, 9], "counts": [5, 5]}), "of its image's size"),
+    "a negative run": (objects(segmentation={"size": [9, 9], "counts": [-5, 86]}), "of its image's size"),
+    "text for an id": (
+        lambda root: edit(root, "val", lambda f: f["annotations"][0].update(id="first")),
+        "its id is not a number",
+    ),
+    "what the metric cannot read": (objects("val", area=[16]), "is not what COCO has|pycocotools cannot measure"),
     "flat": (objects("val", segmentation=[[1, 1, 5, 1, 3, 1]]), "themselves reach segm AP"),
     "between 0 and 1": (objects(bbox=[0.1, 0.1, 0.4, 0.4], area=0.16), "no object to learn or to find: 2 are listed"),
     "outside": (objects("val", bbox=[20, 20, 4, 4]), "no object to learn or to find"),

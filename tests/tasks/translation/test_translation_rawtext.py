@@ -38,6 +38,12 @@ def test_without_valid_and_with_windows_line_ends(spec_of, text):
     assert "\r" not in (info.path / "text" / "test.de").read_bytes().decode()
 
 
+def test_a_byte_order_mark_is_no_word(spec_of, text):
+    expected = (text / "test.de").read_text()
+    (text / "test.de").write_bytes(b"\xef\xbb\xbf" + expected.encode())
+    assert (prepared(spec_of, text).path / "text" / "test.de").read_text() == expected
+
+
 def test_a_line_ends_at_a_line_feed_only(spec_of, text):
     """A carriage return, a vertical tab or Unicode's line separator within a line moves no later reference."""
     lines = [
