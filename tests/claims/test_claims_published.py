@@ -44,24 +44,11 @@ def test_what_agrees_is_shown_with_source_and_note(results):
     assert "shown, not compared" in table.notes[0]
 
 
-def test_along_the_other_axis_only_what_is_not_settled_is_shown(results):
-    results.add("2:4@kernel", cell=PAPER, data=IMAGENET)
-    (one,) = shown(results)
-    assert (one.figure.value, one.remarks[0]) == (77.0, "the published axis is not settled, ours is kernel")
-
-
 def test_a_dense_figure_has_no_axis_to_settle(results):
     results.twin(cell=PAPER, data=IMAGENET)
     found = shown(results)
     assert [one.figure.value for one in found] == [77.70, 77.38, 77.36, 77.30]
     assert not any("axis" in remark for one in found for remark in one.remarks)
-
-
-def test_the_published_name_of_a_model_is_ours(results):
-    results.add(cell={"task": "optical-flow", "model": "raft_large", "scale": "paper"}, data=CHAIRS, metric=EPE)
-    (one,) = shown(results)
-    assert one.figure.value == 0.88
-    assert "200k steps" in one.remarks[-1]
 
 
 @pytest.mark.parametrize(
