@@ -1,7 +1,5 @@
 """The scheduler's policy, with an executor that runs nothing: order, slots, and a record for every ending."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`nmbench run --speed`: which cells, what is made of the child's answers, and that a failure costs no result."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
