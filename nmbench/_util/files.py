@@ -1,28 +1,17 @@
-"""Files that are written whole or not at all, and locks between processes.
-
-replacing     a context: write under another name; put in its place, synced, when all went well
-write_text    a text file
-write_json    a JSON file
-loads         JSON text of a stranger
-discard       a file or a folder, if it is there
-remove_below  a folder, if it lies where it should
-locked        a context: an exclusive lock that the system frees when the process dies
-"""
-
-from __future__ import annotations
+"""Files that are written whole or not at all, and locks between processes."""
 
 import contextlib
+import errno
 import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-
-__all__ = ["Locked", "discard", "loads", "locked", "remove_below", "replacing", "write_json", "write_text"]
 
 
 class Locked(Exception):
@@ -97,7 +86,12 @@ def remove_below(root: Path, folder: Path) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path | str, *, wait: bool = True) -> Iterator[None]:
-    """Hold an exclusive lock on `path`. Raises Locked where another has it and `wait` is false, or OSError."""
+    """Hold an exclusive lock on `path`. Raises Locked where another has it and `wait` is false, or OSError.
+
+    What is there and no regular file may be a stranger's: it is neither followed nor opened.
+    """
+    if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
+        raise OSError(errno.EINVAL, "the lock is no regular file", str(path))
     lock = FileLock(path, timeout=-1 if wait else 0)
     try:
         lock.acquire()

@@ -57,7 +57,7 @@ def _load(folder: Path) -> Loaded:
         raise UsageError(f"no folder {str(folder)!r}: name two folders of results, as results/quick")
     from nmbench.records.frame import load
 
-    loaded = load(folder)
+    loaded = load(folder, series=False)
     if not loaded.records and not loaded.unreadable:
         raise UsageError(f"no record below {str(folder)!r}: name a folder that `nmbench run` wrote, as results/quick")
     return loaded

@@ -1,7 +1,5 @@
 """`nmbench plan M`: the cells that a run would do, and which are done."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import typer
@@ -24,7 +22,7 @@ def plan(
     chosen = select(matrix, results, only, seeds, plugins, yes)
     done = 0
     for cell in chosen.cells:
-        state = chosen.store.state(cell)
+        state = chosen.store.state(cell, brief=True)
         done += state.done
         typer.echo(f"{cell.id}  {state.status:<11}  {cell.label}")
     typer.echo(f"{len(chosen.cells)} cells, {done} done, {len(chosen.cells) - done} to run")

@@ -33,7 +33,7 @@ def _wanted(chosen: Selection, rerun: str | None, data: Path) -> list[Cell]:
     """The cells to run: those not done; or with --rerun, those of one kind."""
     from nmbench.plan.catalogue import code_hash
 
-    states = [chosen.store.state(cell) for cell in chosen.cells]
+    states = [chosen.store.state(cell, brief=rerun != "stale") for cell in chosen.cells]
     if rerun is None:
         return [state.cell for state in states if not state.done]
     if rerun != "stale":

@@ -34,7 +34,7 @@ def status(
     chosen = select(matrix, results, only, seeds, plugins, yes)
     counts: Counter[str] = Counter()
     for cell in chosen.cells:  # a line each: all records together may not fit the memory
-        state = chosen.store.state(cell)
+        state = chosen.store.state(cell, brief=True)
         counts[state.status] += 1
         typer.echo(_line(state))
     summary = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))

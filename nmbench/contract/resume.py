@@ -1,12 +1,6 @@
-"""Resume state on disk: tensors and plain values in a file of torch, believed only if it is what was written.
+"""Resume state on disk: tensors and plain values in a file of torch, believed only if it is what was written."""
 
-write_state    whole or not at all
-read_state     what it holds; None if there is none, or none to be believed
-claim          a folder of such files, for a training that they have to fit
-"""
-
-from __future__ import annotations
-
+import errno
 import logging
 import time
 import zipfile
@@ -16,8 +10,6 @@ from typing import Any
 
 from nmbench._util.files import discard, loads, replacing, write_json
 from nmbench.contract.spec import DataError
-
-__all__ = ["claim", "read_state", "write_state"]
 
 _log = logging.getLogger("nmbench.run")
 
@@ -29,7 +21,10 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
     import torch
 
     with replacing(path) as temporary:
-        torch.save(state, temporary)
+        try:
+            torch.save(state, temporary)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise OSError(errno.EIO, str(error).splitlines()[0], str(path)) from error
 
 
 def read_state(path: Path) -> dict[str, Any] | None:

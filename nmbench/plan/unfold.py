@@ -1,10 +1,4 @@
-"""From a matrix and the installed plugins to cells, everything checked before anything starts.
-
-cells     every cell once, the dense twin of each included
-alone     the ids of those that are to have the machine to themselves
-"""
-
-from __future__ import annotations
+"""From a matrix and the installed plugins to cells, everything checked before anything starts."""
 
 import itertools
 import math
@@ -18,9 +12,6 @@ from nmbench.plan.catalogue import Catalogue
 from nmbench.plan.cell import DENSE, Cell, InitialWeights, pattern_of
 from nmbench.plan.matrix import Grid, Matrix
 from nmbench.sparsity.pattern import NMPattern
-
-__all__ = ["MOST", "alone", "cells"]
-
 
 #: combinations that are unfolded without a word: a slip of the finger makes millions
 MOST = 50_000
@@ -84,7 +75,8 @@ def _unfold(matrix: Matrix, grids: Iterable[Grid], catalogue: Catalogue) -> dict
             for train, seed, treatment in itertools.product(trainings, grid.seeds or matrix.seeds, treatments):
                 pattern, method, hyper = treatment
                 cell = Cell(subject.task, subject.model, matrix.scale, pattern, method, seed, train, hyper, init)
-                found.setdefault(cell.twin.id, cell.twin)
+                if not cell.is_dense and (twin := cell.twin).id not in found:
+                    found[twin.id] = twin
                 found.setdefault(cell.id, cell)
     return found
 

@@ -10,16 +10,12 @@ traceback.txt          of the exception that ended it
 batches.txt            a checksum of each training batch, with --trace-batches
 """
 
-from __future__ import annotations
-
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from nmbench.records.reading import parse
 from nmbench.records.schema import Record, UnreadableRecord
-
-__all__ = ["BATCHES", "LOG", "PER_EXAMPLE", "RECORD", "TEXTS", "TRACEBACK", "WEIGHTS", "number_of",
-           "read_record"]  # fmt: skip
 
 RECORD = "record.json"
 WEIGHTS = "weights.safetensors"
@@ -38,12 +34,12 @@ def number_of(attempt: Path) -> int | None:
     )
 
 
-def read_record(path: Path) -> Record:
-    """The record in the file `path`; see `schema.parse`. Raises UnreadableRecord with the reason."""
+def read_record(path: Path, read: Callable[[bytes, int], Record] = parse) -> Record:
+    """The record in the file `path`, by a function of `reading`. Raises UnreadableRecord with the reason."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would wait for ever
             raise UnreadableRecord("not a regular file")
         data = path.read_bytes()
     except OSError as error:
         raise UnreadableRecord(error.strerror or type(error).__name__) from error
-    return parse(data, number_of(path.parent) or 1)
+    return read(data, number_of(path.parent) or 1)

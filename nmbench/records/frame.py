@@ -1,11 +1,4 @@
-"""Records on disk become a pandas frame.
-
-load      everything below a folder: records, frame, what could not be read, how many attempts left no record
-frame     the frame alone
-newest    the one attempt of each cell that counts
-"""
-
-from __future__ import annotations
+"""Records on disk become a pandas frame."""
 
 import contextlib
 import gc
@@ -13,14 +6,13 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from nmbench.records.attempt import RECORD, read_record
 from nmbench.records.columns import COLUMNS, row
 from nmbench.records.schema import Record, Status, UnreadableRecord
-
-__all__ = ["Loaded", "Unreadable", "frame", "load", "newest"]
 
 
 @dataclass(frozen=True)
@@ -52,9 +44,13 @@ class Loaded:
     problems: list[Unreadable] = field(default_factory=list)
 
 
-def load(folder: str | Path) -> Loaded:
-    """Read every `attempt-*/record.json` below `folder`. A missing folder is an empty one; no file makes it fail."""
+def load(folder: str | Path, *, series: bool = True) -> Loaded:
+    """Read every `attempt-*/record.json` below `folder`. A missing folder is an empty one; no file makes it fail.
+
+    series: keep what was recorded through training, which takes most of the memory.
+    """
     folder = Path(folder)
+    shared: dict[tuple[float | None, ...], list[Any]] = {}
     loaded = Loaded([], pd.DataFrame(), [], 0)
     rows: list[dict[str, object]] = []
     unfinished = 0
@@ -69,6 +65,7 @@ def load(folder: str | Path) -> Loaded:
             except UnreadableRecord as error:
                 loaded.unreadable.append(Unreadable(file, str(error)))
                 continue
+            _shorten(record, shared if series else None)
             rows.append(row(record, name))
             loaded.records.append(record)
             loaded.folders.append(attempt)
@@ -76,6 +73,22 @@ def load(folder: str | Path) -> Loaded:
         table = _typed(rows)
     table.attrs = {"unreadable": [(one.path, one.reason) for one in loaded.unreadable], "unfinished": unfinished}
     return replace(loaded, frame=table, unfinished=unfinished)
+
+
+def _shorten(record: Record, shared: dict[tuple[float | None, ...], list[Any]] | None) -> None:
+    """Lists that many records have alike (steps, learning rates) become one; without `shared` they go."""
+    curve, sad = record.curve, record.sad
+    if shared is None:
+        record.curve = None
+        if sad is not None:
+            sad.step, sad.flips, sad.layers = [], [], None
+        return
+    if curve is not None:
+        curve.phase, curve.step, curve.lr = (
+            shared.setdefault(tuple(values), values) for values in (curve.phase, curve.step, curve.lr)
+        )
+    if sad is not None:
+        sad.step = shared.setdefault(tuple(sad.step), sad.step)
 
 
 def _attempts(folder: Path) -> list[tuple[str, Path]]:

@@ -4,22 +4,19 @@ One attempt has exactly one writer. `record.json` is written last, to a temporar
 means that the attempt ended. An attempt folder without it is one that was killed; it is never believed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from nmbench._util.errors import UsageError
-from nmbench._util.files import Locked, locked
+from nmbench._util.files import Locked, discard, locked
 from nmbench.plan.cell import Cell
 from nmbench.records.attempt import RECORD, number_of, read_record
+from nmbench.records.reading import headline, parse
 from nmbench.records.schema import Record, Status, UnreadableRecord
-
-__all__ = ["CellState", "NoRecord", "Store"]
 
 
 class NoRecord(StrEnum):
@@ -67,7 +64,11 @@ class Store:
     def attempts(self, cell: Cell) -> list[Path]:
         """Attempt folders of a cell, oldest first."""
         folder = self.folder / cell.folder
-        numbers = [number for path in folder.glob("attempt-*") if (number := number_of(path)) is not None]
+        try:
+            names = os.listdir(folder)
+        except OSError:  # there is none yet, or it cannot be looked into
+            return []
+        numbers = [number for name in names if (number := number_of(Path(name))) is not None]
         return [folder / f"attempt-{k}" for k in sorted(numbers)]
 
     def new_attempt(self, cell: Cell) -> tuple[int, Path]:
@@ -78,12 +79,12 @@ class Store:
         path.mkdir(parents=True, exist_ok=False)
         return number, path
 
-    def state(self, cell: Cell) -> CellState:
-        """The newest `ok` attempt if there is one, else the newest."""
+    def state(self, cell: Cell, *, brief: bool = False) -> CellState:
+        """The newest `ok` attempt if there is one, else the newest. brief: of its record only what a line needs."""
         attempts = self.attempts(cell)
         newest: CellState | None = None
         for path in reversed(attempts):
-            state = _state(cell, path, len(attempts))
+            state = _state(cell, path, len(attempts), headline if brief else parse)
             if state.done:
                 return state
             newest = newest or state
@@ -92,6 +93,8 @@ class Store:
     def work_dir(self, cell: Cell) -> Path:
         """Resume state and heartbeat of a cell, outside the results."""
         path = self.work / cell.id
+        if path.exists() and not path.is_dir():
+            discard(path)
         path.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -110,12 +113,12 @@ class Store:
             yield
 
 
-def _state(cell: Cell, path: Path, attempts: int) -> CellState:
+def _state(cell: Cell, path: Path, attempts: int, read: Callable[[bytes, int], Record]) -> CellState:
     """What the attempt in the folder `path` says of the cell."""
     if not (path / RECORD).exists():
         return CellState(cell, NoRecord.UNFINISHED, attempts, None, path)
     try:
-        record = read_record(path / RECORD)
+        record = read_record(path / RECORD, read)
     except UnreadableRecord:
         return CellState(cell, NoRecord.UNREADABLE, attempts, None, path)
     status = record.status if record.cell_id == cell.id else NoRecord.UNREADABLE

@@ -4,8 +4,6 @@ All that is true of one machine alone stands here: process groups, the parent's 
 by their file's time. A killed parent takes its workers along; whole process groups are ended, loaders and ranks too.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os
@@ -19,20 +17,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from nmbench._util.files import discard, write_text
+from nmbench._util.files import discard
 from nmbench._util.machine import gpus
 from nmbench.records.attempt import LOG, RECORD
 from nmbench.running.executor import Cause, Ending, Fate
 from nmbench.running.guard import Guard
 from nmbench.running.job import Beat, TrainingJob
 
-__all__ = ["Limits", "Local"]
-
 _log = logging.getLogger("nmbench.running")
 
 _GRACE = 4.0  # seconds between asking a worker to stop and killing its process group
 _LINGER = 20.0  # seconds that a worker may live on after its record
 _LOG_TAIL = 64 * 1024  # bytes of worker.log that are read for its last line
+_LOG_MOST = 2**26  # bytes of worker.log; beyond, its newer half goes
 
 
 @dataclass(frozen=True)
@@ -68,6 +65,13 @@ class _Worker:
         self.stamp, self.last_beat = stamp, time.monotonic()
         return Beat.read(path)
 
+    def bound_log(self) -> None:
+        """Cut a log that a flood has made long: what it began with stays, and what is printed next."""
+        log = self.job.attempt_dir / LOG
+        with contextlib.suppress(OSError):
+            if log.stat().st_size > _LOG_MOST:
+                os.truncate(log, _LOG_MOST // 2)
+
     def signal(self, number: int) -> None:
         """To the whole group: ranks, loaders, compilers."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -81,6 +85,7 @@ class _Worker:
     def ending(self) -> Ending:
         code, seconds = self.process.returncode, time.monotonic() - self.begun
         line = _last_line(self.job.attempt_dir / LOG)
+        self.bound_log()
         if self.cause is not None:
             return Ending(self.cause, self.limit, seconds, line)
         return Ending(Cause.SIGNAL if code < 0 else Cause.EXIT, abs(code), seconds, line)
@@ -103,6 +108,7 @@ class Local:
         self._workers: dict[str, _Worker] = {}
         self._ends = selectors.DefaultSelector()
         self._guard: Guard | None = None
+        self._inherited = dict(os.environ)
 
     def open(self, processes: int) -> int:
         """See Executor."""
@@ -127,8 +133,9 @@ class Local:
         file = job.work_dir / "job.json"
         for path in (job.work_dir / "heartbeat.json", file):
             discard(path)
-        write_text(file, job.model_dump_json(indent=1, exclude_unset=True))  # what a record has not stays absent
-        with (job.attempt_dir / LOG).open("wb") as log:
+        # read once, by the worker that starts now: not synced; exclude_unset: what a record has not stays absent
+        file.write_text(job.model_dump_json(indent=1, exclude_unset=True), encoding="utf-8")
+        with (job.attempt_dir / LOG).open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "nmbench.worker", "--job", str(file)],
                 stdin=subprocess.DEVNULL,
@@ -147,7 +154,7 @@ class Local:
     def _environment(self, job: TrainingJob, slots: list[int]) -> dict[str, str]:
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(job.threads))
         return {
-            **os.environ,
+            **self._inherited,
             **threads,
             "PYTHONUNBUFFERED": "1",
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
@@ -182,6 +189,7 @@ class Local:
     def _fate(self, handle: str) -> Fate:
         worker = self._workers[handle]
         beat = worker.beat()
+        worker.bound_log()
         if worker.process.poll() is None:
             self._enforce(worker)
         return Fate(beat, None if worker.process.poll() is None else self._forget(handle))

@@ -1,11 +1,4 @@
-"""What a person sees while a matrix runs: bars on a terminal, one line an event elsewhere.
-
-Progress    is told what goes on, counts, and shows nothing
-Lines       for logs and pipes
-Terminal    bars
-"""
-
-from __future__ import annotations
+"""What a person sees while a matrix runs: bars on a terminal, one line an event elsewhere."""
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,8 +8,6 @@ from rich.progress import Progress as Bars
 from nmbench.plan.cell import Cell
 from nmbench.records.schema import Record
 from nmbench.running.job import Beat
-
-__all__ = ["Lines", "Progress", "Terminal", "progress_for"]
 
 
 class Progress:
@@ -42,6 +33,9 @@ class Progress:
         self.failed += record.status.failed
         if seconds > 0:
             self._seconds.append(seconds)
+
+    def waits(self, why: str) -> None:
+        """No cell starts for now."""
 
     def close(self) -> None:
         """No more cells."""
@@ -82,6 +76,10 @@ class Lines(Progress):
         """See Progress."""
         self._say(f"start  {cell.label}")
 
+    def waits(self, why: str) -> None:
+        """See Progress."""
+        self._say(f"wait   {why}")
+
     def ended(self, cell: Cell, record: Record, seconds: float) -> None:
         """See Progress."""
         super().ended(cell, record, seconds)
@@ -115,6 +113,10 @@ class Terminal(Progress):
         """See Progress."""
         self.rows[cell.id] = self.bars.add_task(cell.label, total=None, note="starting")
         self._note()
+
+    def waits(self, why: str) -> None:
+        """See Progress."""
+        self.bars.console.print("[yellow]wait[/]     ", escape(why), sep="")
 
     def beat(self, cell: Cell, beat: Beat) -> None:
         """See Progress."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -23,11 +24,10 @@ from nmbench.running.executor import Ending, Executor
 from nmbench.running.job import TrainingJob
 from nmbench.running.order import Options, Queue, first_phase, head, ranks
 from nmbench.running.outcome import died, refused, unwritten
+from nmbench.running.room import Room, lacked_room
 
 if TYPE_CHECKING:  # it shows things by rich
     from nmbench.running.progress import Progress
-
-__all__ = ["Scheduler"]
 
 _log = logging.getLogger("nmbench.running")
 
@@ -54,6 +54,8 @@ class Scheduler:
         self.written = written
         self._running: dict[str, TrainingJob] = {}
         self._records: list[Record] = []
+        self._room = Room([store.folder, store.work])
+        self._full: Path | None = None  # the folder that is told to be full
         methods = catalogue.methods.items()
         self._starts_dense = {name for name, it in methods if it.declaration and it.declaration.starts_dense}
         self._codes: dict[tuple[str, str], str] = {}
@@ -76,7 +78,8 @@ class Scheduler:
                         self.executor.stop(self._running)
                         self._look(queue, 0.0)
                         raise KeyboardInterrupt
-                    self._fill(queue, slots)
+                    if not self._waits():
+                        self._fill(queue, slots)
                     self._look(queue, _BEAT_S)
             finally:
                 self.executor.close()
@@ -95,6 +98,14 @@ class Scheduler:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def _waits(self) -> bool:
+        """Nothing is to start on a full disk; said once each time."""
+        full = self._room.full()
+        if full is not None and full != self._full:
+            self.progress.waits(f"no room is left in {full}: cells wait until there is some; Ctrl-C ends the run")
+        self._full = full
+        return full is not None
+
     def _fill(self, queue: Queue, slots: int) -> None:
         """Start what may start and has room."""
         free = slots - sum(job.slots for job in self._running.values())
@@ -104,40 +115,51 @@ class Scheduler:
             if self.catalogue.tasks[cell.task].usable and free < wanted:
                 return  # a cell of several ranks waits for its turn rather than being overtaken for ever
             queue.take()
-            if self._start(cell, wanted):
+            try:
+                started = self._start(cell, wanted)
+            except OSError as error:
+                if lacked_room(error) and self._room.lacked():
+                    queue.put_back(cell)
+                    return
+                self._ended(cell, unwritten(self._head(cell, 1), error), 0.0)
+                started = False
+            if started:
                 free -= wanted
             else:
                 queue.ended(cell)
 
     def _look(self, queue: Queue, wait_s: float) -> None:
         """Wait for news, show heartbeats, collect what has ended."""
+        if not self._running and queue:
+            time.sleep(wait_s)
         for handle, fate in self.executor.poll(list(self._running), wait_s).items():
             cell = self._running[handle].cell
             if fate.beat is not None:
                 self.progress.beat(cell, fate.beat)
             if fate.ending is not None:
-                self._collect(self._running.pop(handle), fate.ending)
-                queue.ended(cell)
+                if self._collect(self._running.pop(handle), fate.ending):
+                    queue.ended(cell)
+                else:
+                    queue.put_back(cell)
 
     # -- one cell -----------------------------------------------------------------------------------------------
     def _start(self, cell: Cell, slots: int) -> bool:
-        """Start the cell; False if it ended at once, with a record."""
+        """Start the cell; False if it ended at once, with a record. Raises OSError."""
         plugin, code = self.catalogue.tasks[cell.task], self._code(cell)
-        record = head(cell, 1, plugin, self.store.matrix, self.options.command)
-        try:
-            record.attempt, attempt = self.store.new_attempt(cell)
-            if not plugin.usable:
-                record = refused(record, plugin, code, self.executor.device)
-                self._write(record, attempt)
-                self._ended(cell, record, 0.0, attempt)
-                return False
-            job = self._job(record, attempt, code, slots)
-            self._running[self.executor.start(job)] = job
-        except OSError as error:
-            self._ended(cell, unwritten(record, error), 0.0)
+        number, attempt = self.store.new_attempt(cell)
+        record = self._head(cell, number)
+        if not plugin.usable:
+            record = refused(record, plugin, code, self.executor.device)
+            self._write(record, attempt)
+            self._ended(cell, record, 0.0, attempt)
             return False
+        job = self._job(record, attempt, code, slots)
+        self._running[self.executor.start(job)] = job
         self.progress.started(cell)
         return True
+
+    def _head(self, cell: Cell, attempt: int) -> Record:
+        return head(cell, attempt, self.catalogue.tasks[cell.task], self.store.matrix, self.options.command)
 
     def _code(self, cell: Cell) -> str:
         """Hash of what the cell executes."""
@@ -148,15 +170,17 @@ class Scheduler:
 
     def _job(self, record: Record, attempt: Path, code: str, slots: int) -> TrainingJob:
         cell = record.cell
-        if self.store.state(cell).done:
-            discard(self.store.work_dir(cell))  # of a training that is over; it is to begin again
+        work = self.store.work_dir(cell)
+        if record.attempt > 1 and self.store.state(cell).done:
+            discard(work)  # of a training that is over; it is to begin again
+            work.mkdir()
         takes_over = cell.method in self._starts_dense
         return TrainingJob(
             cell=cell,
             record=record,
             reference=self.catalogue.tasks[cell.task].reference,
             attempt_dir=attempt.absolute(),
-            work_dir=self.store.work_dir(cell),
+            work_dir=work,
             data_dir=self.options.data.absolute(),
             device=self.executor.device,
             ranks=ranks(cell, self.catalogue.tasks[cell.task]),
@@ -167,23 +191,32 @@ class Scheduler:
             trace=self.options.trace,
         )
 
-    def _collect(self, job: TrainingJob, ending: Ending) -> None:
-        """Read the record of an attempt that is over, or write one for it."""
+    def _collect(self, job: TrainingJob, ending: Ending) -> bool:
+        """Read the record of an attempt that is over, or write one for it; False if it is to start again.
+
+        That is so where the disk was full: what the attempt did is kept, and goes on when there is room.
+        """
+        written: Record | OSError | None
         try:
-            record = read_record(job.attempt_dir / RECORD)
+            record = written = read_record(job.attempt_dir / RECORD)
         except UnreadableRecord:
             record = died(job.record, ending, job.code, self.executor.device)
-            self._write(record, job.attempt_dir)
+            written = self._write(record, job.attempt_dir)
+        if written is not None and lacked_room(written) and not self._asked_to_stop and self._room.lacked():
+            return False
         self._ended(job.cell, record, ending.seconds, job.attempt_dir)
         if not record.status.resumable:
             discard(job.work_dir)
+        return True
 
-    def _write(self, record: Record, attempt: Path) -> None:
+    def _write(self, record: Record, attempt: Path) -> OSError | None:
         """Write the record of a cell that wrote none. Where that fails, the cell is told all the same."""
         try:
             record.write(attempt / RECORD)
         except OSError as error:
             _log.warning("the record of %s could not be written: %s", record.cell.label, error)
+            return error
+        return None
 
     def _ended(self, cell: Cell, record: Record, seconds: float, attempt: Path | None = None) -> None:
         self._records.append(record)

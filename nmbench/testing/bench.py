@@ -1,9 +1,4 @@
-"""Trains a task's cells at one scale inside this process, for the checks that look at what training does.
-
-Trained    what one training left
-Result     what it came to, to be compared with another's
-Bench      prepares the data once and keeps every training that was asked for
-"""
+"""Trains a task's cells at one scale inside this process, for the checks that look at what training does."""
 
 from __future__ import annotations
 
@@ -27,8 +22,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from nmbench.sparsity import Handle, LayerInfo
-
-__all__ = ["Bench", "Result", "Stopped", "Trained", "digest", "drawn", "generators", "weights"]
 
 PATTERN, METHOD = "2:4", "sr-ste"
 Report = TypeVar("Report")

@@ -1,7 +1,5 @@
 """The checks of a task's training. Each function is one check; the context is a Bench."""
 
-from __future__ import annotations
-
 import contextlib
 
 from nmbench.sparsity import audit

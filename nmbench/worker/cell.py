@@ -1,13 +1,7 @@
 """Runs one cell, inside the worker: prepare, build, train, finish. Every rank trains; rank 0 writes the record.
 
 Whatever happens, one record is written (unless the process dies, and then the scheduler writes it).
-
-execute         the cell of a job, as rank 0
-execute_rank    the same as another rank
-prepare         its data only
 """
-
-from __future__ import annotations
 
 import os
 import statistics
@@ -37,10 +31,9 @@ from nmbench.worker.ranks import RankFailure, Ranks, here, start
 from nmbench.worker.signs import Clock, Heart
 from nmbench.worker.tracing import trace_batches
 
-__all__ = ["SHADOW_PATTERN", "execute", "execute_rank", "prepare"]
-
 #: what a dense run is observed with, so that its SAD can stand beside that of the sparse runs
 SHADOW_PATTERN = NMPattern(2, 4)
+_LONGEST_TRACEBACK = 2**16  # characters; it quotes the message, which may be of any length
 
 
 class _Attempt:
@@ -228,13 +221,21 @@ def execute(job: TrainingJob, job_file: Path) -> None:
         attempt.run()
         attempt.finish()
     except BaseException as error:
-        (job.attempt_dir / TRACEBACK).write_text(redact.text(traceback.format_exc()), errors="backslashreplace")
+        _keep_traceback(job.attempt_dir / TRACEBACK)
         status, message, name = kind(error), first_lines(error), type(error).__name__
         if (other := ranks.failed_before(time.time())) is not None:
             status, message, name = other.status, other.message, other.status
         failure = Failure(kind=name, message=message, traceback=TRACEBACK)
     with ending:
         write(status, failure)
+
+
+def _keep_traceback(file: Path) -> None:
+    """Of the exception that is being handled, the last part if it is long; the log has what cannot be kept."""
+    try:
+        file.write_text(redact.text(traceback.format_exc()[-_LONGEST_TRACEBACK:]), errors="backslashreplace")
+    except OSError:
+        traceback.print_exc()
 
 
 def _write(record: Record, job: TrainingJob, clock: Clock) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import itertools
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from nmbench.sparsity.methods.base import Method
 
 __all__ = ["NotReusable", "adopt", "load_init", "steps", "train"]
+
+_log = logging.getLogger("nmbench.worker")
 
 
 class NotReusable(Exception):
@@ -75,7 +78,10 @@ def train(
             if phase == 0 and method.starts_dense:
                 run.forget_flips()  # whether the twin could stand for this pass must not show in the record
         if phase + 1 < method.phases and run.rank == 0:
-            write_state(done, {"model": model.state_dict(), "run": run.state_dict()})
+            try:
+                write_state(done, {"model": model.state_dict(), "run": run.state_dict()})
+            except OSError as error:
+                _log.warning("the pass is not kept for a resumed attempt: %s", error)
     return runs
 
 

@@ -118,21 +118,7 @@ def test_each_of_some_that_look_alike_is_compared():
     assert_same(model, fast, x)
 
 
-@pytest.mark.parametrize(
-    "other", [{"nhead": 2}, {"batch_first": False}, {"norm_first": True}, {"activation": "gelu"}, {"dtype": torch.half}]
-)
-def test_time_is_kept_only_for_what_is_alike(other):
-    layer, x = {"d_model": 16, "nhead": 4, "dim_feedforward": 32, "batch_first": True}, torch.randn(2, 6, 16)
-    with priced(compressed=1.0) as seen:
-        for options in (layer, layer, {**layer, **other}):
-            dtype = options.get("dtype", torch.float32)
-            model = finalised(nn.TransformerEncoderLayer(**options), dtype=dtype)
-            assert convert(model, x.to(dtype), backends=[Compressed()])[1].sparse
-        timed = [set(one) for one in seen].count({"dense", "sparse"})
-    assert timed == 2
-
-
-def test_a_kept_time_does_not_spare_the_comparison():
+def test_padding_makes_the_fused_way_another_one():
     torch.manual_seed(0)
     model = finalised(nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), 2))
     x, padding = torch.randn(2, 6, 16), torch.zeros(2, 6, dtype=torch.bool)

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from nmbench._util.errors import UsageError
 from nmbench._util.files import write_json
 from nmbench.plan.cell import Cell
 from nmbench.records.attempt import read_record
@@ -52,6 +53,19 @@ def test_done_stays_done_and_failed_is_not_done(tmp_path):
     assert store.state(CELL).attempts == 3
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"curve": {"step": ["x"]}}, {"metrics": {"a": "x"}}, {"error": {"message": "no"}}, {"status": "odd"}],
+)
+def test_in_brief_a_cell_is_what_it_is_in_full(tmp_path, change):
+    store = Store(tmp_path, "m")
+    _, path = store.new_attempt(CELL)
+    write_json(path / "record.json", _record("oom", metrics={"a": 1}, metric_info=[{"name": "a"}]) | change)
+    brief, full = store.state(CELL, brief=True), store.state(CELL)
+    assert (brief.status, brief.cell, brief.attempts) == (full.status, full.cell, full.attempts)
+    assert (brief.record and brief.record.outcome) == (full.record and full.record.outcome)
+
+
 def test_the_record_of_another_cell_is_not_believed(tmp_path):
     store = Store(tmp_path, "m")
     _, path = store.new_attempt(CELL)
@@ -63,6 +77,24 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "record.json")
     with pytest.raises(UnreadableRecord, match="not a regular file"):
         read_record(tmp_path / "record.json")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("victim.txt")])
+def test_a_lock_that_is_no_file_is_neither_opened_nor_followed(tmp_path, make):
+    store = Store(tmp_path, "m")
+    store.folder.mkdir()
+    (store.folder / "victim.txt").write_text("precious")
+    make(store.folder / ".lock")
+    with pytest.raises(UsageError, match="no regular file"), store.lock():
+        pass
+    assert (store.folder / "victim.txt").read_text() == "precious"
+
+
+def test_a_file_where_the_work_of_a_cell_goes_makes_way(tmp_path):
+    store = Store(tmp_path / "results", "m")
+    store.work.mkdir(parents=True)
+    (store.work / CELL.id).write_text("?")
+    assert store.work_dir(CELL).is_dir()
 
 
 def test_a_folder_that_only_looks_like_an_attempt_is_none(tmp_path):

@@ -1,5 +1,7 @@
 """The scheduler's policy, with an executor that runs nothing: order, slots, and a record for every ending."""
 
+import errno
+import shutil
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -12,7 +14,7 @@ from nmbench.plan.catalogue import Catalogue
 from nmbench.plan.cell import Cell
 from nmbench.plan.declarations import MethodDeclaration, Plugin, TaskDeclaration
 from nmbench.records.attempt import RECORD, read_record
-from nmbench.records.schema import Environment, Record, Status
+from nmbench.records.schema import Environment, Failure, Record, Status
 from nmbench.records.store import Store
 from nmbench.running.executor import Cause, Ending, Fate
 from nmbench.running.job import Beat, TrainingJob
@@ -73,12 +75,11 @@ def schedule(tmp_path: Path) -> Callable[..., list[Record]]:
     method = Plugin("asp", "asp:ASP", "asps", "1", declaration=asp)
     plugin = Plugin("toy", "toy:Toy", "toys", "1", declaration=declaration)
 
-    def run(executor: Pretended, *cells: Cell, **options: Any) -> list[Record]:
+    def run(executor: Pretended, *cells: Cell, progress: Progress | None = None, **options: Any) -> list[Record]:
         store = Store(tmp_path / "results", "toys")
         chosen = Options(command="nmbench run toys", **options)
-        return Scheduler(store, Catalogue({"toy": plugin}, {"asp": method}, []), chosen, Progress(), executor).run(
-            list(cells)
-        )
+        known = Catalogue({"toy": plugin}, {"asp": method}, [])
+        return Scheduler(store, known, chosen, progress or Progress(), executor).run(list(cells))
 
     return run
 
@@ -125,6 +126,63 @@ def test_a_cell_that_cannot_be_written_is_told_and_the_rest_goes_on(schedule, tm
     first, second = schedule(Pretended(), DENSE, STE)
     assert (first.status, second.status) == ("error", "ok")
     assert first.cell == DENSE
+
+
+class Waiting(Progress):
+    """Room is made as soon as it is asked for."""
+
+    def __init__(self, disk: list[int]) -> None:
+        super().__init__()
+        self.disk, self.told = disk, []
+
+    def waits(self, why: str) -> None:
+        self.told.append(why)
+        self.disk[0] += 2**20
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """[free bytes], which a test may change."""
+    free = [0]
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=free[0]))
+    monkeypatch.setattr("nmbench.running.scheduler._BEAT_S", 0.01)
+    return free
+
+
+def _no_room(job: TrainingJob) -> None:
+    """The first attempt finds none."""
+    if job.record.attempt == 1:
+        failure = Failure(kind="OSError", message="OSError: [Errno 28] No space left on device")
+        failed = {"status": Status.ERROR, "error": failure}
+        job.record.model_copy(update=failed).write(job.attempt_dir / RECORD)
+
+
+def test_on_a_full_disk_the_run_waits_says_where_and_goes_on(schedule, disk, tmp_path):
+    progress = Waiting(disk)
+    executor = Pretended(lambda job: _no_room(job) or (Ending(Cause.EXIT) if job.record.attempt == 1 else None))
+    first, second = schedule(executor, DENSE, ASP, progress=progress)
+    assert (first.cell, first.status, first.attempt) == (DENSE, "ok", 2)
+    assert (second.cell, second.status) == (ASP, "ok")  # it waited for its twin all the same
+    assert len(progress.told) == 2
+    assert str(tmp_path) in progress.told[0]
+
+
+def test_a_cell_that_cannot_even_start_on_a_full_disk_waits_too(schedule, disk, tmp_path):
+    class Full(Pretended):
+        def start(self, job: TrainingJob) -> str:
+            if disk[0] == 0:
+                raise OSError(errno.ENOSPC, "No space left on device", str(job.work_dir))
+            return super().start(job)
+
+    (record,) = schedule(Full(), DENSE, progress=Waiting(disk))
+    assert record.status == "ok"
+
+
+def test_where_there_is_room_a_cell_that_found_none_has_failed(schedule, disk):
+    disk[0] = 2**40
+    (record,) = schedule(Pretended(lambda job: _no_room(job) or Ending(Cause.EXIT)), DENSE)
+    assert record.status == "error"
 
 
 def test_many_cells_are_ordered_in_a_moment():

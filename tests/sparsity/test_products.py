@@ -1,5 +1,7 @@
 """The audited weight is the weight that multiplies, or the layer is called dense."""
 
+import copy
+
 import pytest
 import torch
 from sparsity_toys import convnet, mlp
@@ -46,6 +48,36 @@ class LowRank(nn.Module):
         return nn.functional.linear(x, self.inner.weight + self.b @ self.a)
 
 
+class FusedAtEval(nn.Module):
+    """RepVGG's: two branches in training, one convolution with the sum of their weights at eval."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.point = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 1, bias=False)
+
+    def forward(self, x):
+        if self.training:
+            return self.inner(x) + self.point(x)
+        weight = self.inner.weight + nn.functional.pad(self.point.weight, (1, 1, 1, 1))
+        return nn.functional.conv2d(x, weight, self.inner.bias, padding=1)
+
+
+class MergedAtEval(LowRank):
+    """As loralib has it: eval() adds the product into the weight, train() takes it out again."""
+
+    merged = False
+
+    def train(self, mode=True):
+        if self.merged == mode:
+            with torch.no_grad():
+                self.inner.weight += (-1 if mode else 1) * (self.b @ self.a)
+            self.merged = not mode
+        return super().train(mode)
+
+    def forward(self, x):
+        return self.inner(x) if self.merged else super().forward(x)
+
+
 class Demodulated(nn.Module):
     """StyleGAN's: the weight is scaled for each input channel, the output by the norm of what came out of it."""
 
@@ -83,15 +115,20 @@ def test_a_layer_that_was_left_out_knowingly_does_not_spoil_the_audit():
     assert audit(model, "2:4", handle.layers).ok
 
 
-@pytest.mark.parametrize(("make", "shape"), [(Centred, (4, 8)), (LowRank, (4, 8))])
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [(Centred, (4, 8)), (LowRank, (4, 8)), (FusedAtEval, (2, 8, 6, 6)), (MergedAtEval, (4, 8))],
+)
 def test_one_pass_finds_a_weight_that_others_change(make, shape):
     model = make()
     handle = finalised(model, ["inner"])
+    before = copy.deepcopy(model.state_dict())
     assert audit(model, "2:4", handle.layers).ok  # from the weights alone nothing can be seen
     lines = multiplied(model, (torch.randn(shape),), handle.layers)
     line = next(i for i in lines if i.name == "inner.weight")
     assert (line.role, line.undone) == ("dense", True)
     assert not audit(model, "2:4", lines).ok
+    torch.testing.assert_close(model.state_dict(), before)  # whatever eval() did with it was undone
 
 
 CASES = {

@@ -132,8 +132,9 @@ def test_an_ensemble_under_vmap_masks_each_member():
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without torch.distributed")
 def test_sharded_models_equal_whole_ones(tmp_path):
-    """FSDP2 before and after sparsify, tensor parallelism, one mask of a DTensor: two ranks in shards.py."""
+    """FSDP2 before and after sparsify, tensor parallelism, one mask of a DTensor, FSDP 1: two ranks in shards.py."""
     command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("shards.py")), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert sorted(done.stdout.split()) == sorted(2 * ["fsdp-first", "fsdp-after", "tensor-parallel", "mask", "refused"])
+    cases = ["fsdp-first", "fsdp-after", "tensor-parallel", "mask", "refused", "fsdp-1"]
+    assert sorted(done.stdout.split()) == sorted(2 * cases)

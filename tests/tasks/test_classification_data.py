@@ -1,14 +1,16 @@
 """Order and augmentation are functions of (seed, epoch, index), whatever draws elsewhere."""
 
+import functools
 import hashlib
 import itertools
+import math
 
 import pytest
 import torch
 
-from nmbench_tasks.classification import train
+from nmbench_tasks.classification import data, train
 from nmbench_tasks.classification.data import EpochKeys, Examples, batches
-from nmbench_tasks.classification.scales import Settings
+from nmbench_tasks.classification.scales import SCALES, Settings
 
 
 def examples_of(run, split="train"):
@@ -86,3 +88,36 @@ def test_learning_rate_warms_up_and_ends_at_zero():
     assert 0 < rates[-1] < 0.001
     assert train.learning_rate(0, 10, settings.model_copy(update={"warmup_epochs": 0})) == 0.1
     assert train.learning_rate(3, 10, settings.model_copy(update={"warmup_epochs": 99})) > 0
+
+
+def test_at_the_scale_of_the_paper_the_rates_are_the_authors_step_by_step():
+    settings = Settings.model_validate(SCALES["paper"])
+    rate = functools.partial(train.learning_rate, steps_per_epoch=5004, settings=settings)
+    warmup, whole = 5 * 5004, 120 * 5004
+    assert rate(0) == 0
+    assert rate(1) == pytest.approx(0.1 / warmup, rel=1e-12)
+    assert rate(warmup - 1) == pytest.approx(0.1 * (warmup - 1) / warmup, rel=1e-12)
+    assert rate(warmup) == 0.1
+    assert rate(warmup + (whole - warmup) // 2) == pytest.approx(0.05, rel=1e-12)
+    last = 0.05 * (1 + math.cos(math.pi * (1 - 1 / (whole - warmup))))
+    assert rate(whole - 1) == pytest.approx(last, rel=1e-6)
+
+
+def test_colour_noise_moves_whole_channels_as_the_authors_do(make_run, spec_of):
+    run = make_run(spec_of(transform="imagenet", lighting=0.1))
+    settings = Settings.of(run.spec)
+    lit = data.Examples(run.data.path, "train", settings)
+    plain = data.Examples(run.data.path, "train", settings.model_copy(update={"lighting": 0.0}))
+    shifts = []
+    for seed in range(200):
+        image, base = lit[3, seed][0], plain[3, seed][0].float() / 255
+        shift = (image - base).flatten(1)
+        torch.testing.assert_close(shift, shift[:, :1].expand_as(shift), atol=1e-6, rtol=0)
+        shifts.append(shift[:, 0])
+    # var = 0.1^2 * sum over components of (deviation * share of the channel)^2
+    expected = 0.1 * torch.tensor([0.08855, 0.15646, 0.12394])
+    torch.testing.assert_close(torch.stack(shifts).std(0), expected, rtol=0.2, atol=0)
+    val = data.Examples(run.data.path, "val", settings)
+    assert val[0, 0][0].dtype is torch.uint8
+    mean = torch.tensor([0.485, 0.456, 0.406])[None, :, None, None].expand(2, 3, 4, 4)
+    assert data.normalised(mean, torch.device("cpu")).abs().max() < 1e-6

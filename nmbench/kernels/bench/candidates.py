@@ -70,7 +70,7 @@ class Bench:
 
     def copies(self, weight_bytes: int, dtype: torch.dtype) -> int:
         """Copies of weight and input that together exceed the cache; one where nothing is timed."""
-        if self.options.check_only:
+        if self.options.check_only or self.options.hot:
             return 1
         input_bytes = torch.Size(self.case.problem.input).numel() * dtype.itemsize
         return copies(weight_bytes + input_bytes, self.device, _MOST_COPIES)
@@ -91,8 +91,10 @@ def dense_ways(bench: Bench, refusals: Rows) -> dict[str, Candidate]:
         try:
             inputs = bench.inputs(way.dtype, count, way.least_rows)
             weights = [bench.source.draw(problem.weight, way.dtype) for _ in range(count)]
+            right = reference(problem, inputs[0], weights[0])
             with torch.inference_mode():
-                error = relative(way.run(inputs[0], weights[0]), reference(problem, inputs[0], weights[0]))
+                weights = [way.prepare(weight) for weight in weights]
+                error = relative(way.run(inputs[0], weights[0]), right)
         except torch.OutOfMemoryError:
             raise
         except Exception as reason:  # torch's way to say that it has no such product here

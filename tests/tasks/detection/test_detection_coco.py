@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from nmbench.task import DataError
-from nmbench_tasks.detection import Detection, Segmentation, coco
+from nmbench_tasks.detection import Detection, Segmentation, coco, datasets, engine
+from nmbench_tasks.detection.scales import Settings
 
 
 def root_at(folder: Path) -> Path:
@@ -103,6 +104,14 @@ no_mask = changed("val", lambda found: found["annotations"][0].pop("segmentation
             in_both(lambda found: found["categories"].append({"id": 9, "name": "cow"})),
             r"has 3 categories, the setting classes is 2\nset train = \{ classes = 3 \}",
         ),
+        (
+            in_both(lambda found: found["categories"][1].update(name="cat")),
+            r"two categories in .*train2017.json have the name 'cat'",
+        ),
+        (
+            changed("train", lambda found: found["categories"][1].update(id=7)),
+            r"two categories in .*train2017.json have the id 7",
+        ),
         (text_of('{"images": ['), r"instances_train2017.json is not valid JSON"),
         (text_of("[" * 100_000), r"instances_train2017.json is not valid JSON"),
         (text_of("[]"), r"has no list of images"),
@@ -126,6 +135,20 @@ def test_what_is_wrong_is_said(root, harm, text):
     with pytest.raises(DataError, match=text) as caught:
         coco.check(root, 2, masks=True)
     assert len(str(caught.value).splitlines()) <= 2
+
+
+def test_a_limit_that_leaves_no_object_is_said_before_training(root, spec_of, tmp_path):
+    for split in coco.SPLITS:
+        edit(root, split, lambda found: found["annotations"].pop(0))
+    over = {"data": str(root), "classes": 2, "batch": 1}
+    assert Detection().prepare(spec_of(**over, val_images=2), tmp_path).counts["val"] == 2
+    with pytest.raises(DataError, match=r"first 1 images of .*val2017.json hold no object.*\nset val_images higher"):
+        Detection().prepare(spec_of(**over, val_images=1), tmp_path)
+    # in training images without an object are left out before the limit counts
+    info = Detection().prepare(spec_of(**over, val_images=0, train_images=1), tmp_path)
+    engine.load()
+    built = datasets.build(info.path, "train", [], Settings.of(spec_of(**over, train_images=1)))
+    assert [image["img_id"] for image in map(built.get_data_info, range(len(built)))] == [2]
 
 
 def test_the_tasks_check_the_root_that_the_settings_name(root, spec_of, tmp_path):

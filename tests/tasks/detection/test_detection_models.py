@@ -1,7 +1,11 @@
 """Configs by name and path, and the models made of them: heads, class counts, candidates, nothing downloaded."""
 
+import copy
+from dataclasses import replace
+
 import pytest
 import torch
+from mmdet.structures import DetDataSample
 from torch import nn
 
 from nmbench.sparsity import cost
@@ -136,3 +140,21 @@ def test_the_cost_counts_backbone_neck_and_heads(built, spec_of, name):
     assert counted["backbone.conv1.weight"] == 64 * 64 * 16 * 7 * 7 * 3
     if not name.startswith("retinanet"):
         assert counted["roi_head.bbox_head.fc_cls.weight"] == 64 * 256 * 11  # 64 proposals
+
+
+def test_the_macs_of_a_two_stage_detector_depend_on_neither_weights_nor_image(built, spec_of):
+    """Its second stage runs once for each proposal, of which other weights leave another number."""
+    spec = spec_of(task="segmentation")
+    image, samples, mode = models.example_inputs(spec)
+    counts = set()
+    for seed in range(2):
+        model = built(replace(spec, seed=seed))
+        if seed:
+            model.rpn_head.test_cfg.min_bbox_size = 10**4  # no proposal is left
+        for scale in (1.0, 50.0):
+            counts.add(cost(copy.deepcopy(model), (image * scale, samples, mode)).macs_dense)
+    assert len(counts) == 1
+    model.eval()
+    real = DetDataSample(metainfo=samples[0].metainfo | {models.FIXED: False})
+    [found] = model.rpn_head.predict(model.extract_feat(image), [real])
+    assert len(found) == 0  # only where costs are counted

@@ -68,23 +68,18 @@ def test_roi_align_is_the_mean_of_bilinear_samples(aligned, ratio):
     torch.testing.assert_close(layer(features(), rois), expected, rtol=1e-12, atol=1e-12)
 
 
-def rounded(value: float) -> int:
-    return math.floor(abs(value) + 0.5) * (1 if value >= 0 else -1)
-
-
-def slow_roi_pool(maps: Tensor, rois: Tensor, bins: tuple[int, int]) -> Tensor:
-    """The maximum of the cells that a bin touches, 0 where there is none (Fast R-CNN, section 2.1)."""
+def slow_roi_pool(maps: Tensor, rois: Tensor, bins: tuple[int, int], scale: float = SCALE) -> Tensor:
+    """The maximum of the cells that a bin touches, 0 where there is none; x2 and y2 are the last pixels inside."""
     out = torch.zeros(len(rois), maps.shape[1], *bins, dtype=maps.dtype)
     for k, (image, *corners) in enumerate(rois.tolist()):
-        x1, y1, x2, y2 = (rounded(c * SCALE) for c in corners)
+        x1, y1, x2, y2 = (Fraction(c) * Fraction(scale) for c in (*corners[:2], corners[2] + 1, corners[3] + 1))
         for row, column in product(range(bins[0]), range(bins[1])):
             spans = []
-            for first, last, place, n, cells in ((y1, y2, row, bins[0], 8), (x1, x2, column, bins[1], 9)):
-                side = Fraction(max(last - first + 1, 1)) / n
-                edges = math.floor(place * side) + first, math.ceil((place + 1) * side) + first
+            for first, side, place, n, cells in ((y1, y2 - y1, row, bins[0], 8), (x1, x2 - x1, column, bins[1], 9)):
+                edges = math.floor(place * side / n + first), math.ceil((place + 1) * side / n + first)
                 spans.append(slice(*(min(max(edge, 0), cells) for edge in edges)))
             cells = maps[int(image), :, spans[0], spans[1]]
-            if cells.numel():
+            if cells.numel() and x2 > x1 and y2 > y1:
                 out[k, :, row, column] = cells.amax((1, 2))
     return out
 
@@ -94,6 +89,26 @@ def test_roi_pool_is_the_maximum_of_each_bin():
     pooled = mmcv.ops.RoIPool((3, 2), SCALE)(features(), rois)
     assert torch.equal(pooled, slow_roi_pool(features(), rois, (3, 2)))
     assert not pooled[3].any()  # all outside
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.25, 1 / 16])
+def test_roi_pool_rounds_at_the_strides_of_features_as_mmcv_does(scale):
+    corners = torch.rand(40, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3)) * 12 - 2
+    sides = (
+        torch.rand(40, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(4)) * 9 - 2
+    )  # some turned over
+    rois = torch.cat([torch.arange(40)[:, None] % 2, corners / scale, (corners + sides) / scale], 1)
+    assert torch.equal(
+        mmcv.ops.roi_pool(features(), rois, (3, 2), scale), slow_roi_pool(features(), rois, (3, 2), scale)
+    )
+
+
+def test_roi_pool_of_a_turned_over_region_is_nothing_and_trains_nothing():
+    maps = features(grad=True)
+    pooled = mmcv.ops.roi_pool(maps, torch.tensor([[0, 2.5, 2, 1.3, 6]], dtype=torch.float64), (3, 2), 1.0)
+    pooled.sum().backward()
+    assert not pooled.any()
+    assert not maps.grad.any()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from nmbench_tasks.optical_flow import OpticalFlow, plan, train
 from nmbench_tasks.optical_flow.data import Augmented, Keys, batches
 from nmbench_tasks.optical_flow.metrics import sequence_loss
 from nmbench_tasks.optical_flow.prepare import parts_of_stage
-from nmbench_tasks.optical_flow.scales import RECIPES, Settings
+from nmbench_tasks.optical_flow.scales import RECIPES, SCALES, Settings
 
 CPU = torch.device("cpu")
 
@@ -127,7 +127,7 @@ def test_the_gradient_is_clipped_before_the_method_s_term(flow_spec, flow_model,
 
 def test_one_cycle():
     stage = RECIPES["chairs"].model_copy(update={"steps": 200})
-    rates = [train.learning_rate(step, stage, 0.05) for step in range(200)]
+    rates = [train.learning_rate(step, stage, Settings(warmup=0.05)) for step in range(200)]
     assert rates[0] < 0.2 * 4e-4
     assert max(rates) == rates[9] == pytest.approx(4e-4)
     assert all(a < b for a, b in itertools.pairwise(rates[:10]))
@@ -135,6 +135,22 @@ def test_one_cycle():
     assert 0 < rates[-1] < 0.01 * 4e-4
     falls = [a - b for a, b in itertools.pairwise(rates[10:])]
     assert max(falls) == pytest.approx(min(falls))
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(200, 0.05), (50, 0.1), (3, 0.0)])
+def test_at_the_scales_of_the_paper_the_cycle_is_the_authors_step_by_step(steps, warmup):
+    stage = RECIPES["chairs"].model_copy(update={"steps": steps})
+    settings = Settings(warmup=warmup, schedule="authors")
+    sgd = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(
+        sgd, stage.lr, total_steps=steps + 100, pct_start=warmup, cycle_momentum=False, anneal_strategy="linear"
+    )
+    for step in range(steps):
+        assert train.learning_rate(step, stage, settings) == pytest.approx(cycle.get_last_lr()[0], rel=1e-9), step
+        sgd.step()
+        cycle.step()
+    assert train.learning_rate(0, stage, Settings(warmup=0.05, schedule="authors")) == pytest.approx(4e-4 / 25)
+    assert all(SCALES[scale]["schedule"] == "authors" for scale in SCALES if scale.startswith("paper"))
 
 
 def test_the_sequence_loss_weighs_later_updates_more():
