@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from nmbench._util.errors import first_line
 from nmbench.records import weights as files
 from nmbench.testing.battery import Failed, Skip, check, collected
 from nmbench.testing.bench import Bench, Trained, digest, drawn, generators, weights
@@ -42,7 +41,9 @@ def sparse_weights_matter(bench: Bench) -> None:
     try:
         files.load(model, path)
     except RuntimeError as error:
-        raise Failed(f"what it saved does not load into what it builds: {first_line(error)}") from error
+        lines = str(error).splitlines()  # the first one names the file
+        why = " ".join(line.strip() for line in lines[1:] or lines)
+        raise Failed(f"what it saved does not load into what it builds: {why}") from error
     model.eval()
     inputs = _lively(bench.task.example_inputs(bench.spec()))
     before = _output(model, inputs)

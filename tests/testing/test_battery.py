@@ -74,10 +74,9 @@ def test_the_check_of_methods_catches_what_it_is_for(one):
 
 
 def test_weights_that_do_not_load_again_are_a_failure():
-    (failed,) = [
-        one for one in check_task(load_task("bad_tasks:Grows"), in_process=True).outcomes if one.status == "failed"
-    ]
-    assert failed.name == "sparse-weights-matter"
+    outcomes = check_task(load_task("bad_tasks:Grows"), in_process=True).outcomes
+    (failed,) = [one for one in outcomes if one.name == "sparse-weights-matter"]
+    assert failed.status == "failed"
     assert "what it saved does not load into what it builds" in failed.message
     assert "'extra'" in failed.message
 
