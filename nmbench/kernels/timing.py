@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 import torch
 
-__all__ = ["Timing", "bandwidth", "compare", "copies", "last_cache", "launch_floor", "rotated"]
+__all__ = ["Timing", "affordable", "bandwidth", "compare", "copies", "last_cache", "launch_floor", "rotated"]
 
 Call = Callable[[], object]
 T = TypeVar("T")
@@ -104,9 +104,16 @@ def last_cache() -> int:
     return 2**25
 
 
-def rotated(make: Callable[[], T], bytes_each: int, device: torch.device, held: int | None = None) -> list[T]:
-    """`copies(bytes_each, device, held=held)` results of `make`, each with memory of its own."""
-    return [make() for _ in range(copies(bytes_each, device, held=held))]
+def rotated(
+    make: Callable[[], T], bytes_each: int, device: torch.device, most: int = _MOST_COPIES, held: int | None = None
+) -> list[T]:
+    """`copies` results of `make`, each with memory of its own."""
+    return [make() for _ in range(copies(bytes_each, device, most, held))]
+
+
+def affordable(seconds_each: float, budget_s: float, most: int = _MOST_COPIES) -> int:
+    """How many buffers, from 1 to `most`, the rounds of a measurement can go through within its budget."""
+    return max(1, min(most, int(budget_s / (_LEAST_ROUNDS * max(seconds_each, 1e-9)))))
 
 
 def bandwidth(device: torch.device, size: int | None = None, budget_s: float = 0.3) -> tuple[float, float]:

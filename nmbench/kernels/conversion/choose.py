@@ -228,7 +228,8 @@ def _times(layer: Layer, tuned: Mapping[str, PackedWeight], call: Call, trial: T
     module = layer.modules[0]
     x = _input(layer, call)
     moved = x.nbytes  # the output is one buffer, which the allocator hands out again
-    rotated = functools.partial(timing.rotated, device=x.device, held=trial.held)
+    most = _affordable(module, x, trial)
+    rotated = functools.partial(timing.rotated, device=x.device, most=most, held=trial.held)
     closures: dict[str, list[Callable[[], object]]] = {}
     dense = rotated(lambda: replica(module, {}, apart=True), moved + module.weight.nbytes)
     closures["dense"] = [functools.partial(copy, x.clone()) for copy in dense]
@@ -243,6 +244,17 @@ def _times(layer: Layer, tuned: Mapping[str, PackedWeight], call: Call, trial: T
     times = trial.times(closures, x.device)
     times["dense"] = min(times["dense"], times.pop(_PREPACKED, math.inf))
     return times
+
+
+def _affordable(module: nn.Module, x: Tensor, trial: Trial) -> int:
+    """How many buffers may take turns; on a GPU a call is too short to matter."""
+    if x.device.type == "cuda":
+        return timing.affordable(0.0, trial.budget_s)
+    with torch.inference_mode():
+        module(x)
+        start = time.perf_counter()
+        module(x)
+    return timing.affordable(time.perf_counter() - start, trial.budget_s)
 
 
 def _pads_alike(module: nn.Linear | nn.Conv2d) -> bool:
