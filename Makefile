@@ -78,13 +78,13 @@ test-libraries: $(VENV)/.dev
 
 # Kept apart from `make test`: it trains every task several times over.
 check-all: $(VENV)/.user
-	OMP_NUM_THREADS=1 $(BIN)/nmbench check all
+	OMP_NUM_THREADS=1 $(BIN)/nmbench check all --workers 2
 
 docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 wheel: $(VENV)/.dev
-	$(BIN)/python tests/try_wheel.py
+	$(BIN)/python tools/try_wheel.py
 
 bench: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks -o addopts= -q

@@ -4,8 +4,6 @@ What nmbench compiles and describes is kept from one test, process and run of th
 user's own.
 """
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """A project folder of its own for each test, and the command line run as a person would."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

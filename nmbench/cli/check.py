@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,6 +32,7 @@ def check(
         Path | None,
         typer.Option("--data", envvar="NMBENCH_DATA", help="Keep the data here; a temporary folder if not."),
     ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Tasks at a time, each in a process of its own.")] = 1,
 ) -> None:
     """Run the conformance battery: for each check, ran, skipped and why, expected failure, or failed and how.
 
@@ -40,14 +44,42 @@ def check(
 
     known = catalogue(plugins)
     chosen = _all(known) if names == ["all"] else [_known(name, known) for name in dict.fromkeys(names)]
+    tasks = [one for one in chosen if one[0] == "task"]
+    if workers > 1 and len(chosen) > 1 and tasks:
+        rest = [one for one in chosen if one[0] != "task"]
+        status = _apart([*([one] for one in tasks), *([rest] if rest else [])], workers, plugins, data)
+    else:
+        status = _here(chosen, known, data)
+    if status:
+        raise typer.Exit(status)
+
+
+def _here(chosen: list[tuple[str, str]], known: Catalogue, data: Path | None) -> int:
+    """The exit status of all, one after the other."""
     failed = nothing = False
     for kind, name in chosen:
         battery = _task(name, known, data) if kind == "task" else _method(name) if kind == "method" else _backend(name)
         typer.echo(f"{kind} {name}: {battery.summary}\n")
         failed |= bool(battery.failed)
         nothing |= battery.ran == 0
-    if failed or nothing:
-        raise typer.Exit(1 if failed else 2)
+    return 1 if failed else 2 if nothing else 0
+
+
+def _apart(groups: list[list[tuple[str, str]]], workers: int, plugins: Path | None, data: Path | None) -> int:
+    """The exit status of all, each group in a process of its own; what they say comes in their order."""
+    options = [part for flag, path in (("--plugins", plugins), ("--data", data)) if path for part in (flag, str(path))]
+
+    def ask(group: list[tuple[str, str]]) -> subprocess.CompletedProcess[str]:
+        names = [f"backend:{name}" if kind == "backend" else name for kind, name in group]
+        command = [sys.executable, "-m", "nmbench", "check", *names, *options]
+        return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+
+    statuses = set()
+    with ThreadPoolExecutor(workers) as pool:
+        for done in pool.map(ask, groups):
+            typer.echo(done.stdout, nl=False)
+            statuses.add(done.returncode)
+    return 0 if statuses == {0} else 2 if statuses <= {0, 2} else 1
 
 
 def _all(known: Catalogue) -> list[tuple[str, str]]:
@@ -85,7 +117,7 @@ def _task(name: str, known: Catalogue, data: Path | None) -> Battery:
     from nmbench.testing import check_task
 
     typer.echo(f"task {name}")
-    return check_task(load_task(known.tasks[name].reference), _told, data)
+    return check_task(load_task(known.tasks[name].reference), _told, data and data / name)
 
 
 def _method(name: str) -> Battery:

@@ -6,7 +6,8 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,10 +31,20 @@ class Stopped(BaseException):
     """Training was stopped on purpose; no task may catch it."""
 
 
+@dataclass(frozen=True)
+class Result:
+    """What a training came to, as texts: equal trainings have equal ones, in whatever process they ran."""
+
+    weights: str
+    batches: str
+    metrics: str
+
+
 @dataclass
 class Trained:
     """One training, finalised. `batches` has a checksum of the inputs of every training forward pass."""
 
+    task: Task
     spec: Spec
     model: nn.Module
     handle: Handle
@@ -42,7 +53,16 @@ class Trained:
     batches: list[str]
     optimizer_steps: int
     cpu_s: float
-    metrics: dict[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """Of the evaluation that the first look at them makes."""
+        return dict(self.task.evaluate(self.model, self.run))
+
+    @property
+    def result(self) -> Result:
+        """What this training came to."""
+        return Result(digest(weights(self.model)), " ".join(self.batches), str(sorted(self.metrics.items())))
 
 
 class _Watched(Run):
@@ -66,10 +86,13 @@ class _Watched(Run):
 
 
 class Bench:
-    """Cells of `task` (its default model) at `scale`, on the CPU, with `folder` for data and resume state."""
+    """Cells of `task` (its default model) at `scale`, on the CPU, with `folder` for data and resume state.
 
-    def __init__(self, task: Task, folder: Path, scale: str = "smoke") -> None:
-        self.task, self.folder, self.scale = task, folder, scale
+    `in_process`: no check may start a process of its own.
+    """
+
+    def __init__(self, task: Task, folder: Path, scale: str = "smoke", in_process: bool = False) -> None:
+        self.task, self.folder, self.scale, self.in_process = task, folder, scale, in_process
         self.model = dict(task.default_models).get(scale, task.models[0])
         self._kept: dict[Any, Trained] = {}
         self._remembered: dict[type, object] = {}
@@ -118,12 +141,11 @@ class Bench:
         return sparsify(model, PATTERN if pattern == "dense" else pattern, method, layers=self.layers(model))
 
     def trained(self, pattern: str = PATTERN, method: str = METHOD, seed: int = 0, again: int = 0) -> Trained:
-        """That cell, trained to the end, finalised and evaluated; kept. Another `again` trains it once more."""
+        """That cell, trained to the end and finalised; kept. Another `again` trains it once more."""
         key = (pattern, method, seed, again)
         if key not in self._kept:
             done = self._train(pattern, method, seed, self._work())
             done.handle.finalize()
-            done.metrics = dict(self.task.evaluate(done.model, done.run))
             self._kept[key] = done
         return self._kept[key]
 
@@ -182,7 +204,7 @@ class Bench:
             counter()
             tracer.remove()
         seen = batches.read_text().split() if batches.exists() else []
-        return Trained(spec, model, handle, run, init, seen, steps[0], time.process_time() - begun)
+        return Trained(self.task, spec, model, handle, run, init, seen, steps[0], time.process_time() - begun)
 
 
 def _count_steps(model: nn.Module, steps: list[int]) -> Callable[[], None]:

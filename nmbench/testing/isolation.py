@@ -18,7 +18,7 @@ from nmbench.testing.battery import Failed, Skip, check, collected
 from nmbench.testing.bench import Bench
 from nmbench.testing.spy import ImportReport, TrainReport
 
-__all__ = ["ISOLATION_CHECKS", "reference_of"]
+__all__ = ["ISOLATION_CHECKS", "reference_of", "spied"]
 
 #: seconds that importing may take, beyond the modules that it imports in turn
 IMPORT_S = 5.0
@@ -63,13 +63,13 @@ def importing_is_fast(bench: Bench) -> None:
 
 @check("its saved weights are sparse when a fresh process loads them")
 def saved_weights_stay_sparse(bench: Bench) -> None:
-    if broken := _trained(bench).broken:
+    if broken := spied(bench).broken:
         raise Failed(f"loaded in a fresh process, {', '.join(broken[:3])} break the pattern")
 
 
 @check("it writes only below the data folder and the resume folder")
 def nothing_is_written_elsewhere(bench: Bench) -> None:
-    seen = _trained(bench)
+    seen = spied(bench)
     allowed = tuple(str(path) + os.sep for path in (_place(bench), _elsewhere(bench, "home"), _elsewhere(bench, "tmp")))
     outside = sorted({path for path in seen.written if not (path + os.sep).startswith(allowed)})
     if where := [*outside, *(f"./{name}" for name in seen.left)]:
@@ -78,7 +78,7 @@ def nothing_is_written_elsewhere(bench: Bench) -> None:
 
 @check("one more training leaves no tensors behind")
 def memory_is_given_back(bench: Bench) -> None:
-    first, second = _trained(bench).live
+    first, second = spied(bench).live
     if second - first > LEAK:
         raise Failed(f"a second training left {(second - first) / 2**20:.1f} MiB of tensors more than the first")
 
@@ -94,7 +94,9 @@ def _imported(bench: Bench) -> ImportReport:
     return bench.remember(ImportReport, ask)
 
 
-def _trained(bench: Bench) -> TrainReport:
+def spied(bench: Bench) -> TrainReport:
+    """What training the bench's sparse cell twice did to a process of its own. Raises Skip if none can import it."""
+
     def ask() -> TrainReport:
         bench.data()
         weights = bench.folder / "trained.safetensors"

@@ -37,7 +37,7 @@ def check_task(
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         with tempfile.TemporaryDirectory(prefix="nmbench-check-") as scratch:
-            bench = Bench(task, folder or Path(scratch))
+            bench = Bench(task, folder or Path(scratch), in_process=in_process)
             checks = TASK_CHECKS if in_process else (*TASK_CHECKS, *ISOLATION_CHECKS)
             return run(task.name, checks, bench, task.expected_failures, told)
     finally:

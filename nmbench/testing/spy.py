@@ -1,7 +1,7 @@
 """What a plugin does to a process of its own. Run by nmbench.testing.isolation, one process a question.
 
 python -m nmbench.testing.spy import REFERENCE [MODULE ...]    import it, after the modules named
-python -m nmbench.testing.spy train REFERENCE FOLDER WEIGHTS   load WEIGHTS, then train and evaluate two sparse cells
+python -m nmbench.testing.spy train REFERENCE FOLDER WEIGHTS   load WEIGHTS, then train and evaluate a sparse cell twice
 
 Python's audit hook sees what Python code opens, connects and renames; a C library that writes behind its back is seen
 by what it leaves on disk.
@@ -13,7 +13,7 @@ import gc
 import os
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,16 @@ class ImportReport:
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What training two cells did: layers that break the pattern, files written, bytes of tensors alive after each."""
+    """What training a cell twice did: layers that break the pattern, files written, bytes of tensors alive after each.
+
+    `result` has the fields of a Result, of the first training.
+    """
 
     broken: list[str]
     written: list[str]
     live: list[int]
     left: list[str]  # in the working folder
+    result: list[str]
 
 
 class _Watch:
@@ -127,13 +131,13 @@ def _train(reference: str, folder: Path, weights: Path) -> TrainReport:
     sparse = audit(model, PATTERN, bench.candidates(model))
     broken = [layer.name for layer in sparse.layers if layer.violations]
     del model
-    watch, live = _Watch(), []
+    watch, live, results = _Watch(), [], []
     for again in range(2):
         with watch:
-            bench.trained(again=again)
+            results.append(bench.trained(again=again).result)
         bench.forget()
         live.append(_live_bytes())
-    return TrainReport(broken, watch.written, live, os.listdir("."))
+    return TrainReport(broken, watch.written, live, os.listdir("."), list(astuple(results[0])))
 
 
 def _live_bytes() -> int:

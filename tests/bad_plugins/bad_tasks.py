@@ -1,7 +1,5 @@
 """Tasks that break one promise each; the class is named for the check that catches it."""
 
-from __future__ import annotations
-
 import re
 import time
 from pathlib import Path
@@ -240,6 +238,15 @@ class SparseWeightsMatter(Good):
     def build(self, spec):
         model = super().build(spec)
         model[0] = Shadowed(8, 16, 3)
+        return model
+
+
+class Grows(Good):
+    """Its state dict holds a tensor that its model does not have (`sparse-weights-matter` says so)."""
+
+    def build(self, spec):
+        model = super().build(spec)
+        model.register_state_dict_post_hook(lambda module, state, *_: state.update(extra=state["0.weight"].clone()))
         return model
 
 

@@ -1,7 +1,5 @@
 """Methods that break one promise each; the class is named for the check that catches it."""
 
-from __future__ import annotations
-
 from nmbench.sparsity.methods.base import FOLLOW, HOLD, Method
 from nmbench.sparsity.methods.sr_ste import SRSTE
 

@@ -1,7 +1,5 @@
 """Its model centres the sparse weight of a convolution, so that no zero of it reaches the product."""
 
-from __future__ import annotations
-
 from _good import Good
 from torch import nn
 

@@ -1,7 +1,4 @@
-"""C4 to C9 on planted records: true, false, undecided, and missing; and the section that shows all claims.
-
-`pytest tests/claims/test_claims_judges.py`
-"""
+"""C4 to C9 on planted records: true, false, undecided, and missing; and the section that shows all claims."""
 
 import math
 
@@ -42,13 +39,6 @@ def test_c4_equal_to_ste_in_every_seed_is_not_better(results, verdicts):
     assert outcomes(verdicts("C4")) == ["fail"]
 
 
-def test_a_lower_metric_is_turned_round(results, verdicts):
-    epe = {"name": "epe", "unit": "px", "higher_is_better": False, "margin": 1.0}
-    dense(results, metric=epe)
-    add(results, "sr-ste", 83.0, metric=epe)
-    assert outcomes(verdicts("C4")) == ["fail"]
-
-
 @pytest.mark.parametrize("mean", [82.0, 77.0])
 def test_c7_is_c4_in_another_task(results, verdicts, mean):
     dense(results, cell={"task": "translation"})
@@ -71,14 +61,6 @@ def test_no_row_is_picked_by_its_result(results, verdicts):
     for value, mean in ((None, 70.0), (0.02, 82.0), (0.2, 70.0), (5.0, 90.0), (-0.02, 60.0)):
         add(results, "sr-ste", mean, lambda_w=value)
     assert sorted(outcomes(verdicts("C4"))) == ["fail", "fail", "pass"]
-
-
-def test_other_axes_and_settings_are_not_mixed(results, verdicts):
-    dense(results)
-    add(results, "sr-ste", 77.0, "2:4@kernel")
-    add(results, "sr-ste", 77.0, cell={"train": {"epochs": 9}})
-    (found,) = verdicts("C4")
-    assert "2:4@kernel" in found.row.name
 
 
 # -- C5 -----------------------------------------------------------------------------------------------------------
@@ -106,13 +88,6 @@ def test_c8_is_judged_from_measured_speed(results, verdicts, ratios, expected):
         results.add("2:4", "ste", seed, speed=timed(ratios[seed]))
         results.add("1:4", "ste", seed, speed=timed(9.0 + seed))
     assert outcomes(verdicts("C8")) == [expected]
-
-
-def test_c8_of_times_beyond_all_measure(results, verdicts):
-    for seed, ratio in zip(SEEDS, (1.5, 1e308, 1.6), strict=True):
-        results.add("2:4", "ste", seed, speed=timed(ratio))
-    (found,) = verdicts("C8")
-    assert (found.outcome, "inf]" in found.figures) == ("undecided", True)
 
 
 def test_c8_of_a_time_that_is_nothing_beside_the_other(results, verdicts):
@@ -165,10 +140,6 @@ def test_cells_that_saw_other_data_are_not_paired_and_it_is_said(results, verdic
     (found,) = verdicts("C4")
     assert (found.seeds, found.outcome) == (2, "undecided")
     assert "saw other data: seed 0" in found.figures
-
-
-def test_without_records_there_is_no_judgement(verdicts):
-    assert verdicts(None) == []
 
 
 def planted(results, tasks, patterns):

@@ -144,11 +144,3 @@ def test_c3_flips_fall(results, verdicts, method, late, expected):
     for seed in SEEDS:
         results.add("2:4", method, seed, sad=sad(last=late[seed]))
     assert outcomes(verdicts("C3")) == [expected]
-
-
-def test_c3_says_the_rates_in_its_own_unit(results, verdicts):
-    for seed in SEEDS:
-        results.add("2:4", "ste", seed, sad=sad(first=50, last=4 + seed))
-    (found,) = verdicts("C3")
-    # 50 flips of 100 weights a step are 500,000 of a million
-    assert found.figures.startswith("500000 in the first third, 50000 in the last; -450000 [")

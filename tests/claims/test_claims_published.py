@@ -64,13 +64,6 @@ def test_a_dense_figure_has_no_axis_to_settle(results):
     assert not any("axis" in remark for one in found for remark in one.remarks)
 
 
-def test_the_published_name_of_a_model_is_ours(results):
-    results.add(cell={"task": "optical-flow", "model": "raft_large", "scale": "paper"}, data=CHAIRS, metric=EPE)
-    (one,) = shown(results)
-    assert one.figure.value == 0.88
-    assert "200k steps" in one.remarks[-1]
-
-
 @pytest.mark.parametrize(
     "changes",
     [

@@ -1,7 +1,5 @@
 """Prepared data appear whole or not at all, whoever asks, however often, and whatever is killed or harmed."""
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import os
@@ -12,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nmbench.contract import data as once
 from nmbench.contract.data import made_once
-from nmbench.task import DataError
 
 KEY = {"version": 1, "of": ["x"]}
 
@@ -69,11 +65,6 @@ def test_damage_is_found_and_made_good(made, kind):
     assert contents(made) == before
 
 
-def test_another_key_is_written_again(made):
-    manifest = made_once(made, {"version": 2}, lambda folder: {**make(folder), "count": 7})
-    assert manifest["count"] == 7
-
-
 def ask(folder: Path, barrier, told, writes) -> None:
     def slow(target: Path) -> dict[str, int]:
         writes.put(os.getpid())
@@ -117,9 +108,3 @@ def test_a_killed_writer_leaves_no_data_set_and_the_next_one_clears_up(tmp_path)
     assert not (tmp_path / "set").exists()
     made_once(tmp_path / "set", KEY, make)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".set.lock", "set"]
-
-
-def test_data_that_cannot_be_read_back_are_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(once, "_verified", lambda folder, key: None)
-    with pytest.raises(DataError, match="is the disk full"):
-        made_once(tmp_path / "set", KEY, make)

@@ -1,7 +1,5 @@
 """Samples of a stranger's results folder: whatever the bytes of an image say, it is shown or it cannot be."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import json

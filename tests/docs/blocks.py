@@ -10,8 +10,6 @@ output that the page promises: each of its lines must come in the real output, i
 and in the output of a command a number stands for any other, since times and accuracies vary.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import os

@@ -1,7 +1,5 @@
 """Every `sh` and `python` block of the documentation runs, page by page, and prints what the page shows."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

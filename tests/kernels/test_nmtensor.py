@@ -99,12 +99,6 @@ def test_the_pattern_that_was_put_there_is_found(pattern, shape):
     assert inferred(baked(shape, p)) == p
 
 
-def test_zeros_by_chance_are_no_sparser_pattern():
-    weight = baked((4, 64), NMPattern(2, 4))
-    weight[:, 0:2] = 0
-    assert inferred(weight) == NMPattern(2, 4)
-
-
 @given(out=st.integers(1, 5), width=st.integers(1, 70), density=st.floats(0, 1), seed=st.integers(0, 999))
 @settings(max_examples=60, deadline=None)
 def test_what_is_found_holds(out, width, density, seed):

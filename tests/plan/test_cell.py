@@ -1,7 +1,5 @@
 """The identity of a cell. The golden ids must never change: results on people's disks carry them."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Children that are asked for JSON: whatever they print, however they end, the parent has an answer or a reason."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import sys

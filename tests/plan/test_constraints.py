@@ -1,7 +1,5 @@
 """constraints.txt names what the extras pull in, and nothing else (`make constraints` writes it)."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import runpy
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Matrix files: what they unfold into, and the one line that a wrong one gets."""
 
-from __future__ import annotations
-
 import os
 from typing import Literal
 

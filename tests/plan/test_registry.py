@@ -1,7 +1,5 @@
 """Plugins: a stranger's package takes part; a broken one is a visible row and stops nobody."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -136,27 +134,6 @@ def test_an_import_that_hangs_is_not_waited_for_again(tmp_path, monkeypatch):
     (tmp_path / "slow.py").write_text("import time\ntime.sleep(2000)\n")
     catalogue(tmp_path)
     assert len(asked) == 2, "another source is tried at once"
-
-
-def test_a_broken_method_is_asked_again_once_its_need_is_there(tmp_path, site):
-    (site / "own_method.py").write_text("import its_need\nfrom nmbench.sparsity.methods.ste import STE as Own\n")
-    (site / "aardvark-1.5.dist-info" / "entry_points.txt").open("a").write("[nmbench.methods]\nown = own_method:Own\n")
-    assert "No module named 'its_need'" in nmbench(tmp_path, site, "doctor").stdout
-    (site / "its_need.py").write_text("")
-    assert "its_need" not in nmbench(tmp_path, site, "doctor").stdout
-
-
-def test_a_folder_of_task_files(tmp_path, site):
-    folder = tmp_path / "own_tasks"
-    folder.mkdir()
-    (folder / "mine.py").write_text(GOOD.replace('name = "toy"', 'name = "mine"'))
-    (folder / "half.py").write_text("import nothing_of_that_name")
-    out = nmbench(tmp_path, site, "list", "--plugins", "own_tasks").stdout
-    assert "mine" in out
-    assert "nothing_of_that_name" in out
-    done = nmbench(tmp_path, site, "list", "--plugins", "nowhere")
-    assert done.returncode == 2
-    assert done.stderr.strip() == "nmbench: --plugins nowhere: there is no such folder"
 
 
 @pytest.mark.parametrize(

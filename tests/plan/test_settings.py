@@ -1,7 +1,5 @@
 """One rule of settings for the matrix file, the worker and the pages."""
 
-from __future__ import annotations
-
 import json
 
 import pytest
@@ -58,11 +56,6 @@ def test_values_come_in_their_declared_type_and_are_recorded_in_canonical_form()
         "rate": (1.0, float),
     }
     assert KINDS.overrides("it", given) == {"at": 5, "list": [2], "any": "x"}, "rate is at its default"
-
-
-def test_a_default_out_of_its_range_is_told():
-    with pytest.raises(SettingError, match="at least 0"):
-        Settings.declared({"at": -5}, About)
 
 
 class Toy(Task):

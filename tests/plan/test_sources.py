@@ -1,7 +1,5 @@
 """What trains is what is hashed: a reworded report keeps all results fresh, a changed worker or task does not."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

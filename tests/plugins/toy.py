@@ -1,7 +1,5 @@
 """A task that trains for a second: two-layer network on made-up data, with settings that make it fail in every way."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import os

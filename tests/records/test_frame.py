@@ -164,15 +164,6 @@ def test_a_record_that_is_a_folder_is_unreadable_and_leaks_no_path(results, tmp_
     assert str(tmp_path) not in broken.reason
 
 
-def test_a_migration_that_fails_does_not_stop_the_others(results, monkeypatch):
-    results.twin()
-    results.add(schema_version=0)
-    monkeypatch.setitem(reading._MIGRATIONS, 0, lambda old: old["gone"])
-    loaded = load(results.folder)
-    assert len(loaded.records) == 1
-    assert loaded.unreadable[0].reason == "the migration failed: KeyError: 'gone'"
-
-
 def test_records_are_migrated_step_by_step(results, monkeypatch):
     """A record of version 0 passes every migration on its way; none is applied to one that is newer."""
     results.twin()
@@ -239,12 +230,6 @@ def test_the_newest_ok_attempt_counts_else_the_newest(results):
     kept = newest(frame(results.folder)).set_index("method")
     assert kept.loc["sr-ste", "primary_value"] == 2.0
     assert kept.loc["ste", "status"] == "nan"
-
-
-def test_the_attempt_number_comes_from_the_folder_if_the_record_has_none(results):
-    file = results.add(attempt=7)
-    file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != "attempt"}))
-    assert frame(results.folder)["attempt"].iloc[0] == 7
 
 
 def test_a_missing_dependency_is_one_line_with_the_command():

@@ -1,7 +1,4 @@
-"""Whatever stands in one record, nothing crashes: it is a row or it is named, and everything after it goes on.
-
-`pytest tests/records/test_frame_fuzz.py`
-"""
+"""Whatever stands in one record, nothing crashes: it is a row or it is named, and everything after it goes on."""
 
 import copy
 import json
@@ -76,7 +73,8 @@ def everything(folder):
     return study.loaded, found
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.slow
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_record_with_anything_in_it_is_a_row_or_is_named(healthy, data):
     folder, file, record = healthy
@@ -91,7 +89,7 @@ def test_a_record_with_anything_in_it_is_a_row_or_is_named(healthy, data):
             if junk == "delete":
                 del at[path[-1]]
             else:
-                at[path[-1]] = junk
+                at[path[-1]] = copy.deepcopy(junk)  # else a later change could put it into itself
         except (KeyError, IndexError, TypeError):
             continue  # an earlier change took the place away
     file.write_text(json.dumps(broken))
@@ -103,7 +101,7 @@ def test_a_record_with_anything_in_it_is_a_row_or_is_named(healthy, data):
         assert "\n" not in one.reason
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cut=st.integers(0, 3000))
 def test_half_a_record_is_named(healthy, cut):
     folder, file, record = healthy

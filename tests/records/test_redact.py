@@ -1,7 +1,5 @@
 """A record tells no names of people and places, and no secrets."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

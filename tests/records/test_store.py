@@ -1,7 +1,5 @@
 """Records on disk: whole or not there."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -173,11 +171,4 @@ def test_the_lock_ends_with_its_process(tmp_path):
     process.wait()
     process.stdout.close()
     with store.lock():
-        pass
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_cannot_be_written(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(Exception, match="choose another --results"), Store(tmp_path, "m").lock():
         pass

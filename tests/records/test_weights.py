@@ -1,7 +1,5 @@
 """A model's tensors in a file and back, whatever shares its memory."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

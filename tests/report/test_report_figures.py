@@ -53,17 +53,17 @@ def many(results):
 
 @pytest.fixture
 def drawn(results, tmp_path):
-    """Every figure of all rows: name -> (its block, its PNG, its SVG as text)."""
+    """Figures of all rows, every one if none is named: name -> (its block, its PNG, its SVG as text)."""
 
-    def draw(folder="a", task="classification"):
+    def draw(*names, folder="a", task="classification"):
         figures = tmp_path / folder
         figures.mkdir()
         study = Study.of(load(results.folder), figures)
         found = {}
         with sheet():
-            for name, figure in FIGURES.items():
+            for name in names or FIGURES:
                 rows = study.rows if name == "tradeoff" else study.tasks[task]
-                block = next(iter(figure(study, rows)), None)
+                block = next(iter(FIGURES[name](study, rows)), None)
                 block = block.content[0] if isinstance(block, Fold) else block
                 file = figures / block.file if isinstance(block, Picture) else None
                 found[name] = block, file and file.read_bytes(), file and file.with_suffix(".svg").read_text()
@@ -79,7 +79,7 @@ def words(svg):
 
 @pytest.mark.usefixtures("many")
 def test_equal_records_give_equal_figures_as_png_and_svg(drawn):
-    one, two = drawn("a"), drawn("b")
+    one, two = drawn(), drawn(folder="b")
     assert one == two
     for name, (block, png, svg) in one.items():
         assert png.startswith(PNG), name
@@ -93,7 +93,7 @@ def test_equal_records_give_equal_figures_as_png_and_svg(drawn):
 
 def test_nothing_to_show_is_a_sentence_or_nothing(results, drawn, tmp_path):
     results.fail("oom")
-    for name, (block, _, _) in drawn("a").items():
+    for name, (block, _, _) in drawn().items():
         assert block is None or "no figure." in block.text, name
     assert list((tmp_path / "a").iterdir()) == []
 
@@ -111,14 +111,14 @@ def test_a_name_with_dollars_is_no_mathematics(results, drawn):
     for seed in range(3):
         results.twin(seed, cell=cell)
         results.add("2:4", "$\\bad$", seed, cell=cell)
-    assert "2:4 $\\bad$" in words(drawn(task=cell["task"])["forest"][2])
+    assert "2:4 $\\bad$" in words(drawn("forest", task=cell["task"])["forest"][2])
 
 
 def test_what_is_too_much_is_left_out_in_words(results, drawn):
     results.twin()
     for place in range(40):
         results.add("2:4", "sr-ste", cell={"hyper": {"a_setting_with_a_long_name": place}})
-    found = drawn()
+    found = drawn("forest", "tradeoff", "curves")
     assert "the first 30 of 40 rows" in found["forest"][0].caption
     assert "the first 16 of 41 methods and settings" in found["tradeoff"][0].caption
     assert "the first 12 of up to 41 lines" in found["curves"][0].caption
@@ -127,15 +127,15 @@ def test_what_is_too_much_is_left_out_in_words(results, drawn):
 # -- what each says -------------------------------------------------------------------------------------------------
 @pytest.mark.usefixtures("many")
 def test_the_forest_names_rows_and_verdicts(drawn):
-    said = set(words(drawn()["forest"][2]))
+    said = set(words(drawn("forest")["forest"][2]))
     assert {"2:4 ste", "1:16 sr-ste", "worse", "difference in top1 (%), right is better"} <= said
-    loss = drawn("b", "translation")["forest"][2]
+    loss = drawn("forest", folder="b", task="translation")["forest"][2]
     assert "difference in loss (nats), left is better" in words(loss)
 
 
 @pytest.mark.usefixtures("many")
 def test_the_first_figure_has_a_panel_a_task_and_what_is_saved(drawn):
-    said = words(drawn()["tradeoff"][2])
+    said = words(drawn("tradeoff")["tradeoff"][2])
     assert {"classification", "translation", "MACs, share of dense", "difference in loss (nats)", "1:16"} <= set(said)
 
 
@@ -143,12 +143,12 @@ def test_measured_speed_goes_before_counted_arithmetic(results, drawn):
     timed = {"batch": 8, "dense_ms": 2.0, "converted_ms": 1.5, "ratio": 4 / 3}
     results.twin()
     results.add(speed={"device": "Example GPU", "dtype": "float16", "how": "wall", "type": "cuda", "rows": [timed]})
-    assert "measured time of inference, share of dense" in words(drawn()["tradeoff"][2])
+    assert "measured time of inference, share of dense" in words(drawn("tradeoff")["tradeoff"][2])
 
 
 @pytest.mark.usefixtures("many")
 def test_flips_by_layer_are_per_weight_one_panel_a_pattern(many, drawn):
-    block, _, svg = drawn()["layers"]
+    block, _, svg = drawn("layers")["layers"]
     assert "mean over 3 seeds" in block.caption
     said = {text.replace("\N{NO-BREAK SPACE}", " ") for text in words(svg)}
     assert {"2:4", "1:16", "ste", "sr-ste", "body (73.7 k)"} <= said

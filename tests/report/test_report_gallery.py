@@ -35,7 +35,7 @@ def keep(record, *answers, image=RED):
 def test_a_broken_file_is_a_remark_and_the_rest_is_shown(results, tmp_path, broken):
     keep(results.twin(), "right")
     results.add("2:4", "ste").with_name(samples.FILE).write_text(broken)
-    page = write_report(results.folder, tmp_path / "out", "T")[0].read_text()
+    page = write_report(results.folder, tmp_path / "out", "T", ["md"])[0].read_text()
     assert "The examples of 2:4 ste cannot be shown" in page
     assert "| right" in page
 
@@ -43,7 +43,7 @@ def test_a_broken_file_is_a_remark_and_the_rest_is_shown(results, tmp_path, brok
 def test_texts_stand_side_by_side_given_first(results, tmp_path):
     keep(results.twin(), "one", "two")
     keep(results.add("2:4", "ste"), "eins", "zw|ei")
-    page = write_report(results.folder, tmp_path / "out", "T")[0].read_text()
+    page = write_report(results.folder, tmp_path / "out", "T", ["md"])[0].read_text()
     lines = [[cell.strip() for cell in line.split(" | ")] for line in page.splitlines() if line.startswith("| ")]
     shown = [line[1] for line in lines if line[1] == "source" or "answer" in line[1]]
     assert shown == ["source", "dense: answer", "2:4 ste: answer"] * 2
@@ -53,7 +53,7 @@ def test_texts_stand_side_by_side_given_first(results, tmp_path):
 def test_the_figure_shows_the_very_pixels(results, tmp_path):
     keep(results.twin(), "one")
     keep(results.add("2:4", "ste"), "eins", image=BLUE)
-    write_report(results.folder, tmp_path / "out", "T")
+    write_report(results.folder, tmp_path / "out", "T", ["md"])
     with Image.open(tmp_path / "out" / "figures" / "classification-examples.png") as image:
         colours = {colour for count, colour in image.convert("RGB").getcolors(1 << 20) if count > 1000}
     assert {(0, 0, 255), (255, 0, 0)} <= colours
@@ -76,7 +76,7 @@ def test_baselines_facts_and_notes_are_said_once_where_all_agree(results, tmp_pa
     same = {"baselines": {"chance": {"top1": 10.0}}, "facts": {"signature": "v|1"}, "notes": ["12 lines were left out"]}
     results.twin(0, **same)
     results.add("2:4", "ste", 0, **{**same, "notes": [*same["notes"], "resumed"]})
-    page = write_report(results.folder, tmp_path / "out", "T")[0].read_text()
+    page = write_report(results.folder, tmp_path / "out", "T", ["md"])[0].read_text()
     assert "For scale: chance reaches top1 10 %." in page
     assert page.count("12 lines were left out") == 1
     assert "- 12 lines were left out\n" in page

@@ -63,12 +63,6 @@ def test_each_batch_is_judged_by_itself(results: Any) -> None:
     assert "bfloat16 on Example GPU" in large.figures
 
 
-def test_two_devices_are_not_mixed(results: Any) -> None:
-    for seed in range(3):
-        results.add(seed=seed, speed=speed((1, 3.0, 2.0), device="one" if seed else "another"))
-    assert sorted((found.outcome, found.seeds) for found in verdicts(results)) == [("undecided", 1), ("undecided", 2)]
-
-
 def by_column(table: Any) -> list[dict[str, str]]:
     keys = [column.key for column in table.columns]
     return [dict(zip(keys, row, strict=True)) for row in shown(table)]

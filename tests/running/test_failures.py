@@ -1,7 +1,5 @@
 """Every way in which a cell can end is a record with its kind, and the rest of the matrix goes on."""
 
-from __future__ import annotations
-
 import shutil
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Real kills: nothing finished is lost, nothing half-written is believed, the next run goes on where the last stood."""
 
-from __future__ import annotations
-
 import os
 import signal
 import time
@@ -31,7 +29,7 @@ def _uninterrupted(another, method: str, **more):
     return plain
 
 
-@pytest.mark.parametrize("method", ["sr-ste", "asp", "one-shot"])
+@pytest.mark.parametrize("method", ["sr-ste", "asp"])
 def test_a_killed_worker_resumes_bit_equal(project, another, method):
     project.matrix(train=SLOW, method=f'"{method}"')
     process = project.start("run", "--only", f"2:4 {method}")
@@ -123,12 +121,12 @@ def test_what_other_code_or_data_left_behind_is_not_gone_on_with(project, change
     assert len(record["curve"]["step"]) == 40
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:500], lambda data: data[:900] + b"\xee" * 9 + data[909:]])
-def test_a_damaged_checkpoint_starts_the_cell_again(project, another, damage):
+def test_a_damaged_checkpoint_starts_the_cell_again(project, another):
     project.matrix(train=SLOW)
     _kill_parent_in_training(project, "--only", "dense")
     (path,) = project.folder.glob("work/toys/*/phase-0/last.pt")
-    path.write_bytes(damage(path.read_bytes()))
+    data = path.read_bytes()
+    path.write_bytes(data[:900] + b"\xee" * 9 + data[909:])
     project.run("run", "--only", "dense")
     assert project.ok("dense")["timings"]["steps"] == 40
     plain = another()

@@ -1,7 +1,5 @@
 """From a matrix file to records, with real worker processes."""
 
-from __future__ import annotations
-
 import json
 
 from nmbench.contract.samples import read

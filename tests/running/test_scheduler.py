@@ -1,7 +1,5 @@
 """The scheduler's policy, with an executor that runs nothing: order, slots, and a record for every ending."""
 
-from __future__ import annotations
-
 import errno
 import shutil
 import time

@@ -1,8 +1,5 @@
 """`nmbench run --speed`: which cells, what is made of the child's answers, and that a failure costs no result."""
 
-from __future__ import annotations
-
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +8,7 @@ import pytest
 from nmbench.plan.cell import Cell
 from nmbench.records.schema import Record, Speed, SpeedRow, Status
 from nmbench.records.store import CellState
-from nmbench.running.job import SpeedJob
 from nmbench.running.speed import Answer, wanted
-from nmbench.worker import speed
 
 CELL = Cell("toy", "mlp", "smoke")
 
@@ -82,26 +77,3 @@ def test_a_failure_is_a_note_and_the_result_stays(trained: Any) -> None:
         assert record["status"] == "ok"
         assert "speed" not in record
         assert sum(note.startswith("its speed was not measured: ") for note in record["notes"]) == 1
-
-
-def test_a_failure_at_a_larger_batch_keeps_the_smaller(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    (path,) = trained.folder.glob("results/toys/toy/*dense*/attempt-1/record.json")
-
-    def fails(*_: Any, progress: Any, **__: Any) -> Any:
-        progress(Speed(rows=[SpeedRow(batch=1)], notes=[]))
-        raise RuntimeError("no more")
-
-    monkeypatch.setattr(speed, "measure", fails)
-    told: list[Answer] = []
-    job = SpeedJob(
-        cell=Cell.from_dict(json.loads(path.read_text())["cell"]),
-        reference=f"path:{Path(__file__).parent.parent / 'plugins' / 'toy.py'}",
-        attempt_dir=path.parent,
-        data_dir=trained.folder / "data",
-        budget_s=1.0,
-    )
-    answer = speed.answer(job, told.append)
-    assert [so_far.unfinished for so_far in told] == [True]
-    assert answer.speed is not None
-    assert [row.batch for row in answer.speed.rows] == [1]
-    assert answer.speed.notes[-1] == "larger batches were not measured: RuntimeError: no more"

@@ -1,7 +1,5 @@
 """Sinks that behave and misbehave in every way; `test_sinks.py` installs them for the processes that it starts."""
 
-from __future__ import annotations
-
 import os
 import sys
 import time

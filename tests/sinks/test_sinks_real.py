@@ -1,7 +1,5 @@
 """The sinks that come with nmbench, read back by the programs that they are for; skipped where one is not installed."""
 
-from __future__ import annotations
-
 import getpass
 import socket
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from sparsity_toys import batch, convnet, loss_of, masked, mlp, seen, sgd, train, weights
+from sparsity_toys import batch, loss_of, masked, mlp, seen, sgd, train
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
@@ -37,25 +37,6 @@ def test_its_gradient_and_its_norm_are_the_parameters():
     norm = nn.utils.clip_grad_norm_([model[0].weight, model[2].weight], 0.01)
     assert norm > 0.01
     assert torch.cat([model[i].weight.grad.flatten() for i in (0, 2)]).norm() < 0.0101
-
-
-@pytest.mark.parametrize("rule", ["isinstance", "identity", "attribute"])
-def test_parameter_groups_made_after_it_hold_every_weight(rule):
-    model = convnet()
-    handle = sparsify(model, "2:4", "ste")
-    layers = [m for m in model.modules() if hasattr(m, "weight")]
-    if rule == "isinstance":
-        decayed = [m.weight for m in layers if isinstance(m.weight, nn.Parameter)]
-    elif rule == "identity":
-        own = {id(m.weight) for m in layers}
-        decayed = [p for p in model.parameters() if id(p) in own]
-    else:
-        decayed = [m.weight for m in layers]
-    optimizer = torch.optim.SGD([{"params": decayed, "weight_decay": 0.1}], lr=0.1)
-    handle.bind(optimizer)
-    before = weights(model)
-    train(model, optimizer, range(2), shape=(4, 3, 8, 8), out=5)
-    assert all(not torch.equal(before[k], w) for k, w in weights(model).items() if w.dim() > 1)
 
 
 REPARAMETRISED = {

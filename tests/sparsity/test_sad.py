@@ -67,15 +67,6 @@ def test_an_unknown_snapshot_is_named_with_those_that_exist(trained):
         handle.sad.between(0, 5)
 
 
-def test_nothing_sparse_counts_nothing():
-    model = mlp()
-    optimizer = sgd(model)
-    handle = sparsify(model, "2:4", layers=[])
-    handle.bind(optimizer)
-    train(model, optimizer, range(2))
-    assert (handle.sad.total, handle.sad.history, handle.sad.per_weight, handle.sad.per_layer) == (0, [0, 0], 0.0, {})
-
-
 # -- resume ---------------------------------------------------------------------------------------------------------
 METHODS = [
     ("dense", {}),

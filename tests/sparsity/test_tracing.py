@@ -1,8 +1,5 @@
 """Whoever records a sparse model, records the sparse network or is told to finalize it first."""
 
-import io
-import warnings
-
 import pytest
 import torch
 from attach_toys import Attention, plain_twin
@@ -39,23 +36,6 @@ def test_torch_export(case, method):
     handle = sparsify(model, "2:4", method)
     exported = torch.export.export(model, (x,)).module()
     torch.testing.assert_close(exported(x), plain_twin(handle, model)(x))
-
-
-@pytest.mark.parametrize("dynamo", [False, True])
-def test_onnx(dynamo):
-    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
-    reference = pytest.importorskip("onnx.reference", reason="onnx cannot be imported")
-    if dynamo:
-        pytest.importorskip("onnxscript", reason="onnxscript is not installed")
-    model, x = mlp().eval(), batch(0)[0]
-    handle = sparsify(model, "2:4", "ste")
-    file = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(model, (x,), file, dynamo=dynamo)
-    graph = reference.ReferenceEvaluator(onnx.load_from_string(file.getvalue()))
-    (output,) = graph.run(None, {graph.input_names[0]: x.numpy()})
-    torch.testing.assert_close(torch.from_numpy(output), plain_twin(handle, model)(x))
 
 
 def test_make_fx(case):

@@ -1,6 +1,4 @@
-"""The built-in methods, a toy task and classification pass the battery; `make check-all` has the other tasks too."""
-
-from __future__ import annotations
+"""The built-in methods and a toy task pass the battery; `make check-all` has the built-in tasks."""
 
 from pathlib import Path
 
@@ -21,8 +19,7 @@ def test_every_method(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("reference", [f"path:{TOY}", "nmbench_tasks.classification:Classification"])
-def test_tasks(reference, tmp_path):
-    battery = check_task(load_task(reference), folder=tmp_path)
+def test_a_task(tmp_path):
+    battery = check_task(load_task(f"path:{TOY}"), folder=tmp_path)
     battery.raise_for_failures()
     assert battery.ran >= 20

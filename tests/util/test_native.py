@@ -1,7 +1,5 @@
 """C code that is compiled on first use."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Which status an exception stands for, by its class, its errno, and the words of those who have no class for it."""
 
-from __future__ import annotations
-
 import errno
 
 import pytest

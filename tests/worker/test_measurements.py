@@ -1,10 +1,6 @@
 """A measurement of every cell, from a stranger's package of one file: in the record by itself, and harmless."""
 
-from __future__ import annotations
-
 import os
-
-import pytest
 
 ONE_FILE = """
 class Zeros:
@@ -31,8 +27,9 @@ class NotFinite(Broken):
 """
 
 
-@pytest.fixture
-def measured(project, monkeypatch):
+def test_it_lands_in_the_record_and_in_the_frame_and_one_that_fails_is_a_note(project, monkeypatch):
+    from nmbench import frame
+
     packages = project.folder / "packages"
     about = packages / "zeros-1.0.dist-info"
     about.mkdir(parents=True)
@@ -44,21 +41,12 @@ def measured(project, monkeypatch):
     (about / "entry_points.txt").write_text(points)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(packages), os.environ.get("PYTHONPATH")])))
     project.run("run")
-    return project
-
-
-def test_it_lands_in_the_record_and_in_the_frame(measured):
-    from nmbench import frame
-
-    (taken,) = measured.ok("2:4")["measurements"]
+    (taken,) = project.ok("2:4")["measurements"]
     assert taken == {"name": "zeros", "unit": "%", "value": 50.0, "source": "zeros"}
-    assert measured.ok("dense")["measurements"][0]["value"] == 0.0
-    rows = frame(measured.folder / "results")
+    assert project.ok("dense")["measurements"][0]["value"] == 0.0
+    rows = frame(project.folder / "results")
     assert sorted(rows["measurement.zeros"]) == [0.0, 50.0]
-
-
-def test_one_that_fails_is_a_note_and_no_lost_training(measured):
-    notes = [note for note in measured.ok("2:4")["notes"] if note.startswith("The measurement")]
+    notes = [note for note in project.ok("2:4")["notes"] if note.startswith("The measurement")]
     assert notes == [
         "The measurement broken was not taken: KeyError: 'no such layer'",
         "The measurement gone was not taken: AttributeError: module 'zeros' has no attribute 'Gone'",

@@ -1,7 +1,5 @@
 """A cell whose sparse weights multiply dense, or that has none, ends `invalid`, and its audit says which."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path
@@ -38,7 +36,6 @@ class Bad(Good):
     name = "narrow"
 """
 CASES = {
-    "multiplied by a container": (PLUGINS / "sparse_weights_multiply.py", "2:4", "0.conv.weight"),
     "standardised by its layer": (STANDARDISED, "2:4", "0.weight"),
     "no layer is that wide": (NARROW, "1:64", "no weight takes 1:64"),
 }
@@ -47,7 +44,7 @@ CASES = {
 def record_of(project, monkeypatch, source, pattern):
     file = project.folder / "plugins" / "task.py"
     file.parent.mkdir()
-    file.write_text(source.read_text() if isinstance(source, Path) else source)
+    file.write_text(source)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(PLUGINS), os.environ.get("PYTHONPATH")])))
     monkeypatch.syspath_prepend(str(PLUGINS))
     name = load_task(f"path:{file}").name

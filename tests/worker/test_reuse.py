@@ -1,7 +1,5 @@
 """What training begins with: for ASP the training of the dense twin, as if it were done again; initial weights."""
 
-from __future__ import annotations
-
 import json
 
 import pytest
@@ -44,17 +42,6 @@ def test_weights_of_which_a_byte_has_changed_are_not_taken(project):
     assert any("has changed since it was written" in note for note in record["notes"])
 
 
-def test_a_twin_with_other_code_or_without_weights_is_not_taken(project):
-    project.matrix(method='"asp"')
-    project.run("run", "--only", "dense")
-    (weights,) = project.folder.glob("results/toys/toy/*dense*/attempt-1/weights.safetensors")
-    weights.write_bytes(b"torn")
-    project.run("run")
-    record = project.ok("2:4")
-    assert "reused" not in record
-    assert any("trained again" in note for note in record["notes"])
-
-
 def test_a_twin_that_saw_other_data_is_not_taken(project):
     project.matrix(method='"asp"')
     project.run("run", "--only", "dense")
@@ -64,18 +51,6 @@ def test_a_twin_that_saw_other_data_is_not_taken(project):
     path.write_text(json.dumps(record))
     project.run("run")
     assert "reused" not in project.ok("2:4")
-
-
-def test_cells_of_an_alone_grid_have_the_machine_to_themselves(project):
-    project.matrix(seeds="[0, 1]")
-    text = (project.folder / "toys.toml").read_text()
-    project.folder.joinpath("toys.toml").write_text(
-        f"{text}seeds = [0]\nalone = true\n[[grid]]\nmethod = ['ste']\npattern = ['2:4']\n"
-    )
-    project.run("run", "--workers", "2")
-    alone = {(r["cell"]["seed"], r["cell"]["method"]) for r in project.records() if r["timings"]["alone"]}
-    assert alone == {(0, "dense"), (0, "sr-ste")}
-    assert len(project.records()) == 5
 
 
 def test_a_record_knows_the_flips_by_layer_and_the_memory(trained):

@@ -1,7 +1,5 @@
 """Heartbeats: also while a stage can give none, and never at the price of a training."""
 
-from __future__ import annotations
-
 import time
 
 from nmbench.running.job import Beat

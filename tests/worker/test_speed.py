@@ -1,7 +1,5 @@
 """End-to-end speed of a model: batches, the section, the two models. A GPU is stood in for where it has to be."""
 
-from __future__ import annotations
-
 import sys
 import warnings
 from types import SimpleNamespace
@@ -11,11 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nmbench.kernels.timing import Timing
-from nmbench.records.schema import SpeedRow
 from nmbench.worker import inference, speed
 from nmbench.worker.inference import ready
-from nmbench.worker.speed import Bench, NotBatched, Timed, batched, measure
+from nmbench.worker.speed import Bench, NotBatched, batched, measure
 
 CPU = torch.device("cpu")
 
@@ -158,46 +154,6 @@ def test_the_model_and_torchs_settings_are_as_they_were(convert: SimpleNamespace
 
 # -- a GPU, as far as one can be stood in for ------------------------------------------------------------------------
 GPU: Any = SimpleNamespace(type="cuda")
-
-
-def timed(monkeypatch: pytest.MonkeyPatch, *answers: dict[str, tuple[float, str]]) -> list[bool]:
-    """`compare` gives these (microseconds, how) one after the other; what it was told of graphs is in the list."""
-    left, graphs = list(answers), []
-
-    def fake(calls: Any, device: Any, *, budget_s: float, graph: bool = True) -> dict[str, Timing]:
-        graphs.append(graph)
-        assert set(left[0]) == set(calls)
-        return {name: Timing(us, us, us, 1, how) for name, (us, how) in left.pop(0).items()}
-
-    monkeypatch.setattr(speed, "compare", fake)
-    return graphs
-
-
-def timed_row() -> tuple[SpeedRow, Bench, str]:
-    bench = Bench(net(), (torch.zeros(1, 16),), GPU, budget_s=1.0)
-    result: Timed = bench.time(4)
-    return result.row, bench, result.how
-
-
-def test_a_graph_is_not_compared_with_plain_calls(convert: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    probe = {"dense": (50.0, "cuda-graph")}
-    mixed = {"dense": (50.0, "cuda-graph"), "converted": (200.0, "cuda-events")}
-    plain = {"dense": (220.0, "cuda-events"), "converted": (200.0, "cuda-events")}
-    graphs = timed(monkeypatch, probe, mixed, plain)
-    row, _, how = timed_row()
-    assert (row.ratio, how) == (1.1, "cuda-events")
-    assert graphs == [True, True, False]
-    assert convert.calls[0][1]["launch"] == "graph"
-
-
-def test_where_nothing_is_faster_a_gpu_has_the_ratio_one(
-    convert: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    convert.sparse = False
-    timed(monkeypatch, *[{"dense": (50.0, "cuda-graph")}] * 2)
-    row, bench, _ = timed_row()
-    assert (row.ratio, row.converted_ms) == (1.0, row.dense_ms)
-    assert "batch 4: no layer runs sparse, so that the converted model is the dense one" in bench.notes
 
 
 class Picky(nn.Module):

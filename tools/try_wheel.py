@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def sh(*command: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = None) -> str:
+    """What the command prints; raises CalledProcessError if it fails."""
     print("+", *command, flush=True)
     return subprocess.run(
         [str(c) for c in command], cwd=cwd, check=True, stdout=subprocess.PIPE, text=True, env=env
@@ -33,6 +34,7 @@ def expected_files() -> set[str]:
 
 
 def main() -> None:
+    """The whole trial, in a temporary folder."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         sh(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder / "dist")
