@@ -64,7 +64,7 @@ def _campaign(numbers: dict[str, int], scratch: Path, book: Path, done: list[Any
         part: -(-number // _BATCH) if part == "fuzz" and not short else number for part, number in numbers.items()
     }
     if short:
-        counts["fuzz"] = _FUZZERS - 1  # whole reports, the last, take longer than all the others
+        counts["fuzz"] = _FUZZERS - 2  # fairseq and whole reports, the last, take longer than all the others
     todo = [(number, part) for part, count in counts.items() for number in range(count) if (part, number) not in had]
     for number, part in sorted(todo):
         begun = time.monotonic()

@@ -75,9 +75,10 @@ def _inputs(name: str, number: int, inputs: int, folder: Path) -> None:
 
 def _where(error: BaseException) -> str:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "campaign" not in frame.filename]
-    ours = ["/".join([*Path(f.filename).parts[-2:], str(f.lineno)]) for f in frames if "nmbench" in f.filename]
+    ours = [frame for frame in frames if {"nmbench", "tasks"} & {*Path(frame.filename).parts}]
+    places = ["/".join([*Path(frame.filename).parts[-2:], str(frame.lineno)]) for frame in reversed(ours[-3:])]
     try:
         text = str(error)[:120]
     except Exception:
         text = "?"
-    return ascii(f"{type(error).__name__}: {text} at {' < '.join(reversed(ours[-3:]))}")
+    return ascii(f"{type(error).__name__}: {text} at {' < '.join(places)}")

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.campaign import mutation
+from tests.campaign.model_readers import Reader, models, state
 from tests.campaign.warm import PLUGINS
 
 _REFERENCE = Path(__file__).parents[2] / "results" / "reference" / "quick"
-Read = Callable[[random.Random], object]
-Reader = tuple[Read, tuple[type[Exception], ...]]
 
 
 def _matrix(folder: Path) -> Reader:
@@ -211,73 +210,32 @@ def _corpus(folder: Path) -> Reader:
     return read, (DataError,)
 
 
-def _models(folder: Path, converted: bool) -> Reader:
-    """Weights of a record, or a converted model: the file's bytes, or what its header says."""
-    import torch
-    from safetensors import SafetensorError
-    from torch import nn
+def _fairseq(folder: Path) -> Reader:
+    """A folder of fairseq-preprocess, one of whose files is changed."""
+    from nmbench.task import DataError
+    from nmbench_tasks.translation import binarise
+    from nmbench_tasks.translation.prepare import preprocessed
+    from nmbench_tasks.translation.scales import Settings
 
-    from nmbench.kernels import apply_choices, load_converted, save_converted
-    from nmbench.records import weights
-    from nmbench.sparsity import sparsify
-
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 8))
-    sparsify(model, "2:4", layers=["0.weight", "2.weight"]).finalize()
-    file = folder / "model.safetensors"
-    choice = {"backend": "cusparselt", "pattern": "2:4", "settings": {}, "tuned_on": "", "input": [2, 16]}
-    if converted:
-        save_converted(file, apply_choices(model, {"0": choice, "2": {**choice, "input": [2, 32]}}))
-    else:
-        weights.save(model, file)
-    good = file.read_bytes()
-    length = struct.unpack("<Q", good[:8])[0]
-    header, body = json.loads(good[8 : 8 + length]), good[8 + length :]
+    text = folder / "text"
+    text.mkdir()
+    (text / "dict.txt").write_text("a 3\nhouse 3\nHaus 3\n")
+    for split in ("train", "test"):
+        for language, words in (("en", "a house"), ("de", "a Haus")):
+            (text / f"{split}.{language}").write_text(f"{words}\n" * 4)
+    binarise._fairseq_preprocess(text, folder / "binary", ["train", "test"], "en", "de")
+    files = {file: file.read_bytes() for file in sorted((folder / "binary").iterdir())}
+    assert preprocessed(folder / "binary", Settings()).counts
 
     def read(draw: random.Random) -> None:
-        data = mutation.flipped(good, draw)
-        if draw.random() < 0.6:
-            head = json.dumps(_header(header, draw)).encode()
-            data = struct.pack("<Q", len(head)) + head + body
-        file.write_bytes(data)
-        if converted:
-            load_converted(file, model)(torch.zeros(2, 16))
-        else:
-            weights.load(model, file)
+        file = draw.choice(list(files))
+        file.write_bytes(mutation.flipped(files[file], draw))
+        try:
+            preprocessed(folder / "binary", Settings())
+        finally:
+            file.write_bytes(files[file])
 
-    return read, (ValueError,) if converted else (RuntimeError, OSError, SafetensorError)
-
-
-def _header(header: dict[str, Any], draw: random.Random) -> Any:
-    """The choices that the metadata hold are JSON within JSON."""
-    told = header.get("__metadata__")
-    if not told or draw.random() < 0.5:
-        return mutation.changed(header, draw)
-    key = draw.choice(list(told))
-    try:
-        inner = mutation.encoded(mutation.changed(json.loads(told[key]), draw), draw).decode(errors="replace")
-    except ValueError:
-        inner = draw.choice(mutation.TEXTS[:10])
-    return {**header, "__metadata__": {**told, key: inner}}
-
-
-def _state(folder: Path) -> Reader:
-    """A run's own files: checkpoints and heartbeats."""
-    import torch
-
-    from nmbench.contract.resume import read_state, write_state
-    from nmbench.running.job import Beat
-
-    write_state(folder / "last.pt", {"model": {"w": torch.zeros(8, 8)}, "run": {"updates": 3}})
-    good = (folder / "last.pt").read_bytes()
-
-    def read(draw: random.Random) -> None:
-        (folder / "last.pt").write_bytes(mutation.flipped(good, draw))
-        read_state(folder / "last.pt")
-        (folder / "beat.json").write_bytes(mutation.encoded(mutation.changed({"stage": "x", "step": 1}, draw), draw))
-        Beat.read(folder / "beat.json")
-
-    return read, ()
+    return read, (DataError,)
 
 
 FUZZERS: dict[str, Callable[[Path], Reader]] = {
@@ -287,8 +245,9 @@ FUZZERS: dict[str, Callable[[Path], Reader]] = {
     "flow and picture files": _flow,
     "samples": _samples,
     "corpora of translation": _corpus,
-    "weights": functools.partial(_models, converted=False),
-    "converted models": functools.partial(_models, converted=True),
-    "a run's own state": _state,
+    "weights": functools.partial(models, converted=False),
+    "converted models": functools.partial(models, converted=True),
+    "a run's own state": state,
+    "inputs of fairseq": _fairseq,
     "whole reports and comparisons": _report,
 }
