@@ -1,13 +1,7 @@
 """Ask a Python process of one's own for JSON: what it imports may crash, print, hang, or outlive its welcome.
 
-ask               parent: run `python -m ...`; the objects that it answered and how it ended
-answer            child: print one object
-die_with_parent   child: end when the parent ends
-
 An answer is a record separator, the object, a line feed (RFC 7464), so that a plugin may print what it likes around it.
 """
-
-from __future__ import annotations
 
 import ctypes
 import json
@@ -21,8 +15,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
-
-__all__ = ["Reply", "answer", "ask", "die_with_parent"]
 
 _LOG = logging.getLogger(__name__)
 _SEPARATOR = "\x1e"

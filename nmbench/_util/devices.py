@@ -1,16 +1,9 @@
-"""Which GPU is meant where a tensor does not say it: a launch by Triton and some library calls go to the current one.
-
-on   a context in which a tensor's device is the current one
-"""
-
-from __future__ import annotations
+"""Which GPU is meant where a tensor says nothing: a launch by Triton and some library calls go to the current one."""
 
 import contextlib
 from contextlib import AbstractContextManager
 
 import torch
-
-__all__ = ["on"]
 
 
 def on(device: torch.device) -> AbstractContextManager[object]:

@@ -3,8 +3,6 @@
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["UsageError", "first_line", "message", "nearest"]
-
 
 class UsageError(Exception):
     """What is wrong, where, and what to do. The command line prints it and exits with status 2."""

@@ -1,15 +1,4 @@
-"""Files that are written whole or not at all, and locks between processes.
-
-replacing     a context: write under another name; put in its place, synced, when all went well
-write_text    a text file
-write_json    a JSON file
-loads         JSON text of a stranger
-discard       a file or a folder, if it is there
-remove_below  a folder, if it lies where it should
-locked        a context: an exclusive lock that the system frees when the process dies
-"""
-
-from __future__ import annotations
+"""Files that are written whole or not at all, and locks between processes."""
 
 import contextlib
 import errno
@@ -23,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-
-__all__ = ["Locked", "discard", "loads", "locked", "remove_below", "replacing", "write_json", "write_text"]
 
 
 class Locked(Exception):

@@ -1,11 +1,7 @@
 """Things by a key of theirs: `grouped`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import TypeVar
-
-__all__ = ["grouped"]
 
 K = TypeVar("K")
 V = TypeVar("V")

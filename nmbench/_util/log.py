@@ -1,13 +1,9 @@
 """Messages for whoever looks into a run: `NMBENCH_LOG=debug nmbench run quick`."""
 
-from __future__ import annotations
-
 import logging
 import os
 
 from nmbench._util.errors import UsageError, nearest
-
-__all__ = ["set_up"]
 
 _LEVELS = ("debug", "info", "warning", "error")
 

@@ -1,7 +1,5 @@
 """What a result depends on besides its cell: versions, hardware, commit. No host names, no user names, no paths."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import os
 import platform
@@ -9,29 +7,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-__all__ = ["commit", "cpu_name", "describe", "gpus", "versions"]
-
 _DISTRIBUTIONS = (
-    "nmbench",
-    "torch",
-    "torchvision",
-    "numpy",
-    "lightning-fabric",
-    "safetensors",
-    "scikit-learn",
-    "pandas",
-    "scipy",
-    "triton",
-    "mmengine",
-    "mmcv",
-    "mmcv-lite",
-    "mmdet",
-    "pycocotools",
-    "fairseq",
-    "hydra-core",
-    "sacrebleu",
-    "sentencepiece",
-    "babel",
+    *("nmbench", "torch", "torchvision", "numpy", "lightning-fabric", "safetensors", "scikit-learn", "pandas", "scipy"),
+    *("triton", "mmengine", "mmcv", "mmcv-lite", "mmdet", "pycocotools", "fairseq", "hydra-core", "sacrebleu"),
+    *("sentencepiece", "babel"),
 )
 
 

@@ -5,8 +5,6 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-__all__ = ["cache_dir"]
-
 
 def cache_dir() -> Path:
     """NMBENCH_CACHE, else `nmbench` in the user's cache folder."""

@@ -8,8 +8,6 @@ import random
 
 import numpy as np
 
-__all__ = ["generator", "seed_all", "stream"]
-
 
 def stream(*keys: int | str) -> int:
     """A 63-bit seed from `keys`, the same on every machine (SHA-256 of their text)."""

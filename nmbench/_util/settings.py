@@ -1,10 +1,4 @@
-"""Settings of methods and scales: the one rule of what they may be, for `nmbench plan`, the worker and the pages.
-
-Setting    one: default, type, range, help
-Settings   all that a method or a task at one scale takes
-plain      a value in canonical form: whole floats are integers, tuples are lists
-canonical  JSON text that is the same for equal settings
-"""
+"""Settings of methods and scales: the one rule of what they may be, for `nmbench plan`, the worker and the pages."""
 
 from __future__ import annotations
 
@@ -19,8 +13,6 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from nmbench._util.errors import nearest
-
-__all__ = ["Setting", "SettingError", "Settings", "canonical", "plain"]
 
 
 def plain(value: Any) -> Any:

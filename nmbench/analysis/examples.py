@@ -6,8 +6,6 @@ What a task stores is not always its primary metric: of translations it is the c
 because corpus BLEU is no mean over sentences.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,8 +20,6 @@ from nmbench.analysis.pairs import fingerprint, pair
 from nmbench.analysis.rows import Row
 from nmbench.analysis.statistics import CONFIDENCE
 from nmbench.records.frame import Loaded
-
-__all__ = ["FILE", "RESAMPLES", "Difference", "Read", "over_examples", "per_example"]
 
 FILE = "per_example.json"
 #: bootstrap resamples; the ends of the interval then move by about 3 % of its width from one random seed to another

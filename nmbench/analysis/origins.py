@@ -1,16 +1,12 @@
 """Where numbers come from: versions, hardware, code and data of records."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from nmbench._util.settings import canonical
 from nmbench.document.words import short
-from nmbench.plan.cell import canonical
 from nmbench.records.schema import Record
-
-__all__ = ["mixture", "origins"]
 
 Origins = dict[str, Counter[str]]
 #: after it stands whose own it is; between tasks, or methods, that is no difference

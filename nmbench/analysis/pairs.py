@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from nmbench.analysis.rows import Row
     from nmbench.records.frame import Loaded
 
-__all__ = ["LEAST", "Pairs", "Value", "against", "decimals", "in_short", "matched", "pair", "primary", "with_words"]
-
 #: with two seeds the interval is 12.7 standard errors wide to each side: a verdict read off it is luck
 LEAST = 3
 

@@ -4,8 +4,6 @@ A pair is two `ok` cells of the same setting and seed whose data fingerprints ag
 seeds of one row, saw different data, the row's notes say so.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,8 +21,6 @@ from nmbench.document.words import label
 from nmbench.plan.cell import DENSE, pattern_of
 from nmbench.records.frame import newest
 from nmbench.sparsity.pattern import NMPattern
-
-__all__ = ["Row", "Setting", "compare"]
 
 Cell = Mapping[str, Any]
 

@@ -1,7 +1,5 @@
 """Series over training, from a record or over the seeds of a row."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +9,6 @@ import numpy.typing as npt
 
 from nmbench.analysis.rows import Row
 from nmbench.records.schema import Record
-
-__all__ = ["STRETCHES", "LayerFlips", "Series", "band", "flip_rate", "has_flips", "has_loss", "layer_flips",
-           "training_loss"]  # fmt: skip
 
 #: values in a line of flip rates or losses, at most
 STRETCHES = 50

@@ -1,14 +1,10 @@
 """What a sparse cell and its dense twin share, the seed apart."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nmbench.document.words import label
-
-__all__ = ["Setting", "titles"]
 
 
 @dataclass(frozen=True, order=True)

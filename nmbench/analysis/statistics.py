@@ -5,8 +5,6 @@ another schedule or better-tuned hyper-parameters, nor about one given model. Th
 rows in a table: of forty methods that in truth equal the dense model, one will be called better by chance alone.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +14,6 @@ import numpy as np
 from scipy import special, stats
 
 from nmbench.analysis.verdict import Lack, Verdict, verdict
-
-__all__ = ["CONFIDENCE", "POWER", "Comparison", "p_floor", "paired", "smallest_seen"]
 
 CONFIDENCE = 0.95
 #: how often `smallest_seen` is to be found

@@ -9,12 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from nmbench._util.groups import grouped
-from nmbench.analysis.rows import Row, Setting, compare
-from nmbench.analysis.setting import titles
+from nmbench.analysis.rows import Row, compare
+from nmbench.analysis.setting import Setting, titles
 from nmbench.records.frame import Loaded, newest
 from nmbench.records.schema import Record
-
-__all__ = ["Study"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,8 +4,6 @@ Cells are matched by their id, which is a hash of everything that should decide 
 with the same cell of A, seed by seed. A difference between them is then one of code, versions, machine or chance.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -18,8 +16,6 @@ from nmbench.analysis.rows import Row, compare
 from nmbench.analysis.statistics import Comparison
 from nmbench.records.frame import Loaded, newest
 from nmbench.records.schema import Record
-
-__all__ = ["Change", "Fate", "between", "lost", "nothing_common", "surroundings"]
 
 
 class Fate(StrEnum):

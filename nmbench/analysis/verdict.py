@@ -1,10 +1,6 @@
 """What the interval of a difference says: `verdict`, the one place where an interval becomes a word."""
 
-from __future__ import annotations
-
 from enum import StrEnum
-
-__all__ = ["Lack", "Verdict", "verdict"]
 
 
 class Verdict(StrEnum):

@@ -4,8 +4,6 @@ A judgement is about the records that were given: short schedules on small data 
 the other way round. No row is picked by its result; every lambda_w of a sweep is judged by itself.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from nmbench._util.groups import grouped

@@ -1,7 +1,5 @@
 """Claims about time: C8 (inference) and C9 (training)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 
@@ -14,8 +12,6 @@ from nmbench.claims.pick import base, dense_twin, partner, sr_ste
 from nmbench.document.words import plural
 from nmbench.records.frame import Loaded
 from nmbench.records.schema import Environment, Record, Speed, Timings
-
-__all__ = ["NEGLIGIBLE", "faster", "negligible"]
 
 #: set here, for want of a number in the paper: 5 % more training time
 NEGLIGIBLE = 0.05

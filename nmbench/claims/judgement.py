@@ -1,7 +1,5 @@
 """What a judge of a claim hands back, and the claims' own words."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -9,8 +7,6 @@ from nmbench.analysis.pairs import LEAST
 from nmbench.analysis.rows import Row
 from nmbench.analysis.statistics import Comparison
 from nmbench.analysis.verdict import Verdict
-
-__all__ = ["CLAIMS", "Judgement", "Outcome", "better", "not_worse"]
 
 CLAIMS = {
     "C1": "At equal steps the masks of SR-STE change less (SAD) than those of STE, in total and in every layer.",

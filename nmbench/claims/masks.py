@@ -1,7 +1,5 @@
 """Claims about the masks: C1 (SR-STE changes them less than STE), C2 (what lambda_w does), C3 (they settle)."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from statistics import fmean
@@ -17,8 +15,6 @@ from nmbench.claims.quality import quality
 from nmbench.document.words import number, plural
 from nmbench.records.frame import Loaded
 from nmbench.records.schema import Record, Sad, Snapshots
-
-__all__ = ["FROZEN", "decay", "less_divergence", "settling"]
 
 #: set here, for want of a number in the paper: in the last third of training, 1 % of STE's flips
 FROZEN = 0.01

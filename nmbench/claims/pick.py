@@ -4,20 +4,18 @@ With SGD, SR-STE takes lr * lambda_w * w from a pruned weight at each step, so t
 factor of about exp(-lambda_w * sum of lr). A short training with the paper's lambda_w hardly decays anything.
 """
 
-from __future__ import annotations
-
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from nmbench.analysis.rows import Row
 from nmbench.records.schema import Record
 from nmbench.sparsity.pattern import NMPattern
 
-__all__ = ["NOTE", "SUM", "base", "dense_twin", "lambda_w", "partner", "shrinkage", "sr_ste", "very_large"]
-
 #: the paper's lambda_w, which a record's settings leave out
 _DEFAULT = 2e-4
+#: what acted in the authors' published runs: their launch sums over 8 ranks, with the term inside backward
+_EFFECTIVE = 8 * _DEFAULT
 #: the largest of a sweep is "very large" from this factor over the next on
 _FACTOR = 10.0
 #: of the ImageNet recipe: 120 epochs of 5005 steps, 5 of them warm-up, from 0.1 down to 0 along a cosine
@@ -26,10 +24,12 @@ _PAPER = 120 * 5005 * 0.1 / 2
 SUM = "lambda_w x sum of learning rates"
 NOTE = (
     "lambda_w acts through the sum of the learning rates: with SGD, a weight that stays pruned shrinks by about "
-    f"exp(-lambda_w x sum). In the seed paper's ImageNet recipe that sum is {_PAPER:.0f}, and {_DEFAULT:g} times it is "
-    f"{_DEFAULT * _PAPER:.0f}; what it is here stands beside each verdict. The same lambda_w is therefore another "
-    "method on a shorter schedule."
+    f"exp(-lambda_w x sum). In the seed paper's ImageNet recipe that sum is {_PAPER:.0f}: {_DEFAULT:g} times it, the "
+    f"paper's number, is {_DEFAULT * _PAPER:.0f}, and {_EFFECTIVE:g} times it, what acted in the authors' published "
+    f"runs (8 ranks summed), is {_EFFECTIVE * _PAPER:.0f}. What it is here stands beside each verdict: the same "
+    "lambda_w is another method on a shorter schedule."
 )
+UNSEEN = f"No cell here has lambda_w = {_EFFECTIVE:g}, which acted in the authors' published runs."
 
 
 def base(pattern: NMPattern | None) -> str:
@@ -44,6 +44,11 @@ def lambda_w(row: Row) -> float | None:
     value = json.loads(row.hyper).get("lambda_w", _DEFAULT)
     known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if known else None
+
+
+def effective(rows: Iterable[Row]) -> bool:
+    """Has one of them the lambda_w that acted in the authors' published runs?"""
+    return any(math.isclose(lambda_w(row) or 0.0, _EFFECTIVE) for row in rows)
 
 
 def partner(

@@ -1,7 +1,5 @@
 """Claims about quality: C4 and C7 (2:4 against dense and STE), C5 (larger M), C6 (against ASP)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -11,8 +9,6 @@ from nmbench.claims.judgement import Judgement, better, not_worse
 from nmbench.claims.pick import base, dense_twin, partner, shrinkage, sr_ste
 from nmbench.records.frame import Loaded
 from nmbench.records.schema import Record
-
-__all__ = ["larger_m", "one_pass", "quality", "two_four"]
 
 #: the task of C4; C7 is about all others
 _FIRST = "classification"

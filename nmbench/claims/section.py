@@ -1,7 +1,5 @@
 """What a report says of the seed paper: `Claims` and `Published`, sections by the entry points `nmbench.sections`."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -10,12 +8,10 @@ from nmbench.analysis.pairs import LEAST
 from nmbench.analysis.rows import Row
 from nmbench.analysis.study import Study
 from nmbench.claims import CLAIMS, Judgement, Outcome, judge
-from nmbench.claims.pick import NOTE, SUM
+from nmbench.claims.pick import NOTE, SUM, UNSEEN, effective
 from nmbench.claims.published import beside, published_table
 from nmbench.document.model import Block, Fold, Prose, Section
 from nmbench.document.table import Cell, Column, Table
-
-__all__ = ["Claims", "Published", "claims_section"]
 
 #: more comparisons fold away
 _MOST_ROWS = 12
@@ -87,8 +83,11 @@ def _summary(judged: Sequence[Judgement]) -> Table:
         (Cell(claim), Cell(CLAIMS[claim]), *(Cell(str(ends[end]) if ends[end] else "-", ends[end]) for end in Outcome))
         for claim, ends in counts.items()
     )
-    notes = (*_HOW, *([NOTE] if any(SUM in judgement.figures for judgement in judged) else []))
-    return Table("claims", "Comparisons by outcome", _SUMMARY, rows, notes, keys=2)
+    notes = list(_HOW)
+    if any(SUM in judgement.figures for judgement in judged):
+        unseen = "" if effective(judgement.row for judgement in judged) else f" {UNSEEN}"
+        notes.append(NOTE + unseen)
+    return Table("claims", "Comparisons by outcome", _SUMMARY, rows, tuple(notes), keys=2)
 
 
 def _by_statement(judged: Sequence[Judgement]) -> Iterator[Table]:

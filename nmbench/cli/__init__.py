@@ -3,8 +3,6 @@
 Exit status: 0 all well, 1 some cells failed, 2 usage or nothing ran, 130 interrupted.
 """
 
-from __future__ import annotations
-
 import sys
 
 import typer

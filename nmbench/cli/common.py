@@ -17,8 +17,6 @@ if TYPE_CHECKING:  # imported in `select`, so that --help need not wait for pyda
     from nmbench.plan.matrix import Matrix
     from nmbench.records.store import Store
 
-__all__ = ["MatrixName", "Only", "Plugins", "Results", "Seeds", "Selection", "Yes", "select"]
-
 MatrixName = Annotated[str, typer.Argument(help="Name of a shipped matrix, or a path to a .toml file.")]
 Results = Annotated[Path, typer.Option("--results", envvar="NMBENCH_RESULTS", help="Folder of all results.")]
 Plugins = Annotated[Path | None, typer.Option("--plugins", help="A folder of task files to take in too.")]

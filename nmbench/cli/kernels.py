@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from nmbench.kernels.backend import Backend
     from nmbench.kernels.bench.options import Options
 
-__all__ = ["kernels"]
-
 
 def kernels(
     suite: Annotated[list[str] | None, typer.Option(help="A suite of shapes, again for more; all by default.")] = None,
@@ -27,8 +25,9 @@ def kernels(
     batches: Annotated[str | None, typer.Option(help="Batch sizes of the models' suites: 1,8.")] = None,
     backends: Annotated[str | None, typer.Option(help="Names; all that are registered by default.")] = None,
     budget: Annotated[float | None, typer.Option(help="Minutes for the whole run.")] = None,
-    device: Annotated[str, typer.Option(help="cuda; cpu shows that the benchmark works, by wall clock.")] = "cuda",
+    device: Annotated[str, typer.Option(help="cuda or cpu; cpu has suites of its own.")] = "cuda",
     compiled: Annotated[bool, typer.Option(help="Try the dense product under torch.compile too.")] = True,
+    hot: Annotated[bool, typer.Option("--hot", help="Leave operands in the cache, instead of in memory.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Compare numbers only; time nothing.")] = False,
     list_only: Annotated[bool, typer.Option("--list", help="Say what would run, and run nothing.")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder of record, page and figure.")] = None,
@@ -36,7 +35,8 @@ def kernels(
 ) -> None:
     """Measure every sparse backend against the best dense product, shape by shape.
 
-    Writes a table, a figure and a record to results/kernels/<device>-<suites>/, or to --out.
+    Writes a table, a figure and a record to results/kernels/<device>-<suites>/, or to --out. On a CPU one thread is
+    measured by the time that it used of the processor; OMP_NUM_THREADS says how many there are.
 
     Example: nmbench kernels --suite llm --rows 1,16,4096 --budget 10
     """
@@ -52,8 +52,10 @@ def kernels(
     asked = {"patterns": patterns, "dtypes": dtypes, "backends": backends}
     given: dict[str, Any] = {key: _words(key, text) for key, text in asked.items() if text is not None}
     given |= {key: _numbers(key, text) for key, text in (("rows", rows), ("batches", batches)) if text is not None}
-    options = Options.from_dict(given if suite is None else {**given, "suites": suite})
-    options = replace(options, budget_s=None if budget is None else 60 * budget, compiled=compiled, check_only=check)
+    given |= {} if suite is None else {"suites": suite}
+    options = Options.from_dict({**Options.usual(device), **given})
+    budget_s = None if budget is None else 60 * budget
+    options = replace(options, budget_s=budget_s, compiled=compiled, check_only=check, hot=hot)
     usable, refused = available(options.backends)
     if list_only:
         _list(options, usable, refused)
@@ -61,7 +63,7 @@ def kernels(
     if device == "cuda" and not torch.cuda.is_available():
         typer.echo(
             "nmbench kernels: no GPU is visible, so nothing ran; --list says what would run, "
-            "--device cpu tries the benchmark itself",
+            "--device cpu measures this processor",
             err=True,
         )
         raise typer.Exit(2)

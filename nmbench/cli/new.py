@@ -1,7 +1,5 @@
 """`nmbench new-task NAME` and `nmbench new-method NAME`: a package of one's own to begin from."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`nmbench plan M`: the cells that a run would do, and which are done."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import typer

@@ -15,11 +15,9 @@ if TYPE_CHECKING:
     from nmbench.plan.declarations import TaskPlugin
     from nmbench.running.job import Prepared
 
-__all__ = ["fingerprints", "prepare"]
-
 
 def _key(cell: Cell) -> tuple[str, str, str, str]:
-    from nmbench.plan.cell import canonical
+    from nmbench._util.settings import canonical
 
     return cell.task, cell.model, cell.scale, canonical(dict(cell.train))
 

@@ -1,7 +1,5 @@
 """`nmbench report M`: from records to a report."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

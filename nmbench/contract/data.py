@@ -6,8 +6,6 @@
 lost or changed since shows up in the number and the size of the files.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -17,8 +15,6 @@ from typing import Any
 
 from nmbench._util.files import loads, locked, write_json
 from nmbench.contract.spec import DataError
-
-__all__ = ["made_once"]
 
 Manifest = Mapping[str, Any]
 

@@ -1,7 +1,4 @@
-"""A model's training and evaluation modes. For `Task.evaluate`, which is to leave the model as it was.
-
-evaluating    evaluation mode for a while
-"""
+"""A model's training and evaluation modes. For `Task.evaluate`, which is to leave the model as it was."""
 
 from __future__ import annotations
 
@@ -11,8 +8,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import nn
-
-__all__ = ["evaluating"]
 
 
 @contextmanager

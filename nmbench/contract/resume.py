@@ -1,11 +1,4 @@
-"""Resume state on disk: tensors and plain values in a file of torch, believed only if it is what was written.
-
-write_state    whole or not at all
-read_state     what it holds; None if there is none, or none to be believed
-claim          a folder of such files, for a training that they have to fit
-"""
-
-from __future__ import annotations
+"""Resume state on disk: tensors and plain values in a file of torch, believed only if it is what was written."""
 
 import errno
 import logging
@@ -17,8 +10,6 @@ from typing import Any
 
 from nmbench._util.files import discard, loads, replacing, write_json
 from nmbench.contract.spec import DataError
-
-__all__ = ["claim", "read_state", "write_state"]
 
 _log = logging.getLogger("nmbench.run")
 

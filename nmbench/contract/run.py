@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from nmbench.sparsity import Handle
 
-__all__ = ["InvalidResult", "Run", "finite"]
-
 _log = logging.getLogger("nmbench.run")
 
 

@@ -1,10 +1,4 @@
-"""Evaluation examples that a cell keeps for the report: what was given, and what the model made of it.
-
-Sample      one of them
-checked     one of what a task gives
-write       samples -> `samples.json` beside the record, images as PNG in base64 (JSON only: nothing to execute)
-read        the reverse
-"""
+"""Evaluation examples that a cell keeps for the report: what was given, and what the model made of it."""
 
 from __future__ import annotations
 
@@ -24,8 +18,6 @@ if TYPE_CHECKING:
     Shown = str | NDArray[np.uint8]
 else:
     Shown = Any
-
-__all__ = ["FILE", "Sample", "Shown", "checked", "read", "write"]
 
 FILE = "samples.json"
 _PNG = "data:image/png;base64,"

@@ -1,20 +1,9 @@
-"""The values that a task and the suite exchange.
-
-Metric     one number that a task reports, with its unit, direction and non-inferiority margin
-Spec       what is to be trained: model, scale, settings, seed
-DataInfo   where the prepared data lie, how much there is, and a fingerprint
-Diagnosis  something that `nmbench doctor` says of a task's engine
-DataError, DivergedError, NonFiniteError, SkipCell    how a cell may end without a result
-"""
-
-from __future__ import annotations
+"""The values that a task and the suite exchange."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-__all__ = ["DataError", "DataInfo", "Diagnosis", "DivergedError", "Metric", "NonFiniteError", "SkipCell", "Spec"]
 
 
 class DataError(Exception):

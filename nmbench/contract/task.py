@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from nmbench.contract.run import Run
 
-__all__ = ["CONTRACT_VERSION", "Task"]
-
 CONTRACT_VERSION = 1
 
 

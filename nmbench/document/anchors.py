@@ -1,13 +1,9 @@
 """The anchors that GitHub gives the headings of a markdown page: `Anchors`."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 
 from nmbench.document.words import unused
-
-__all__ = ["Anchors"]
 
 
 class Anchors:

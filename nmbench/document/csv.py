@@ -1,7 +1,5 @@
 """The tables of a report as CSV, with every number in full precision: `csv_files`, `csv_text`."""
 
-from __future__ import annotations
-
 import csv
 import io
 import math
@@ -9,8 +7,6 @@ import math
 from nmbench.document.model import Report, tables
 from nmbench.document.table import Cell, Column, Table
 from nmbench.document.words import NBSP
-
-__all__ = ["csv_files", "csv_text"]
 
 
 def csv_files(report: Report) -> dict[str, str]:

@@ -1,10 +1,6 @@
 """The report's inline markdown (emphasis, code, links, escapes) in other languages: `to_html`, `to_plain`."""
 
-from __future__ import annotations
-
 from markdown_it import MarkdownIt
-
-__all__ = ["to_html", "to_plain"]
 
 # html off: a tag in a stranger's text stays text
 _MARKDOWN = MarkdownIt("commonmark", {"html": False})

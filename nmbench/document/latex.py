@@ -1,14 +1,10 @@
 """Tables as LaTeX for a paper (booktabs): `latex_files`, `latex_table`; and any text that compiles: `escaped`."""
 
-from __future__ import annotations
-
 import re
 
 from nmbench.document.inline import to_plain
 from nmbench.document.model import Report, tables
 from nmbench.document.table import Cell, Column, Table
-
-__all__ = ["escaped", "latex_files", "latex_table"]
 
 #: a longer table must be allowed to break over pages
 _MOST_ROWS = 40

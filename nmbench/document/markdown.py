@@ -1,7 +1,5 @@
 """The report as one markdown page: `markdown`. One table of it: `table`; of plain cells: `grid`."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -11,8 +9,6 @@ from nmbench.document.anchors import Anchors
 from nmbench.document.model import Banner, Block, Bullets, Fold, Part, Picture, Prose, Report, Section, Shell
 from nmbench.document.table import Cell, Table
 from nmbench.document.words import code, text
-
-__all__ = ["grid", "markdown", "table"]
 
 #: rows of a table that a page of GitHub still shows; it shows nothing of a page of more than about half a megabyte
 MOST_ROWS = 200

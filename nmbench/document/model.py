@@ -12,22 +12,6 @@ from typing import Any, TypeVar
 from nmbench.document.table import Table
 from nmbench.document.words import unused
 
-__all__ = [
-    "Banner",
-    "Block",
-    "Bullets",
-    "Fold",
-    "Part",
-    "Picture",
-    "Prose",
-    "Report",
-    "Section",
-    "Shell",
-    "distinct",
-    "renamed",
-    "tables",
-]
-
 
 @dataclass(frozen=True)
 class Prose:

@@ -1,13 +1,9 @@
 """The one table of the report, before it becomes markdown, HTML, CSV or LaTeX."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
-
-__all__ = ["Cell", "Column", "Table", "filled", "named", "numeric"]
 
 
 @dataclass(frozen=True)

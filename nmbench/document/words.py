@@ -1,26 +1,9 @@
 """Numbers and strangers' text as they stand in a report, whose texts are inline markdown."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import re
-from collections.abc import Container, Sequence
-
-__all__ = [
-    "NBSP",
-    "binary",
-    "code",
-    "label",
-    "number",
-    "percent",
-    "plural",
-    "short",
-    "si",
-    "signed",
-    "text",
-    "unused",
-]
+from collections.abc import Container, Iterable, Sequence
 
 #: a space at which a table cell is not wrapped
 NBSP = "\N{NO-BREAK SPACE}"
@@ -99,6 +82,12 @@ def unused(name: str, taken: Container[str], first: int = 2) -> str:
     """`name`, or where it is taken `name-2`, `name-3`, ..."""
     names = itertools.chain([name], (f"{name}-{count}" for count in itertools.count(first)))
     return next(free for free in names if free not in taken)
+
+
+def some(names: Iterable[str], most: int) -> str:
+    """The first of the names, and how many more there are."""
+    listed = list(names)
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
 
 
 def plural(count: int, noun: str) -> str:

@@ -1,12 +1,4 @@
-"""What timing found on this machine, kept on disk: nmbench._util.paths.cache_dir()/kernels, files for each machine.
-
-Kept       a file of values by key, read when asked and written back whole or not at all
-keeping    a context in which nothing is read or written
-machine    what a file is for: GPU, library versions and kernels; fingerprint is the same in a few letters
-Choice     which backend won for a layer, with what settings, and the times; Choices: those of one machine by key
-"""
-
-from __future__ import annotations
+"""What timing found on this machine, kept on disk: nmbench._util.paths.cache_dir()/kernels, files for each machine."""
 
 import contextlib
 import functools
@@ -22,10 +14,9 @@ import torch
 
 import nmbench
 from nmbench._util.files import write_json
+from nmbench._util.machine import cpu_name, versions
 from nmbench._util.paths import cache_dir
 from nmbench.kernels.problem import Settings
-
-__all__ = ["Choice", "Choices", "Kept", "fingerprint", "keeping", "machine"]
 
 T = TypeVar("T")
 
@@ -46,13 +37,13 @@ def machine(device: torch.device) -> dict[str, Any]:
     """What a time depends on, besides the problem."""
     cuda = device.type == "cuda"
     return {
-        "device": torch.cuda.get_device_name(device) if cuda else device.type,
+        "device": torch.cuda.get_device_name(device) if cuda else f"{device.type} {cpu_name()}",
         "capability": list(torch.cuda.get_device_capability(device)) if cuda else [0, 0],
         "nmbench": nmbench.__version__,
         "kernels": _kernels(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
-        "triton": _version("triton"),
+        "triton": versions().get("triton"),
         "cusparselt": torch.backends.cusparselt.version() if cuda else None,
     }
 
@@ -67,17 +58,9 @@ def fingerprint(device: torch.device) -> str:
 def _kernels() -> str:
     """Of the sources of our kernels: a version number says nothing between two releases."""
     package = Path(nmbench.__file__).parent
-    files = sorted([*package.glob("kernels/triton/*.py"), *package.glob("sparsity/fast/triton_*.py")])
+    ours = ("kernels/triton/*.py", "kernels/cpu/*", "sparsity/fast/triton_*.py")
+    files = sorted(file for one in ours for file in package.glob(one) if file.is_file())
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
-
-
-def _version(distribution: str) -> str | None:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
 
 
 class Kept(Generic[T]):

@@ -1,13 +1,5 @@
 """Compressed storage of an N:M weight: the N values of each group and their positions, packed to bits.
 
-NMTensor      values, packed positions, pattern and shape
-compress      weight -> NMTensor, without loss
-decompress    the way back
-check         are there as many values and positions as pattern and shape say?
-inferred      which pattern a weight keeps to, read off the weight
-lengths       how many values, and bytes of positions
-layout        the two-dimensional view that entries are in the order of
-
 Entries are in the row-major order of a two-dimensional view of the weight: (out, in) of a linear layer; (out, kh * kw *
 in) of a convolution, the input channels of a kernel position side by side, as a matrix product reads them; with
 axis="kernel" the flattened weight as one row. A short last group is stored like a whole one.
@@ -28,8 +20,6 @@ from nmbench._util.devices import on
 from nmbench.sparsity import NMPattern
 from nmbench.sparsity.fast import fused as _fused
 from nmbench.sparsity.pattern import MAX_M, PatternLike
-
-__all__ = ["INTEGERS", "NMTensor", "check", "compress", "decompress", "inferred", "layout", "lengths"]
 
 #: integers of the same width: gathers and comparisons know these for every dtype, and keep each bit
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}

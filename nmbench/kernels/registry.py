@@ -17,7 +17,7 @@ from nmbench.kernels.backend import Backend
 __all__ = ["GROUP", "Found", "backends", "load"]
 
 GROUP = "nmbench.kernels"
-_FIRST = ("cusparselt", "cutlass", "triton")
+_FIRST = ("cusparselt", "cutlass", "triton", "cpu")
 
 
 @dataclass(frozen=True)

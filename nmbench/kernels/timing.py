@@ -2,12 +2,13 @@
 
 compare         candidates -> Timing, measured interleaved in rounds
 Timing          median and quartiles of one call
-copies          how many copies of a buffer exceed the cache; rotated makes them
+copies          how many copies of a buffer exceed the last cache; rotated makes them
 bandwidth       bytes a second, of a large copy and of a large read
 launch_floor    the time of a kernel that does next to nothing
 
-On a GPU the calls of one round are captured in a CUDA graph and replayed between two events, so no launch from Python
-is in the figure. What cannot be captured is timed with events around plain calls, launches included; `how` says so.
+On a CPU the time is the thread's own (what other processes take is not in it) where torch uses one thread, else the
+clock's. On a GPU the calls of one round are captured in a CUDA graph and replayed between two events, so no launch from
+Python is in the figure. What cannot be captured is timed with events around plain calls; `how` says so.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
-__all__ = ["Timing", "bandwidth", "compare", "copies", "launch_floor", "rotated"]
+__all__ = ["Timing", "affordable", "bandwidth", "compare", "copies", "last_cache", "launch_floor", "rotated"]
 
 Call = Callable[[], object]
 T = TypeVar("T")
@@ -37,13 +39,16 @@ _LEAST_ROUNDS, _MOST_ROUNDS = 5, 500
 #: buffers together this many times the cache
 _CACHES = 3
 _MOST_COPIES = 64
+#: of all copies together, on a CPU
+_MOST_BYTES = 2**30
 
 
 @dataclass(frozen=True)
 class Timing:
     """Microseconds of one call: `us` is the median over rounds, `low` and `high` are the quartiles.
 
-    calls: how many were timed. how: "cuda-graph", "cuda-events" (plain calls, launches included) or "wall".
+    calls: how many were timed. how: "cuda-graph", "cuda-events" (plain calls, launches included), "cpu" (time of the
+    one thread that ran) or "wall".
     """
 
     us: float
@@ -64,7 +69,8 @@ def compare(
     if empty := [name for name, calls in candidates.items() if not calls]:
         raise ValueError(f"nothing to time for {', '.join(map(repr, empty))}")
     if device.type != "cuda":
-        plain = {name: _Wall(calls) for name, calls in candidates.items()}
+        kind = _Thread if torch.get_num_threads() == 1 else _Wall
+        plain = {name: kind(calls) for name, calls in candidates.items()}
         for one in plain.values():
             one.queue()
         return _measure(plain, budget_s)
@@ -72,22 +78,42 @@ def compare(
         return _measure({name: _on_gpu(calls, graph) for name, calls in candidates.items()}, budget_s)
 
 
-def copies(bytes_each: int, device: torch.device, most: int = _MOST_COPIES) -> int:
-    """How many buffers of `bytes_each` together exceed the L2 cache three times; 1 off a GPU, and 1 to `most` on one.
+def copies(bytes_each: int, device: torch.device, most: int = _MOST_COPIES, held: int | None = None) -> int:
+    """How many buffers of `bytes_each` together exceed the last cache several times: from 1 to `most`.
 
-    At most a quarter of the free memory is taken, and then fewer copies come back.
+    held: bytes that a whole model holds, which are enough together: smaller models stay in the cache when they run too.
+    At most a quarter of a GPU's free memory is taken, and then fewer copies come back.
     """
-    if device.type != "cuda":
-        return 1
-    cache = int(torch.cuda.get_device_properties(device).L2_cache_size)
-    wanted = min(most, max(1, math.ceil(_CACHES * cache / max(1, bytes_each))))
-    free = torch.cuda.mem_get_info(device)[0] // 4
+    if device.type == "cuda":
+        cache = int(torch.cuda.get_device_properties(device).L2_cache_size)
+        free = torch.cuda.mem_get_info(device)[0] // 4
+    else:
+        cache, free = last_cache(), _MOST_BYTES
+    enough = _CACHES * cache if held is None else min(_CACHES * cache, held)
+    wanted = min(most, max(1, math.ceil(enough / max(1, bytes_each))))
     return max(1, min(wanted, free // max(1, bytes_each)))
 
 
-def rotated(make: Callable[[], T], bytes_each: int, device: torch.device) -> list[T]:
-    """`copies(bytes_each, device)` results of `make`, each with memory of its own."""
-    return [make() for _ in range(copies(bytes_each, device))]
+@functools.cache
+def last_cache() -> int:
+    """Bytes of the processor's last cache; of a common one where the system does not say."""
+    for level in (4, 3, 2):
+        with contextlib.suppress(OSError, ValueError):
+            text = Path(f"/sys/devices/system/cpu/cpu0/cache/index{level}/size").read_text().strip()
+            return int(text.rstrip("KMG")) * {"K": 2**10, "M": 2**20, "G": 2**30}.get(text[-1], 1)
+    return 2**25
+
+
+def rotated(
+    make: Callable[[], T], bytes_each: int, device: torch.device, most: int = _MOST_COPIES, held: int | None = None
+) -> list[T]:
+    """`copies` results of `make`, each with memory of its own."""
+    return [make() for _ in range(copies(bytes_each, device, most, held))]
+
+
+def affordable(seconds_each: float, budget_s: float, most: int = _MOST_COPIES) -> int:
+    """How many buffers, from 1 to `most`, the rounds of a measurement can go through within its budget."""
+    return max(1, min(most, int(budget_s / (_LEAST_ROUNDS * max(seconds_each, 1e-9)))))
 
 
 def bandwidth(device: torch.device, size: int | None = None, budget_s: float = 0.3) -> tuple[float, float]:
@@ -128,6 +154,19 @@ class _Wall:
         start = time.perf_counter()
         self.queue()
         seconds = time.perf_counter() - start
+        return lambda: seconds
+
+
+class _Thread(_Wall):
+    """Calls on the CPU that run in this thread alone, timed by what it used of a processor."""
+
+    how = "cpu"
+
+    def run(self) -> Callable[[], float]:
+        """As above."""
+        start = time.thread_time()
+        self.queue()
+        seconds = time.thread_time() - start
         return lambda: seconds
 
 

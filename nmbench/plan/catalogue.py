@@ -4,8 +4,6 @@ Entry points name them; `python -m nmbench.worker --describe` imports one in a p
 declarations, which are cached by the distribution's version and a hash of its sources.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os
@@ -35,8 +33,6 @@ from nmbench.plan.declarations import (
 )
 from nmbench.plan.describe import MethodDescriptions, missing_requirements
 from nmbench.plan.sources import core_hash, import_hash, plugin_hash
-
-__all__ = ["Catalogue", "Plugin", "catalogue", "code_hash", "diagnoses"]
 
 _LOG = logging.getLogger(__name__)
 _DESCRIBE_TIMEOUT = 120  # seconds; importing a large engine from a cold disk takes long

@@ -18,8 +18,6 @@ from typing import Any
 from nmbench._util.settings import canonical, plain
 from nmbench.sparsity.pattern import NMPattern
 
-__all__ = ["DENSE", "Cell", "InitialWeights", "canonical", "pattern_of"]
-
 #: a dense cell's pattern and method, as records and people write them
 DENSE = "dense"
 

@@ -1,11 +1,4 @@
-"""What a plugin declares, as one process tells another (JSON) and as the parent keeps it; no plugin is imported for it.
-
-TaskDeclaration, MethodDeclaration   what the class attributes say
-Description                          one of them, or why there is none
-Plugin                               where a task or a method comes from, and its description
-"""
-
-from __future__ import annotations
+"""What a plugin declares, as one process tells another (JSON) and as the parent keeps it; no plugin is imported."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,17 +8,6 @@ from pydantic import BaseModel, ConfigDict
 
 from nmbench._util.settings import Settings
 from nmbench.contract.spec import Metric
-
-__all__ = [
-    "Declaration",
-    "Description",
-    "MethodDeclaration",
-    "MethodPlugin",
-    "Plugin",
-    "PluginStatus",
-    "TaskDeclaration",
-    "TaskPlugin",
-]
 
 
 class PluginStatus(StrEnum):

@@ -1,11 +1,4 @@
-"""The worker's side of plugins: import a task or the methods, check them, and declare them as JSON.
-
-load_task         "module:attribute" or "path:/file.py" -> a Task instance
-spec_of           what a task is told of a cell
-describe_task     a task as a declaration, errors included
-describe_methods  the same of all methods
-diagnose_task     what a task says of this installation
-"""
+"""The worker's side of plugins: import a task or the methods, check them, and declare them as JSON."""
 
 from __future__ import annotations
 
@@ -33,17 +26,6 @@ from nmbench.plan.declarations import Description, MethodDeclaration, PluginStat
 
 if TYPE_CHECKING:
     from nmbench.sparsity import Method
-
-__all__ = [
-    "MethodDescriptions",
-    "PluginError",
-    "describe_methods",
-    "describe_task",
-    "diagnose_task",
-    "load_task",
-    "missing_requirements",
-    "spec_of",
-]
 
 
 class PluginError(Exception):

@@ -1,10 +1,4 @@
-"""Matrix files (TOML): what to run. nmbench.plan.unfold makes cells of them.
-
-load      name of a shipped matrix, or a path -> Matrix
-shipped   names of those that come with the package
-"""
-
-from __future__ import annotations
+"""Matrix files (TOML): what to run. nmbench.plan.unfold makes cells of them."""
 
 import math
 import tomllib
@@ -16,8 +10,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from nmbench._util.errors import UsageError, nearest
 from nmbench.plan.cell import DENSE
-
-__all__ = ["Grid", "Matrix", "load", "shipped"]
 
 _DEEPEST = 16  # tables and lists within each other that a setting may be
 

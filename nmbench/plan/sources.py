@@ -1,14 +1,8 @@
 """Which source files a cell executes, read off their import statements without importing any; and hashes of them.
 
-core_hash    nmbench's part: the worker, the N:M core, the methods that come with it
-plugin_hash  what a task's or method's plugin adds to it
-import_hash  everything that some modules import
-
 What is reworded in the report leaves them alone, so that results stay fresh and half of a training can be gone on
 with. Only modules of nmbench and of the plugin's package are followed; versions of the rest stand in the record.
 """
-
-from __future__ import annotations
 
 import ast
 import functools
@@ -17,8 +11,6 @@ import importlib.util
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-__all__ = ["core_hash", "import_hash", "plugin_hash"]
 
 _PARSING = threading.Lock()  # CPython 3.11 counts the depth of all threads' trees together, and may find them unequal
 _OURS = ("nmbench", "nmbench_tasks")

@@ -1,10 +1,4 @@
-"""From a matrix and the installed plugins to cells, everything checked before anything starts.
-
-cells     every cell once, the dense twin of each included
-alone     the ids of those that are to have the machine to themselves
-"""
-
-from __future__ import annotations
+"""From a matrix and the installed plugins to cells, everything checked before anything starts."""
 
 import itertools
 import math
@@ -18,9 +12,6 @@ from nmbench.plan.catalogue import Catalogue
 from nmbench.plan.cell import DENSE, Cell, InitialWeights, pattern_of
 from nmbench.plan.matrix import Grid, Matrix
 from nmbench.sparsity.pattern import NMPattern
-
-__all__ = ["MOST", "alone", "cells"]
-
 
 #: combinations that are unfolded without a word: a slip of the finger makes millions
 MOST = 50_000

@@ -10,17 +10,12 @@ traceback.txt          of the exception that ended it
 batches.txt            a checksum of each training batch, with --trace-batches
 """
 
-from __future__ import annotations
-
 import stat
 from collections.abc import Callable
 from pathlib import Path
 
 from nmbench.records.reading import parse
 from nmbench.records.schema import Record, UnreadableRecord
-
-__all__ = ["BATCHES", "LOG", "PER_EXAMPLE", "RECORD", "TEXTS", "TRACEBACK", "WEIGHTS", "number_of",
-           "read_record"]  # fmt: skip
 
 RECORD = "record.json"
 WEIGHTS = "weights.safetensors"

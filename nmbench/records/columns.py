@@ -1,10 +1,4 @@
-"""The columns of the frame: pandas dtype, where in a record each stands, what it means.
-
-COLUMNS    the fixed ones by name, in order; `metric.<name>` and `measurement.<name>` (float64) follow them
-row        a record -> the values of one row
-"""
-
-from __future__ import annotations
+"""The columns of the frame: pandas dtype, where in a record each stands, what it means."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,10 +6,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from nmbench.plan.cell import canonical
+from nmbench._util.settings import canonical
 from nmbench.records.schema import Record
-
-__all__ = ["COLUMNS", "Column", "row"]
 
 
 @dataclass(frozen=True)

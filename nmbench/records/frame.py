@@ -1,11 +1,4 @@
-"""Records on disk become a pandas frame.
-
-load      everything below a folder: records, frame, what could not be read, how many attempts left no record
-frame     the frame alone
-newest    the one attempt of each cell that counts
-"""
-
-from __future__ import annotations
+"""Records on disk become a pandas frame."""
 
 import contextlib
 import gc
@@ -20,8 +13,6 @@ import pandas as pd
 from nmbench.records.attempt import RECORD, read_record
 from nmbench.records.columns import COLUMNS, row
 from nmbench.records.schema import Record, Status, UnreadableRecord
-
-__all__ = ["Loaded", "Unreadable", "frame", "load", "newest"]
 
 
 @dataclass(frozen=True)

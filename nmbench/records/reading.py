@@ -4,8 +4,6 @@ parse       all of it
 headline    what a line about the cell needs, in a fifth of the time
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any
@@ -17,16 +15,14 @@ from nmbench._util.settings import plain
 from nmbench.records.schema import SCHEMA_VERSION, Record, UnreadableRecord
 from nmbench.records.sections import Section
 
-__all__ = ["headline", "parse"]
-
 #: without these there is no record; any other key may be left out
 _IDENTITY = frozenset({"schema_version", "cell", "cell_id", "attempt", "status"})
-_FIELDS: dict[str, Any] = {
+_TOLD: dict[str, Any] = {
     key: (field.annotation, field)
     for key, field in Record.model_fields.items()
     if key in _IDENTITY | {"metric_info", "metrics", "error"}
 }
-_HEADLINE: Any = create_model("_HEADLINE", __base__=Section, **_FIELDS)
+_HEADLINE: Any = create_model("_HEADLINE", __base__=Section, **_TOLD)
 _HEADLINE.model_config["extra"] = "ignore"
 _HEADLINE.model_rebuild(force=True)
 #: version -> function that lifts a record of that version to the next one

@@ -1,10 +1,4 @@
-"""What a record may not tell: names of people and places, and secrets.
-
-text      one text
-whole     every text of a value as JSON has them
-"""
-
-from __future__ import annotations
+"""What a record may not tell: names of people and places, and secrets."""
 
 import contextlib
 import hashlib
@@ -12,8 +6,6 @@ import os
 import re
 from pathlib import Path
 from typing import Any
-
-__all__ = ["text", "whole"]
 
 _NAME = r"[^\s/'\",:;()\[\]{}<>|=]+"
 #: an absolute path of two parts at least that is no part of a URL, and its last part

@@ -4,17 +4,9 @@ A negative count, a NaN, an integer that no 64 bits hold or lists that should be
 invalid.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-
-__all__ = [
-    "LIMIT", "Audit", "Cost", "Curve", "Data", "Environment", "Failure", "LayerAudit", "LayerFlips", "Measurement",
-    "Memory", "MetricInfo", "Plugin", "Reused", "Sad", "Section", "Snapshots", "Speed", "SpeedRow", "Timings",
-    "Weights", "about",
-]  # fmt: skip
 
 LIMIT = 2**63  # of a 64-bit integer, which is what a column of the frame holds
 Count = Annotated[int, Field(ge=0, lt=LIMIT)]

@@ -4,8 +4,6 @@ One attempt has exactly one writer. `record.json` is written last, to a temporar
 means that the attempt ended. An attempt folder without it is one that was killed; it is never believed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Callable, Iterator
@@ -19,8 +17,6 @@ from nmbench.plan.cell import Cell
 from nmbench.records.attempt import RECORD, number_of, read_record
 from nmbench.records.reading import headline, parse
 from nmbench.records.schema import Record, Status, UnreadableRecord
-
-__all__ = ["CellState", "NoRecord", "Store"]
 
 
 class NoRecord(StrEnum):

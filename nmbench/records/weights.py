@@ -1,9 +1,4 @@
-"""A model's tensors in one safetensors file, which holds a tensor that has several names under one of them.
-
-save       written whole or not at all
-load       into a model of the same architecture
-digest     hash of a file
-"""
+"""A model's tensors in one safetensors file, which holds a tensor that has several names under one of them."""
 
 from __future__ import annotations
 
@@ -16,8 +11,6 @@ from nmbench._util.files import replacing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-__all__ = ["digest", "load", "save"]
 
 
 def save(model: nn.Module, path: Path | str, metadata: Mapping[str, str] | None = None) -> None:

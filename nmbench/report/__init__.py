@@ -4,8 +4,6 @@ Importing anything from here without the report's dependencies raises MissingDep
 line says what to install. Nothing here imports torch.
 """
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 
 __all__ = ["MissingDependency"]

@@ -1,7 +1,5 @@
 """From records to a report in the model that every format is rendered from: `build`, which also draws the figures."""
 
-from __future__ import annotations
-
 import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,8 +13,6 @@ from nmbench.document.table import named
 from nmbench.report.door import Content, Entry, Place, made, sections
 from nmbench.report.sections import BUILT_IN
 from nmbench.report.style import sheet, slug_of, slugs
-
-__all__ = ["build"]
 
 
 def build(study: Study, title: str) -> Report:

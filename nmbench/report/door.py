@@ -7,8 +7,6 @@ class Stability:
         yield Table(...)
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,8 +20,6 @@ from nmbench.analysis.study import Study
 from nmbench.document.html import html
 from nmbench.document.model import Banner, Block, Fold, Report, Section
 from nmbench.document.words import code
-
-__all__ = ["GROUP", "Content", "Entry", "Place", "ReportSection", "made", "sections"]
 
 GROUP = "nmbench.sections"
 Content = Block | Fold | Section

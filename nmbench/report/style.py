@@ -3,8 +3,6 @@
 Colours are Okabe and Ito's, which no common colour blindness confuses; markers and lines tell apart what grey does not.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,26 +23,6 @@ from nmbench.analysis.study import Study
 from nmbench.document.model import Picture
 from nmbench.document.words import label, unused
 
-__all__ = [
-    "MOST_PANELS",
-    "Style",
-    "difference_axis",
-    "drawn",
-    "few",
-    "few_labels",
-    "file_of",
-    "panels",
-    "place_of",
-    "plain_numbers",
-    "plain_styles",
-    "save",
-    "sheet",
-    "shorten",
-    "slug_of",
-    "slugs",
-    "styles",
-]
-
 #: panels in one figure
 MOST_PANELS = 6
 #: methods with their settings in one legend, the dense twin among them
@@ -60,27 +38,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "d")
 _LINES: tuple[Any, ...] = ("-", "--", "-.", (0, (4, 1, 1, 1, 1, 1)), ":", (0, (1, 0.6)))
 #: methods that keep their colour in every report, whatever else is in it
 _KNOWN = ("sr-ste", "ste", "asp", "one-shot")
-_SHEET = {
-    "figure.constrained_layout.use": True,
-    "figure.dpi": 150,
-    "savefig.dpi": "figure",
-    "font.size": 9.0,
-    "axes.titlesize": 9.0,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.alpha": 0.3,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "lines.linewidth": 1.2,
-    "lines.markersize": 5.0,
-    "hatch.linewidth": 0.5,
-    # a stranger's "$" is a sign, no mathematics
-    "text.parse_math": False,
-    # letters as outlines look alike wherever the drawing is opened; without a salt its ids would be random
-    "svg.fonttype": "path",
-    "svg.hashsalt": "nmbench",
-}
+_SHEET = Path(__file__).with_name("figures.mplstyle")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """The report as a folder."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import tempfile
@@ -16,8 +14,6 @@ from nmbench.document.markdown import markdown
 from nmbench.document.model import Report
 from nmbench.records.frame import Loaded, load
 from nmbench.report.build import build
-
-__all__ = ["DEFAULT", "FORMATS", "write_report"]
 
 FORMATS = {"md": "README.md", "html": "report.html", "csv": "results.csv", "tex": "tables"}
 DEFAULT = ("md", "html")

@@ -1,11 +1,4 @@
-"""Where a cell runs. The scheduler decides which cell and when; an executor runs it, and says what became of it.
-
-Executor    what the scheduler asks for; `nmbench.running.local` is the one for this machine
-Fate        what is known of a running cell
-Ending      how its process ended, for the record of a cell that wrote none
-"""
-
-from __future__ import annotations
+"""Where a cell runs. The scheduler decides which cell and when; an executor runs it, and says what became of it."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -13,8 +6,6 @@ from enum import StrEnum
 from typing import Literal, Protocol
 
 from nmbench.running.job import Beat, TrainingJob
-
-__all__ = ["Cause", "Ending", "Executor", "Fate"]
 
 
 class Cause(StrEnum):

@@ -2,13 +2,9 @@
 started (loaders, ranks, compilers): a small process of its own waits for that death, and ends their groups.
 """
 
-from __future__ import annotations
-
 import contextlib
 import subprocess
 import sys
-
-__all__ = ["Guard"]
 
 #: reads "+group" and "-group" until the pipe is closed, which the system does for a parent that is killed
 _PROGRAM = """

@@ -1,11 +1,4 @@
-"""What a worker is told, and what it says while it works: JSON files between two processes, read by one type each.
-
-Job            a cell, its task, its data: enough to prepare the data
-Prepared       the answer to it
-TrainingJob    the cell is trained, and its record written
-SpeedJob       the model that a finished cell left is timed
-Beat           the newest heartbeat of a training
-"""
+"""What a worker is told, and what it says while it works: JSON files between two processes, read by one type each."""
 
 from __future__ import annotations
 
@@ -17,8 +10,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, InstanceOf, PlainSe
 from nmbench.plan.cell import Cell
 from nmbench.plan.declarations import PluginStatus
 from nmbench.records.schema import Data, Record, Status
-
-__all__ = ["Beat", "Job", "Prepared", "SpeedJob", "TrainingJob"]
 
 
 def _cell(value: Any) -> Any:

@@ -4,8 +4,6 @@ All that is true of one machine alone stands here: process groups, the parent's 
 by their file's time. A killed parent takes its workers along; whole process groups are ended, loaders and ranks too.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os
@@ -25,8 +23,6 @@ from nmbench.records.attempt import LOG, RECORD
 from nmbench.running.executor import Cause, Ending, Fate
 from nmbench.running.guard import Guard
 from nmbench.running.job import Beat, TrainingJob
-
-__all__ = ["Limits", "Local"]
 
 _log = logging.getLogger("nmbench.running")
 

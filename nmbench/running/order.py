@@ -1,13 +1,4 @@
-"""What is known of cells before they run. Policy for any scheduler: nothing here starts a process.
-
-Options      how they are run
-Queue        cells in the order in which they may start
-ranks        processes that train a cell together
-head         the record of an attempt that has not begun
-first_phase  the dense twin's attempt, if its training may stand for a cell's first pass
-"""
-
-from __future__ import annotations
+"""What is known of cells before they run. Policy for any scheduler: nothing here starts a process."""
 
 import heapq
 from collections.abc import Collection, Iterable
@@ -20,8 +11,6 @@ from nmbench.records import schema
 from nmbench.records.attempt import WEIGHTS
 from nmbench.records.schema import MetricInfo, Record, Status
 from nmbench.records.store import Store
-
-__all__ = ["Options", "Queue", "first_phase", "head", "ranks"]
 
 
 @dataclass(frozen=True)

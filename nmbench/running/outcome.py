@@ -1,11 +1,4 @@
-"""Records of cells that wrote none themselves: refused before they began, or dead.
-
-refused    the plugin cannot be used
-died       the process is gone, and how
-unwritten  the attempt could not begin, or its record could not be written
-"""
-
-from __future__ import annotations
+"""Records of cells that wrote none themselves: refused before they began, or dead."""
 
 import signal
 
@@ -13,8 +6,6 @@ from nmbench._util.machine import describe
 from nmbench.plan.declarations import PluginStatus, TaskPlugin
 from nmbench.records.schema import Environment, Failure, Record, Status, Timings
 from nmbench.running.executor import Cause, Ending
-
-__all__ = ["died", "refused", "unwritten"]
 
 _REFUSED = {PluginStatus.UNAVAILABLE: Status.SKIPPED, PluginStatus.IMPORT: Status.IMPORT}
 _DIED = {Cause.TIMEOUT: Status.TIMEOUT, Cause.HANG: Status.HANG, Cause.STOPPED: Status.INTERRUPTED}

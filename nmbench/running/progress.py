@@ -1,11 +1,4 @@
-"""What a person sees while a matrix runs: bars on a terminal, one line an event elsewhere.
-
-Progress    is told what goes on, counts, and shows nothing
-Lines       for logs and pipes
-Terminal    bars
-"""
-
-from __future__ import annotations
+"""What a person sees while a matrix runs: bars on a terminal, one line an event elsewhere."""
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,8 +8,6 @@ from rich.progress import Progress as Bars
 from nmbench.plan.cell import Cell
 from nmbench.records.schema import Record
 from nmbench.running.job import Beat
-
-__all__ = ["Lines", "Progress", "Terminal", "progress_for"]
 
 
 class Progress:

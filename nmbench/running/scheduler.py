@@ -29,8 +29,6 @@ from nmbench.running.room import Room, lacked_room
 if TYPE_CHECKING:  # it shows things by rich
     from nmbench.running.progress import Progress
 
-__all__ = ["Scheduler"]
-
 _log = logging.getLogger("nmbench.running")
 
 _BEAT_S = 0.5  # between two looks at the heartbeats; the end of a cell is seen at once

@@ -1,9 +1,5 @@
 """The speed of a finished cell, from the weights that it left, in a process of its own: `nmbench run --speed`.
 
-wanted     which cells are to be measured, and which cannot be
-ask        parent: one cell; its record gets a section `speed`, or a note that says why not
-Answer     what the child answers
-
 It runs when nothing else does, after the cells: what shares the machine would be in the figures. The cell's record is
 there already, so that nothing that happens here can lose it.
 """
@@ -22,8 +18,6 @@ from nmbench.records.attempt import RECORD, WEIGHTS
 from nmbench.records.schema import Record, Speed, SpeedRow
 from nmbench.records.store import CellState
 from nmbench.running.job import SpeedJob
-
-__all__ = ["Answer", "Settings", "ask", "wanted"]
 
 _FAILED = "its speed was not measured: "
 

@@ -3,8 +3,6 @@
 write    the package's folder
 """
 
-from __future__ import annotations
-
 import keyword
 import re
 import shutil

@@ -9,8 +9,6 @@
 Nothing here imports torch, and a sink's own library only when it opens.
 """
 
-from __future__ import annotations
-
 from nmbench.sinks.base import Sink
 from nmbench.sinks.finished import Finished, finished
 

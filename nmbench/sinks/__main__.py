@@ -3,8 +3,6 @@
 What the sink prints goes to FOLDER/sink.log. The answer is {"written": attempts}, with "error" where the sink failed.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import traceback

@@ -1,19 +1,11 @@
-"""What a sink is, and how it is found.
+"""What a sink is, and how it is found."""
 
-Sink     takes ended attempts
-names    the sinks that are installed
-load     a sink by name
-"""
-
-from __future__ import annotations
-
-from importlib.metadata import PackageNotFoundError, entry_points, version
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import ClassVar
 
+from nmbench.plan.describe import missing_requirements
 from nmbench.sinks.finished import Finished
-
-__all__ = ["GROUP", "MissingPackage", "Sink", "load", "names"]
 
 GROUP = "nmbench.sinks"
 
@@ -55,17 +47,7 @@ def load(name: str) -> Sink:
     """A new sink. Raises MissingPackage, or whatever its import raises; KeyError for a name that no package has."""
     found = {point.name: point for point in entry_points(group=GROUP)}
     cls = found[name].load()
-    missing = [wanted for wanted in cls.requires if not any(map(_installed, wanted.split("|")))]
-    if missing:
-        plain = [wanted.split("|")[0] for wanted in missing]
-        raise MissingPackage(f"it needs {', '.join(plain)}: {cls.install or 'pip install ' + ' '.join(plain)}")
+    if missing := missing_requirements(cls.requires):
+        raise MissingPackage(f"it needs {', '.join(missing)}: {cls.install or 'pip install ' + ' '.join(missing)}")
     sink: Sink = cls()
     return sink
-
-
-def _installed(distribution: str) -> bool:
-    try:
-        version(distribution)
-    except PackageNotFoundError:
-        return False
-    return True

@@ -1,10 +1,4 @@
-"""One ended attempt, flat: what every sink can show.
-
-Finished    parameters, metrics, series and tags of an attempt
-finished    a record -> Finished
-"""
-
-from __future__ import annotations
+"""One ended attempt, flat: what every sink can show."""
 
 import json
 import math
@@ -14,8 +8,6 @@ from dataclasses import dataclass
 from nmbench.plan.cell import Cell
 from nmbench.records.columns import COLUMNS
 from nmbench.records.schema import Record
-
-__all__ = ["Finished", "Series", "Value", "finished"]
 
 Value = str | int | float
 #: (optimizer step over all training passes, value), steps rising

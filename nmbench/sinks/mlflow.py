@@ -5,8 +5,6 @@
 `MLFLOW_TRACKING_URI`, where it is set, decides instead: a server, or another store.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from pathlib import Path
@@ -14,8 +12,6 @@ from typing import Any
 
 from nmbench.sinks.base import Sink
 from nmbench.sinks.finished import Finished
-
-__all__ = ["MLflow"]
 
 _AT_ONCE = 1000  # metrics that MLflow takes in one call
 _LONGEST = 5000  # characters of a tag's value

@@ -2,8 +2,6 @@
 can hold up or break a run.
 """
 
-from __future__ import annotations
-
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -12,8 +10,6 @@ from pathlib import Path
 from nmbench._util.child import ask
 from nmbench._util.errors import UsageError, nearest
 from nmbench.sinks.base import names
-
-__all__ = ["Outbox"]
 
 _MOST = 100  # attempts a process
 _PATIENCE_S = 300.0  # for so many

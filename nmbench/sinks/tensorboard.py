@@ -6,8 +6,6 @@ The event files are written by TensorBoard's own record writer. TensorBoard's an
 host's name into the name of each file, and the second imports torch.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +14,6 @@ from typing import Any
 from nmbench._util.files import remove_below
 from nmbench.sinks.base import Sink
 from nmbench.sinks.finished import Finished
-
-__all__ = ["TensorBoard"]
 
 #: first parts of metrics that are no metrics of the task
 _GROUPS = ("sad", "cost", "time", "memory", "measurement")

@@ -3,16 +3,12 @@
 wandb sync sinks/wandb/wandb/offline-run-*
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
 from nmbench._util.files import remove_below
 from nmbench.sinks.base import Sink
 from nmbench.sinks.finished import Finished
-
-__all__ = ["WandB"]
 
 
 class WandB(Sink):

@@ -4,12 +4,7 @@
 remains in `_parameters`. Outside a forward pass `layer.weight` is that parameter, so whatever reads, writes, groups or
 initialises weights works as torch's documentation says; inside a forward pass it is the masked weight.
 (torch.nn.utils.parametrize renames keys, reorders parameters and cannot be pickled.)
-
-attach, detach   routes the weights of a model, and undoes it
-is_attached      is a model sparse by this core right now?
 """
-
-from __future__ import annotations
 
 import functools
 import sys
@@ -21,8 +16,6 @@ from torch import nn
 from nmbench.sparsity.kept_mask import HOLD, KeptMask
 from nmbench.sparsity.scope import Scope, traced_by_fx
 from nmbench.sparsity.weight import SparseWeight
-
-__all__ = ["attach", "detach", "is_attached", "parameter_home", "weights_of"]
 
 _SLOT = "_nm_weights"
 #: marks a part of the model that has sparse weights further down

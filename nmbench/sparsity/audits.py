@@ -1,10 +1,4 @@
-"""Does a set of weights keep an N:M pattern?
-
-audit        from the weights alone, trusting no mask and no handle
-multiplied   and do they multiply as they are? From one forward pass
-"""
-
-from __future__ import annotations
+"""Does a set of weights keep an N:M pattern?"""
 
 import contextlib
 from collections.abc import Iterable, Mapping
@@ -21,8 +15,6 @@ from nmbench.sparsity.memory import local_part
 from nmbench.sparsity.pattern import NMPattern, PatternLike
 from nmbench.sparsity.products import SLACK, WeightWatch, ordinary_forward
 from nmbench.sparsity.select import UNDONE, LayerInfo, Layers, choose, find_weights
-
-__all__ = ["AuditReport", "LayerAudit", "Outcome", "audit", "groups_over", "multiplied"]
 
 
 class Outcome(StrEnum):
@@ -149,9 +141,9 @@ def multiplied(model: nn.Module, example_inputs: tuple[Any, ...], layers: Iterab
     lines = list(layers)
     every = _tensors(model, lines)
     weights = {line.name: every[line.name].detach() for line in lines if line.sparse and line.name in every}
+    own = {name: int(torch.count_nonzero(weight)) / max(1, weight.numel()) for name, weight in weights.items()}
     with ordinary_forward(model), WeightWatch(weights) as watch:
         model(*example_inputs)
-    own = {name: int(torch.count_nonzero(weight)) / max(1, weight.numel()) for name, weight in weights.items()}
     dense = {name for name, density in watch.densities.items() if density > own[name] + SLACK}
     return [replace(i, role="dense", reason=UNDONE, undone=True) if i.name in dense else i for i in lines]
 

@@ -1,8 +1,4 @@
-"""Which optimizers a handle is bound to, and when they have done a step.
-
-Binding     hooks on some optimizers: a method's term before each update, one counted step when all have updated
-innermost   the optimizers inside a wrapper (Accelerate, SAM, Lookahead, fairseq), or the optimizer itself
-"""
+"""Which optimizers a handle is bound to, and when they have done a step."""
 
 from __future__ import annotations
 
@@ -14,8 +10,6 @@ from torch.optim import Optimizer
 
 if TYPE_CHECKING:
     from nmbench.sparsity.handle import Handle
-
-__all__ = ["Binding", "innermost"]
 
 
 def _parameters(optimizer: Any) -> dict[int, Tensor]:

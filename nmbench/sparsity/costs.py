@@ -5,8 +5,6 @@ repeated update block) counts too; fused recurrent kernels (LSTM, GRU) do not sh
 MACs weigh each operation by the density of the weight that it reads.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,8 +18,6 @@ from nmbench.sparsity.attach import is_attached
 from nmbench.sparsity.pattern import NMPattern, PatternLike
 from nmbench.sparsity.products import operands, ordinary_forward
 from nmbench.sparsity.select import LayerInfo, refuse_packed
-
-__all__ = ["Cost", "LayerCost", "compressed_bytes", "cost"]
 
 _ACTIVATIONS = "(between activations)"
 
@@ -115,6 +111,8 @@ class _MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name == "convolution":
             inputs, weight, transposed = args[0], args[1], args[6]
             self._add((inputs if transposed else out).numel() * weight[0].numel(), weight)
+        elif name == "deform_conv2d":
+            self._add(out.numel() * args[1][0].numel(), args[1])
         elif factors := operands(func, args):
             self._add(_matmul(out, factors[1]), *factors)
         elif name.startswith("_scaled_dot_product") and "backward" not in name:

@@ -1,7 +1,5 @@
 """`sparsify`: an N:M pattern on a model while it trains."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -13,8 +11,6 @@ from nmbench.sparsity.attach import detach, is_attached
 from nmbench.sparsity.handle import Handle
 from nmbench.sparsity.pattern import NMPattern, PatternLike
 from nmbench.sparsity.select import LayerInfo, Layers, find_weights, require_numbers
-
-__all__ = ["NothingSparseError", "sparsify"]
 
 
 class NothingSparseError(ValueError):
@@ -79,4 +75,7 @@ def _reasons(layers: list[LayerInfo]) -> str:
     for line in layers:
         reasons.setdefault(line.reason, []).append(line.name)
     texts = [f"{names[0]}{f' and {len(names) - 1} more' * (len(names) > 1)}: {why}" for why, names in reasons.items()]
-    return "; ".join(texts) or "The model has no parameter of two or more dimensions"
+    return "; ".join(texts) or (
+        "The model has no parameter of two or more dimensions (FSDP 1 flattens them: use "
+        "torch.distributed.fsdp.fully_shard)"
+    )

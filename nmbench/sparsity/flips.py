@@ -4,12 +4,8 @@ Two quantities, kept apart: the *flips* of each optimizer step (and their runnin
 SAD(i, j) = L1 distance of the binary masks after steps i and j.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
-
-__all__ = ["SAD"]
 
 
 def _pack(mask: Tensor) -> Tensor:

@@ -1,13 +1,7 @@
 """The masked weight in plain torch operations, for whatever compiled passes cannot read or would hide.
 
-in_graph          inside torch.compile and torch.export
-in_trace          inside torch.jit.trace, and so TorchScript's ONNX exporter
-straight_through  everything else: DTensors, fake tensors, vmap and grad of torch.func, weights that FSDP gathered
-
 x + (E x - x) is E x exactly, with the gradient of x.
 """
-
-from __future__ import annotations
 
 from typing import Any
 
@@ -18,8 +12,6 @@ from nmbench.sparsity.fast import compiled as _graphs
 from nmbench.sparsity.mask import Grouping, mask_of, torch_mask
 from nmbench.sparsity.memory import local_part, with_part
 from nmbench.sparsity.pattern import NMPattern
-
-__all__ = ["in_graph", "in_trace", "straight_through"]
 
 
 def in_graph(weight: Tensor, held: Tensor | None, pattern: NMPattern, grouping: Grouping) -> Tensor:

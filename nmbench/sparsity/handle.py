@@ -1,7 +1,5 @@
 """The `Handle` of a model that is being made sparse: schedule, optimizer steps, counters, the way out."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -20,8 +18,6 @@ from nmbench.sparsity.pattern import NMPattern
 from nmbench.sparsity.scope import Scope
 from nmbench.sparsity.select import LayerInfo, Layers, Weight, choose
 from nmbench.sparsity.weight import SparseWeight
-
-__all__ = ["Handle"]
 
 
 class Handle:

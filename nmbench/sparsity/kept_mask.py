@@ -1,10 +1,4 @@
-"""The mask of one parameter, kept current: made by a compiled pass where one takes the weight, else by torch.
-
-KeptMask   parameter, mask, rule; flips counted
-renew      the masks of many, those on a GPU in one launch
-"""
-
-from __future__ import annotations
+"""The mask of one parameter, kept current: made by a compiled pass where one takes the weight, else by torch."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,8 +11,6 @@ from nmbench.sparsity.mask import Grouping, NonFiniteWeightError, mask_of, physi
 from nmbench.sparsity.memory import is_plain, local_part, opaque
 from nmbench.sparsity.pattern import NMPattern
 from nmbench.sparsity.scope import Scope
-
-__all__ = ["DENSE", "FOLLOW", "HOLD", "KeptMask", "renew"]
 
 #: how a weight behaves at a step; see methods/base.py
 DENSE, FOLLOW, HOLD = "dense", "follow", "hold"

@@ -1,12 +1,4 @@
-"""`nm_mask`: which weights an N:M pattern keeps. Exact, and deterministic on ties (the lowest index is kept).
-
-nm_mask          the public function
-mask_of          the same for a weight that is known to be fit
-Grouping         which dimension of a weight is grouped
-torch_mask       the same in torch operations alone (any device, inside torch.compile too)
-"""
-
-from __future__ import annotations
+"""`nm_mask`: which weights an N:M pattern keeps. Exact, and deterministic on ties (the lowest index is kept)."""
 
 import math
 from dataclasses import dataclass
@@ -17,8 +9,6 @@ from torch import Tensor
 from nmbench.sparsity.fast import native as _native
 from nmbench.sparsity.memory import is_plain, local_part, numberless, opaque, watched, with_part
 from nmbench.sparsity.pattern import Axis, NMPattern, PatternLike
-
-__all__ = ["Grouping", "NonFiniteWeightError", "mask_of", "nm_mask", "physical_layout", "torch_mask"]
 
 #: up to this M all pairs are compared (a few elementwise operations that a compiler fuses); above it, a stable sort
 _PAIRWISE_UP_TO = 8

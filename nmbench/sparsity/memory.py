@@ -1,10 +1,4 @@
-"""What the memory of a tensor allows: which tensors a compiled pass may read, and which hold numbers at all.
-
-addressable   a plain strided tensor with storage: the one condition of every compiled pass, on the CPU and on a GPU
-numberless    meta, fake and functorch tensors: shapes without numbers to look at
-local_part    the rows of a DTensor that lie on this rank
-with_part     a DTensor whose rows on this rank are the given ones
-"""
+"""What the memory of a tensor allows: which tensors a compiled pass may read, and which hold numbers at all."""
 
 from __future__ import annotations
 
@@ -19,8 +13,6 @@ from nmbench.sparsity.pattern import NMPattern
 
 if TYPE_CHECKING:
     from nmbench.sparsity.mask import Grouping
-
-__all__ = ["addressable", "is_plain", "local_part", "numberless", "opaque", "watched", "with_part"]
 
 _functorch = torch._C._functorch
 # names of their own, since these are asked for each weight of each step

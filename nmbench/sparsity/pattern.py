@@ -6,8 +6,6 @@ import re
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
-__all__ = ["MAX_M", "Axis", "NMPattern", "PatternLike"]
-
 Axis = Literal["input", "kernel"]
 MAX_M = 64
 

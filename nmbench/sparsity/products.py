@@ -1,12 +1,4 @@
-"""Which numbers really multiply: the operands of every product in a forward pass, traced back to the weights.
-
-operands                the operands of an operation that multiplies matrices or convolves
-WeightWatch             a dispatch mode that notes how dense each weight is where it multiplies
-undone_by_its_forward   does a layer's own forward make its sparse weight dense (weight standardisation)?
-ordinary_forward        a context: eval mode, no gradients, no fused attention that would hide its products
-"""
-
-from __future__ import annotations
+"""Which numbers really multiply: the operands of every product in a forward pass, traced back to the weights."""
 
 import contextlib
 import copy
@@ -20,8 +12,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from nmbench.sparsity.memory import is_plain, numberless
-
-__all__ = ["SLACK", "WeightWatch", "operands", "ordinary_forward", "undone_by_its_forward"]
 
 #: by how much the density of an operand may lie above that of its weight
 SLACK = 0.01
@@ -96,7 +86,8 @@ def ordinary_forward(model: nn.Module) -> Iterator[None]:
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
         for module, mode in training.items():
-            module.training = mode
+            if module.training is not mode:
+                module.train(mode)  # not the flag alone: some merge weights in eval() and take them apart in train()
 
 
 def _has_a_forward_of_its_own(module: nn.Module) -> bool:

@@ -1,7 +1,5 @@
 """Knows when a forward pass begins and ends, of the model or of a part of it, by hooks on its modules."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,8 +10,6 @@ from nmbench.sparsity.fast import fused as _fused
 
 if TYPE_CHECKING:
     from nmbench.sparsity.kept_mask import KeptMask
-
-__all__ = ["Scope", "traced_by_fx"]
 
 
 def traced_by_fx() -> bool:

@@ -1,12 +1,4 @@
-"""Which weights of a model an N:M pattern can apply to, which of them are chosen, and why the others stay dense.
-
-LayerInfo            one line of `Handle.layers`
-find_weights         every weight of two or more dimensions, with its grouping if it is a candidate
-default_candidates   all convolution and linear weights but those of the last linear layer
-choose               candidates + the caller's choice + the pattern -> LayerInfo lines
-"""
-
-from __future__ import annotations
+"""Which weights of a model an N:M pattern can apply to, which of them are chosen, and why the others stay dense."""
 
 import difflib
 import fnmatch
@@ -21,17 +13,6 @@ from nmbench.sparsity.mask import Grouping
 from nmbench.sparsity.memory import numberless, opaque
 from nmbench.sparsity.pattern import NMPattern
 from nmbench.sparsity.products import undone_by_its_forward
-
-__all__ = [
-    "LayerInfo",
-    "Layers",
-    "Weight",
-    "choose",
-    "default_candidates",
-    "find_weights",
-    "refuse_packed",
-    "require_numbers",
-]
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)

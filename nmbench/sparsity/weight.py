@@ -18,8 +18,6 @@ What a layer computes with may be no parameter that compiled code can read: a DT
 a weight that FSDP gathered. Then the plain formula makes it (formula.py). Of a sharded weight the mask is this rank's.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -31,8 +29,6 @@ from nmbench.sparsity import formula
 from nmbench.sparsity.fast.native import Plan
 from nmbench.sparsity.kept_mask import DENSE, HOLD, KeptMask, renew
 from nmbench.sparsity.memory import addressable, opaque, watched
-
-__all__ = ["SparseWeight"]
 
 #: private to torch, so absent is allowed: then every masked weight gets fresh memory
 _use_count: Callable[[int], int] | None = getattr(torch._C, "_storage_Use_Count", None)

@@ -4,8 +4,6 @@ Each function is one check; `BACKEND_CHECKS` is their order. On a machine where 
 checks that run nothing are made.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

@@ -1,14 +1,4 @@
-"""A conformance battery: named checks, what became of each, and the counts. Knows nothing of tasks or methods.
-
-Check, check    one check; the decorator that makes it of a function
-collected       all checks of a module
-Failed, Skip    raised by a check: what is wrong, or why it cannot be made here
-Outcome         what became of one check
-Battery         all outcomes; `ok` is False if one failed, or if nothing ran
-run             checks and a context -> Battery
-"""
-
-from __future__ import annotations
+"""A conformance battery: named checks, what became of each, and the counts. Knows nothing of tasks or methods."""
 
 import time
 import traceback
@@ -18,8 +8,6 @@ from enum import StrEnum
 from typing import Any
 
 from nmbench._util.errors import first_line
-
-__all__ = ["Battery", "Check", "Failed", "Outcome", "Skip", "Status", "check", "collected", "run"]
 
 
 class Failed(AssertionError):

@@ -1,8 +1,4 @@
-"""Trains a task's cells at one scale inside this process, for the checks that look at what training does.
-
-Trained    what one training left
-Bench      prepares the data once and keeps every training that was asked for
-"""
+"""Trains a task's cells at one scale inside this process, for the checks that look at what training does."""
 
 from __future__ import annotations
 
@@ -25,8 +21,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from nmbench.sparsity import Handle, LayerInfo
-
-__all__ = ["Bench", "Stopped", "Trained", "digest", "drawn", "generators", "weights"]
 
 PATTERN, METHOD = "2:4", "sr-ste"
 Report = TypeVar("Report")

@@ -1,7 +1,5 @@
 """The checks of what a task declares and of its data. Each function is one check; the context is a Bench."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The checks of a task's evaluation. Each function is one check; the context is a Bench."""
 
-from __future__ import annotations
-
 import copy
 import math
 import random

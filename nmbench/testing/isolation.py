@@ -4,8 +4,6 @@ Each function is one check; the context is a Bench. The processes are nmbench.te
 for training, started once for all the checks that read their answers.
 """
 
-from __future__ import annotations
-
 import inspect
 import os
 import sys

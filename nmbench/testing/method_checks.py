@@ -3,8 +3,6 @@
 Each function is one check.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

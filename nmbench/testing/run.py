@@ -1,9 +1,4 @@
-"""The whole battery of one plugin.
-
-check_task      of a task
-check_method    of a method
-check_backend   of a backend of nmbench.kernels
-"""
+"""The whole battery of one plugin."""
 
 from __future__ import annotations
 
@@ -19,8 +14,6 @@ from nmbench.testing.bench import Bench
 if TYPE_CHECKING:
     from nmbench.kernels import Backend
     from nmbench.sparsity import Method
-
-__all__ = ["check_backend", "check_method", "check_task"]
 
 
 def check_task(

@@ -3,8 +3,6 @@
 python -m nmbench.testing.spy import REFERENCE [MODULE ...]    import it, after the modules named
 python -m nmbench.testing.spy train REFERENCE FOLDER WEIGHTS   load WEIGHTS, then train and evaluate two sparse cells
 
-ImportReport, TrainReport    what is answered (nmbench._util.child)
-
 Python's audit hook sees what Python code opens, connects and renames; a C library that writes behind its back is seen
 by what it leaves on disk.
 """
@@ -24,8 +22,6 @@ from nmbench._util.errors import first_line
 from nmbench.plan.describe import PluginError, load_task
 from nmbench.records import weights as files
 from nmbench.testing.bench import PATTERN, Bench, drawn, generators
-
-__all__ = ["ImportReport", "TrainReport", "main"]
 
 _NETWORK = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.bind"}
 _CHANGES = {"os.mkdir", "os.rename", "os.link", "os.symlink", "os.truncate", "shutil.copyfile", "shutil.move"}

@@ -1,7 +1,5 @@
 """The checks of a task that are made in this process, cheap ones first; nmbench.testing.isolation has the others."""
 
-from __future__ import annotations
-
 from nmbench.testing.data_checks import DATA_CHECKS
 from nmbench.testing.evaluation_checks import EVALUATION_CHECKS
 from nmbench.testing.training_checks import TRAINING_CHECKS

@@ -1,7 +1,5 @@
 """The checks of a task's training. Each function is one check; the context is a Bench."""
 
-from __future__ import annotations
-
 from nmbench.sparsity import audit
 from nmbench.sparsity.audits import multiplied
 from nmbench.testing.battery import Failed, Skip, check, collected

@@ -9,8 +9,6 @@ python -m nmbench.worker --speed JSON             time the model that a finished
 python -m nmbench.worker --rank FILE PARENT       train it as another rank of that worker (nmbench.worker.ranks)
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

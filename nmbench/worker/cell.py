@@ -1,13 +1,7 @@
 """Runs one cell, inside the worker: prepare, build, train, finish. Every rank trains; rank 0 writes the record.
 
 Whatever happens, one record is written (unless the process dies, and then the scheduler writes it).
-
-execute         the cell of a job, as rank 0
-execute_rank    the same as another rank
-prepare         its data only
 """
-
-from __future__ import annotations
 
 import os
 import statistics
@@ -36,8 +30,6 @@ from nmbench.worker.failures import first_lines, kind
 from nmbench.worker.ranks import RankFailure, Ranks, here, start
 from nmbench.worker.signs import Clock, Heart
 from nmbench.worker.tracing import trace_batches
-
-__all__ = ["SHADOW_PATTERN", "execute", "execute_rank", "prepare"]
 
 #: what a dense run is observed with, so that its SAD can stand beside that of the sparse runs
 SHADOW_PATTERN = NMPattern(2, 4)

@@ -1,10 +1,4 @@
-"""What an exception means for a record: its status, and its message on one line.
-
-kind         exception -> status
-first_lines  exception -> at most two lines, joined
-"""
-
-from __future__ import annotations
+"""What an exception means for a record: its status, and its message on one line."""
 
 import errno
 import re
@@ -13,8 +7,6 @@ from nmbench._util.errors import message as error_message
 from nmbench.contract.run import InvalidResult
 from nmbench.contract.spec import DataError, DivergedError, NonFiniteError, SkipCell
 from nmbench.records.schema import Status
-
-__all__ = ["first_lines", "kind"]
 
 _LONGEST = 2000  # characters of a message in a record
 _NO_MEMORY = re.compile(

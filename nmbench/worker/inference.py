@@ -1,11 +1,4 @@
-"""A finished model as it would be used: dtype, memory layout and torch's settings for inference.
-
-for_speed     a context: neither deterministic algorithms nor a fixed choice of cuDNN's, which training sets
-ready         on a GPU a 16-bit copy of the model in channels_last, under autocast if need be; its inputs beside it
-Autocast      a model that runs under autocast
-"""
-
-from __future__ import annotations
+"""A finished model as it would be used: dtype, memory layout and torch's settings for inference."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -18,8 +11,6 @@ from torch.utils import _pytree as pytree
 
 from nmbench._util.errors import first_line
 from nmbench.contract.modes import evaluating
-
-__all__ = ["Autocast", "for_speed", "ready"]
 
 Inputs = tuple[Any, ...]
 

@@ -1,13 +1,4 @@
-"""What a trained model and its handle say, as sections of a record (see nmbench.records.schema).
-
-operands   which sparse weights multiply as they are
-curve      losses and learning rates, binned
-sad        flips and snapshots
-memory     the most that the process took
-audit      the pattern, from the weights alone
-costs      parameters, MACs, bytes
-metrics    the task's values, checked against its declarations
-"""
+"""What a trained model and its handle say, as sections of a record (see nmbench.records.schema)."""
 
 from __future__ import annotations
 
@@ -30,8 +21,6 @@ if TYPE_CHECKING:
 
     from nmbench.sparsity import AuditReport, Handle, LayerInfo
     from nmbench.sparsity.flips import SAD
-
-__all__ = ["audit", "costs", "curve", "memory", "metrics", "operands", "sad"]
 
 _MOST = 512  # entries of a curve in a record, which is to stay small
 _MOST_OF_A_LAYER = 32

@@ -1,9 +1,4 @@
-"""A measurement taken of every cell: a class named in the entry-point group `nmbench.measurements`, in one file.
-
-Trained        what is measured
-Measurement    what the class has
-take           all that are installed, of one cell
-"""
+"""A measurement taken of every cell: a class named in the entry-point group `nmbench.measurements`, in one file."""
 
 from __future__ import annotations
 
@@ -22,8 +17,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from nmbench.sparsity import Handle
-
-__all__ = ["Measurement", "Trained", "take"]
 
 
 @dataclass(frozen=True)

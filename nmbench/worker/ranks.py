@@ -1,9 +1,5 @@
 """One cell trained by several processes: the worker is rank 0 and starts the others.
 
-Ranks         this process' place among them, and the ranks that it started; which of them failed first
-RankFailure   what went wrong in another rank, in a file of the work folder
-start         called by the worker before it trains; for one rank it does nothing
-
 Every rank prepares, builds, sparsifies and trains; a task's engine finds the usual environment variables (RANK,
 WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT), as `torchrun` would set them. After training rank 0 goes on alone:
 it evaluates and writes the record. A rank that fails ends them all, with its error in the record: rank 0 may wait for
@@ -27,8 +23,6 @@ from pydantic import BaseModel, ValidationError
 
 from nmbench._util.files import write_text
 from nmbench.records.schema import Status
-
-__all__ = ["RankFailure", "Ranks", "here", "start"]
 
 #: seconds in which rank 0 may meet the same error by itself, and say it first
 _GRACE = 5.0

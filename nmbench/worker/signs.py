@@ -1,10 +1,4 @@
-"""Signs of life of a cell, and how long its stages take.
-
-Heart    writes the heartbeat that the parent watches
-Clock    seconds by stage
-"""
-
-from __future__ import annotations
+"""Signs of life of a cell, and how long its stages take."""
 
 import logging
 import threading
@@ -14,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nmbench.running.job import Beat
-
-__all__ = ["Clock", "Heart"]
 
 _log = logging.getLogger("nmbench.worker")
 _SHORTEST = 0.5  # seconds between two heartbeats

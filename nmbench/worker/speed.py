@@ -1,15 +1,9 @@
 """How fast a finished model runs, dense and converted: one forward pass, end to end. The `speed` section of a record.
 
-measure     model, example inputs -> the section
-batched     example inputs for another batch size
-answer      the child's side of `nmbench run --speed` (nmbench.running.speed is the parent's)
-
 Both models have the same, masked weights: "dense" multiplies them with torch's dense kernels. The converted one is made
 anew for each batch size, since what is faster depends on it (nmbench.kernels.convert). Times are medians of forward
 passes that take turns, of models that are made ready for inference (nmbench.worker.inference).
 """
-
-from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
@@ -31,8 +25,6 @@ from nmbench.running.job import SpeedJob
 from nmbench.running.speed import Answer
 from nmbench.worker.failures import first_lines
 from nmbench.worker.inference import Autocast, Inputs, for_speed, ready
-
-__all__ = ["NotBatched", "answer", "batched", "measure"]
 
 #: forward passes that one comparison needs at least, of both models together, warm-up included
 _PASSES = 20

@@ -1,7 +1,4 @@
-"""For tests and for the doubtful: which batches did a cell train on? Twins must see alike.
-
-trace_batches    one checksum a training forward pass, appended to a file
-"""
+"""For tests and for the doubtful: which batches did a cell train on? Twins must see alike."""
 
 from __future__ import annotations
 
@@ -13,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
     from torch.utils.hooks import RemovableHandle
-
-__all__ = ["trace_batches"]
 
 
 def trace_batches(model: nn.Module, path: Path) -> RemovableHandle:

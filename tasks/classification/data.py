@@ -3,7 +3,7 @@
 Examples        a split as uint8 tensors; small sets are decoded once and kept in memory
 EpochKeys       what a training epoch draws: (index, seed of its augmentation), from the run's streams
 batches         mini-batches, by `workers` processes or by none, with equal results
-normalised      uint8 batch -> float batch on the model's device
+normalised      batch of images -> float batch on the model's device
 """
 
 import functools
@@ -27,14 +27,20 @@ from nmbench_tasks.classification.scales import Settings
 
 _CACHE_BYTES = 256 * 2**20
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# ImageNet's principal components of colour as SR-STE's authors have them, scaled by their deviations; a row each.
+# Their rows are AlexNet's columns in reverse order, so that they add other colours than that paper describes.
+_COLOURS = torch.tensor([[0.2175], [0.0188], [0.0045]]) * torch.tensor(
+    [[0.4009, 0.7192, -0.5675], [-0.8140, -0.0045, -0.5808], [0.4203, -0.6948, -0.5836]]
+)
 _to_float = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(_MEAN, _STD)])
 
 
 class Examples(Dataset[tuple[Tensor, int]]):
     """The split `split` ("train" or "val") of the ImageFolder set in `root`, ordered by class, then by name.
 
-    `examples[index, seed]` is an image, uint8 (3, image_size, image_size), and its class. Images of train are
-    augmented, from `seed`; those of val are not. Raises DataError for an image that cannot be decoded.
+    `examples[index, seed]` is an image, uint8 (3, image_size, image_size), or float32 from 0 to 1 where colour noise is
+    added, and its class. Images of train are augmented, from `seed`; those of val are not. Raises DataError for an
+    image that cannot be decoded.
     """
 
     def __init__(self, root: Path, split: str, settings: Settings) -> None:
@@ -43,6 +49,9 @@ class Examples(Dataset[tuple[Tensor, int]]):
         limit = settings.train_images if split == "train" else settings.val_images
         self.samples = [samples[place] for place in folders.spread(len(samples), limit)]
         self.transform, fixed_size = _transform(settings.transform, split, size)
+        if split == "train" and settings.lighting:
+            noise = functools.partial(_lit, settings.lighting)
+            self.transform = v2.Compose([self.transform, v2.ToDtype(torch.float32, scale=True), noise])
         self._load: Callable[[str], Any] = functools.partial(_sized, size) if fixed_size else _decode
         self._cache: list[Tensor] | None = None
         if fixed_size and len(self.samples) * 3 * size**2 <= _CACHE_BYTES:
@@ -75,12 +84,12 @@ class EpochKeys(Sampler[Key]):
 
 
 def batches(examples: Examples, keys: Iterable[Key], batch: int, workers: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images (batch, 3, size, size) uint8 and labels (batch,), for `keys` in their order; the last may be short."""
+    """Images (batch, 3, size, size) and labels (batch,), for `keys` in their order; the last may be short."""
     yield from Loader(examples, batch_size=batch, sampler=keys, num_workers=workers)
 
 
 def normalised(images: Tensor, device: torch.device) -> Tensor:
-    """uint8 images (batch, 3, h, w) as float32 on `device`, with ImageNet's mean and deviation taken out."""
+    """Images (batch, 3, h, w) as float32 on `device`, with ImageNet's mean and deviation taken out."""
     result: Tensor = _to_float(images.to(device, non_blocking=True))
     return result
 
@@ -93,6 +102,11 @@ def _transform(name: str, split: str, size: int) -> tuple[Callable[[Any], Tensor
     random = [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip()]
     centre = [v2.Resize(round(size * 256 / 224)), v2.CenterCrop(size)]
     return v2.Compose([*(random if train else centre), v2.PILToTensor()]), False
+
+
+def _lit(deviation: float, image: Tensor) -> Tensor:
+    """Colour noise, equal over the image (3, h, w) in 0 to 1; not clamped."""
+    return image + (torch.randn(1, 3) * deviation @ _COLOURS).view(3, 1, 1)
 
 
 def _sized(size: int, path: str) -> Tensor:

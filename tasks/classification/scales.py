@@ -16,6 +16,11 @@ class Settings(settings.Settings):
     transform: Literal["digits", "imagenet"] = Field(
         "digits", description='"digits" (shifted by up to 2 px) or "imagenet" (random resized crop, mirrored)'
     )
+    lighting: float = Field(
+        0.0,
+        ge=0,
+        description="deviation of colour noise along ImageNet's principal components, in training; 0: none",
+    )
     train_images: int = Field(0, ge=0, description="use only this many, evenly over the classes; 0 uses all")
     val_images: int = Field(0, ge=0, description="the same in evaluation")
     width: int = Field(16, ge=1, description="channels of the first stage of resnet-narrow; other models ignore it")
@@ -26,6 +31,9 @@ class Settings(settings.Settings):
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(5e-5, ge=0, description="of SGD")
     warmup_epochs: float = Field(1.0, ge=0, description="epochs in which the rate rises; may be a fraction")
+    schedule: Literal["own", "authors"] = Field(
+        "own", description='the first update has the first rate of the warm-up ("own"), or 0 as in the authors\' code'
+    )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="of the training loss")
     amp: bool = Field(False, description="bfloat16 autocast, on CUDA only")
     eval_batch: int = Field(200, ge=1, description="images of a forward pass in evaluation; no metric depends on it")
@@ -42,10 +50,12 @@ SCALES: dict[str, dict[str, Any]] = {
         classes=1000,
         image_size=224,
         transform="imagenet",
+        lighting=0.1,
         epochs=120,
         batch=256,
         lr=0.1,
         warmup_epochs=5.0,
+        schedule="authors",
         amp=True,
         workers=8,
     ),

@@ -45,7 +45,8 @@ def learning_rate(step: int, steps_per_epoch: int, settings: Settings) -> float:
     """Rate of update `step` (from 0): linear over `warmup_epochs`, which may be a fraction, then a cosine to 0."""
     warmup = settings.warmup_epochs * steps_per_epoch
     if step < warmup:
-        return settings.lr * min(1.0, (step + 1) / warmup)
+        risen = step if settings.schedule == "authors" else step + 1
+        return settings.lr * min(1.0, risen / warmup)
     progress = (step - warmup) / (settings.epochs * steps_per_epoch - warmup)
     return settings.lr * 0.5 * (1 + math.cos(math.pi * progress))
 

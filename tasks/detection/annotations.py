@@ -2,6 +2,7 @@
 
 check_pictures   each image's id, width and height, against the size of the picture as the loader turns it
 check_objects    each object's id, image, category, box, area, crowd flag and mask; some can be trained on
+check_limit      the images that are evaluated on hold an object
 check_metric     pycocotools gives the true objects themselves an AP of 100 %
 """
 
@@ -75,6 +76,17 @@ def check_objects(found: Mapping[str, list[Entry]], path: Path, masks: bool) -> 
         raise DataError(
             f"{path} has no object to learn or to find: {len(found['annotations'])} are listed, and none has an area, "
             "and at least 1 px\neither way inside its image; boxes are in pixels, not between 0 and 1"
+        )
+
+
+def check_limit(path: Path, found: Mapping[str, list[Entry]], limit: int) -> None:
+    """Raises DataError if the first `limit` images (0: all) hold nothing to find."""
+    images = {image["id"]: image for image in found["images"][: limit or None]}
+    entries = (entry for entry in found["annotations"] if entry["image_id"] in images and not entry["iscrowd"])
+    if not any(_is_loaded(entry, images[entry["image_id"]]) for entry in entries):
+        raise DataError(
+            f"the first {limit} images of {path} hold no object, and val_images = {limit} evaluates on no others\n"
+            "set val_images higher, or to 0 for all"
         )
 
 

@@ -13,6 +13,7 @@ import codecs
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,16 +43,16 @@ class Incomplete(DataError):
     """An instances file lacks what can be filled in: iscrowd, area, ids from 1; or begins with a byte order mark."""
 
 
-def prepare(named: str, classes: int, masks: bool, root: Path) -> DataInfo:
+def prepare(named: str, classes: int, masks: bool, root: Path, val_images: int = 0) -> DataInfo:
     """As `check`; what an instances file lacks and can be filled in is, in a copy below `root` with links to images."""
     try:
-        return check(named, classes, masks)
+        return check(named, classes, masks, val_images)
     except Incomplete as incomplete:
         try:
             folder = _completed(Path(named).expanduser().resolve(), root)
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             raise incomplete from None  # there is more wrong with it
-        return check(folder, classes, masks)
+        return check(folder, classes, masks, val_images)
 
 
 def _completed(folder: Path, root: Path) -> Path:
@@ -75,14 +76,16 @@ def _completed(folder: Path, root: Path) -> Path:
     return place
 
 
-def check(named: str | Path, classes: int, masks: bool) -> DataInfo:
+def check(named: str | Path, classes: int, masks: bool, val_images: int = 0) -> DataInfo:
     """Counts and fingerprint of the data in the folder `named`; `masks`: each object needs a segmentation.
+
+    `val_images`: only the first so many are to be evaluated on (0: all), and must hold an object.
 
     The fingerprint covers the annotations, and names and sizes of the images, not their pixels.
 
     Raises:
         DataError: a folder or file is missing or broken, an image is named that is not there, there are no
-            categories, others in val than in train or not `classes` of them, or masks are missing.
+            categories, two of one name, others in val than in train or not `classes` of them, or masks are missing.
     """
     holds = "annotations/, train2017/, val2017/"
     root = folders.user_folder(str(named), f"in the layout of COCO 2017 ({holds})")
@@ -99,7 +102,8 @@ def check(named: str | Path, classes: int, masks: bool) -> DataInfo:
             f"{instances(root, 'train')} and {instances(root, 'val').name} list different "
             "categories; both must have the same ones in the same order"
         )
-    labels.check_metric(path, found, masks)  # of val, which was read last
+    labels.check_limit(path, found, val_images)  # of val, which was read last
+    labels.check_metric(path, found, masks)
     folders.check_classes(root, len(listed["train"]), classes, "categories")
     return DataInfo(root, counts, fingerprint.hexdigest())
 
@@ -136,9 +140,14 @@ def _names(found: Mapping[str, Any], path: Path) -> list[tuple[int, str]]:
     if not found["categories"]:
         raise DataError(f"the list of categories in {path} is empty: there is nothing to detect")
     try:
-        return [(int(category["id"]), str(category["name"])) for category in found["categories"]]
+        names = [(int(category["id"]), str(category["name"])) for category in found["categories"]]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"a category in {path} has no id or no name") from error
+    for place, noun in enumerate(("id", "name")):
+        twice = [value for value, count in Counter(one[place] for one in names).items() if count > 1]
+        if twice:
+            raise DataError(f"two categories in {path} have the {noun} {twice[0]!r}; the loader takes them for one")
+    return names
 
 
 def _check_images(found: Mapping[str, Any], root: Path, split: str, fingerprint: hashlib._Hash) -> None:

@@ -7,6 +7,7 @@ example_inputs   one image for MACs and latency
 """
 
 import re
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,6 +19,8 @@ from nmbench.task import Spec
 from nmbench_tasks.detection import engine
 from nmbench_tasks.detection.scales import Settings
 
+#: key of a sample's meta data: as many proposals as the config allows, whatever the weights
+FIXED = "fixed_proposals"
 #: the layers of a bbox head that say what an object is and where: fc_cls, retina_reg, conv_centerness, cls_branches.0
 _PREDICTOR = re.compile(
     r"(^|\.)bbox_head\.(.*[._])?(cls|reg|obj|centerness|iou|pred)(_refine|_branches)?(\.\d+)*\.weight$"
@@ -40,10 +43,37 @@ def build(spec: Spec, masks: bool) -> nn.Module:
     except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
         raise configs.ConfigError(f"mmdet cannot build the model of {spec.model}: {first_line(error)}") from error
     model.init_weights()
+    if getattr(model, "with_rpn", False):
+        model.rpn_head.predict = partial(_proposals, model.rpn_head)
     if given := Settings.of(spec).backbone_weights:
         backbone.load(model, given)
     detector: nn.Module = model.train()
     return detector
+
+
+def _proposals(head: Any, features: tuple[Tensor, ...], samples: list[Any], *args: Any, **kwargs: Any) -> list[Any]:
+    """What `head` proposes; for the example inputs, the most that it may keep, each as often as that takes.
+
+    The layers of the second stage run once for each proposal, and how many suppression leaves depends on the weights:
+    a sparse model and its dense twin would differ in MACs for a reason that is none.
+    """
+    found = type(head).predict(head, features, samples, *args, **kwargs)
+    if not samples[0].metainfo.get(FIXED):
+        return list(found)
+    return [
+        _repeated(one, head.test_cfg.max_per_img, sample.img_shape) for one, sample in zip(found, samples, strict=True)
+    ]
+
+
+def _repeated(found: Any, count: int, shape: tuple[int, int]) -> Any:
+    """`count` proposals: those found again and again, or the whole image if there is none."""
+    import torch
+
+    if len(found):
+        return found[torch.arange(count, device=found.bboxes.device) % len(found)]
+    whole = found.bboxes.new_tensor([[0, 0, shape[1], shape[0]]]).expand(count, 4)
+    zeros = found.scores.new_zeros(count)
+    return type(found)(bboxes=whole, scores=zeros, labels=zeros.long())
 
 
 def candidates(model: nn.Module) -> list[str]:
@@ -63,7 +93,8 @@ def frozen(model: nn.Module) -> list[str]:
 def example_inputs(spec: Spec) -> tuple[list[Any] | Tensor | str, ...]:
     """Positional inputs of the model for one image of noise: backbone, neck and heads run, without a last nms.
 
-    The image has the settings' sides (the longer one across), rounded up to 32 as the model pads its batches.
+    The image has the settings' sides (the longer one across), rounded up to 32 as the model pads its batches. The
+    second stage of a two-stage detector runs on as many proposals as its config allows.
     """
     engine.load()
     import torch
@@ -74,5 +105,5 @@ def example_inputs(spec: Spec) -> tuple[list[Any] | Tensor | str, ...]:
     generator = torch.Generator().manual_seed(rng.stream(spec.seed, "example"))
     shape = (height, width)
     meta = {"ori_shape": shape, "img_shape": shape, "pad_shape": shape, "batch_input_shape": shape, "img_id": 0}
-    sample = DetDataSample(metainfo={**meta, "scale_factor": (1.0, 1.0)})
+    sample = DetDataSample(metainfo={**meta, "scale_factor": (1.0, 1.0), FIXED: True})
     return torch.randn(1, 3, *shape, generator=generator), [sample], "tensor"

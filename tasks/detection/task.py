@@ -72,7 +72,7 @@ class _CocoTask(Task):
         settings = Settings.of(spec)
         if settings.data == "embedded":
             return embedded.prepare(spec, root)
-        return coco.prepare(settings.data, settings.classes, self.masks, root)
+        return coco.prepare(settings.data, settings.classes, self.masks, root, settings.val_images)
 
     def build(self, spec: Spec) -> nn.Module:
         """The detector of a built-in model, of a config that mmdet ships, or of a config file; initialised.

@@ -64,6 +64,10 @@ class Settings(settings.Settings):
     # with fresh weights a short training may never leave the estimate that nothing moves (README)
     context_gain: float = Field(0.1, description="factor on the initial weights of the context encoder's last layer")
     warmup: float = Field(0.1, ge=0, le=1, description="share of a stage in which the rate rises; then linearly to 0")
+    schedule: Literal["own", "authors"] = Field(
+        "own",
+        description='"authors": OneCycleLR of 100 steps more than are trained, as RAFT\'s; "own": of the stage',
+    )
     freeze_bn: bool = Field(True, description="batch normalisation keeps its statistics from the second stage on")
     train_pairs: int = Field(0, ge=0, description="use only so many, evenly over the data set; 0 uses all")
     val_pairs: int = Field(0, ge=0, description="the same in evaluation")
@@ -81,6 +85,7 @@ _PAPER: dict[str, Any] = {
     "eval_updates": 32,
     "context_gain": 1.0,
     "warmup": 0.05,
+    "schedule": "authors",
     "eval_batch": 1,
     "amp": True,
     "workers": 8,

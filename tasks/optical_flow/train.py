@@ -21,6 +21,7 @@ from nmbench_tasks.optical_flow.prepare import parts_of_stage
 from nmbench_tasks.optical_flow.scales import Settings, Stage
 from nmbench_tasks.optical_flow.sets import Pair
 
+_MORE = 100  # RAFT's authors stop so many steps before the end of the cycle
 _START, _END = 1 / 25, 1 / 250_000  # of the peak, as torch's OneCycleLR has them by default
 
 
@@ -41,17 +42,23 @@ def train(model: nn.Module, run: Run) -> None:
         freeze(model, settings.freeze_bn and number > 0)
         stream = _batches(run, number, stages[number], first, engine.device)
         for step, batch in enumerate(stream, start=first):
-            set_rate(adamw, learning_rate(step, stages[number], settings.warmup))
+            set_rate(adamw, learning_rate(step, stages[number], settings))
             loss = _step(engine, network, optimizer, batch, settings)
             stepped(run, model, adamw, loss, (number, step), total)
 
 
-def learning_rate(step: int, stage: Stage, warmup: float) -> float:
+def learning_rate(step: int, stage: Stage, settings: Settings) -> float:
     """Rate of update `step` (from 0): up to the peak over a share `warmup` of the steps, then linearly to almost 0."""
-    turn = warmup * stage.steps
+    if settings.schedule == "authors":
+        whole, done = stage.steps + _MORE, step
+        turn = settings.warmup * whole - 1
+        fall = whole - 1 - turn
+    else:
+        turn, done = settings.warmup * stage.steps, step + 1
+        fall = stage.steps - turn
     if step < turn:
-        return stage.lr * (_START + (1 - _START) * (step + 1) / max(1.0, turn))
-    return stage.lr * (1 - (1 - _END) * (step - turn) / max(1.0, stage.steps - turn))
+        return stage.lr * (_START + (1 - _START) * done / max(1.0, turn))
+    return stage.lr * (1 - (1 - _END) * (step - turn) / max(1.0, fall))
 
 
 def freeze(model: nn.Module, frozen: bool) -> None:

@@ -11,10 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
 #: what `TransformerEncoderLayerBase.__init__` registers beside the real weights, for the fused path
 SHADOWS = tuple(f"{part}_{kind}" for part in ("in_proj", "out_proj", "fc1", "fc2") for kind in ("weight", "bias"))
+
+_NOTHING = torch.empty(0)  # a tensor, but no parameter and no buffer: neither trained, nor saved, nor counted
 
 #: everything that the task uses of fairseq, so that no part is first imported after `_importable` has ended
 _USED = (
@@ -77,6 +80,7 @@ def _without_fused_path(layer: type[nn.Module]) -> None:
         make(self, *arguments, **options)
         for name in SHADOWS:
             delattr(self, name)
+            setattr(self, name, _NOTHING)  # torch.jit.script compiles the fused path too, and so asks for its names
         self.can_use_fastpath = False  # both the layer and the encoder ask this before they take the fused path
 
     layer.__init__ = init  # type: ignore[method-assign]  # of a class whose source is not ours

@@ -55,12 +55,6 @@ def test_a_broken_or_short_list_takes_its_seed_out_and_it_is_said(results, found
     assert (one.seeds, one.without, one.mean) == ((0,), (1,), 1.0)
 
 
-def test_other_data_are_not_paired(results, found):
-    store(results.twin(), epe=[1.0, 2.0])
-    store(results.add(data={"fingerprint": "other"}), epe=[1.0, 2.0])
-    assert found() == []
-
-
 def test_values_that_are_huge_or_nested_break_nothing(tmp_path):
     for text in ('{"a": [' + "9" * 400 + "]}", "[" * 100_000, "null", '{"a": null}'):
         (tmp_path / "per_example.json").write_text(text)
@@ -70,11 +64,6 @@ def test_values_that_are_huge_or_nested_break_nothing(tmp_path):
 def test_equal_values_have_an_interval_of_no_width_and_one_example_none():
     assert _interval(np.zeros(10)) == (0.0, 0.0)
     assert _interval(np.ones(1)) is None
-
-
-def test_equal_values_give_equal_intervals():
-    values = np.random.default_rng(0).normal(size=700)
-    assert _interval(values) == _interval(values.copy())
 
 
 @pytest.mark.parametrize(

@@ -117,12 +117,6 @@ def test_two_records_of_one_cell_with_different_data_are_told(results, rows):
     )
 
 
-def test_only_failures_leave_rows_without_a_verdict_to_read(results, rows):
-    results.fail("nan")
-    results.fail("oom", pattern="dense", method="dense")
-    assert [row.words for row in rows().values()] == ["failed", "failed"]
-
-
 def test_rows_are_ordered_by_falling_density_then_method(results):
     for pattern, method in [("1:16", "ste"), ("2:4", "ste"), ("4:8@kernel", "asp"), ("2:4", "asp")]:
         results.add(pattern, method)

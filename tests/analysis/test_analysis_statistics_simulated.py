@@ -18,6 +18,7 @@ from nmbench.analysis.verdict import Verdict
 from nmbench.records.frame import frame
 
 TIMES = 1500
+pytestmark = pytest.mark.slow
 
 
 def at_most(rate, times=TIMES):
@@ -38,8 +39,8 @@ def losses(draw, shape):
     return draw.lognormal(0.0, 0.3, shape)
 
 
-@pytest.mark.parametrize("seeds", [4, 6, 12])
-@pytest.mark.parametrize("margin", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("seeds", [4, 12])
+@pytest.mark.parametrize("margin", [0.0, 0.25])
 @pytest.mark.parametrize("values", [accuracies, losses])
 def test_dense_against_dense_does_not_cry_wolf(seeds, margin, values):
     """One half of a dense row's seeds against the other half: better or worse in at most 5 %."""
@@ -76,7 +77,7 @@ def test_a_model_that_is_worse_by_the_margin_is_seldom_called_not_worse():
     assert sum(verdict in ("better", "not worse") for verdict in verdicts) / TIMES <= at_most(0.025)
 
 
-@pytest.mark.parametrize("seeds", [2, 3, 6, 10])
+@pytest.mark.parametrize("seeds", [2, 6])
 def test_the_interval_covers_the_truth_in_95_percent(seeds):
     draw = np.random.default_rng(seeds)
     dense = draw.normal(70, 2.0, (TIMES, seeds))
@@ -87,7 +88,7 @@ def test_the_interval_covers_the_truth_in_95_percent(seeds):
     assert at_least(0.95) <= covered / TIMES <= at_most(0.95)
 
 
-@pytest.mark.parametrize("seeds", [2, 3, 6, 10])
+@pytest.mark.parametrize("seeds", [2, 6])
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_a_planted_difference_is_found_as_often_as_smallest_seen_promises(seeds, sign):
     draw = np.random.default_rng([seeds, sign + 1])
@@ -96,20 +97,3 @@ def test_a_planted_difference_is_found_as_often_as_smallest_seen_promises(seeds,
     verdicts = [paired(row + draw.normal(planted, 0.5, seeds), row).verdict for row in dense]
     found = sum(verdict == ("better" if sign > 0 else "worse") for verdict in verdicts)
     assert at_least(POWER) <= found / TIMES <= at_most(POWER)
-
-
-def test_half_of_it_is_mostly_missed():
-    """Or the promise above would hold of a tool that finds everything."""
-    draw = np.random.default_rng(1)
-    planted = smallest_seen(0.5, 6) / 2
-    dense = draw.normal(70, 2.0, (TIMES, 6))
-    found = sum(paired(row + draw.normal(planted, 0.5, 6), row).verdict == "better" for row in dense)
-    assert found / TIMES < 0.4
-
-
-def test_pairing_finds_what_the_spread_between_seeds_hides():
-    """Seeds that differ by 5 points, a difference of 0.5 that is the same in all: the reason for twins."""
-    draw = np.random.default_rng(2)
-    dense = draw.normal(70, 5.0, (200, 6))
-    verdicts = [paired(row - 0.5 + draw.normal(0, 0.1, 6), row).verdict for row in dense]
-    assert verdicts.count("worse") >= 195

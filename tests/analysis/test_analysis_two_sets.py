@@ -2,7 +2,7 @@
 
 import pytest
 
-from nmbench.analysis.two_sets import between, lost, nothing_common, surroundings
+from nmbench.analysis.two_sets import between, lost, surroundings
 from nmbench.document.markdown import markdown
 from nmbench.records.frame import load
 from nmbench.report.sections.two_sets import page as report_page
@@ -61,12 +61,6 @@ def test_cells_of_another_id_scheme_are_not_paired_and_it_is_said(two):
     assert "id scheme" in change.notes[0]
 
 
-def test_another_primary_metric_is_said(two):
-    two[0].add()
-    two[1].add(metric={"name": "acc", "unit": "%", "higher_is_better": True, "margin": 1.0})
-    assert only(two).notes == ("the primary metric is acc in B and top1 in A",)
-
-
 @pytest.mark.parametrize(
     ("sides", "verdict"), [("A", "failed in A"), ("B", "failed in B"), ("AB", "failed in A and B")]
 )
@@ -85,29 +79,6 @@ def test_where_versions_and_hardware_differ_is_said(two):
     assert differing["cpu"] == ({"Example CPU 3000": 1}, {"other": 1})
     assert "python" not in differing
     assert "Where the two differ" in page(*loaded(two), ("a", "b"))
-
-
-def test_a_set_against_itself_is_the_same_everywhere(two):
-    two[0].twin()
-    two[0].add()
-    set_ = load(two[0].folder)
-    found = between(set_, set_)
-    assert [change.words for change in found] == ["the same", "the same"]
-    assert not lost(found)
-    assert not nothing_common(found)
-    assert "Versions, hardware and data are the same in both." in page(set_, set_, ("a", "b"))
-
-
-def test_nothing_in_both_is_said(two):
-    assert "Neither set has a readable record." in page(*loaded(two), ("a", "b"))
-
-
-def test_text_of_strangers_cannot_break_the_page(two):
-    for side in two:
-        side.add(cell={"task": "a|b <script>", "model": "m`x"})
-    written = page(*loaded(two), ("a|b", "<b>"))
-    assert "<script>" not in written
-    assert "<b>" not in written
 
 
 def test_a_note_about_many_rows_is_said_once(two):

@@ -121,7 +121,18 @@ def test_lambda_w_is_shown_beside_the_sum_of_the_learning_rates(results, verdict
     assert found.figures.endswith("lambda_w x sum of learning rates: 0.5 x 4 = 2")
     notes = claims_section([found]).content[0].notes
     assert "acts through the sum of the learning rates" in notes[-1]
-    assert "that sum is 30030, and 0.0002 times it is 6" in notes[-1]
+    assert "that sum is 30030: 0.0002 times it, the paper's number, is 6, and 0.0016 times it" in notes[-1]
+    assert "(8 ranks summed), is 48" in notes[-1]
+    assert notes[-1].endswith("No cell here has lambda_w = 0.0016, which acted in the authors' published runs.")
+
+
+def test_with_the_lambda_w_that_acted_in_the_authors_runs_it_is_not_missed(results, verdicts):
+    curve = {"phase": [0], "step": [10], "loss": [1.0], "lr": [0.1]}
+    dense(results)
+    add(results, "sr-ste", lambda_w=1.6e-3, curve=curve)
+    (note,) = claims_section(verdicts("C4")).content[0].notes[-1:]
+    assert "is 48" in note
+    assert "No cell here" not in note
 
 
 # -- C3 -----------------------------------------------------------------------------------------------------------

@@ -50,6 +50,13 @@ def test_along_the_other_axis_only_what_is_not_settled_is_shown(results):
     assert (one.figure.value, one.remarks[0]) == (77.0, "the published axis is not settled, ours is kernel")
 
 
+def test_the_lambda_w_that_acted_in_the_authors_runs_is_shown_beside_their_figures(results):
+    results.add(cell={**PAPER, "hyper": {"lambda_w": 1.6e-3}}, data=IMAGENET)
+    found = shown(results)
+    assert [one.figure.value for one in found] == [77.0, 77.1]
+    assert all("ours with the lambda_w that acted in the authors' runs" in one.remarks for one in found)
+
+
 def test_a_dense_figure_has_no_axis_to_settle(results):
     results.twin(cell=PAPER, data=IMAGENET)
     found = shown(results)

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from nmbench.document.csv import csv_files, csv_text
 from nmbench.document.html import html as to_page
-from nmbench.document.inline import to_html, to_plain
 from nmbench.document.latex import escaped, latex_files, latex_table
 from nmbench.document.markdown import markdown
 from nmbench.document.markdown import table as to_markdown
@@ -91,11 +90,6 @@ def test_a_line_of_shell_stays_in_its_fence():
     assert "\n````sh\nnmbench run x ``` # INJECTED\nls\n````\n" in page
 
 
-def test_words_among_numbers_are_empty_in_csv():
-    table = Table("t", "T", COLUMNS, ((Cell("a"), Cell("1.50", 1.5)), (Cell("b"), Cell("failed", parts=(("v", "x"),)))))
-    assert csv_text(table) == "name,value (%),value_v (%)\na,1.5,\nb,,x\n"
-
-
 def test_html_needs_nothing_but_itself(report, figures):
     page = to_page(report, figures)
     assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
@@ -135,11 +129,6 @@ def test_latex_of_any_text_is_balanced_and_has_no_bare_special(text):
     assert bare.count("{") == bare.count("}")
 
 
-def test_inline_markdown_in_other_languages():
-    assert to_html("**a** <b> `c`") == "<strong>a</strong> &lt;b&gt; <code>c</code>"
-    assert to_plain("**a** *b* `c` [d](#e)") == "a b c d"
-
-
 def test_a_long_table_breaks_over_pages_and_is_cut_in_words_on_one():
     long = table_of(*(f"row {place}" for place in range(201)))
     assert r"\begin{longtable}" in latex_table(long)
@@ -161,13 +150,6 @@ def test_columns_that_hold_nothing_are_left_out():
 def test_headings_of_one_title_have_anchors_of_their_own(tmp_path):
     page = to_page(Report("R", (Section("Same", (Prose("a"),)), Section("Same", (Prose("b"),)))), tmp_path)
     assert re.findall(r'<h2 id="([^"]+)"', page) == ["same", "same-1"]
-
-
-def test_an_empty_report_is_a_page_in_every_format(tmp_path):
-    nothing = Report("Nothing", ())
-    assert markdown(nothing) == "# Nothing\n"
-    assert "<h1>Nothing</h1>" in to_page(nothing, tmp_path)
-    assert latex_files(nothing) == csv_files(nothing) == {}
 
 
 @pytest.mark.timeout(300)

@@ -6,8 +6,6 @@ CUDA         the device
 captured     a call as a CUDA graph; waiting_is_an_error: a context
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator
 

@@ -1,9 +1,4 @@
-"""Every backend on a real GPU, against float64; each says in words what it does not take there.
-
-python -m pytest tests/gpu
-"""
-
-from __future__ import annotations
+"""Every backend on a real GPU, against float64; each says in words what it does not take there."""
 
 import itertools
 from dataclasses import replace

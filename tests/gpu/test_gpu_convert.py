@@ -3,15 +3,13 @@
 No time is asserted but the one rule that makes the choice.
 """
 
-from __future__ import annotations
-
 import copy
 import itertools
 import pickle
 
 import pytest
 import torch
-from gpu import NEEDS_GPU, captured, data, waiting_is_an_error
+from gpu import NEEDS_GPU, captured, data
 from torch import nn
 
 from nmbench.kernels import Kind, Refusal, apply_choices, convert, load_converted, save_converted
@@ -145,14 +143,6 @@ def test_torch_compile_takes_the_model(sparse, mode):
 
 
 @torch.inference_mode()
-def test_nothing_is_synchronised(sparse):
-    _, _, fast, x, _ = sparse
-    fast(x)
-    with waiting_is_an_error():
-        fast(x)
-
-
-@torch.inference_mode()
 def test_choices_apply_again_and_the_cache_is_used():
     model, x = network(), images()
     fast, report = convert(model, x, budget_s=0.05)
@@ -161,16 +151,3 @@ def test_choices_apply_again_and_the_cache_is_used():
     assert all(row.cached for row in cached.rows if row.dense_us)
     assert torch.equal(apply_choices(model, report.choices)(x), fast(x))
     near(again(x), fast(x), torch.bfloat16)
-
-
-@torch.inference_mode()
-def test_an_encoder_as_it_is_chosen():
-    """By its real times: whatever comes back agrees, and the layers of one unit stay or go together."""
-    torch.manual_seed(0)
-    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(1024, 16, 4096, batch_first=True), 1)
-    sparsify(model, "2:4", "one-shot").finalize()
-    model, x = model.to("cuda", torch.bfloat16).eval(), data((16, 128, 1024), torch.bfloat16)
-    fast, report = convert(model, x, launch="graph")
-    near(fast(x), model(x), torch.bfloat16)
-    assert not any("differs" in row.reason or "could not be run" in row.reason for row in report.rows), report.table()
-    print(report.table())

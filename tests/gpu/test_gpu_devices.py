@@ -1,7 +1,5 @@
 """A model on a GPU that is not the current one: masks, products and choices are those of its own GPU."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from gpu import baked, data

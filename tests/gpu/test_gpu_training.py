@@ -1,7 +1,5 @@
 """The training side on a real GPU: masks, flips and terms as on the CPU, without a wait in the hot path."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

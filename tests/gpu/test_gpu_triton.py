@@ -1,7 +1,5 @@
 """The Triton products on a real GPU against float64, and its storage against the CPU's, bit for bit."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from gpu import NEEDS_GPU

@@ -1,7 +1,5 @@
 """Models with torch's attention, for the tests of `convert`."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

@@ -1,7 +1,5 @@
 """Backends for the benchmark's tests: one that is right, and one for each way to go wrong."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

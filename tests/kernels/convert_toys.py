@@ -7,8 +7,6 @@ finalised    a model whose weights keep to a pattern
 assert_same  two models give the same tensors
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from unittest import mock

@@ -6,8 +6,6 @@ fakes           puts the products in place (a context manager)
 OnCpu           a semi-structured backend that takes a CPU for a GPU
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace

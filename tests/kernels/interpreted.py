@@ -4,8 +4,6 @@ and this process may have imported it already.
 run(name, *args)   a function of this module in that process
 """
 
-from __future__ import annotations
-
 import atexit
 import functools
 import multiprocessing

@@ -1,7 +1,5 @@
 """The battery for backends: ours pass it, the libraries with a dense product inside; each promise can be broken."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from fake_libraries import FakeCuSparseLt, FakeCutlass, fakes
@@ -41,6 +39,7 @@ def test_dense_and_a_toy_pass():
         assert battery.ran >= 11
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", [FakeCuSparseLt(), FakeCutlass()], ids=lambda b: b.name)
 def test_what_is_around_the_libraries_passes(backend):
     with fakes():

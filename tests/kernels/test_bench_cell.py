@@ -1,7 +1,5 @@
 """One cell of the benchmark: what is timed, what is refused, and that a wrong product never gets a time."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
@@ -10,7 +8,7 @@ from bench_toys import TOYS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nmbench.kernels.bench import cell, dense, roofline
+from nmbench.kernels.bench import cell
 from nmbench.kernels.bench.candidates import stored_bytes
 from nmbench.kernels.bench.cell import measure
 from nmbench.kernels.bench.options import Options
@@ -83,13 +81,6 @@ def test_no_dense_convolution_of_8_bits_is_said() -> None:
     assert all("ratio" not in one for one in told["sparse"])
 
 
-def test_checking_times_nothing() -> None:
-    told = measured(check_only=True)
-    assert by_backend(told)["plain"]["error"] < 1e-5
-    assert all("us" not in one for one in [*told["dense"], *told["sparse"]])
-    assert told["chosen"] == []
-
-
 def times(monkeypatch: pytest.MonkeyPatch, *rounds: dict[str, float]) -> None:
     """`compare` answers with these microseconds, a call after the other."""
     left = list(rounds)
@@ -126,31 +117,3 @@ def test_shares_of_the_roofline(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["share_bytes"] == pytest.approx((weight + activations) / 2e9 * 1e6 / 9.9)
     assert found["share_bound"] == pytest.approx((weight / 2e9 * 1e6 + 3.0) / 9.9)
     assert found["share_flops"] == pytest.approx(2 * 4 * 32 * 64 / 1e9 * 1e6 / 9.9)
-
-
-def test_memory_that_does_not_suffice_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any, **__: Any) -> Any:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(TOYS["plain"], "pack", full)
-    assert measured()["error"] == "out of memory"
-
-
-def test_rates_are_measured_here() -> None:
-    found = roofline.measure(CPU, ["fp32"])
-    assert found.flops["fp32"] > 0
-    assert found.bytes_us(1000) < found.bound_us(1000)
-    assert found.flops_us(10, "bf16") is None
-
-
-def test_a_dense_way_that_is_wrong_is_no_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
-    def ways(problem: Problem, dtype: torch.dtype, compiled: bool) -> Any:
-        yield dense.Way("right", dtype, torch.nn.functional.linear)
-        yield dense.Way("wrong", dtype, lambda x, weight: 1.05 * torch.nn.functional.linear(x, weight))
-
-    monkeypatch.setattr(dense, "variants", ways)
-    found = {one["way"]: one for one in measured()["dense"]}
-    assert found["wrong"]["refused"].startswith("wrong: relative error 0.05")
-    assert "us" not in found["wrong"]
-    assert found["right"]["us"] > 0
-    assert found["right"]["copies"] == 1

@@ -1,20 +1,16 @@
 """benchmarks/gpu.py where there is no GPU: how it runs its steps, and what it says."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from project import gone, script
-from torch import nn
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "gpu.py"
@@ -35,17 +31,6 @@ def test_without_a_gpu_it_says_so_on_one_line() -> None:
     done = subprocess.run([sys.executable, str(SCRIPT)], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 2
     assert done.stderr == "make gpu: no GPU is visible; nothing ran\n"
-
-
-def test_a_step_hands_back_its_json_and_leaves_a_log(gpu: Any, tmp_path: Path) -> None:
-    told = run(gpu, tmp_path, "print('warning'); print('{\"ms\": 2}')")
-    assert (told["status"], told["result"]) == ("ok", {"ms": 2})
-    assert "warning" in (tmp_path / "step.log").read_text()
-
-
-def test_a_step_that_fails_has_its_last_line(gpu: Any, tmp_path: Path) -> None:
-    told = run(gpu, tmp_path, "raise SystemExit('no such kernel')")
-    assert (told["status"], told["reason"]) == ("failed", "exit status 1: no such kernel")
 
 
 def test_a_step_that_hangs_ends_with_all_that_it_started(gpu: Any, tmp_path: Path) -> None:
@@ -80,17 +65,6 @@ def test_a_checkout_is_found_without_an_installation(gpu: Any) -> None:
     assert not folder.exists()
 
 
-def test_options_of_its_kernel_steps_exist(gpu: Any, tmp_path: Path) -> None:
-    from nmbench.kernels.bench.options import Options
-
-    told = [step for step in gpu.steps(tmp_path) if step.result == "record"]
-    assert len(told) == 3
-    for step in told:
-        options = Options.from_dict(json.loads(step.arguments[2]))
-        assert options.budget_s is not None
-        assert options.budget_s < step.limit, "it ends by itself, and so writes its page"
-
-
 def test_all_steps_in_one_summary(gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row = {"batch": 1, "dense_ms": 2.0, "converted_ms": None, "ratio": None}
     speed = {"rows": [row], "dtype": "bfloat16", "how": "cuda-events"}
@@ -109,18 +83,3 @@ def test_all_steps_in_one_summary(gpu: Any, tmp_path: Path, monkeypatch: pytest.
     assert "| toy | bfloat16 | 1 | 2 | - | - | cuda-events |" in text
     assert "exit status 1: a / b" in text
     assert gpu.everything(5.0, tmp_path, ["absent"]) == 0
-
-
-def test_a_model_end_to_end(gpu: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from nmbench.worker import speed
-
-    monkeypatch.setattr(speed, "LARGEST_BATCH", {"cpu": 1})
-    monkeypatch.setattr(
-        gpu, "_model", lambda name: (nn.Sequential(nn.Linear(64, 64)).eval(), (torch.ones(1, 64),), None)
-    )
-    found = gpu.convert("toy", "cpu")
-    assert found["model"] == "toy"
-    (line,) = found["layers"]
-    assert line["pattern"] == "2:4", "it was pruned and finalised"
-    assert SimpleNamespace(**found["rows"][0]).dense_ms > 0
-    assert gpu.last_json(capsys.readouterr().out) == found, "told before the step ends, in case it is ended"

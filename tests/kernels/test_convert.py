@@ -1,7 +1,5 @@
 """`convert`: the fastest right backend runs a layer, the model stays itself, and the report says what ran."""
 
-from __future__ import annotations
-
 import copy
 import json
 
@@ -29,12 +27,16 @@ def test_the_faster_backend_runs_and_numbers_stay():
     assert report.summary == "2 of 2 weights run sparse (compressed 2) on cpu"
 
 
-def test_the_given_model_is_left_alone_or_not():
-    model, x = finalised(mlp()), torch.randn(5, 24)
-    first = model[0]
-    assert converted(model, x)[0] is not model
-    assert model[0] is first
-    assert type(first) is nn.Linear
+def test_what_the_options_say():
+    model, x = finalised(mlp()).train(), torch.randn(5, 24)
+    first, state = model[0], torch.get_rng_state()
+    fast, report = converted(model, {"input": x}, layers=["2"])
+    assert [type(m) for m in fast] == [nn.Linear, nn.ReLU, SparseLinear]
+    assert report.rows[0].reason == "left out by the choice of layers"
+    assert fast.training
+    assert fast[2].training
+    assert model[0] is first, "the given model is left alone"
+    assert torch.equal(torch.get_rng_state(), state)
     assert converted(model, x, inplace=True)[0] is model
     assert type(model[0]) is SparseLinear
 
@@ -151,21 +153,6 @@ def test_tied_weights_stay_tied():
     assert again[0].packed is again[1].packed is not fast[0].packed
 
 
-def test_a_module_used_twice_is_replaced_in_both_places():
-    inner = nn.Linear(8, 8)
-    model = finalised(nn.Sequential(inner, nn.ReLU(), inner))
-    fast, _ = converted(model, torch.randn(3, 8))
-    assert fast[0] is fast[2]
-
-
-def test_a_model_that_is_itself_a_layer():
-    model, x = finalised(nn.Linear(8, 8)), torch.randn(3, 8)
-    fast, report = converted(model, x)
-    assert type(fast) is SparseLinear
-    torch.testing.assert_close(fast(x), model(x))
-    assert report.rows[0].layers == ("Linear",)
-
-
 @pytest.mark.parametrize(
     ("options", "form"),
     [
@@ -193,29 +180,6 @@ def test_patterns_are_read_off_the_weights_or_given():
     assert report.rows[0].pattern == "2:4"
     assert report.rows[1].reason.startswith("violates the pattern: the group of inputs")
     assert report.rows[1].winner == "dense"
-
-
-def test_a_choice_of_layers():
-    fast, report = converted(finalised(mlp()), torch.randn(5, 24), layers=["2"])
-    assert [type(m) for m in fast] == [nn.Linear, nn.ReLU, SparseLinear]
-    assert report.rows[0].reason == "left out by the choice of layers"
-
-
-def test_keyword_inputs_and_modes():
-    model, x = finalised(mlp()), torch.randn(5, 24)
-    model.train()
-    fast, _ = converted(model, {"input": x})
-    assert fast.training
-    assert fast[0].training
-
-
-def test_the_generators_are_left_alone():
-    model = finalised(Twice())
-    torch.manual_seed(5)
-    first = torch.rand(3)
-    torch.manual_seed(5)
-    converted(model, torch.ones(6, 8))
-    assert torch.equal(torch.rand(3), first)
 
 
 def test_the_report_as_text_markdown_and_json():

@@ -1,7 +1,5 @@
 """`convert` on models with torch's attention: its projections are layers of the report, and run sparse."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from attention_toys import Calling, attention
@@ -89,6 +87,8 @@ def _hooked_inside() -> nn.MultiheadAttention:
         (_hooked_inside, "its out_proj has hooks, which torch's attention never calls"),
         (lambda: Own(16, 4, batch_first=True), "its class Own has a forward of its own"),
         (_hooked, "it has hooks, which a replaced layer would lose"),
+        (lambda: attention(batch_first=True, add_zero_attn=True), "it adds positions to its keys"),
+        (lambda: attention(batch_first=True, add_bias_kv=True), "it adds positions to its keys"),
     ],
 )
 def test_one_that_cannot_be_replaced_says_why(make, why):
@@ -96,6 +96,14 @@ def test_one_that_cannot_be_replaced_says_why(make, why):
     fast, report = converted(model, torch.randn(2, 6, 16))
     assert [(row.layers, row.reason) for row in report.rows][1] == (("1.attn",), why)
     assert type(fast[1].attn) is type(model[1].attn)
+
+
+def test_one_whose_keys_and_values_differ_in_width_stays_as_it_is():
+    model = finalised(Calling(attention(batch_first=True, kdim=12, vdim=20)))
+    fast, report = converted(model, (torch.randn(2, 6, 16), torch.randn(2, 5, 12), torch.randn(2, 5, 20)))
+    assert not report.sparse
+    assert "its queries, keys and values differ in width" in {row.reason for row in report.rows}
+    assert type(fast.attn) is nn.MultiheadAttention
 
 
 def test_one_that_is_not_called_says_so():

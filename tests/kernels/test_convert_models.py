@@ -1,7 +1,5 @@
 """`convert` on whole models: torch's encoders, whose fused path reads weights by name, and those of the tasks."""
 
-from __future__ import annotations
-
 import importlib.util
 from importlib.metadata import entry_points
 
@@ -51,18 +49,6 @@ def test_a_converted_encoder_never_takes_the_fused_path(without_fused_path):
     got = outputs(fast, x, src_key_padding_mask=mask)[0]
     torch.backends.mha.set_fastpath_enabled(False)
     torch.testing.assert_close(got[~mask], outputs(model, x, src_key_padding_mask=mask)[0][~mask], rtol=1e-4, atol=1e-4)
-
-
-def test_an_optical_flow_network():
-    torchvision = pytest.importorskip("torchvision")
-    torch.manual_seed(0)
-    model = finalised(torchvision.models.optical_flow.raft_small())
-    images = torch.rand(2, 1, 3, 128, 128).mul(2).sub(1).unbind()
-    fast, report = converted(model, (*images, 2))
-    assert len(report.sparse) == 50
-    recurrent = next(row for row in report.rows if row.layers[0].startswith("update_block.recurrent_block"))
-    assert list(recurrent.rows.values()) == [2]  # once an update
-    assert_same(model, fast, *images, 2, tolerance=1e-4)
 
 
 class Attention(nn.Module):

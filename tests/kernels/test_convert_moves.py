@@ -1,13 +1,11 @@
 """A converted model in other hands: copied, pickled, moved to another dtype, compiled, under autocast."""
 
-from __future__ import annotations
-
 import copy
 import pickle
 
 import pytest
 import torch
-from convert_toys import Compressed, converted, convnet, finalised, mlp, priced
+from convert_toys import converted, convnet, finalised, mlp, priced
 from fake_libraries import FakeCuSparseLt, FakeCutlass, calls, fakes
 from torch import nn
 
@@ -63,27 +61,6 @@ def test_the_libraries_compile_into_one_graph():
         assert {row.winner for row in report.rows} == {"cusparselt"}
         compiled = torch.compile(fast, fullgraph=True, backend="aot_eager")
         torch.testing.assert_close(compiled(x).float(), model(x).float(), rtol=3e-2, atol=3e-2)
-
-
-def test_autocast_to_the_dtype_of_the_weights_casts_inputs_alone():
-    model, x = finalised(mlp(), dtype=torch.bfloat16), torch.randn(4, 24)
-    with torch.autocast("cpu", torch.bfloat16):
-        with priced(compressed=1.0):
-            fast, report = convert(model, x, backends=[Compressed()])
-        assert [row.winner for row in report.rows] == ["compressed", "compressed"]
-        got, right = fast(x), model(x)
-    assert got.dtype == right.dtype == torch.bfloat16
-    torch.testing.assert_close(got, right, rtol=0.05, atol=0.05)
-
-
-def test_it_moves_to_another_dtype():
-    model, x = finalised(mlp()), torch.randn(5, 24)
-    fast, _ = converted(model, x)
-    fast.to(torch.bfloat16)
-    assert fast[0].packed.tensors()["values"].dtype == torch.bfloat16
-    torch.testing.assert_close(fast(x.bfloat16()).float(), model(x), rtol=5e-2, atol=5e-2)
-    with pytest.raises(RuntimeError, match=r"converted for torch\.bfloat16 got an input of torch\.float32"):
-        fast(x)
 
 
 def test_it_copies_and_pickles():

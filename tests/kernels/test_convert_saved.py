@@ -1,7 +1,5 @@
 """A converted model's weights travel: state dicts, files, earlier choices."""
 
-from __future__ import annotations
-
 import copy
 import json
 
@@ -56,14 +54,6 @@ def test_a_state_dict_is_compressed_and_loads_into_another_converted_model(tmp_p
     assert torch.equal(again(x), fast(x))
 
 
-def test_a_dense_state_dict_loads_into_a_converted_model():
-    x = torch.randn(5, 24)
-    fast, _ = converted(other(mlp()), x, backends=NAMED)
-    model = finalised(mlp())
-    assert fast.load_state_dict(model.state_dict()) == ([], [])
-    torch.testing.assert_close(fast(x), model(x))
-
-
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
@@ -78,18 +68,6 @@ def test_weights_that_do_not_fit_are_told_and_change_nothing(spoil, words):
     with pytest.raises(RuntimeError, match=words):
         fast.load_state_dict(spoil(model.state_dict()))
     torch.testing.assert_close(fast(x), model(x))
-
-
-def test_a_missing_weight_is_named():
-    fast, _ = converted(finalised(mlp()), torch.randn(5, 24), backends=NAMED)
-    state = fast.state_dict()
-    del state["0.packed.values"]
-    with pytest.raises(RuntimeError, match=r"0\.packed\.values"):
-        fast.load_state_dict(state)
-    state = fast.state_dict()
-    state["0.packed.values"] = state["0.packed.values"][:-1]
-    with pytest.raises(RuntimeError, match=r"its weight: values of shape \(383,\), not \(384,\) as 2:4"):
-        fast.load_state_dict(state)
 
 
 def test_a_file_makes_the_converted_model_of_a_fresh_one(tmp_path):
@@ -168,20 +146,15 @@ def along_a_kernel():
 def test_groups_along_a_kernel_are_kept_in_files_and_state_dicts(tmp_path):
     model, x = along_a_kernel()
     fast, report = converted(model, x, pattern="2:4@kernel", backends=NAMED)
-    other, _ = converted(other_of(model), x, pattern="2:4@kernel", backends=NAMED)
+    twin = copy.deepcopy(model)
+    twin[0].weight.data.mul_(-2)
+    other, _ = converted(twin, x, pattern="2:4@kernel", backends=NAMED)
     assert report.sparse[0].pattern == "2:4@kernel"
     other.load_state_dict(fast.state_dict())
     save_converted(tmp_path / "k.safetensors", fast)
     for again in (other, load_converted(tmp_path / "k.safetensors", model), apply_choices(model, report.choices)):
         assert torch.equal(again(x), fast(x))
         assert str(again[0].packed.problem.pattern) == "2:4@kernel"
-
-
-def other_of(model):
-    made = copy.deepcopy(model)
-    with torch.no_grad():
-        made[0].weight.mul_(-2)
-    return made
 
 
 def test_its_first_parameter_tells_dtype_and_device():
@@ -205,19 +178,6 @@ def test_its_first_parameter_tells_dtype_and_device():
     fast.load_state_dict(fast.state_dict())
 
 
-def test_a_backend_of_ones_own_is_handed_over(tmp_path, monkeypatch):
-    model, x = finalised(mlp()), torch.randn(5, 24)
-    fast, report = converted(model, x, backends=NAMED)
-    save_converted(tmp_path / "fast.safetensors", fast)
-    monkeypatch.setattr(registry, "backends", lambda: {})
-    for again in (
-        load_converted(tmp_path / "fast.safetensors", model, backends=[Compressed()]),
-        apply_choices(model, report.choices, backends=[Compressed()]),
-    ):
-        assert again[0].packed.running.name == "compressed"
-        assert torch.equal(again(x), fast(x))
-
-
 def test_a_file_whose_backend_is_not_there_runs_dense(tmp_path, monkeypatch):
     model, x = finalised(mlp()), torch.randn(5, 24)
     fast, _ = converted(model, x, backends=NAMED)
@@ -228,6 +188,8 @@ def test_a_file_whose_backend_is_not_there_runs_dense(tmp_path, monkeypatch):
         assert "compressed, 2:4, float32, running dense: there is no backend 'compressed'" in str(again)
         torch.testing.assert_close(again(x), model(x))
         save_converted(tmp_path / "again.safetensors", again)
+        own = load_converted(tmp_path / "fast.safetensors", model, backends=[Compressed()])
+        assert own[0].packed.running.name == "compressed"
     back = load_converted(tmp_path / "again.safetensors", model)
     assert back[0].packed.running.name == "compressed", "the file still names it"
 
@@ -254,18 +216,4 @@ def test_a_file_that_was_edited_is_refused_in_words(tmp_path, spoil):
         told = json.loads(file.metadata()["nmbench.converted"])
     save_file(load_file(path), path, {"nmbench.converted": json.dumps(spoil(told))})
     with pytest.raises(ValueError, match=r"fast.safetensors|write N:M"):
-        load_converted(path, mlp())
-
-
-@pytest.mark.parametrize("part", ["values", "positions", "pattern"])
-def test_parts_of_another_form_are_refused(tmp_path, part):
-    fast, _ = converted(finalised(mlp()), torch.randn(5, 24), backends=NAMED)
-    path = tmp_path / "fast.safetensors"
-    save_converted(path, fast)
-    with safe_open(path, "pt") as file:
-        told = file.metadata()
-    tensors = load_file(path)
-    tensors[f"0.packed.{part}"] = tensors[f"0.packed.{part}"].float().view(-1, 2)
-    save_file(tensors, path, told)
-    with pytest.raises(ValueError, match="does not fit the model: 0"):
         load_converted(path, mlp())

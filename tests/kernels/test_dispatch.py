@@ -1,12 +1,9 @@
 """The functional dispatcher and the registry behind it."""
 
-from __future__ import annotations
-
 import importlib.metadata
 
 import pytest
 import torch
-from fake_libraries import FakeCutlass, calls, fakes
 from torch.nn import functional as F
 
 from nmbench import kernels
@@ -41,13 +38,6 @@ def test_conv2d(form):
     }[form]
     got = kernels.conv2d(x, given, bias, 2, (1, 0), groups=2)
     torch.testing.assert_close(got, F.conv2d(x, weight, bias, 2, (1, 0), groups=2))
-
-
-def test_the_named_backend_runs():
-    weight, x = baked((64, 128), dtype=torch.bfloat16), torch.randn(8, 128).bfloat16()
-    with fakes():
-        kernels.linear(x, weight, backend=FakeCutlass())
-    assert calls[-1][0] == "cutlass"
 
 
 def test_what_goes_wrong_is_told():

@@ -1,17 +1,13 @@
 """What timing found is kept on disk, for one machine; whatever is wrong with the file costs time and nothing else."""
 
-from __future__ import annotations
-
-import json
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import torch
-from convert_toys import Compressed, converted, finalised, mlp, priced
+from convert_toys import Compressed, finalised, mlp, priced
 
 from nmbench.kernels import cache, convert
-from nmbench.kernels.cache import Choices, Kept, keeping, machine
+from nmbench.kernels.cache import Kept, keeping
 
 CPU = torch.device("cpu")
 X = torch.randn(5, 24)
@@ -75,32 +71,6 @@ def test_where_nothing_can_be_kept_nothing_is(tmp_path, monkeypatch):
 
     monkeypatch.setattr(cache, "cache_dir", homeless)
     assert things().note == "the things cannot be kept: Could not determine home directory."
-
-
-def test_other_sources_of_the_kernels_are_another_machine(monkeypatch):
-    """Of all that a product launches: the tile of the weight too, wherever it lies."""
-    real = Path.read_bytes
-    before = machine(CPU)["kernels"]
-    for name in ("matmul.py", "expand.py", "triton_columns.py"):
-        with monkeypatch.context() as patch:
-            patch.setattr(Path, "read_bytes", lambda self, name=name: real(self) + (b"#" if self.name == name else b""))
-            cache._kernels.cache_clear()
-            assert machine(CPU)["kernels"] != before, name
-        cache._kernels.cache_clear()
-
-
-def test_a_corrupted_cache_is_built_again_and_told_once():
-    model = finalised(mlp())
-    converted(model, X)
-    path = Choices(CPU).path
-    path.write_text('{"choices": {"a": 3}}')
-    _, report = converted(model, X)
-    assert len([note for note in report.notes if "could not be read" in note]) == 1
-    assert report.rows[0].winner == "compressed"
-    _, report = converted(model, X)
-    assert report.notes == ()
-    assert report.rows[0].cached
-    assert json.loads(path.read_text())["machine"]["torch"] == torch.__version__
 
 
 def test_a_kept_choice_is_checked_again_for_the_layer_at_hand():

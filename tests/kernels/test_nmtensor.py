@@ -1,7 +1,5 @@
 """Compressed storage: without loss, of the size that the formula says, and clear about what it cannot take."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest
@@ -11,7 +9,6 @@ from hypothesis import strategies as st
 
 from nmbench.kernels.nmtensor import check, compress, decompress, inferred
 from nmbench.sparsity import NMPattern, nm_mask
-from nmbench.sparsity.fast import fused as _fused
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.int8, torch.float8_e4m3fn, torch.float8_e5m2]
 PATTERNS = ["2:4", "1:4", "4:8", "1:16", "3:5", "1:1", "7:64", "2:4@kernel", "3:7@kernel"]
@@ -55,10 +52,13 @@ def test_the_size_is_that_of_the_cost_table():
         assert compress(weight, "2:4").nbytes == compressed_bytes(info, handle.pattern, 4)
 
 
-def test_a_group_with_fewer_non_zeros_and_a_nan():
-    weight = torch.tensor([[0.0, 0.0, 0.0, 5.0, 0.0, 0.0, 0.0, 0.0, float("nan"), -0.0, 0.0, 1.0]])
-    back = decompress(compress(weight, "2:4"))
-    assert torch.equal(back.nan_to_num(nan=9.0), weight.nan_to_num(nan=9.0))
+@pytest.mark.parametrize(
+    "weight",
+    [torch.zeros(0, 8), torch.zeros(4, 0), torch.tensor([[0.0, 0.0, 0.0, 5.0, float("nan"), -0.0, 0.0, 1.0]])],
+    ids=["no rows", "no inputs", "NaN"],
+)
+def test_empty_weights_and_nan_come_back(weight):
+    torch.testing.assert_close(decompress(compress(weight, "2:4")), weight, rtol=0, atol=0, equal_nan=True)
 
 
 def test_a_group_with_too_many_is_named():
@@ -66,13 +66,6 @@ def test_a_group_with_too_many_is_named():
     weight[1, 4:7, 0, 1] = 1.0
     with pytest.raises(ValueError, match=r"layer3\.conv: the group of inputs 4 to 7 of output \(1, 0, 1\) has 3"):
         compress(weight, "2:4", "layer3.conv")
-
-
-def test_a_view_in_channels_last_is_the_same_weight():
-    weight = baked((4, 8, 3, 3), NMPattern.parse("2:4"))
-    stored = compress(weight.to(memory_format=torch.channels_last), "2:4")
-    assert torch.equal(stored.values, compress(weight, "2:4").values)
-    assert torch.equal(decompress(stored), weight)
 
 
 def test_sparse_and_quantised_tensors_are_refused():
@@ -98,27 +91,6 @@ def test_lengths_that_do_not_fit_are_told(change, words):
         check("a", replace(stored, **change))
 
 
-@pytest.mark.parametrize("pattern", ["2:4", "3:5", "2:4@kernel"])
-@pytest.mark.parametrize("shape", [(0, 8), (4, 0), (0, 8, 3, 3)], ids=str)
-def test_an_empty_weight_comes_back(shape, pattern):
-    stored = compress(torch.zeros(shape), pattern)
-    assert stored.nbytes == 0
-    assert decompress(stored).shape == shape
-
-
-def test_decompress_compiles_into_one_graph_without_asking_for_kernels(monkeypatch):
-    dense = torch.randn(8, 16)
-    dense *= nm_mask(dense, "2:4")
-    stored, x = compress(dense, "2:4"), torch.randn(3, 16)
-
-    def untraceable() -> bool:
-        raise AssertionError("asked while tracing")
-
-    monkeypatch.setattr(_fused, "_switched_off", untraceable)
-    compiled = torch.compile(lambda x: x @ decompress(stored).t(), fullgraph=True, backend="eager")
-    torch.testing.assert_close(compiled(x), x @ dense.t())
-
-
 # -- the pattern that a weight keeps to -------------------------------------------------------------------------------
 @pytest.mark.parametrize("pattern", ["2:4", "1:4", "4:8", "1:8", "2:8", "1:16", "2:16", "1:2", "3:5", "2:7", "8:32"])
 @pytest.mark.parametrize("shape", [(64, 240), (32, 70, 3, 3)])
@@ -131,13 +103,6 @@ def test_zeros_by_chance_are_no_sparser_pattern():
     weight = baked((4, 64), NMPattern(2, 4))
     weight[:, 0:2] = 0
     assert inferred(weight) == NMPattern(2, 4)
-
-
-@pytest.mark.parametrize(
-    "weight", [torch.randn(64, 64), torch.zeros(8, 8), torch.ones(4, 1)], ids=["dense", "zero", "thin"]
-)
-def test_no_pattern(weight):
-    assert inferred(weight) is None
 
 
 @given(out=st.integers(1, 5), width=st.integers(1, 70), density=st.floats(0, 1), seed=st.integers(0, 999))

@@ -1,13 +1,9 @@
 """Around the libraries: which weights qualify, what is padded to what, and what is not copied."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from fake_libraries import FakeCuSparseLt, FakeCutlass, calls, fakes
-from torch.nn import functional as F
 
-from nmbench.kernels.backends import libraries
 from nmbench.kernels.backends.cusparselt import CuSparseLt
 from nmbench.kernels.backends.cutlass import Cutlass
 from nmbench.kernels.packed import PackedWeight
@@ -69,27 +65,12 @@ def test_sizes_are_brought_to_what_the_library_takes(backend, dtype, shape, rows
     assert calls[-1][1:3] == (x, matrix)
 
 
-@pytest.mark.parametrize("backend", BACKENDS, ids=lambda b: b.name)
-def test_bias_goes_into_the_library_padded(backend):
-    weight, problem = layer((60, 128), (8, 128))
-    x, bias = torch.randn(8, 128).to(BF16), torch.randn(60).to(BF16)
-    got = backend.linear(x, backend.pack(weight, problem), bias, problem)
-    assert calls[-1][3]
-    torch.testing.assert_close(got.double(), F.linear(x.double(), weight.double(), bias.double()), rtol=1e-2, atol=1e-1)
-
-
 def test_one_by_one_on_channels_last_is_not_copied():
     _, problem = layer((32, 64, 1, 1), (2, 64, 4, 4))
     x = torch.randn(2, 64, 4, 4).to(memory_format=torch.channels_last)
     rows = input_matrix(x, 64, problem)
     assert rows.shape == (32, 64)
     assert rows.data_ptr() == x.data_ptr()
-
-
-def test_a_strided_one_by_one_takes_its_pixels_only():
-    weight, problem = layer((32, 64, 1, 1), (2, 64, 4, 4), stride=(2, 2))
-    BACKENDS[0].conv2d(torch.randn(2, 64, 4, 4).to(BF16), BACKENDS[0].pack(weight, problem), None, problem)
-    assert calls[-1][1] == (8, 64)
 
 
 @pytest.mark.parametrize(
@@ -110,25 +91,6 @@ def test_dtypes_and_devices_are_refused_in_words(cls):
     assert cls().refusal(layer((64, 128), (8, 128))[1]) == "needs a GPU, not cpu"
     fake = next(b for b in BACKENDS if isinstance(b, cls))
     assert fake.refusal(layer((64, 128), (8, 128), dtype=torch.float32)[1]) == "unsupported dtype float32"
-
-
-def test_an_algorithm_that_is_rejected_for_another_size_gives_way_to_the_default(monkeypatch):
-    asked = []
-
-    def mm(packed, x, *, alg_id=None, **options):
-        asked.append(alg_id)
-        if alg_id == 3:
-            raise RuntimeError("CUSPARSE_STATUS_NOT_SUPPORTED")
-        return torch.ones(x.shape[1], 64, dtype=BF16)
-
-    monkeypatch.setattr(libraries.torch, "_cslt_sparse_mm", mm)
-    x, weight = torch.ones(8, 128, dtype=BF16), torch.ones(64, 72, dtype=BF16)
-    for _ in range(2):
-        assert libraries._cusparselt_mm(x, [weight], None, [3, 1, -1]).shape == (8, 64)
-    assert asked == [3, None, None]
-    libraries._cusparselt_mm(x, [weight], None, [2])
-    assert asked[-1] == 2
-    libraries._REJECTED.clear()
 
 
 def test_the_weight_is_unpacked_without_the_settings_of_its_rows():

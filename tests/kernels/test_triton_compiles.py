@@ -1,7 +1,5 @@
 """Every kernel compiles for sm_80 and sm_90 down to a cubin, and its 16-bit forms reach the tensor cores."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

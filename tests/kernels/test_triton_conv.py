@@ -1,7 +1,5 @@
 """The Triton convolution, under the interpreter, against float64."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
@@ -16,6 +14,7 @@ from torch.nn.functional import conv2d
 from nmbench.sparsity import NMPattern
 
 pytest.importorskip("triton")
+pytestmark = pytest.mark.slow
 
 
 def compare(pattern: str, weight: tuple[int, ...], x: tuple[int, ...], dtype=torch.float32, **options) -> torch.Tensor:

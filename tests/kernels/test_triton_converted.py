@@ -1,7 +1,5 @@
 """The backend `triton` in the battery and in `convert`, under the interpreter."""
 
-from __future__ import annotations
-
 from unittest import mock
 
 import interpreted
@@ -10,6 +8,7 @@ import torch
 from torch import nn
 
 pytest.importorskip("triton")
+pytestmark = pytest.mark.slow
 
 
 def battery() -> tuple[str, list[str], int]:

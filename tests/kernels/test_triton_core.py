@@ -1,7 +1,5 @@
 """The core's own tests of "never stale" and "once a step" hold where the fused passes run, here interpreted."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

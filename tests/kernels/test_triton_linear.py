@@ -1,7 +1,5 @@
 """The Triton kernels' linear layers, under the interpreter, against decompressed float64."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import interpreted
@@ -10,46 +8,56 @@ import torch
 from interpreted import assert_near, data, packed, weight_of
 from torch.nn.functional import linear
 
-from nmbench.kernels.backend import Problem
+from nmbench.kernels.backend import Problem, result_dtype
 from nmbench.kernels.backends.triton import Triton
 from nmbench.kernels.nmtensor import compress
 from nmbench.sparsity import NMPattern
 
 pytest.importorskip("triton")
+pytestmark = pytest.mark.slow
 
 PATTERNS = ["2:4", "1:4", "1:16", "4:8", "3:5", "1:1", "2:2", "1:2", "7:11", "5:64", "6:33"]
-DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.int8]
+FLOAT8 = torch.float8_e4m3fn
+DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.int8, FLOAT8]
+
+
+def check(kernel, text: str, dtype: torch.dtype, *, shape=(19, 83), rows=5, biased=True, parts=()) -> None:
+    """One product against decompressed float64."""
+    pattern, wide = NMPattern.parse(text), torch.float32 if dtype == FLOAT8 else dtype
+    weight, x = weight_of(shape, pattern, wide).to(dtype), data((rows, shape[1]), wide).to(dtype)
+    bias = data(shape[:1], result_dtype(dtype)) if biased else None
+    stored = compress(weight, pattern)
+    parted = (stored.values, stored.positions) if dtype == FLOAT8 else packed(weight, pattern)
+    got = interpreted.run(kernel, x, *parted, bias, shape[0], pattern, *parts)
+    assert got.dtype == result_dtype(dtype)
+    assert_near(got, linear(x.double(), weight.double(), None if bias is None else bias.double()))
 
 
 @pytest.mark.parametrize("kernel", [interpreted.matmul, interpreted.split_k])
 @pytest.mark.parametrize("text", PATTERNS)
 def test_any_pattern_with_remainders_in_rows_outputs_and_depth(text: str, kernel) -> None:
-    pattern = NMPattern.parse(text)
-    weight, x, bias = weight_of((19, 83), pattern, torch.float32), data((5, 83), torch.float32), torch.randn(19)
-    got = interpreted.run(kernel, x, *packed(weight, pattern), bias, 19, pattern)
-    assert_near(got, linear(x.double(), weight.double(), bias.double()))
+    check(kernel, text, torch.float32)
 
 
 @pytest.mark.parametrize("kernel", [interpreted.matmul, interpreted.split_k])
+@pytest.mark.parametrize("text", ["1:16", "4:8", "3:5", "1:1", "7:64"])
+def test_any_pattern_of_float8(text: str, kernel) -> None:
+    check(kernel, text, FLOAT8, rows=18)
+
+
+@pytest.mark.parametrize("biased", [True, False])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_dtypes(dtype: torch.dtype, kernel) -> None:
-    pattern = NMPattern(2, 4)
-    weight, x = weight_of((17, 70), pattern, dtype), data((18, 70), dtype)
-    got = interpreted.run(kernel, x, *packed(weight, pattern), None, 17, pattern)
-    assert got.dtype == (torch.int32 if dtype == torch.int8 else dtype)
-    assert_near(got, linear(x.double(), weight.double()))
+@pytest.mark.parametrize(
+    ("kernel", "parts"), [(interpreted.matmul, ()), (interpreted.split_k, ()), (interpreted.split_k, (1,))]
+)
+def test_dtypes(dtype: torch.dtype, kernel, parts, biased: bool) -> None:
+    check(kernel, "2:4", dtype, shape=(17, 70), rows=18, biased=biased, parts=parts)
 
 
-@pytest.mark.parametrize("kernel", [interpreted.matmul, interpreted.split_k])
-@pytest.mark.parametrize("text", ["2:4", "1:16", "4:8", "3:5", "1:1", "7:64"])
-def test_float8_comes_back_in_bfloat16(text: str, kernel) -> None:
-    pattern, dtype = NMPattern.parse(text), torch.float8_e4m3fn
-    weight, x = weight_of((17, 83), pattern, torch.float32), data((18, 83), torch.float32)
-    weight, x, bias = weight.to(dtype), x.to(dtype), torch.randn(17).bfloat16()
-    stored = compress(weight, pattern)
-    got = interpreted.run(kernel, x, stored.values, stored.positions, bias, 17, pattern)
-    assert got.dtype == torch.bfloat16
-    assert_near(got, linear(x.double(), weight.double(), bias.double()))
+@pytest.mark.parametrize("splits", [1, 2, 3, 7, 40])
+@pytest.mark.parametrize("text", ["3:5", "1:16"])
+def test_split_k_into_more_parts_than_divide_the_groups(text: str, splits: int) -> None:
+    check(interpreted.split_k, text, torch.float32, shape=(9, 161), rows=1, parts=(splits,))
 
 
 @pytest.mark.parametrize("rows", [3, 40])
@@ -59,26 +67,6 @@ def test_float8_through_the_backend(rows: int) -> None:
     case = problem(weight=(8, 24), input=(2, rows, 24), rows=2 * rows, dtype=dtype, device="cpu")
     got = interpreted.run(interpreted.backend, x, weight, torch.zeros(8).bfloat16(), case)
     assert_near(got, linear(x.double(), weight.double()))
-
-
-@pytest.mark.parametrize("splits", [1, 2, 3, 7, 40])
-@pytest.mark.parametrize("text", ["3:5", "1:16"])
-def test_split_k_into_more_parts_than_divide_the_groups(text: str, splits: int) -> None:
-    pattern = NMPattern.parse(text)
-    weight, x, bias = weight_of((9, 161), pattern, torch.float32), data((1, 161), torch.float32), torch.randn(9)
-    got = interpreted.run(interpreted.split_k, x, *packed(weight, pattern), bias, 9, pattern, splits)
-    assert_near(got, linear(x.double(), weight.double(), bias.double()))
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("biased", [True, False])
-def test_split_k_in_one_part_writes_the_result_itself(dtype: torch.dtype, biased: bool) -> None:
-    pattern = NMPattern(2, 4)
-    weight, x = weight_of((17, 70), pattern, dtype), data((18, 70), dtype)
-    bias = data((17,), torch.int32 if dtype == torch.int8 else dtype) if biased else None
-    got = interpreted.run(interpreted.split_k, x, *packed(weight, pattern), bias, 17, pattern, 1)
-    assert got.dtype == (torch.int32 if dtype == torch.int8 else dtype)
-    assert_near(got, linear(x.double(), weight.double(), None if bias is None else bias.double()))
 
 
 def test_few_rows_are_offered_in_one_part_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,11 +90,6 @@ def problem(**over) -> Problem:
     fields = {"kind": "linear", "weight": (8, 12), "input": (1, 12), "rows": 1, "pattern": NMPattern(2, 4)}
     fields |= {"dtype": torch.float16, "device": "cuda", "capability": (9, 0)}
     return Problem(**{**fields, **over})
-
-
-def test_takes_what_it_can() -> None:
-    assert Triton().refusal(problem()) is None
-    assert Triton().refusal(problem(dtype=torch.float8_e4m3fn)) is None
 
 
 @pytest.mark.parametrize(

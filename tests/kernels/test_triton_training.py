@@ -1,7 +1,5 @@
 """Fused passes of training under the interpreter: mask, masked weight and flips bit for bit, and the SR-STE term."""
 
-from __future__ import annotations
-
 import interpreted
 import pytest
 import torch
@@ -13,11 +11,12 @@ from nmbench.sparsity.mask import Grouping, torch_mask
 from nmbench.sparsity.methods.sr_ste import SRSTE
 
 pytest.importorskip("triton")
+pytestmark = pytest.mark.slow
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
 WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 hypothesis = settings(
-    max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
 
 
@@ -85,23 +84,20 @@ def test_many_weights_of_every_shape_in_one_launch(text: str) -> None:
     assert "columns" in modes
 
 
-@pytest.mark.parametrize("text", ["2:64", "20:33", "32:64@kernel"])
-def test_large_groups(text: str) -> None:
-    assert compare([random((3, 70), torch.float32, 0, ties=True)], NMPattern.parse(text)) == ["loop"]
+@pytest.mark.parametrize(
+    ("shape", "text", "mode"),
+    [
+        *(((3, 70), text, "loop") for text in ("20:33", "32:64@kernel")),
+        *(((40, 256), "2:4", "vector"), ((40, 200, 3, 3), "2:4", "columns")),  # more than one tile
+    ],
+)
+def test_the_way_in_which_it_is_read(shape: tuple[int, ...], text: str, mode: str) -> None:
+    assert compare([random(shape, torch.float16, 0, ties=True)], NMPattern.parse(text)) == [mode]
 
 
-def test_more_than_one_tile() -> None:
-    assert compare([random((40, 256), torch.float16, 0)], NMPattern(2, 4)) == ["vector"]
-    assert compare([random((40, 200, 3, 3), torch.float16, 0)], NMPattern(2, 4)) == ["columns"]
-
-
-def test_a_grouped_transposed_convolution() -> None:
+def test_a_grouped_transposed_convolution_and_memory_that_is_not_aligned() -> None:
     compare([random((12, 5, 2, 2), torch.float32, 0, ties=True)], NMPattern(2, 4), [Grouping(0, 2)])
-
-
-def test_memory_that_is_not_aligned() -> None:
-    weight = random((1 + 16 * 16,), torch.float32, 0)[1:].view(16, 16)
-    assert compare([weight], NMPattern(2, 4)) == ["columns"]
+    assert compare([random((1 + 16 * 16,), torch.float32, 0)[1:].view(16, 16)], NMPattern(2, 4)) == ["columns"]
 
 
 def test_zeros_of_either_sign_and_infinities_keep_the_lowest_index() -> None:

@@ -1,7 +1,5 @@
 """What the autotuner is offered, and that what it chose is kept for the next process."""
 
-from __future__ import annotations
-
 import importlib
 import warnings
 
@@ -60,15 +58,6 @@ def launching(request, monkeypatch: pytest.MonkeyPatch):
     return request.param, launch, kernel, timed, launched
 
 
-def test_millions_of_rows_fit_the_grid(launching) -> None:
-    name, launch, kernel, _, launched = launching
-    if name == "split_k":
-        pytest.skip("for 32 rows")
-    launch(9_000_000, outs=1, depth=8)
-    (grid,) = [launched[-1]["grid"](config.kwargs) for config in kernel.configs if config.kwargs["BLOCK_ROWS"] == 32]
-    assert grid == (-(-9_000_000 // 32),)
-
-
 def test_columns_too_far_apart_are_copied_together() -> None:
     from nmbench.kernels.triton.expand import reachable
 
@@ -116,40 +105,3 @@ def test_a_broken_file_is_said_once(launching, tmp_path) -> None:
         with expected:
             launch(20)
     assert len(timed) == 3 * times
-
-
-def test_other_parts_are_another_problem(launching) -> None:
-    name, _, _, timed, _ = launching
-    if name != "split_k":
-        pytest.skip("has no parts")
-    from nmbench.kernels.triton.split_k import split_k
-
-    stored = (torch.zeros(8 * 4096 // 2), torch.zeros(8 * 4096 // 8, dtype=torch.uint8))
-    counts = []
-    for splits in (2, 30, 2):
-        split_k(torch.zeros(1, 4096), *stored, None, 8, NMPattern(2, 4), splits)
-        counts.append(len(timed))
-    assert 0 < counts[0] < counts[1] == counts[2]
-
-
-def test_a_capture_that_cannot_load_a_kernel_says_what_to_do(launching, monkeypatch) -> None:
-    from nmbench.kernels.triton import tuning
-
-    _, launch, kernel, *_ = launching
-
-    def fail(*args, **kwargs):
-        raise RuntimeError("Triton Error [CUDA]: operation not permitted when stream is capturing")
-
-    monkeypatch.setattr(kernel.fn, "run", fail)
-    monkeypatch.setattr(tuning, "_capturing", lambda x: True)
-    with pytest.raises(RuntimeError, match="run the model once outside of it before"):
-        launch(20)
-    assert not kernel.cache
-    monkeypatch.setattr(tuning, "_capturing", lambda x: False)
-    with pytest.raises(RuntimeError, match="Triton Error"):
-        launch(20)
-    assert kernel.cache  # it is tuned, but no kernel is loaded
-    monkeypatch.setattr(tuning, "_capturing", lambda x: True)
-    with pytest.raises(RuntimeError, match="run the model once outside of it before"):
-        launch(20)
-    assert kernel.cache

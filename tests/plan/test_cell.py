@@ -8,7 +8,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nmbench.plan.cell import Cell, InitialWeights, canonical
+from nmbench._util.settings import canonical
+from nmbench.plan.cell import Cell, InitialWeights
 from nmbench.sparsity import NMPattern
 
 PLAIN = Cell("classification", "resnet18", "quick")

@@ -15,7 +15,7 @@ import nmbench
 TASK = "mine:Mine"
 METHOD = "own_method:Own"
 REFERENCES = (TASK, METHOD, "nmbench.sparsity.methods.asp:ASP")
-ASK = f"from nmbench.plan.sources import *; print(core_hash(), *map(plugin_hash, {REFERENCES}))"
+ASK = f"from nmbench.plan.sources import core_hash, plugin_hash; print(core_hash(), *map(plugin_hash, {REFERENCES}))"
 
 
 @pytest.fixture(scope="module")

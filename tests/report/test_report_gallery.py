@@ -23,22 +23,6 @@ def keep(record, *answers, image=RED):
     samples.write(many, record.with_name(samples.FILE))
 
 
-def test_samples_come_back_as_they_were(tmp_path):
-    noise = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    samples.write([Sample("a | b", {"ü": "ein\nWort"}, {"x": noise})], tmp_path / "s.json")
-    (back,) = samples.read(tmp_path / "s.json")
-    assert (back.name, back.given) == ("a | b", {"ü": "ein\nWort"})
-    assert np.array_equal(back.output["x"], noise)
-
-
-@pytest.mark.parametrize(
-    "bad", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)]
-)
-def test_what_is_no_rgb_image_is_refused_by_name(tmp_path, bad):
-    with pytest.raises(ValueError, match="'first': 'flow' is neither"):
-        samples.checked("first", {}, {"flow": bad})
-
-
 @pytest.mark.parametrize(
     "broken",
     [
@@ -88,12 +72,6 @@ def test_the_seed_of_the_dense_twin_is_taken(results, table):
     assert "sparse 4" not in texts
 
 
-def test_without_samples_there_is_no_section(results, tmp_path):
-    results.twin()
-    page = write_report(results.folder, tmp_path / "out", "T")[0].read_text()
-    assert "Examples" not in page
-
-
 def test_baselines_facts_and_notes_are_said_once_where_all_agree(results, tmp_path):
     same = {"baselines": {"chance": {"top1": 10.0}}, "facts": {"signature": "v|1"}, "notes": ["12 lines were left out"]}
     results.twin(0, **same)
@@ -104,21 +82,3 @@ def test_baselines_facts_and_notes_are_said_once_where_all_agree(results, tmp_pa
     assert "- 12 lines were left out\n" in page
     assert "- resumed (2:4 ste)\n" in page
     assert "How it was done: signature `v|1`." in page
-
-
-def test_other_metrics_have_their_table(results, tmp_path):
-    infos = [
-        {"name": "epe", "unit": "px", "higher_is_better": False, "margin": 0.1},
-        {"name": "1px", "unit": "%", "higher_is_better": False, "margin": 1.0},
-    ]
-    results.add("dense", "dense", metric_info=infos, metrics={"epe": 4.0, "1px": 61.25})
-    page = write_report(results.folder, tmp_path / "out", "T")[0].read_text()
-    assert "1px ↓ (%)" in page
-    assert "61.25" in page.split("**Other metrics**")[1]
-
-
-@pytest.mark.parametrize("bad", [{"baselines": {"x": 3}}, {"facts": []}, {"notes": "no list"}, {"metric_info": [{}]}])
-def test_a_part_of_a_record_that_is_of_another_kind_is_left_out_in_words(results, tmp_path, bad):
-    results.twin(**bad)
-    page = write_report(results.folder, tmp_path / "out", "T")[0].read_text()
-    assert f"{next(iter(bad))} is left out: " in page[page.index("## Records read in part") :]

@@ -1,7 +1,5 @@
 """What the report reads out of a record's `speed` section: columns of the frame, and claim C8."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
@@ -44,14 +42,6 @@ def test_the_frame_has_the_largest_batch(results: Any) -> None:
     assert frame.loc["dense", ["speed_batch", "speed_ratio"]].isna().all()
 
 
-def test_dense_only_is_no_ratio(results: Any) -> None:
-    results.add(speed=speed((1, 2.0, None), device="Example CPU"))
-    (row,) = load(results.folder).frame.to_dict("records")
-    assert row["speed_dense_ms"] == 2.0
-    assert row["speed_ratio"] != row["speed_ratio"]
-    assert verdicts(results) == []
-
-
 @pytest.mark.parametrize(
     "broken", [{"rows": 3}, {"rows": [{"dense_ms": 1.0}]}, {"rows": [{"batch": 1, "ratio": "fast"}]}]
 )
@@ -84,12 +74,6 @@ def by_column(table: Any) -> list[dict[str, str]]:
     return [dict(zip(keys, row, strict=True)) for row in shown(table)]
 
 
-def test_no_speed_no_table(results: Any, table: Any) -> None:
-    results.twin()
-    results.add()
-    assert table(section) is None
-
-
 def test_the_table_has_each_batch_with_its_sparse_layers(results: Any, table: Any) -> None:
     layers = [{"batch": 64, "winner": name} for name in ("triton", "dense", "cusparselt")]
     for seed, by in enumerate((1.0, 4.0)):
@@ -108,9 +92,3 @@ def test_a_cpu_has_no_converted_column(results: Any, table: Any) -> None:
     assert "converted" not in row
     assert "ratio" not in row
     assert any("no sparse kernel applies" in note for note in table(section).notes)
-
-
-def test_devices_are_rows_of_their_own(results: Any, table: Any) -> None:
-    for seed, device in enumerate(("one", "two")):
-        results.add(seed=seed, speed=speed((1, 2.0, 1.0), device=device))
-    assert [row["device"] for row in by_column(table(section))] == ["one", "two"]

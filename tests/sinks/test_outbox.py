@@ -128,7 +128,7 @@ def test_every_attempt_reaches_a_sink_in_order(odd, attempts):
         ("fulldisk", "OSError: [Errno 28] No space left on device"),
         ("leaves", "SystemExit: enough"),
         ("dies", "its process ended with status -9"),
-        ("needs", "it needs nowhere-to-be-found: pip install 'nmbench[nowhere]'"),
+        ("needs", "it needs nowhere-to-be-found or nor-this-one: pip install 'nmbench[nowhere]'"),
         ("gone", "AttributeError: module 'odd_sinks' has no attribute 'Gone'"),
     ],
 )

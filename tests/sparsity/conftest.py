@@ -1,7 +1,5 @@
 """One thread and repeatable examples, so that sums are in one order and a failure comes back."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

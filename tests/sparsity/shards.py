@@ -10,11 +10,11 @@ import torch.multiprocessing as mp
 from sparsity_toys import batch, loss_of, mlp, reference_mask, sgd, train, weights
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.tensor import Shard, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
-from nmbench.sparsity import audit, nm_mask, sparsify
+from nmbench.sparsity import NothingSparseError, audit, nm_mask, sparsify
 
 X = batch(0)[0]
 METHODS = {"sr-ste": {"lambda_w": 0.5}, "one-shot": {}, "ste": {}}
@@ -91,6 +91,24 @@ def refused(mesh):
     assert type(model[0]) is nn.Linear
 
 
+def fsdp1():
+    """It flattens the weights, so that no group can be seen in them."""
+
+    def wrap(model):
+        return FullyShardedDataParallel(model, device_id=torch.device("cpu"), use_orig_params=True)
+
+    with pytest.raises(NothingSparseError, match=r"FSDP 1 .*fully_shard"):
+        sparsify(wrap(mlp()), "2:4")
+    model = mlp()
+    handle = sparsify(model, "2:4", "sr-ste")
+    wrapped = wrap(model)
+    optimizer = sgd(wrapped)
+    handle.bind(optimizer)
+    loss_of(wrapped, 0).backward()
+    with pytest.raises(RuntimeError, match=r"FSDP 1 .*fully_shard"):
+        optimizer.step()
+
+
 def mask(mesh):
     weight = torch.randn(8, 16, generator=torch.Generator().manual_seed(1))
     made = nm_mask(distribute_tensor(weight, mesh, [Shard(0)]), "2:4")
@@ -107,6 +125,7 @@ def rank_main(rank, folder):
         "tensor-parallel": lambda: tensor_parallel(mesh),
         "mask": lambda: mask(mesh),
         "refused": lambda: refused(mesh),
+        "fsdp-1": fsdp1,
     }
     for name, case in cases.items():
         case()

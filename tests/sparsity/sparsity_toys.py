@@ -7,8 +7,6 @@ mlp, convnet     toy networks that are the same at each call
 train            optimizer steps on fixed batches
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable
 

@@ -41,11 +41,6 @@ def test_before_finalize_not_after_it_ok(method, pattern):
     assert [i.name for i in report.sparse] == [i.name for i in handle.layers if i.sparse]
 
 
-def test_a_dense_run_stays_dense():
-    model, handle = finalised(method="dense")
-    assert not audit(model, "2:4", handle.layers).ok
-
-
 @pytest.mark.parametrize("name", ["2.weight", "4.weight"])
 def test_a_planted_violation_is_found_and_named(name):
     model, handle = finalised()
@@ -57,6 +52,11 @@ def test_a_planted_violation_is_found_and_named(name):
     report = audit(model, "2:4")
     assert not report.ok
     assert {layer.name: layer.violations for layer in report.layers if layer.violations} == {name: 1}
+    first = report.layers[0]
+    assert (first.role, first.groups, first.density, first.reason.partition(" M")[0]) == (
+        *("dense", 0, 1.0),
+        "its grouped dimension is 3, below",
+    )
     assert not audit(model.state_dict(), "2:4", handle.layers).ok
 
 
@@ -69,11 +69,6 @@ def test_a_short_group_may_hold_n_like_any_other():
     assert (line.groups, line.violations, line.nonzeros, line.weights) == (2, 2, 4, 6)
 
 
-def test_a_group_does_not_run_on_into_the_next_row():
-    weight = torch.tensor([[0.0, 0.0, 0.0, 0.0, 1.0, 1.0], [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]])
-    assert audit({"w": weight}, "2:4").ok
-
-
 def test_counts_and_density():
     model, handle = finalised(mlp)
     report = audit(model, "2:4", handle.layers)
@@ -82,56 +77,19 @@ def test_counts_and_density():
     assert (first.name, first.shape, first.groups, first.density) == ("0.weight", (12, 8), 24, 0.5)
 
 
-def test_dense_layers_are_listed_with_their_reason_and_not_checked():
-    model, _ = finalised()
-    first = audit(model, "2:4").layers[0]
-    assert (first.role, first.violations, first.groups) == ("dense", 0, 0)
-    assert "below M" in first.reason
-    assert first.density == 1.0
-
-
-def test_nan_counts_as_non_zero():
-    assert not audit({"w": torch.full((1, 4), float("nan"))}, "2:4").ok
-
-
-@pytest.mark.parametrize("layers", [["0"], ["0.weight"], "0", (n for n in ["0"]), iter(["0.weight"])])
-def test_layers_by_name_and_by_iterator(layers):
+@pytest.mark.parametrize("target", [mlp(), mlp().state_dict()], ids=["model", "state dict"])
+@pytest.mark.parametrize("layers", [lambda: ["0"], lambda: "0.weight", lambda: iter(["0.weight"])])
+def test_layers_by_name_and_by_iterator(target, layers):
     """An iterator is read once; read twice, it would leave nothing to check and everything would pass."""
-    report = audit(mlp(), "2:4", layers)
+    report = audit(target, "2:4", layers())
     assert [layer.name for layer in report.sparse] == ["0.weight"]
     assert not report.ok
-
-
-@pytest.mark.parametrize("layers", [["0"], ["0.weight"], "0", (n for n in ["0"]), iter(["0.weight"])])
-def test_layers_of_a_state_dict_by_name_and_by_iterator(layers):
-    report = audit(mlp().state_dict(), "2:4", layers)
-    assert [layer.name for layer in report.layers] == ["0.weight"]
-    assert not report.ok
-
-
-def test_a_state_dict_is_taken_whole_without_a_choice():
-    model, _ = finalised(mlp)
-    report = audit(model.state_dict(), "2:4")
-    assert [layer.name for layer in report.layers] == ["0.weight", "2.weight"]
-    assert report.ok
 
 
 @pytest.mark.parametrize("target", [mlp(), mlp().state_dict()], ids=["model", "state dict"])
 def test_a_layer_that_is_not_there_is_named(target):
     with pytest.raises(ValueError, match=r"'7\.weight'"):
         audit(target, "2:4", ["7.weight"])
-
-
-def test_lines_of_another_model_are_refused():
-    _, handle = finalised()
-    with pytest.raises(ValueError, match=r"there is no weight '4\.weight'"):
-        audit(mlp(), "2:4", handle.layers)
-
-
-def test_a_callable_needs_a_model():
-    assert [x.name for x in audit(mlp(), "2:4", lambda name, module: name == "2").sparse] == ["2.weight"]
-    with pytest.raises(ValueError, match="not a callable"):
-        audit(mlp().state_dict(), "2:4", lambda name, module: True)
 
 
 def test_transposed_and_grouped_convolutions_are_checked_along_their_own_reduction():

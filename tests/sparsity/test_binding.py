@@ -73,18 +73,6 @@ def test_a_second_optimizer_over_the_same_weights_takes_the_place_of_the_first()
     assert_as_reference(model, handle)
 
 
-def test_an_optimizer_that_steps_more_often_than_the_other_ends_a_step_by_its_next():
-    model, handle = fresh()
-    first, second = split(model)
-    handle.bind(first, second)
-    steps_of(model, [first])
-    steps_of(model, [first, second])
-    assert handle.steps == 8  # the last of the first four ends with the fifth
-    handle.unbind()
-    steps_of(model, [first, second])
-    assert handle.steps == 8
-
-
 def test_an_optimizer_in_the_backward_pass():
     """One optimizer a parameter, stepped as soon as its gradient is there."""
     model, handle = fresh()
@@ -165,40 +153,6 @@ def test_a_wrapper_is_unwrapped(name):
     handle.bind(optimizer)
     steps_of(model, [optimizer])
     assert_as_reference(model, handle)
-
-
-class Sharp(torch.optim.Optimizer):
-    """Sharpness-aware minimisation: the gradient at a disturbed point, the update from the old one."""
-
-    def __init__(self, parameters, rho):
-        super().__init__(parameters, {"rho": rho})
-        self.base_optimizer = torch.optim.SGD(self.param_groups, lr=0.1)
-
-    @torch.no_grad()
-    def first_step(self):
-        for p in self.param_groups[0]["params"]:
-            self.state[p]["old"] = p.clone()
-            p.add_(p.grad, alpha=self.param_groups[0]["rho"])
-        self.zero_grad()
-
-    @torch.no_grad()
-    def second_step(self):
-        for p in self.param_groups[0]["params"]:
-            p.copy_(self.state[p]["old"])
-        self.base_optimizer.step()
-        self.zero_grad()
-
-
-def test_the_term_enters_at_the_second_step_of_sam_with_the_mask_of_the_old_weights():
-    model, handle = fresh()
-    optimizer = Sharp(model.parameters(), rho=0.5)
-    handle.bind(optimizer)
-    before, mask = weights(model)["0.weight"], handle.masks["0.weight"].clone()
-    for call in (optimizer.first_step, optimizer.second_step):
-        (loss_of(model, 0) * 0).backward()
-        call()
-    torch.testing.assert_close(weights(model)["0.weight"], before - 0.1 * TERM * ~mask * before)
-    assert handle.steps == 1
 
 
 def test_what_is_no_optimizer_is_refused_and_the_bound_one_stays():

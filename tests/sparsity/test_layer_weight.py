@@ -1,10 +1,8 @@
 """`layer.weight` is the parameter outside a forward pass, so whatever treats it as torch documents it works."""
 
-import copy
-
 import pytest
 import torch
-from sparsity_toys import batch, convnet, loss_of, masked, mlp, reference_mask, seen, sgd, train, weights
+from sparsity_toys import batch, convnet, loss_of, masked, mlp, seen, sgd, train, weights
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
@@ -28,52 +26,6 @@ def test_outside_it_is_the_parameter_and_inside_the_masked_weight(path, method):
     inside = seen(model[0])
     assert torch.equal(inside, model[0].weight if method == "dense" else masked(handle, "0.weight"))
     assert isinstance(model[0].weight, nn.Parameter)
-
-
-def write_by_init(model):
-    for layer in (model[0], model[2]):
-        nn.init.kaiming_uniform_(layer.weight)
-    model[0].reset_parameters()
-
-
-def write_in_place(model):
-    with torch.no_grad():
-        model[0].weight.copy_(torch.randn(12, 8))
-        model[2].weight.clamp_(-0.1, 0.1)
-
-
-def write_through_data(model):
-    model[0].weight.data += torch.randn(12, 8)
-    model[2].weight.data = torch.randn(4, 12)
-
-
-def write_by_assignment(model):
-    model[0].weight = nn.Parameter(torch.randn(12, 8))
-
-
-def write_by_load_assign(model):
-    model.load_state_dict({name: torch.randn(p.shape) for name, p in model.named_parameters()}, assign=True)
-
-
-WRITES = [write_by_init, write_in_place, write_through_data, write_by_assignment, write_by_load_assign]
-
-
-@pytest.mark.parametrize("write", WRITES, ids=lambda f: f.__name__)
-def test_what_is_written_through_it_is_kept(path, write):
-    model = mlp()
-    handle = sparsify(model, "2:4", "ste")
-    before = weights(model)["0.weight"]
-    model(X)
-    write(model)
-    assert not torch.equal(weights(model)["0.weight"], before)
-    assert torch.equal(model(X), by_hand(handle, model))
-
-
-def test_a_plain_tensor_cannot_be_assigned_as_with_any_module():
-    model = mlp()
-    sparsify(model, "2:4")
-    with pytest.raises(TypeError, match="cannot assign"):
-        model[0].weight = torch.randn(12, 8)
 
 
 def test_its_gradient_and_its_norm_are_the_parameters():
@@ -104,28 +56,6 @@ def test_parameter_groups_made_after_it_hold_every_weight(rule):
     before = weights(model)
     train(model, optimizer, range(2), shape=(4, 3, 8, 8), out=5)
     assert all(not torch.equal(before[k], w) for k, w in weights(model).items() if w.dim() > 1)
-
-
-@pytest.mark.parametrize("direct", [lambda layer: layer(X), lambda layer: layer.forward(X)])
-def test_one_layer_by_itself_is_masked(path, direct):
-    model = mlp()
-    handle = sparsify(model, "2:4", "ste")
-    expected = nn.functional.linear(X, masked(handle, "0.weight"), model[0].bias)
-    assert torch.equal(direct(model[0]), expected)
-
-
-def test_a_part_called_by_itself_masks_what_it_reads_of_its_children(path):
-    class Part(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.inner = nn.Linear(8, 8)
-
-        def forward(self, x):
-            return nn.functional.linear(x, self.inner.weight, self.inner.bias)
-
-    model = nn.Sequential(Part())
-    handle = sparsify(model, "2:4", "ste")
-    assert torch.equal(model[0](X), nn.functional.linear(X, masked(handle, "0.inner.weight"), model[0].inner.bias))
 
 
 REPARAMETRISED = {
@@ -175,43 +105,3 @@ def test_the_mask_follows_the_parameter_where_torch_moves_it(name, after):
     handle.finalize()
     torch.testing.assert_close(model(X), expected)
     assert audit(model, "2:4", handle.layers).ok
-
-
-def test_pruning_that_is_removed_again_leaves_the_weight_masked():
-    model = mlp()
-    handle = sparsify(model, "2:4", "ste")
-    prune.random_unstructured(model[0], "weight", 0.25)
-    model(X)
-    prune.remove(model[0], "weight")
-    assert torch.equal(model(X), by_hand(handle, model))
-    handle.finalize()
-    assert type(model[0]) is nn.Linear
-    assert audit(model, "2:4", handle.layers).ok
-
-
-def test_a_parametrization_that_fills_the_zeros_is_seen_by_the_audit():
-    model = mlp()
-    handle = sparsify(model, "2:4", "ste")
-    parametrizations.orthogonal(model[0])
-    model(X)
-    handle.finalize()
-    assert not audit(model, "2:4", handle.layers).ok
-
-
-def test_data_parallel_is_refused_in_words():
-    model = mlp()
-    sparsify(model, "2:4")
-    with pytest.raises(RuntimeError, match="DistributedDataParallel"):
-        model[0]._replicate_for_data_parallel()  # what nn.DataParallel calls on each module, where there are GPUs
-
-
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: torch.optim.swa_utils.AveragedModel(m).module])
-def test_a_copy_writes_through_its_own_weight(copied):
-    model = mlp()
-    handle = sparsify(model, "2:4", "ste")
-    twin = copied(model)
-    with torch.no_grad():
-        twin[0].weight.mul_(-3.0)
-    expected = weights(twin)["0.weight"] * reference_mask(weights(twin)["0.weight"], 2, 4)
-    assert torch.equal(seen(twin[0]), expected)
-    assert torch.equal(model(X), by_hand(handle, model))

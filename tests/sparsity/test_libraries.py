@@ -100,30 +100,6 @@ def test_schedule_free():
     assert handle.steps == 5
 
 
-def test_timm_lookahead():
-    library("timm")
-    from timm.optim import Lookahead
-
-    model, handle = trained(lambda model: Lookahead(sgd(model), k=2))
-    assert handle.steps == 3
-    assert torch.equal(seen(model[0]), masked(handle, "0.weight"))
-
-
-def test_timm_ema():
-    library("timm")
-    from timm.utils import ModelEmaV3
-
-    model = mlp()
-    handle = sparsify(model, "2:4", "ste")
-    ema = ModelEmaV3(model, decay=0.5)
-    optimizer = sgd(model)
-    handle.bind(optimizer)
-    train(model, optimizer, range(2))
-    ema.update(model)
-    average = weights(ema.module)["0.weight"]
-    assert torch.equal(seen(ema.module[0]), masked_by_hand(average))
-
-
 # -- models ---------------------------------------------------------------------------------------------------------
 def test_timm_standardised_convolutions_stay_dense():
     timm = library("timm")

@@ -76,12 +76,6 @@ def test_fused_experts_are_grouped_along_the_dimension_that_is_named(path):
     assert (report.ok, report.density) == (True, 0.5)
 
 
-def test_a_last_dimension_can_be_the_grouped_one(path):
-    model = Experts()
-    handle = sparsify(model, "2:4", "ste", layers={"up": 2})
-    assert torch.equal(handle.masks["up"], reference_mask(model.up, 2, 4, dim=2))
-
-
 def test_the_error_for_such_a_weight_says_how_to_name_it():
     with pytest.raises(ValueError, match=r'not a convolution or linear weight \(Experts\); .*layers=\{"up": 1\}'):
         sparsify(Experts(), "2:4", layers=["up"])

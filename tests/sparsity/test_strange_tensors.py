@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from attach_toys import plain_twin
-from sparsity_toys import batch, convnet, loss_of, mlp, reference_mask, weights
+from sparsity_toys import batch, convnet, mlp, reference_mask
 from torch import nn
 from torch._subclasses import FakeTensorMode
-from torch.func import functional_call, grad, jacrev, vmap
+from torch.func import functional_call, grad, vmap
 
 from nmbench.sparsity import nm_mask, sparsify
 from nmbench.sparsity.attach import is_attached
@@ -74,12 +74,6 @@ def test_nm_mask_of_unusual_memory(name):
     assert torch.equal(nm_mask(weight, "2:4"), reference_mask(weight, 2, 4))
 
 
-def test_nm_mask_under_vmap():
-    stacked = torch.randn(3, 8, 12)
-    masks = vmap(lambda weight: nm_mask(weight, "2:4"))(stacked)
-    assert all(torch.equal(m, reference_mask(w, 2, 4)) for m, w in zip(masks, stacked, strict=True))
-
-
 @pytest.mark.parametrize("name", ["meta", "fake"])
 def test_nm_mask_without_numbers_has_a_shape(name):
     weight = NOT_ADDRESSABLE[name]()
@@ -106,26 +100,6 @@ def test_a_model_without_numbers_is_refused_and_left_alone(make):
     assert not is_attached(model)
 
 
-def test_a_failure_after_attaching_leaves_the_model_alone(monkeypatch):
-    from nmbench.sparsity.handle import Handle
-
-    model, before = mlp(), vars(mlp()).keys()
-    monkeypatch.setattr(Handle, "snapshot", lambda self: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        sparsify(model, "2:4")
-    assert type(model[0]) is nn.Linear
-    assert vars(model).keys() == before
-    assert not model._forward_pre_hooks
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_fake_copy_has_the_shapes(method):
-    model = mlp()
-    sparsify(model, "2:4", method)
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        assert model(torch.randn(3, 8)).shape == (3, 4)
-
-
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("make", [mlp, convnet])
 def test_per_sample_gradients(path, make, method):
@@ -146,14 +120,6 @@ def test_per_sample_gradients(path, make, method):
             torch.testing.assert_close(gradients[name][i], parameter.grad)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_jacrev(path, method):
-    model = mlp()
-    handle = sparsify(model, "2:4", method)
-    ours = jacrev(lambda x: model(x))(X[0])
-    torch.testing.assert_close(ours, jacrev(plain_twin(handle, model))(X[0]))
-
-
 def test_an_ensemble_under_vmap_masks_each_member():
     models = [mlp(seed) for seed in range(3)]
     stacked, _ = torch.func.stack_module_state(models)
@@ -163,41 +129,12 @@ def test_an_ensemble_under_vmap_masks_each_member():
         torch.testing.assert_close(output, plain_twin(handle, model)(X))
 
 
-def test_a_counter_of_operations_changes_nothing():
-    from torch.utils.flop_counter import FlopCounterMode
-
-    model = mlp()
-    sparsify(model, "2:4", "ste")
-    expected = model(X)
-    with FlopCounterMode(display=False) as counter:
-        assert torch.equal(model(X), expected)
-    assert counter.get_total_flops() == 2 * 16 * (8 * 12 + 12 * 4)
-
-
-def test_a_weight_in_8_bits_says_so():
-    model = mlp()
-    model[0].to(torch.float8_e4m3fn)
-    handle = sparsify(model, "2:4")
-    first = handle.layers[0]
-    assert (first.role, first.reason) == ("dense", "no mask is made of float8_e4m3fn weights")
-
-
-def test_checkpointing_sees_the_same_masked_weights(path):
-    plain, saving = mlp(), mlp()
-    for model in (plain, saving):
-        sparsify(model, "2:4", "sr-ste")
-    loss_of(plain, 0).backward()
-    x, y = batch(0)
-    nn.functional.mse_loss(torch.utils.checkpoint.checkpoint(saving, x, use_reentrant=False), y).backward()
-    for a, b in zip(plain.parameters(), saving.parameters(), strict=True):
-        assert torch.equal(a.grad, b.grad)
-    assert weights(plain).keys() == weights(saving).keys()
-
-
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without torch.distributed")
 def test_sharded_models_equal_whole_ones(tmp_path):
-    """FSDP2 before and after sparsify, tensor parallelism, one mask of a DTensor: two ranks in shards.py."""
+    """FSDP2 before and after sparsify, tensor parallelism, one mask of a DTensor, FSDP 1: two ranks in shards.py."""
     command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("shards.py")), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert sorted(done.stdout.split()) == sorted(2 * ["fsdp-first", "fsdp-after", "tensor-parallel", "mask", "refused"])
+    cases = ["fsdp-first", "fsdp-after", "tensor-parallel", "mask", "refused", "fsdp-1"]
+    assert sorted(done.stdout.split()) == sorted(2 * cases)

@@ -65,12 +65,6 @@ def test_make_fx(case):
     torch.testing.assert_close(traced(x), plain_twin(handle, model)(x))
 
 
-def test_fx_keeps_layers_as_they_are():
-    model, x = mlp(), batch(0)[0]
-    handle = sparsify(model, "2:4", "ste")
-    assert torch.equal(fx.symbolic_trace(model)(x), plain_twin(handle, model)(x))
-
-
 def test_fx_does_not_freeze_a_weight_that_a_module_reads_itself():
     class Own(nn.Module):
         def __init__(self):
@@ -94,11 +88,3 @@ def test_script_says_to_finalize_first():
     handle.finalize()
     x = batch(0)[0]
     assert torch.equal(torch.jit.script(model)(x), model(x))
-
-
-@pytest.mark.parametrize("method", ["ste", "one-shot"])
-def test_a_compiled_graph_has_no_break(method):
-    torch.compiler.reset()
-    model, x = mlp(), batch(0)[0]
-    handle = sparsify(model, "2:4", method)
-    assert torch.equal(torch.compile(model, backend="eager", fullgraph=True)(x), plain_twin(handle, model)(x))

@@ -1,7 +1,6 @@
 """Fixtures of all tasks' tests, and classification's own: one embedded data set, runs that need no worker."""
 
-from __future__ import annotations
-
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -55,9 +54,16 @@ def spec_of() -> Callable[..., Spec]:
 
 
 @pytest.fixture(scope="session")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> DataInfo:
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where embedded data are made, once for all the workers of a run; tests must not write there."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "embedded"
+
+
+@pytest.fixture(scope="session")
+def embedded(data_root: Path) -> DataInfo:
     """The embedded data, made once; tests must not write there."""
-    return Classification().prepare(_spec_of(), tmp_path_factory.mktemp("data"))
+    return Classification().prepare(_spec_of(), data_root)
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """What the tests of several tasks share: stopping a training, and telling whether two things are equal to the bit."""
 
-from __future__ import annotations
-
 import hashlib
 import random
 from pathlib import Path

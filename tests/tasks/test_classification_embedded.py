@@ -2,12 +2,10 @@
 
 import numpy as np
 import pytest
-from PIL import Image
 from task_helpers import bytes_of
 from torchvision.datasets import ImageFolder
 
 from nmbench.task import DataError, DataInfo
-from nmbench_tasks._shared import drawing
 from nmbench_tasks.classification import embedded as module
 
 
@@ -33,19 +31,6 @@ def test_the_label_of_a_picture_is_that_of_its_original(embedded):
 
     target = load_digits().target
     assert all(target[int(p.name[:4])] == int(p.parent.name) for p in embedded.path.glob("*/*/*.png"))
-
-
-def test_photograph_regions_do_not_overlap():
-    for (a, b), (c, d) in zip(drawing.HALVES["train"], drawing.HALVES["val"], strict=True):
-        assert a < b <= c < d
-
-
-def test_pictures_on_disk_are_the_generated_ones(embedded):
-    picture = next(module.pictures("val"))
-    assert picture.pixels.shape == (32, 32, 3)
-    assert picture.pixels.dtype == np.uint8
-    path = embedded.path / "val" / "0" / f"{picture.original:04d}-00000.png"
-    assert np.array_equal(np.asarray(Image.open(path)), picture.pixels)
 
 
 def test_written_again_elsewhere_it_has_the_same_bytes(tiny, tmp_path, spec_of):

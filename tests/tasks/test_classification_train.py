@@ -1,14 +1,12 @@
 """Training: resume to the bit, one hook call a step, gradient accumulation; and what evaluate leaves alone."""
 
-import copy
 import math
 
 import pytest
 import torch
 from task_helpers import Interrupted, interrupt_at, same
 
-from nmbench.run import NonFiniteError, Run
-from nmbench.sparsity import default_candidates, sparsify
+from nmbench.run import NonFiniteError
 from nmbench.task import DataError
 from nmbench_tasks.classification import Classification
 
@@ -20,71 +18,23 @@ def trained(run, built):
 
 
 # mobilenet_v2 has dropout: its masks come from the global generator, which a resumed run must set again
-@pytest.mark.parametrize(
-    ("model", "update"), [("resnet-narrow", 4), ("resnet-narrow", 7), ("resnet-narrow", 9), ("mobilenet_v2", 4)]
-)
-def test_a_run_resumed_in_mid_epoch_ends_bit_equal(make_run, spec_of, built, save_always, model, update):
-    spec = spec_of(model=model)  # six steps an epoch
+def test_a_run_resumed_in_mid_epoch_ends_bit_equal(make_run, spec_of, built, save_always):
+    """mobilenet_v2 has dropout: its masks come from the global generator, which a resumed run must set again."""
+    spec = spec_of(model="mobilenet_v2")  # six steps an epoch
     whole = make_run(spec, work="whole")
     expected = trained(whole, built)
-    assert whole.updates == 12
     with pytest.raises(Interrupted):
-        trained(make_run(spec, beat=interrupt_at(update)), built)
+        trained(make_run(spec, beat=interrupt_at(9)), built)
     resumed = make_run(spec)
     torch.rand(100)
     assert same(trained(resumed, built), expected)
     assert resumed.curve == whole.curve
-    assert resumed.updates == 12
-
-
-@pytest.mark.parametrize("method", ["sr-ste", "one-shot"])
-def test_a_sparse_run_resumed_in_mid_epoch_ends_bit_equal(spec_of, built, embedded, tmp_path, save_always, method):
-    spec = spec_of()
-
-    def attempt(work, beat=None):
-        model = built(spec)
-        handle = sparsify(model, "2:4", method, layers=default_candidates(model))
-        run = Run(spec, embedded, handle, tmp_path / work, beat=beat)
-        Classification().train(model, run)
-        handle.finalize()
-        return model, handle.sad.history
-
-    expected, flips = attempt("whole")
-    with pytest.raises(Interrupted):
-        attempt("work", interrupt_at(7))
-    resumed, flips_again = attempt("work")
-    assert same(resumed, expected)
-    assert flips_again == flips
-    assert len(flips) == 12
+    assert resumed.updates == whole.updates == 12
 
 
 def test_a_finished_run_is_not_trained_again(make_run, built, save_always):
     expected = trained(make_run(), built)
     assert same(trained(make_run(beat=interrupt_at(13)), built), expected)
-
-
-def test_training_changes_the_weights_and_lowers_the_loss(make_run, spec_of, built):
-    run = make_run(spec_of(epochs=30, lr=0.02))
-    assert not same(trained(run, built), built(run.spec))
-    losses = [loss for loss, _ in run.curve]
-    assert sum(losses[-12:]) / 12 < 0.8 * sum(losses[:12]) / 12
-
-
-def test_the_model_keeps_its_keys_and_stays_plain(make_run, built):
-    model = built(make_run().spec)
-    keys, members = list(model.state_dict()), set(vars(model))
-    run = make_run()
-    Classification().train(model, run)
-    assert list(model.state_dict()) == keys
-    assert set(vars(model)) == members
-    copy.deepcopy(model)
-
-
-def test_the_checkpoint_holds_the_unwrapped_model(make_run, built, save_always):
-    run = make_run()
-    model = trained(run, built)
-    state = torch.load(run.checkpoint_dir / "last.pt", weights_only=True)
-    assert list(state["model"]) == list(model.state_dict())
 
 
 def test_accumulation_averages_over_its_batches(make_run, spec_of, built):
@@ -102,12 +52,6 @@ def test_accumulation_averages_over_its_batches(make_run, spec_of, built):
     assert twice_run.updates == 12
     assert torch.allclose(once[1].weight, twice[1].weight, atol=1e-6)
     assert not torch.equal(once[1].weight, built(twice_run.spec).fc.weight)
-
-
-def test_workers_do_not_change_the_result(make_run, spec_of, built):
-    none = trained(make_run(spec_of(epochs=1), work="none"), built)
-    two = trained(make_run(spec_of(epochs=1, workers=2), work="two"), built)
-    assert same(none, two)
 
 
 def test_too_few_images_for_a_step(make_run, spec_of, built):

@@ -1,8 +1,8 @@
 """A task's settings are one table: types, ranges and help texts, the same ones at every scale."""
 
-from __future__ import annotations
-
 import math
+import subprocess
+import sys
 
 import pytest
 
@@ -46,3 +46,16 @@ def test_a_value_that_cannot_be_is_refused_by_its_name(task, setting, value, wor
     with pytest.raises(ValueError, match=rf"the setting {setting} is .*{words}") as caught:
         task.settings.of(spec)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_declaring_them_imports_no_engine():
+    engines = {"torch", "torchvision", "lightning_fabric", "sklearn", "PIL", "mmdet", "mmcv", "fairseq", "sacrebleu"}
+    code = f"""
+import sys
+from nmbench_tasks import classification, detection, optical_flow, translation
+assert classification.Classification().scales and detection.Detection() and optical_flow.OpticalFlow()
+assert translation.Translation()
+print(sorted({engines} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stderr

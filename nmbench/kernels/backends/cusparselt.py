@@ -1,14 +1,10 @@
 """The backend `cusparselt`: semi-structured weights through cuSPARSELt, as torch ships it."""
 
-from __future__ import annotations
-
 import torch
 from torch.sparse import SparseSemiStructuredTensorCUSPARSELT
 
 from nmbench.kernels.backend import Kind, Problem, Refusal
 from nmbench.kernels.backends.semi_structured import SemiStructured
-
-__all__ = ["CuSparseLt"]
 
 
 class CuSparseLt(SemiStructured):

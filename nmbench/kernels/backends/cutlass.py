@@ -1,12 +1,8 @@
 """The backend `cutlass`: semi-structured weights through the CUTLASS kernels that are compiled into torch."""
 
-from __future__ import annotations
-
 from torch.sparse import SparseSemiStructuredTensorCUTLASS
 
 from nmbench.kernels.backends.semi_structured import SemiStructured
-
-__all__ = ["Cutlass"]
 
 
 class Cutlass(SemiStructured):

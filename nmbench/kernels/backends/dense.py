@@ -1,7 +1,5 @@
 """The backend `dense`: the baked weight through torch, on any device. What every other one is measured against."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch
@@ -10,8 +8,6 @@ from torch.nn import functional as F
 
 from nmbench.kernels.backend import Backend, Kind, Problem, Refusal, no_gpu, result_dtype
 from nmbench.kernels.problem import dtype_name, is_float8
-
-__all__ = ["Dense"]
 
 
 class Dense(Backend):

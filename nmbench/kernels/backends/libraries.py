@@ -1,14 +1,7 @@
 """The calls into torch's libraries for semi-structured weights, and nothing else: the one place that needs a GPU.
 
-product        the operator torch.ops.nmbench.semi_structured_mm
-compressed     a 2-of-4 matrix in a library's form
-fastest        the library's own search for an algorithm
-usable         can the library multiply on this machine? By trying it once
-
 `LIBRARIES` holds the functions by name, so that a test can put a dense product in their place.
 """
-
-from __future__ import annotations
 
 import functools
 from collections.abc import Callable
@@ -21,8 +14,6 @@ from torch.sparse import _semi_structured_conversions as conversions
 
 from nmbench._util.devices import on
 from nmbench.kernels.backend import Kind, Refusal, result_dtype
-
-__all__ = ["LIBRARIES", "SETTINGS", "Library", "compressed", "fastest", "product", "usable"]
 
 #: names of what a search finds
 SETTINGS = ("alg_id", "split_k", "split_k_mode")

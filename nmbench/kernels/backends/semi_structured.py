@@ -1,14 +1,7 @@
 """What the libraries for semi-structured (2 of 4) weights need around their one product.
 
-SemiStructured      the backend but for the library: weights, inputs and outputs brought to the sizes that it takes,
-                    convolutions lowered to products
-Sizes               the multiples that a library wants
-keeps_two_of_four   does every aligned group of four along the reduction hold at most two non-zeros?
-
 Whether a weight qualifies is read off the weight, not off its pattern: 2:4, 1:4, 2:8, 1:8, 1:16 and 2:16 always do.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Mapping
@@ -22,8 +15,6 @@ from torch.nn import functional as F
 from nmbench.kernels.backend import DEPTHWISE, Backend, Kind, Problem, Refusal, Settings, no_gpu
 from nmbench.kernels.backends import libraries
 from nmbench.kernels.problem import dtype_name, from_rows, input_matrix, is_float8, weight_matrix
-
-__all__ = ["SemiStructured", "Sizes", "keeps_two_of_four"]
 
 _MOST_GROUPS = 8  # a product for each: more are launches, not arithmetic
 

@@ -1,9 +1,4 @@
-"""The backend `triton`: our own kernels for any N:M, on a GPU, or on a CPU under TRITON_INTERPRET=1 (slow, for tests).
-
-Triton   packs by nmbench.kernels.nmtensor, runs by nmbench.kernels.triton.ops; importing it needs no triton
-"""
-
-from __future__ import annotations
+"""The backend `triton`: our own kernels for any N:M, on a GPU, or on a CPU under TRITON_INTERPRET=1 (slow)."""
 
 import importlib.util
 import os
@@ -16,8 +11,6 @@ from nmbench.kernels.backend import DEPTHWISE, Backend, Kind, Problem, Refusal, 
 from nmbench.kernels.nmtensor import compress
 from nmbench.kernels.problem import dtype_name
 from nmbench.kernels.triton import ops
-
-__all__ = ["Triton"]
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.int8, torch.float8_e4m3fn)
 

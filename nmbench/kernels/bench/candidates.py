@@ -25,13 +25,15 @@ from nmbench.kernels.bench.operands import TOLERANCE, Source, reference, relativ
 from nmbench.kernels.bench.options import DTYPES, Options
 from nmbench.kernels.bench.suites import Case
 from nmbench.kernels.nmtensor import lengths
-from nmbench.kernels.timing import copies
+from nmbench.kernels.timing import affordable, copies
 from nmbench.sparsity import NMPattern
 
 __all__ = ["Bench", "Candidate", "dense_ways", "sparse_ways", "stored_bytes"]
 
 #: of one operand: three times an L2 cache of 50 MB are 512 buffers of 0.3 MB
 _MOST_COPIES = 512
+#: operations a second of one core, about
+_CPU_RATE = 5e10
 #: of a record: facts about one way, with its refusal if it has one
 Rows = list[dict[str, Any]]
 
@@ -70,10 +72,13 @@ class Bench:
 
     def copies(self, weight_bytes: int, dtype: torch.dtype) -> int:
         """Copies of weight and input that together exceed the cache; one where nothing is timed."""
-        if self.options.check_only:
+        if self.options.check_only or self.options.hot:
             return 1
         input_bytes = torch.Size(self.case.problem.input).numel() * dtype.itemsize
-        return copies(weight_bytes + input_bytes, self.device, _MOST_COPIES)
+        most = _MOST_COPIES
+        if self.device.type == "cpu":
+            most = affordable(self.case.flops / _CPU_RATE, self.options.cell_s, most)
+        return copies(weight_bytes + input_bytes, self.device, most)
 
     def problem(self, pattern: NMPattern) -> Problem:
         """What the backends are asked."""
@@ -91,8 +96,10 @@ def dense_ways(bench: Bench, refusals: Rows) -> dict[str, Candidate]:
         try:
             inputs = bench.inputs(way.dtype, count, way.least_rows)
             weights = [bench.source.draw(problem.weight, way.dtype) for _ in range(count)]
+            right = reference(problem, inputs[0], weights[0])
             with torch.inference_mode():
-                error = relative(way.run(inputs[0], weights[0]), reference(problem, inputs[0], weights[0]))
+                weights = [way.prepare(weight) for weight in weights]
+                error = relative(way.run(inputs[0], weights[0]), right)
         except torch.OutOfMemoryError:
             raise
         except Exception as reason:  # torch's way to say that it has no such product here

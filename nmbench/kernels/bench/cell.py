@@ -1,13 +1,8 @@
 """One case and dtype: all candidates measured side by side in the same rounds.
 
-measure    -> a cell of the record, as nmbench.kernels.bench.record describes it
-WIN        from which gain on a candidate is chosen over dense
-
 What was the fastest for a pattern is measured once more beside the best dense way, in rounds of its own: picking the
 smallest of several noisy times flatters the pick, and this second figure is free of that.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,8 +16,6 @@ from nmbench.kernels.bench.roofline import Roofline
 from nmbench.kernels.bench.suites import Case
 from nmbench.kernels.problem import result_dtype
 from nmbench.kernels.timing import Timing, compare
-
-__all__ = ["WIN", "measure"]
 
 #: less is within timing noise
 WIN = 1.02

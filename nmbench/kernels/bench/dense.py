@@ -9,12 +9,13 @@ Way         a function of (x, weight), the dtype that it takes, and how it wants
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nmbench.kernels.prepacked import prepack
 from nmbench.kernels.problem import Problem
 
 __all__ = ["Way", "variants"]
@@ -26,13 +27,14 @@ Product = Callable[[Tensor, Tensor], Tensor]
 class Way:
     """`run(x, weight)` with operands of `dtype`; `name` is what a table calls it.
 
-    least_rows: x is filled up to so many rows beforehand, which is not timed.
+    least_rows: x is filled up to so many rows beforehand, which is not timed. prepare: the weight as `run` takes it.
     """
 
     name: str
     dtype: torch.dtype
     run: Product
     least_rows: int = 1
+    prepare: Callable[[Tensor], Tensor] = lambda weight: weight
 
 
 def variants(problem: Problem, dtype: torch.dtype, compiled: bool) -> Iterator[Way]:
@@ -45,6 +47,8 @@ def variants(problem: Problem, dtype: torch.dtype, compiled: bool) -> Iterator[W
     for kind in kinds:
         short = {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(kind, "fp32")
         yield Way(f"eager {short}", kind, _eager(problem))
+        if problem.device == "cpu":
+            yield from _prepacked(replace(problem, dtype=kind), f"onednn prepacked {short}")
         if compiled:
             yield Way(f"compiled {short}", kind, _compiled(_eager(problem)))
 
@@ -57,6 +61,20 @@ def _eager(problem: Problem) -> Product:
         return F.conv2d(x, weight, None, problem.stride, problem.padding, problem.dilation, problem.groups)
 
     return convolve
+
+
+def _prepacked(problem: Problem, name: str) -> Iterator[Way]:
+    made = prepack(torch.zeros(problem.weight, dtype=problem.dtype), problem)
+    if made is None:
+        return
+    product = made[1]
+
+    def prepare(weight: Tensor) -> Tensor:
+        again = prepack(weight, problem)
+        assert again is not None  # it was made for the same sizes before
+        return again[0]
+
+    yield Way(name, problem.dtype, lambda x, weight: product(x, weight, None), prepare=prepare)
 
 
 def _compiled(product: Product) -> Product:

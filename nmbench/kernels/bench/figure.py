@@ -1,18 +1,10 @@
-"""The break-even figure: dense over sparse time against rows, one line a pattern, one panel a dtype.
-
-draw      record -> <stem>.png and .svg
-lines     what is drawn, as numbers
-"""
-
-from __future__ import annotations
+"""The break-even figure: dense over sparse time against rows, one line a pattern, one panel a dtype."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nmbench.kernels.bench.summary import best, geometric_mean
-
-__all__ = ["draw", "lines"]
 
 #: rows -> ratio
 Line = dict[int, float]

@@ -1,12 +1,4 @@
-"""Random operands: data that are all zero, or all alike, would flatter every kernel (and save power).
-
-Source        draws weights and inputs on one device
-reference     the right output, in higher precision
-relative      how far an output is from the right one
-TOLERANCE     what may be lost by dtype
-"""
-
-from __future__ import annotations
+"""Random operands: data that are all zero, or all alike, would flatter every kernel (and save power)."""
 
 import torch
 from torch import Tensor
@@ -14,8 +6,6 @@ from torch import Tensor
 from nmbench.kernels.conversion import accuracy
 from nmbench.kernels.problem import Problem
 from nmbench.sparsity import nm_mask
-
-__all__ = ["TOLERANCE", "Source", "reference", "relative"]
 
 #: of the relative error in the Frobenius norm; int8 sums are exact, fp8 products come back in bfloat16
 TOLERANCE = {

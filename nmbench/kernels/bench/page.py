@@ -1,18 +1,10 @@
-"""The record as a markdown page: the frame in words, targets, summary, every case, and what did not run.
-
-page     record -> markdown
-brief    the same for a terminal: frame, targets and geometric means
-"""
-
-from __future__ import annotations
+"""The record as a markdown page: the frame in words, targets, summary, every case, and what did not run."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from nmbench.document.markdown import grid
 from nmbench.kernels.bench.summary import best, failed, refusals
-
-__all__ = ["brief", "page"]
 
 Record = dict[str, Any]
 
@@ -43,7 +35,8 @@ def brief(record: Record) -> str:
     if record["options"]["check_only"]:
         return _checked(record)
     device, cells = record["device"], len(record["cells"])
-    where = device["name"] if device["type"] == "cuda" else f"{device['name']} (a CPU: this says nothing of a GPU)"
+    threads = record["environment"].get("threads", 1)
+    where = device["name"] if device["type"] == "cuda" else f"{device['name']} (a CPU), {threads} thread(s)"
     parts = [f"{where}: {cells} of {record['planned']} cells in {record['seconds']:.0f} s", *record["notes"]]
     parts += [_targets(record)] if record["targets"] else []
     return "\n\n".join([*parts, _summary(record)])
@@ -57,7 +50,7 @@ def _frame(record: Record) -> Iterator[str]:
     if record["device"]["type"] == "cuda":
         software = [f"driver {where['driver']}", f"CUDA {where['cuda']}", *software]
     else:
-        yield "**Run on a CPU, by its wall clock: this shows that the benchmark works. It says nothing of a GPU.**"
+        yield _on_cpu(record)
     done = "Checked" if options["check_only"] else "Measured"
     yield f"{done} {record['date']} with {', '.join(software)}, in {record['seconds']:.0f} s."
     measured, planned = len(record["cells"]), record["planned"]
@@ -67,12 +60,15 @@ def _frame(record: Record) -> Iterator[str]:
     if options["check_only"]:
         return
     compiled = "" if options["compiled"] and record["device"]["type"] == "cuda" else " (eager only)"
+    turns = "one buffer each, which stays in the cache" if options.get("hot") else (
+        "buffers take turns and are together three times the last cache, as far as 512 of them reach (`copies` in the "
+        "record)"
+    )  # fmt: skip
     yield (
         f"A ratio is the time of the fastest dense product{compiled} over that of the sparse one, medians of the same "
         "rounds; more than 1 is faster. 16-bit rows are held against the faster of bf16 and fp16, int8 against "
-        "`torch._int_mm`, fp8 against `torch._scaled_mm`. Data are random, dense weights have no zeros; buffers take "
-        "turns and are together three times the cache, as far as 512 of them reach (`copies` in the record); every "
-        "output was first compared with one in higher precision. "
+        f"`torch._int_mm`, fp8 against `torch._scaled_mm`. Data are random, dense weights have no zeros; {turns}; "
+        "every output was first compared with one in higher precision. "
         "In brackets after a ratio: the larger of two shares, that of the bytes (compressed weight, input, output) at "
         "the measured bandwidth, and that of the dense product's operations at the measured dense rate."
     )
@@ -82,6 +78,15 @@ def _frame(record: Record) -> Iterator[str]:
             f"Measured here: copy {limits['copy'] / 1e9:.4g} GB/s, read {limits['read'] / 1e9:.4g} GB/s, an empty "
             f"kernel {limits['floor_us']:.3g} us; dense operations a second {rates or 'of no dtype'}."
         )
+
+
+def _on_cpu(record: Record) -> str:
+    threads = record["environment"].get("threads", 1)
+    if threads == 1:
+        clock = "one thread, by the time that it used of the processor, so that other processes' work is not in it"
+    else:
+        clock = f"{threads} threads, by the clock"
+    return f"On a CPU with {clock}. Dense is the faster of torch's eager product and oneDNN's with a reordered weight."
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:

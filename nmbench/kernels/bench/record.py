@@ -1,23 +1,17 @@
 """What a run leaves behind: a folder with the record, its page and the break-even figure.
 
-    record.json      {schema_version, kind: "kernels", device: {type, name, capability, memory}, environment, date,
-                      options, suites, backends, unusable: {name: reason}, planned, seconds, notes,
-                      roofline: {copy, read: bytes/s, floor_us, flops: {dtype: 1/s}} or null,
-                      cells: [{case: {suite, kind, shape, weight, input, rows, calls, layer, flops}, dtype, dense_us,
-                        dense: [{way, us, low, high, calls, how, error, copies} or {way, refused}],
-                        sparse: [{pattern, backend, settings, us, low, high, calls, how, error, copies, ratio,
-                                  bytes, compressed_bytes, share_bytes, share_flops, share_bound}
-                                 or {.., refused, kind}],
-                        chosen: [{pattern, backend, ratio, measured_again}], error *}],
-                      summary, targets}
-    README.md        the same for people       break-even.png, .svg
-
-folder     where it goes by default; unused: beside what is there
-write      all three, each whole or not at all
-slug       a device's name as a folder
+record.json      {schema_version, kind: "kernels", device: {type, name, capability, memory}, environment, date,
+                  options, suites, backends, unusable: {name: reason}, planned, seconds, notes,
+                  roofline: {copy, read: bytes/s, floor_us, flops: {dtype: 1/s}} or null,
+                  cells: [{case: {suite, kind, shape, weight, input, rows, calls, layer, flops}, dtype, dense_us,
+                    dense: [{way, us, low, high, calls, how, error, copies} or {way, refused}],
+                    sparse: [{pattern, backend, settings, us, low, high, calls, how, error, copies, ratio,
+                              bytes, compressed_bytes, share_bytes, share_flops, share_bound}
+                             or {.., refused, kind}],
+                    chosen: [{pattern, backend, ratio, measured_again}], error *}],
+                  summary, targets}
+README.md        the same for people       break-even.png, .svg
 """
-
-from __future__ import annotations
 
 import itertools
 import math
@@ -27,8 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from nmbench._util.files import write_json, write_text
-
-__all__ = ["folder", "slug", "unused", "write"]
 
 
 def slug(name: str) -> str:

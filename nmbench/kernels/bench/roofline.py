@@ -1,10 +1,4 @@
-"""What this device reaches: bytes a second, dense operations a second, the time of an empty kernel. All measured here.
-
-Roofline    the figures, and what they bound
-measure     device, dtypes -> Roofline
-"""
-
-from __future__ import annotations
+"""What this device reaches: bytes a second, dense operations a second, the time of an empty kernel. All measured."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,8 +11,6 @@ from nmbench.kernels.bench.options import DTYPES
 from nmbench.kernels.problem import linear_problem
 from nmbench.kernels.timing import bandwidth, compare, launch_floor, rotated
 from nmbench.sparsity import NMPattern
-
-__all__ = ["Roofline", "measure"]
 
 #: a square product that is bound by arithmetic
 _SIDE_GPU, _SIDE_CPU = 8192, 256

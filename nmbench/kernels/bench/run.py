@@ -1,16 +1,8 @@
-"""The grid of cells, one after the other, within a time budget.
-
-available   the registered backends, and those that cannot be used with the reason
-planned     options -> (case, dtype) in the order in which they run
-run         all of it -> record; `save` gets the record as it grows, so that a kill loses one cell
-"""
-
-from __future__ import annotations
+"""The grid of cells, one after the other, within a time budget."""
 
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -24,8 +16,6 @@ from nmbench.kernels.bench import roofline, summary
 from nmbench.kernels.bench.cell import measure
 from nmbench.kernels.bench.options import Options
 from nmbench.kernels.bench.suites import SUITES, Case, cases
-
-__all__ = ["available", "planned", "run"]
 
 Save = Callable[[dict[str, Any]], None]
 
@@ -72,7 +62,8 @@ def run(
     begun = time.monotonic()
     grid = planned(options)
     record = _head(options, device, backends, refused or {}, len(grid))
-    with _fast_convolutions():
+    # cuDNN's own search, which the dense convolutions are entitled to
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=torch.backends.cudnn.allow_tf32):
         limits = None if options.check_only else roofline.measure(device, options.dtypes)
         record["roofline"] = None if limits is None else asdict(limits)
         saved = time.monotonic()
@@ -141,14 +132,3 @@ def _broken(device: torch.device) -> str | None:
     except Exception as error:
         return first_line(error)
     return None
-
-
-@contextmanager
-def _fast_convolutions() -> Iterator[None]:
-    """cuDNN's own search, which the dense convolutions are entitled to; the reader's setting is put back."""
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = True
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = before

@@ -1,14 +1,8 @@
 """Which products are measured. Suites are data: nothing of mmdet, fairseq or torchvision is imported.
 
-Case       one product: its shapes, and how often a forward pass does it
-SUITES     name -> what it is, in words
-cases      suite, rows, batches -> its cases
-
 `shapes.json` holds the products of the five tasks' paper models at batch size 1, only those whose weights the task may
 make sparse; benchmarks/trace_shapes.py wrote it by running the models.
 """
-
-from __future__ import annotations
 
 import json
 import math
@@ -23,8 +17,6 @@ import torch
 from nmbench.kernels.problem import Problem, conv2d_problem, linear_problem
 from nmbench.sparsity import NMPattern
 
-__all__ = ["BATCHES", "ROWS", "SUITES", "Case", "cases", "products"]
-
 #: (in, out) of linear layers: projections and feed-forward layers of models with 4096 and 8192 units
 _LINEAR: Mapping[str, tuple[tuple[int, int], ...]] = {
     "llm": (
@@ -32,8 +24,12 @@ _LINEAR: Mapping[str, tuple[tuple[int, int], ...]] = {
         *((8192, 8192), (8192, 14336), (14336, 8192)),
     ),
     "squares": tuple((size, size) for size in (512, 1024, 2048, 4096, 8192, 16384)),
+    "decode": ((1024, 1024), (2048, 2048), (4096, 4096)),
+    "linear": ((1024, 1024), (512, 2048), (2048, 512)),
     "tiny": ((64, 64), (128, 64)),
 }
+#: of suites that are about few or many rows
+_ROWS_OF: Mapping[str, tuple[int, ...]] = {"decode": (1, 4, 16), "linear": (48, 128, 512)}
 SUITES: Mapping[str, str] = {
     "llm": "linear layers of large Transformers: 4096, 8192, 11008, 14336",
     "squares": "square linear layers, 512 to 16384",
@@ -43,6 +39,8 @@ SUITES: Mapping[str, str] = {
     "optical-flow": "RAFT large",
     "translation": "Transformer base, 12 tokens a sentence",
     "translation-big": "Transformer big, 12 tokens a sentence",
+    "decode": "square linear layers at 1 to 16 rows, as when text is generated",
+    "linear": "linear layers of Transformers of 512 and 1024 units at 48 to 512 rows",
     "tiny": "two small linear layers, to try the benchmark itself",
 }
 ROWS = tuple(2**power for power in range(15))  # 1 ... 16384
@@ -86,12 +84,13 @@ def products() -> dict[str, dict[str, Any]]:
     return loaded
 
 
-def cases(suite: str, rows: Sequence[int] = ROWS, batches: Sequence[int] = BATCHES) -> list[Case]:
+def cases(suite: str, rows: Sequence[int] = (), batches: Sequence[int] = BATCHES) -> list[Case]:
     """The cases of a suite, all rows (of a model's suite: all batch sizes) of one shape side by side.
 
-    Raises KeyError for an unknown suite.
+    rows: () are the suite's own. Raises KeyError for an unknown suite.
     """
     if suite in _LINEAR:
+        rows = rows or _ROWS_OF.get(suite, ROWS)
         return [
             Case(suite, linear_problem((out, deep), (r, deep), *_ANY)) for deep, out in _LINEAR[suite] for r in rows
         ]

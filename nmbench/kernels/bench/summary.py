@@ -1,21 +1,12 @@
-"""Figures out of a record's cells. Every one is computed from measured times; what was not measured is None.
-
-summary    geometric means of the ratios, by pattern, dtype and number of rows
-targets    the speeds that the sparse path is meant to reach, with what was measured
-best       pattern -> the fastest backend of a cell
-refusals   what did not run, and why, counted; failed: those of them that are faults
-"""
-
-from __future__ import annotations
+"""Figures out of a record's cells. Every one is computed from measured times; what was not measured is None."""
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nmbench.kernels.backend import Kind
-
-__all__ = ["BANDS", "best", "failed", "geometric_mean", "refusals", "summary", "targets"]
 
 Cell = Mapping[str, Any]
 
@@ -26,7 +17,7 @@ _LARGE = 4096
 
 def geometric_mean(values: Sequence[float]) -> float | None:
     """None of nothing."""
-    return math.exp(sum(map(math.log, values)) / len(values)) if values else None
+    return statistics.geometric_mean(values) if values else None
 
 
 def best(cell: Cell) -> dict[str, dict[str, Any]]:

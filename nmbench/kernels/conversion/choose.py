@@ -7,6 +7,7 @@ decide    the choice
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -26,11 +27,14 @@ from nmbench.kernels.conversion.report import Candidates, Row
 from nmbench.kernels.conversion.swap import replica
 from nmbench.kernels.conversion.watch import Call
 from nmbench.kernels.packed import PackedWeight
+from nmbench.kernels.prepacked import prepack
 
 __all__ = ["CLEAR_WIN", "Trial", "decide"]
 
 #: a sparse layer must take at most this part of the dense time
 CLEAR_WIN = 0.97
+#: oneDNN's own product with a reordered weight: the dense time is the better of it and the module's
+_PREPACKED = "dense, prepacked"
 _CHECKED = 64  # rows at both ends of a product that are compared with float64
 
 
@@ -39,7 +43,7 @@ class Trial:
     """What all comparisons of a conversion share.
 
     choices: those of earlier ones, and where new ones go. launch, budget_s: see `convert`. versions: of the backends,
-    for the keys of choices. until: of time.monotonic(), after which no other layer is timed.
+    for the keys of choices. until: of time.monotonic(), after which no other layer is timed. held: bytes of the model.
     """
 
     choices: Choices
@@ -47,6 +51,7 @@ class Trial:
     budget_s: float
     versions: Mapping[str, str]
     until: float | None = None
+    held: int | None = None
 
     @property
     def over(self) -> bool:
@@ -121,6 +126,8 @@ def _key(layer: Layer, able: Mapping[str, PackedWeight], trial: Trial) -> str:
         convolution=[problem.stride, problem.padding, problem.dilation, problem.groups],
         backends={name: trial.versions.get(name, "") for name in sorted(able)},
         launch=trial.launch,
+        cold=trial.held is None or trial.held > timing.last_cache(),
+        threads=torch.get_num_threads(),
     )
 
 
@@ -217,14 +224,38 @@ def _variants(layer: Layer, packed: PackedWeight) -> list[tuple[tuple[str, int],
 
 
 def _times(layer: Layer, tuned: Mapping[str, PackedWeight], call: Call, trial: Trial) -> dict[str, float]:
-    """Microseconds of one call of each, and of the dense layer, as modules: what Python costs is in both."""
+    """Microseconds of one call of each, and of the best dense way, as modules: what Python costs is in both."""
     module = layer.modules[0]
     x = _input(layer, call)
     moved = x.nbytes  # the output is one buffer, which the allocator hands out again
+    most = _affordable(module, x, trial)
+    rotated = functools.partial(timing.rotated, device=x.device, most=most, held=trial.held)
     closures: dict[str, list[Callable[[], object]]] = {}
-    dense = timing.rotated(lambda: replica(module, {}, apart=True), moved + module.weight.nbytes, x.device)
+    dense = rotated(lambda: replica(module, {}, apart=True), moved + module.weight.nbytes)
     closures["dense"] = [functools.partial(copy, x.clone()) for copy in dense]
+    if (made := prepack(layer.weight, layer.problem(call))) is not None and _pads_alike(module):
+        _, product = made
+        weights = [prepack(layer.weight, layer.problem(call)) for _ in dense]
+        held = [one[0] for one in weights if one is not None]
+        closures[_PREPACKED] = [functools.partial(product, x.clone(), one, module.bias) for one in held]
     for name, packed in tuned.items():
-        copies = timing.rotated(packed.clone, moved + packed.nbytes, x.device)
+        copies = rotated(packed.clone, moved + packed.nbytes)
         closures[name] = [functools.partial(sparse_layer(copy, module), x.clone()) for copy in copies]
-    return trial.times(closures, x.device)
+    times = trial.times(closures, x.device)
+    times["dense"] = min(times["dense"], times.pop(_PREPACKED, math.inf))
+    return times
+
+
+def _affordable(module: nn.Module, x: Tensor, trial: Trial) -> int:
+    """How many buffers may take turns; on a GPU a call is too short to matter."""
+    if x.device.type == "cuda":
+        return timing.affordable(0.0, trial.budget_s)
+    with torch.inference_mode():
+        module(x)
+        start = time.perf_counter()
+        module(x)
+    return timing.affordable(time.perf_counter() - start, trial.budget_s)
+
+
+def _pads_alike(module: nn.Linear | nn.Conv2d) -> bool:
+    return isinstance(module, nn.Linear) or symmetric_padding(module) is not None

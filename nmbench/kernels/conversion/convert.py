@@ -101,7 +101,9 @@ def convert(
     versions = {name: backend.version for name, backend in registry.backends().items()}
     with keeping(cache):
         choices = Choices(device)
-        trial = Trial(choices, launch, budget_s, versions, None if limit_s is None else time.monotonic() + limit_s)
+        held = sum(parameter.nbytes for parameter in model.parameters())
+        until = None if limit_s is None else time.monotonic() + limit_s
+        trial = Trial(choices, launch, budget_s, versions, until, held)
         try:
             decided: dict[int, Decided] = {}
             for i in _order(surveyed, trial):

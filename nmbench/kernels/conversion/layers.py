@@ -1,14 +1,7 @@
 """The layers that a converted model has in place of linear and convolution layers. For inference: no gradient.
 
-SparseLinear   in place of torch.nn.Linear
-SparseConv2d   in place of torch.nn.Conv2d
-sparse_layer   one of the two
-Layer          a weight that may become sparse, the modules that use it, and how they are called
-
 Each loads its own state dict and that of the layer it stands for. `weight` can be read, and is unpacked at each access.
 """
-
-from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
@@ -23,8 +16,6 @@ from nmbench.kernels.nmtensor import compress
 from nmbench.kernels.packed import PARTS, PackedWeight, parts_of
 from nmbench.kernels.problem import Problem, conv2d_problem, linear_problem
 from nmbench.sparsity import NMPattern
-
-__all__ = ["Layer", "SparseConv2d", "SparseLayer", "SparseLinear", "sparse_layer", "symmetric_padding"]
 
 _LIKE = "like"
 _MOST_SHAPES = 8

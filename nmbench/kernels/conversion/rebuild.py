@@ -1,11 +1,4 @@
-"""Converted models on disk, and converted layers made again without timing.
-
-save_converted   one safetensors file: all tensors, N:M weights compressed, and which backend runs which layer
-load_converted   the same back into a model of the same architecture, on this machine
-apply_choices    a model converted as an earlier report says
-"""
-
-from __future__ import annotations
+"""Converted models on disk, and converted layers made again without timing."""
 
 import json
 from collections import Counter
@@ -28,8 +21,6 @@ from nmbench.kernels.nmtensor import compress, decompress
 from nmbench.kernels.packed import PARTS, PackedWeight, from_parts
 from nmbench.records import weights
 from nmbench.sparsity import NMPattern
-
-__all__ = ["apply_choices", "load_converted", "save_converted"]
 
 _KEY = "nmbench.converted"
 

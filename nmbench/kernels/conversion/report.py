@@ -1,15 +1,7 @@
-"""What `convert` did, layer by layer: what ran sparse, how fast, and why not.
-
-Row      one weight
-Report   all of them, as text, markdown and JSON
-"""
-
-from __future__ import annotations
+"""What `convert` did, layer by layer: what ran sparse, how fast, and why not."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
-
-__all__ = ["Candidates", "Report", "Row"]
 
 #: backend -> its microseconds, or why it was none
 Candidates = dict[str, float | str]

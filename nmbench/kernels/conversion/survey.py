@@ -1,11 +1,4 @@
-"""Which weights of a model `convert` may try, and why not the others.
-
-survey     model -> the weights that keep to a pattern, and a reason for each of the others
-Surveyed   one weight
-hooked     does a module have hooks that stand in the way?
-"""
-
-from __future__ import annotations
+"""Which weights of a model `convert` may try, and why not the others."""
 
 from dataclasses import dataclass, field
 
@@ -18,8 +11,6 @@ from nmbench.kernels.nmtensor import compress, inferred
 from nmbench.kernels.problem import dtype_name
 from nmbench.sparsity import NMPattern
 from nmbench.sparsity.select import Layers, Weight, choose, find_weights
-
-__all__ = ["Surveyed", "hooked", "survey"]
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 _FORWARDS = {nn.Linear: ("forward",), nn.Conv2d: ("forward", "_conv_forward")}
@@ -113,7 +104,7 @@ def _refused(weight: Weight) -> str:
             return f"no sparse kernel for {type(module).__name__}"
         elif any(getattr(type(module), name) is not getattr(kind, name) for name in _FORWARDS[kind]):
             return own
-        if why := hooked(module):
+        if why := fixed(module):
             return why
     if type(parameter.data) is not Tensor:
         return f"its weight is a {type(parameter.data).__name__}, not a plain tensor"
@@ -126,13 +117,17 @@ def _refused(weight: Weight) -> str:
     return "" if _alike(weight) else "layers of different kinds share its weight"
 
 
-def hooked(module: nn.Module) -> str:
-    """ "", or that the module's hooks would not be called as they are now if another stood in its place."""
+def fixed(module: nn.Module) -> str:
+    """Why no other may stand in the module's place, or "": its hooks would not be called; attention of a rare kind."""
     if any(getattr(module, name) for name in _HOOKS):
         return "it has hooks, which a replaced layer would lose"
-    if isinstance(module, nn.MultiheadAttention) and any(getattr(module.out_proj, name) for name in _HOOKS):
+    if not isinstance(module, nn.MultiheadAttention):
+        return ""
+    if any(getattr(module.out_proj, name) for name in _HOOKS):
         return "its out_proj has hooks, which torch's attention never calls"
-    return ""
+    if not module._qkv_same_embed_dim:
+        return "its queries, keys and values differ in width"
+    return "it adds positions to its keys" if module.bias_k is not None or module.add_zero_attn else ""
 
 
 def _alike(weight: Weight) -> bool:

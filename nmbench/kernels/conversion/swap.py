@@ -1,12 +1,4 @@
-"""A model before and after its conversion.
-
-checked   refuses what cannot be converted
-copied    a copy, to be changed
-swap      layers replaced by others, everywhere they are found
-replica   a module with some of its layers replaced, leaving the module alone
-"""
-
-from __future__ import annotations
+"""A model before and after its conversion."""
 
 import copy
 from collections.abc import Mapping
@@ -17,8 +9,6 @@ from torch import nn
 from nmbench.kernels.conversion.bypass.by_name import settle
 from nmbench.kernels.conversion.layers import SparseLayer
 from nmbench.sparsity.attach import is_attached
-
-__all__ = ["checked", "copied", "replica", "swap"]
 
 
 def checked(model: nn.Module) -> None:

@@ -1,10 +1,4 @@
-"""What really happens to a model's layers in one forward pass: with which inputs each is called, and who else reads it.
-
-watching   a context in which modules are watched, without hooks (which would switch torch's fused paths off)
-Seen       what was seen of one layer
-Call       one way in which it was called
-Whole      what was seen of one module of another kind; Arguments of a call, Form what they look like
-"""
+"""What happens to a model's layers in one forward pass: with which inputs each is called, and who else reads it."""
 
 from __future__ import annotations
 
@@ -17,8 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
-
-__all__ = ["Arguments", "Call", "Form", "Seen", "Watched", "Whole", "watching"]
 
 #: of a call: what identifies each argument, tensors by shape and dtype, and which of them are one and the same
 Form = tuple[object, ...]

@@ -1,9 +1,5 @@
 """A baked weight to values and packed positions in one pass over its memory, bit for bit as nmtensor's torch code.
 
-takes, packs      whether a weight, and a pattern, are for the kernels of storage
-compress          the launcher
-compress_kernel   the Triton kernel: each program packs one tile of groups
-
 Weights are read as integers of their width. Eight groups fill whole bytes whatever a group's code takes, so tiles of
 whole octets begin and end on bytes of their own, and no two programs write the same one. The first group that breaks
 the pattern is found by an atomic minimum, which only programs that meet one make.
@@ -25,8 +21,6 @@ from torch import Tensor
 from nmbench.kernels.nmtensor import INTEGERS, layout
 from nmbench.sparsity import NMPattern
 from nmbench.sparsity.fast.triton_columns import join_columns, split_columns
-
-__all__ = ["CLEAN", "compress", "compress_kernel", "packs", "takes", "taps_of"]
 
 VECTOR, COLUMNS = "vector", "columns"
 #: "no group breaks the pattern"

@@ -1,8 +1,4 @@
-"""Convolution with a compressed weight, as an implicit matrix product on a channels_last input.
-
-conv2d        the launcher; 1x1 of stride 1 goes to `matmul` on the channels_last view, without a copy
-conv_kernel   the Triton kernel, autotuned
-"""
+"""Convolution with a compressed weight, as an implicit matrix product on a channels_last input."""
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, misc"
 
 from __future__ import annotations
@@ -17,8 +13,6 @@ from nmbench.kernels.triton.expand import columns_of, product, product_constants
 from nmbench.kernels.triton.matmul import matmul
 from nmbench.kernels.triton.tuning import bucket, tuned
 from nmbench.sparsity import NMPattern
-
-__all__ = ["conv2d", "conv_kernel"]
 
 _TILES = [(64, 64, 64, 4, 3), (128, 64, 64, 4, 3), (64, 128, 64, 4, 3), (64, 64, 64, 8, 3), (32, 32, 64, 4, 3)]
 

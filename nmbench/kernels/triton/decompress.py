@@ -1,8 +1,4 @@
-"""Values and packed positions back to the weight, in one pass over its memory.
-
-decompress          the launcher
-decompress_kernel   the Triton kernel: each program expands one tile of rows and columns
-"""
+"""Values and packed positions back to the weight, in one pass over its memory."""
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, misc"
 
 from __future__ import annotations
@@ -15,8 +11,6 @@ from nmbench.kernels.nmtensor import INTEGERS, layout
 from nmbench.kernels.triton.compress import taps_of
 from nmbench.kernels.triton.expand import block_of, columns_of, storage_constants, weight_tile
 from nmbench.sparsity import NMPattern
-
-__all__ = ["decompress", "decompress_kernel", "tile_of"]
 
 _COLUMNS, _ELEMENTS = 256, 2048
 

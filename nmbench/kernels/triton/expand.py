@@ -1,17 +1,5 @@
 """What the products share: the dense tile of a compressed weight, made in registers, and a step of the sum.
 
-weight_tile   compressed values and packed positions -> a dense tile
-columns_of    which inputs the columns of a tile meet
-word_bits     how wide packed positions may be loaded
-storage_constants, product_constants   arguments that are fixed when a kernel is compiled
-block_of      the power of two that a group takes in a tile
-interpreted   whether kernels run on the CPU, under TRITON_INTERPRET=1
-operand       a tensor as a kernel takes it: float8 by its bits
-accumulator   the type that products of a dtype are summed in
-product       a step of the sum, on the tensor cores
-reachable     an input whose columns 32-bit offsets reach
-widened       whether `product` has to widen its operands first, for the interpreter's sake
-
 This module imports triton: nothing but the kernels' modules may import it.
 """
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, misc, assignment"
@@ -28,21 +16,6 @@ from torch import Tensor
 
 from nmbench.sparsity import NMPattern
 from nmbench.sparsity.fast.triton_columns import split_columns
-
-__all__ = [
-    "accumulator",
-    "block_of",
-    "columns_of",
-    "interpreted",
-    "operand",
-    "product",
-    "product_constants",
-    "reachable",
-    "storage_constants",
-    "weight_tile",
-    "widened",
-    "word_bits",
-]
 
 
 def interpreted() -> bool:

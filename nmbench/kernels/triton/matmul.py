@@ -1,8 +1,5 @@
 """y = x W^T + bias with W compressed, for any N:M; the kernel for many rows.
 
-matmul          the launcher
-matmul_kernel   the Triton kernel, autotuned
-
 The product is computed as W x^T: the expanded tile of W is then the left operand, which tensor cores take from
 registers, and x is the right one, which they take from shared memory, where its loads arrive anyhow.
 """
@@ -18,8 +15,6 @@ from nmbench.kernels.backend import result_dtype
 from nmbench.kernels.triton.expand import columns_of, operand, product, product_constants, reachable, weight_tile
 from nmbench.kernels.triton.tuning import bucket, tuned
 from nmbench.sparsity import NMPattern
-
-__all__ = ["matmul", "matmul_kernel"]
 
 _TILES = [
     (64, 64, 64, 4, 3),

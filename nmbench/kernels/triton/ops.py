@@ -1,13 +1,9 @@
 """The kernels as operators of torch, so that torch.compile takes a layer that uses them without a graph break.
 
-linear, conv2d   torch.ops.nmbench.nm_linear and nm_conv2d
-
 `torch.library.custom_op` rather than `triton_op`: what is launched depends on the number of rows, on the GPU and on
 the autotuner's choice, which is Python that Inductor need not trace, and the interpreter runs it as it is. No gradient
 is defined: a converted model is for inference. Importing this needs no triton.
 """
-
-from __future__ import annotations
 
 import torch
 from torch import Tensor
@@ -15,8 +11,6 @@ from torch import Tensor
 from nmbench._util.devices import on
 from nmbench.kernels.problem import output_size, result_dtype
 from nmbench.sparsity import NMPattern
-
-__all__ = ["SPLIT_K_ROWS", "conv2d", "linear"]
 
 SPLIT_K_ROWS = 32
 

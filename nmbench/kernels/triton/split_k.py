@@ -1,10 +1,5 @@
 """y = x W^T + bias for 1 to 32 rows, where the time is that of reading W: the reduction is split over programs.
 
-split_k          the launcher
-splits_for       into how many parts
-split_k_kernel   each program writes its own part of the sums to a workspace, or the result if there is one part
-reduce_kernel    adds the parts in a fixed order, adds the bias, rounds once
-
 Two steps rather than atomics: float addition in the order of arrival gives other bits at each run, and atomics would
 need a zeroed float32 output and a second pass for bias and rounding all the same. One part saves the second launch and
 the workspace; which is faster is for a caller to time.
@@ -31,8 +26,6 @@ from nmbench.kernels.triton.expand import (
 )
 from nmbench.kernels.triton.tuning import bucket, tuned
 from nmbench.sparsity import NMPattern
-
-__all__ = ["reduce_kernel", "split_k", "split_k_kernel", "splits_for"]
 
 _TILES = [
     (16, 16, 128, 4, 3),

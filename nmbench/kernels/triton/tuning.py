@@ -1,13 +1,5 @@
 """What the autotuner may choose from.
 
-tuned     makes a kernel an autotuned one
-configs   tiles as Triton's configurations
-fits      whether a thread can hold its share of a tile in registers
-prune     those of a kernel's configurations that fit, for the call at hand
-bucket    what stands for the number of rows in the autotuner's key
-largest_k  how many columns a tile may have
-nearest   the choice for a call that cannot be tuned, from the choices for others
-
 A call inside the capture of a CUDA graph cannot be timed. If its size was not tuned before, it takes the choice of the
 nearest number of rows, and the size is tuned when it is next met outside. That choice's kernel is loaded already, since
 no kernel here is compiled anew for another number of rows (unless their distance in memory ceases to be a multiple of
@@ -21,8 +13,6 @@ The limits were read off the compile check for sm_80 and sm_90: they keep out wh
 a thread, with few exceptions, and let tens of bytes through, which timing then judges. They were read for M <= 16.
 """
 
-from __future__ import annotations
-
 import functools
 import json
 import warnings
@@ -34,8 +24,6 @@ import triton
 
 from nmbench.kernels.cache import Kept
 from nmbench.kernels.triton.expand import interpreted
-
-__all__ = ["bucket", "configs", "fits", "largest_k", "nearest", "prune", "tuned"]
 
 #: warnings that were given in this process
 _said: set[str] = set()

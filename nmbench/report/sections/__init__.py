@@ -1,7 +1,5 @@
 """The report's own sections, one subject a file: its tables and its figures together."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from nmbench.analysis.rows import Row

@@ -1,7 +1,5 @@
 """What a setting's models cost: tables of `size` and training `effort`, blocks of a setting."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -11,8 +9,6 @@ from nmbench.document.model import Block, Prose
 from nmbench.document.table import Cell, Column, Table, filled, numeric
 from nmbench.document.words import NBSP, binary, percent, si
 from nmbench.report.sections.quality import NAMES, names
-
-__all__ = ["effort", "size"]
 
 _NO_COST = "No cell of this setting ended well, so there is no cost to show."
 _TIME_NOTE = (

@@ -1,7 +1,5 @@
 """Evaluation examples, the dense answer beside those of the sparse models: texts in a table, images in a figure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,8 +15,6 @@ from nmbench.document.model import Picture as Drawn
 from nmbench.document.table import Cell, Column, Table
 from nmbench.document.words import text
 from nmbench.report.style import file_of
-
-__all__ = ["examples"]
 
 Picture = tuple[str, NDArray[np.uint8]]
 

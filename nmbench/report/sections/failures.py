@@ -1,7 +1,5 @@
 """What did not end well: cells that failed and records that cannot be read. `failures`, `unreadable`: at the end."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from nmbench.analysis.rows import Row
@@ -10,8 +8,6 @@ from nmbench.document.model import Prose, Section
 from nmbench.document.table import Cell, Column, Table
 from nmbench.document.words import short
 from nmbench.records.schema import Record
-
-__all__ = ["failures", "unreadable"]
 
 
 def failures(study: Study, rows: Sequence[Row]) -> Iterator[Section]:

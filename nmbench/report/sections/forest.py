@@ -1,7 +1,5 @@
 """The forest plot: paired differences to the dense twin with their 95 % intervals, against the task's margin."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 
@@ -16,8 +14,6 @@ from nmbench.analysis.verdict import Verdict
 from nmbench.document.model import Block, Prose
 from nmbench.report.sections.quality import compared, counted
 from nmbench.report.style import difference_axis, drawn, few, shorten
-
-__all__ = ["figure"]
 
 #: verdict -> colour, marker, filled?; the shape says it where the colour cannot
 _LOOKS = {

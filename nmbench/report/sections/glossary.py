@@ -1,14 +1,10 @@
 """How a report is to be read: the list at its end, as inline markdown."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from nmbench.analysis.rows import Row
 from nmbench.analysis.study import Study
 from nmbench.document.model import Bullets, Section
-
-__all__ = ["GLOSSARY", "glossary"]
 
 GLOSSARY = (
     "**Pattern** N:M: of every M consecutive weights along the reduction dimension at most N are non-zero. "

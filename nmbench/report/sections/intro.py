@@ -1,22 +1,19 @@
 """What a reader meets first: the outcome in a sentence, and what to know before the numbers."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from nmbench.analysis.pairs import decimals, in_short
-from nmbench.analysis.rows import Row, Setting
+from nmbench.analysis.rows import Row
+from nmbench.analysis.setting import Setting
 from nmbench.analysis.study import Study
 from nmbench.analysis.verdict import Lack, Verdict
 from nmbench.document.model import Block, Bullets, Prose
-from nmbench.document.words import percent, plural, text
+from nmbench.document.words import percent, plural, some, text
 from nmbench.records.frame import Loaded
 from nmbench.report.sections.quality import by_verdict, compared
 from nmbench.report.sections.tradeoff import MACS
-
-__all__ = ["cautions", "outcome"]
 
 _NAMED = 3
 
@@ -101,7 +98,7 @@ def _twins(rows: Sequence[Row]) -> str:
     }
     settings = {why: dict.fromkeys(row.setting for row in rows if row.lack is why) for why in said}
     return " ".join(
-        f"{words}, for some or all rows of {_some(map(_name, settings[why]))}."
+        f"{words}, for some or all rows of {text(some(map(_name, settings[why]), _NAMED))}."
         for why, words in said.items()
         if settings[why]
     )
@@ -126,7 +123,8 @@ def _not_finite(rows: Sequence[Row]) -> str:
     names = dict.fromkeys(
         f"{row.setting.task} {row.pattern} {row.method} ({row.metric.name or 'metric'})" for row in found
     )
-    return f"**Values that are no numbers** were left out of {_some(names)}; the notes below the tables say which."
+    which = text(some(names, _NAMED))
+    return f"**Values that are no numbers** were left out of {which}; the notes below the tables say which."
 
 
 def _other_data(loaded: Loaded) -> str:
@@ -139,12 +137,6 @@ def _other_data(loaded: Loaded) -> str:
         f"**Different data**: {plural(count, 'cell')} ran more than once, on data whose fingerprints differ. The "
         "newest attempt that ended well counts."
     )
-
-
-def _some(names: Iterable[str]) -> str:
-    listed = list(names)
-    shown = text(", ".join(listed[:_NAMED]))
-    return f"{shown} and {len(listed) - _NAMED} more" if len(listed) > _NAMED else shown
 
 
 def _name(setting: Setting) -> str:

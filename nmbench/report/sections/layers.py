@@ -1,7 +1,5 @@
 """What happened in which layer: mask flips of every layer over training, and the layers that were left dense."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,11 +13,9 @@ from nmbench.analysis.series import LayerFlips, layer_flips
 from nmbench.analysis.study import Study
 from nmbench.document.model import Block, Fold, Prose
 from nmbench.document.table import Cell, Column, Table
-from nmbench.document.words import NBSP, percent, si
+from nmbench.document.words import NBSP, percent, si, some
 from nmbench.report.sections.quality import counted
 from nmbench.report.style import Style, drawn, few, few_labels, plain_numbers, shorten, styles
-
-__all__ = ["figure", "left_dense"]
 
 _TITLE = "Mask flips by layer"
 _MOST_PATTERNS = 3
@@ -112,7 +108,7 @@ def left_dense(study: Study, rows: Sequence[Row]) -> Iterator[Block | Fold]:
             Cell("all" if group.patterns == patterns[model] else ", ".join(sorted(group.patterns))),
             Cell(why),
             # every name in CSV, some on a page
-            Cell(_names(list(group.layers)), ", ".join(group.layers)),
+            Cell(some(group.layers, _MOST_NAMES), ", ".join(group.layers)),
             _share(sum(group.layers.values()), totals[model]),
         )
         for (model, why), group in sorted(groups.items())
@@ -136,11 +132,6 @@ class _Dense:
 
     layers: dict[str, int] = field(default_factory=dict)
     patterns: set[str] = field(default_factory=set)
-
-
-def _names(names: list[str]) -> str:
-    shown = ", ".join(names[:_MOST_NAMES])
-    return f"{shown} and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else shown
 
 
 def _share(weights: int, total: int) -> Cell:

@@ -4,14 +4,13 @@ Methods stand by their means. One that the seeds do not tell apart from the best
 interval of their paired difference on equal seeds does not lie on one side of 0. Fewer than three seeds rank nothing.
 """
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Iterator, Sequence
 
 from nmbench._util.groups import grouped
 from nmbench.analysis.pairs import LEAST, against, decimals, in_short, matched, primary
-from nmbench.analysis.rows import Row, Setting
+from nmbench.analysis.rows import Row
+from nmbench.analysis.setting import Setting
 from nmbench.analysis.statistics import Comparison
 from nmbench.analysis.study import Study
 from nmbench.analysis.verdict import Verdict
@@ -19,8 +18,6 @@ from nmbench.document.model import Block, Fold, Prose, Section
 from nmbench.document.table import Cell, Column, Table
 from nmbench.document.words import plural
 from nmbench.report.sections.quality import finite
-
-__all__ = ["leaderboard", "ranked"]
 
 #: a longer table folds away
 _MOST_ROWS = 24

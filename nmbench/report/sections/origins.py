@@ -1,7 +1,5 @@
 """Where the numbers come from, and a warning where one table mixes origins."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,8 +12,6 @@ from nmbench.document.model import Banner, Block, Prose, Section, Shell
 from nmbench.document.table import Cell, Column, Table
 from nmbench.document.words import plural, text
 from nmbench.records.frame import Loaded
-
-__all__ = ["fingerprint", "mixed_in_setting", "mixed_overall", "provenance", "reproduce"]
 
 
 def mixed_overall(study: Study, rows: Sequence[Row]) -> Iterator[Block]:

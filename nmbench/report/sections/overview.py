@@ -1,21 +1,18 @@
 """The small table of the first screen: difference and verdict of every pattern and method, at a glance."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
 from nmbench.analysis.pairs import decimals
-from nmbench.analysis.rows import Row, Setting
+from nmbench.analysis.rows import Row
+from nmbench.analysis.setting import Setting
 from nmbench.analysis.study import Study
 from nmbench.analysis.verdict import Verdict
 from nmbench.document.model import Block
 from nmbench.document.table import Cell, Column, Table, numeric
 from nmbench.document.words import NBSP, label, number, plural, signed, text
 from nmbench.report.sections.quality import finite
-
-__all__ = ["in_margins", "patterns_by_tasks"]
 
 Key = tuple[str, str, str]
 _SIGN = "A difference is sparse - dense, paired by seed, in the unit at the head of its column; `-`: no record."

@@ -1,7 +1,5 @@
 """Quality: a setting's tables of values, differences and verdicts."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,18 +10,6 @@ from nmbench.analysis.verdict import Lack, Verdict
 from nmbench.document.model import Block
 from nmbench.document.table import Cell, Column, Table, numeric
 from nmbench.document.words import NBSP, number, percent, plural, signed, text
-
-__all__ = [
-    "NAMES",
-    "by_verdict",
-    "compared",
-    "counted",
-    "finite",
-    "names",
-    "others",
-    "seeds_in_words",
-    "table",
-]
 
 #: the columns that name a row; `names` has their cells
 NAMES = (Column("pattern", "Pattern"), Column("method", "Method"))
@@ -117,14 +103,16 @@ def _verdict(row: Row) -> Cell:
 def _gap(row: Row, decimals: int) -> Cell:
     """The paired difference to the dense twin with its interval."""
     found = row.comparison
-    if found is None or found.n == 0:
-        return Cell("-")
-    shown = signed(found.difference, decimals)
-    if found.interval is None:
-        return Cell(shown, found.difference)
-    low, high = found.interval
-    whole = f"{shown}{NBSP}[{signed(low, decimals)},{NBSP}{signed(high, decimals)}]"
-    return Cell(whole, found.difference, parts=(("low", low), ("high", high)))
+    return difference(found.difference, found.interval, decimals) if found and found.n else Cell("-")
+
+
+def difference(value: float, interval: tuple[float, float] | None, decimals: int) -> Cell:
+    """ "+0.42 [+0.10, +0.74]", on one line."""
+    if interval is None:
+        return Cell(signed(value, decimals), value)
+    ends = f",{NBSP}".join(signed(end, decimals) for end in interval)
+    parts = tuple(zip(("low", "high"), interval, strict=True))
+    return Cell(f"{signed(value, decimals)}{NBSP}[{ends}]", value, parts=parts)
 
 
 def _seeds(row: Row) -> Cell:

@@ -5,8 +5,6 @@ wrote for the reader (notes). What all cells share is said once; what they do no
 true of.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from nmbench._util.groups import grouped
@@ -15,8 +13,6 @@ from nmbench.analysis.study import Study
 from nmbench.document.model import Block, Bullets, Prose
 from nmbench.document.words import code, text
 from nmbench.records.schema import Record
-
-__all__ = ["remarks"]
 
 Sentences = Callable[[Record], Iterable[str]]
 

@@ -1,7 +1,5 @@
 """What the seeds of a row can show, and, apart from it, what the evaluation examples say. Blocks of a setting."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
@@ -11,10 +9,8 @@ from nmbench.analysis.rows import Row
 from nmbench.analysis.study import Study
 from nmbench.document.model import Fold
 from nmbench.document.table import Cell, Column, Table, numeric
-from nmbench.document.words import NBSP, number, plural, signed, text
-from nmbench.report.sections.quality import NAMES, compared, names
-
-__all__ = ["over_evaluation", "precision"]
+from nmbench.document.words import NBSP, number, plural, text
+from nmbench.report.sections.quality import NAMES, compared, difference, names
 
 _PRECISION = (
     "SD is the standard deviation of the paired differences. p is that of the paired t test; floor is the smallest "
@@ -79,7 +75,7 @@ def over_evaluation(study: Study, rows: Sequence[Row]) -> Iterator[Fold]:
     # every row asks for the dense twin's values, which a cache of so many attempts still holds then
     read = lru_cache(maxsize=64)(per_example)
     sparse = [row for row in rows if not row.is_dense]
-    found = [(row, difference) for row in sparse for difference in over_examples(row, twin, study.loaded, read)]
+    found = [(row, over) for row in sparse for over in over_examples(row, twin, study.loaded, read)]
     if not found:
         return
     columns = (
@@ -89,8 +85,8 @@ def over_evaluation(study: Study, rows: Sequence[Row]) -> Iterator[Fold]:
         Column("seeds", "Seeds", "r"),
         Column("difference", "Difference [95 % over examples]", "r"),
     )
-    body = tuple(_over(row, difference) for row, difference in found)
-    notes = (_EXAMPLES, *(note for row, difference in found for note in _gaps(row, difference)))
+    body = tuple(_over(row, over) for row, over in found)
+    notes = (_EXAMPLES, *(note for row, over in found for note in _gaps(row, over)))
     table = Table("examples", "Over evaluation examples", columns, body, notes, keys=3)
     yield Fold(table.title, (table,))
 
@@ -107,12 +103,10 @@ def _gaps(row: Row, found: Difference) -> Iterator[str]:
 
 
 def _over(row: Row, found: Difference) -> tuple[Cell, ...]:
-    parts = tuple(zip(("low", "high"), found.interval, strict=True)) if found.interval else ()
-    ends = f"{NBSP}[{signed(found.interval[0], 4)},{NBSP}{signed(found.interval[1], 4)}]" if found.interval else ""
     return (
         *names(row),
         Cell(found.name),
         Cell(str(found.examples), found.examples),
         Cell(str(len(found.seeds)), len(found.seeds)),
-        Cell(f"{signed(found.mean, 4)}{ends}", found.mean, parts=parts),
+        difference(found.mean, found.interval, 4),
     )

@@ -1,8 +1,5 @@
 """Measured speeds: one forward pass of each model, dense and converted (nmbench.worker.speed)."""
 
-from __future__ import annotations
-
-import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +11,6 @@ from nmbench.document.table import Cell, Column, Table, filled, numeric
 from nmbench.document.words import plural
 from nmbench.records.schema import Speed, SpeedRow
 from nmbench.report.sections.quality import NAMES, names
-
-__all__ = ["speed"]
 
 _COLUMNS = (
     *NAMES,
@@ -75,7 +70,7 @@ def _add(group: _Group, timed: SpeedRow, speed: Speed) -> None:
 
 def _cells(key: tuple[str, str, int], group: _Group) -> tuple[Cell, ...]:
     device, dtype, batch = key
-    ratio = math.exp(statistics.fmean(map(math.log, group.ratios))) if group.ratios else None
+    ratio = statistics.geometric_mean(group.ratios) if group.ratios else None
     seeds = f" ({plural(len(group.ratios), 'seed')})" if len(group.ratios) > 1 else ""
     dense, converted = (statistics.fmean(times) if times else None for times in (group.dense, group.converted))
     return (

@@ -1,7 +1,5 @@
 """The first figure of a report: what every pattern and method costs in quality, against what it saves."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +12,6 @@ from nmbench.analysis.study import Study
 from nmbench.document.model import Block, Picture
 from nmbench.report.sections.quality import compared
 from nmbench.report.style import MOST_PANELS, Style, difference_axis, few, few_labels, panels, save, styles
-
-__all__ = ["MACS", "Cost", "figure", "front"]
 
 _NAME = "overall-tradeoff.png"
 

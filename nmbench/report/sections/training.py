@@ -1,7 +1,5 @@
 """Figures over training, one panel a pattern: mask flips (SAD) and loss. `flips` and `curves`, blocks of a setting."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -15,8 +13,6 @@ from nmbench.document.model import Block, Prose
 from nmbench.records.schema import Record
 from nmbench.report.sections.quality import seeds_in_words
 from nmbench.report.style import MOST_PANELS, Style, drawn, few, panels, plain_numbers, styles
-
-__all__ = ["curves", "flips"]
 
 _FLIPS, _CURVES = "Mask flips through training", "Training curves"
 _MOST_LINES = 12

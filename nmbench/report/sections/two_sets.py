@@ -1,7 +1,5 @@
 """The page of `nmbench compare`: how two result sets differ as a whole, then every setting with its rows."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 
@@ -11,10 +9,8 @@ from nmbench.analysis.two_sets import Change, Fate, surroundings
 from nmbench.analysis.verdict import Verdict
 from nmbench.document.model import Block, Bullets, Prose, Report, Section
 from nmbench.document.table import Cell, Column, Table
-from nmbench.document.words import plural, text
+from nmbench.document.words import plural, some, text
 from nmbench.records.frame import Loaded
-
-__all__ = ["page"]
 
 #: rows that a note names
 _NAMED = 6
@@ -110,5 +106,4 @@ def _remarks(changes: Sequence[Change]) -> list[Block]:
 def _some(names: Sequence[str], total: int) -> str:
     if len(names) == total > 1:
         return "all rows"
-    more = len(names) - _NAMED
-    return f"{', '.join(names[:_NAMED])} and {more} more" if more > 1 else ", ".join(names)
+    return some(names, _NAMED)

@@ -1,13 +1,8 @@
 """The masked weight inside a graph of torch.compile, as one operator: on a GPU one fused pass over the weight.
 
-takes           whether graphs use the operator for a weight
-masked_weight   torch.ops.nmbench.masked_weight: E * W with a straight-through gradient
-
 Elsewhere the graph has plain torch operations (layer.py), which Inductor fuses on a CPU. Masks and flips are not made
 in here: `step()` makes them outside of the graph.
 """
-
-from __future__ import annotations
 
 import importlib.util
 import os
@@ -19,8 +14,6 @@ from torch import Tensor
 from nmbench.sparsity.fast import fused as _fused
 from nmbench.sparsity.mask import Grouping, physical_layout, torch_mask
 from nmbench.sparsity.pattern import NMPattern
-
-__all__ = ["masked_weight", "takes"]
 
 # looked up once: a trace takes them for constants
 _TRITON = importlib.util.find_spec("triton") is not None and torch.version.hip is None

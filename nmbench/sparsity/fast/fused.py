@@ -1,17 +1,9 @@
 """Fused passes over the weights of a whole model on a GPU, by Triton: one launch, however many layers.
 
-available  whether Triton passes run on a device
-takes      whether a weight is for them
-Fleet      masks, masked weights and flips of many weights
-masked     the masked weight of one
-decay      the gradient term of SR-STE for many weights
-
 Triton is imported when the first weight on a GPU is seen. Where it is missing, or NMBENCH_NATIVE=0 is set, the torch
 operations with equal results run. On a CPU the passes run only under TRITON_INTERPRET=1 with NMBENCH_NATIVE=0, which is
 for tests.
 """
-
-from __future__ import annotations
 
 import functools
 import importlib.util
@@ -25,8 +17,6 @@ from torch import Tensor
 from nmbench._util.devices import on
 from nmbench.sparsity.fast import native as _native
 from nmbench.sparsity.memory import addressable
-
-__all__ = ["Fleet", "available", "decay", "masked", "takes"]
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 #: (outer, size, inner) of a weight's memory, see mask.physical_layout

@@ -3,8 +3,6 @@
 Where no compiler is found, or NMBENCH_NATIVE=0 is set, `library()` is None and the torch code with equal results runs.
 """
 
-from __future__ import annotations
-
 import ctypes
 import functools
 from pathlib import Path
@@ -14,8 +12,6 @@ from torch import Tensor
 
 from nmbench._util.native import NotCompiled, compiled
 from nmbench.sparsity.memory import addressable
-
-__all__ = ["Plan", "Result", "available_for", "decay", "library", "update", "why_not"]
 
 #: dtype -> (width in bits, bits of +infinity)
 _KEYS = {

@@ -1,15 +1,10 @@
-"""A tile of groups as separate columns, so that the elements of a group are compared without a loop, and back.
-
-split_columns, join_columns   for use in Triton kernels
-"""
+"""A tile of groups as separate columns, so that the elements of a group are compared without a loop, and back."""
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, misc, assignment"
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
-
-__all__ = ["join_columns", "split_columns"]
 
 
 @triton.jit

@@ -1,8 +1,4 @@
-"""The gradient term of SR-STE for many weights in one launch: grad += lambda_w * (1 - mask) * weight.
-
-Decay          the tables of some gradients, weights and masks where they lie now, and the launch
-decay_kernel   the Triton kernel; sums in float32, in float64 for float64
-"""
+"""The gradient term of SR-STE for many weights in one launch: grad += lambda_w * (1 - mask) * weight."""
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, misc"
 
 from __future__ import annotations
@@ -16,8 +12,6 @@ import triton.language as tl
 from torch import Tensor
 
 from nmbench.sparsity.fast.triton_tables import Table
-
-__all__ = ["TILE", "Decay", "decay_kernel"]
 
 TILE = 2048
 _TYPES = {

@@ -1,9 +1,5 @@
 """Mask, masked weight and count of flips of many weights, in one launch and one pass over their memory.
 
-Renewal        the tables of some weights and their masks where they lie now, and the launch
-masked         the masked weight of one weight, without a table: nothing outlives the call, as a CUDA graph wants it
-update_kernel, masked_kernel   the Triton kernels: each program ranks one tile of groups
-
 A weight is seen as (outer, size, inner), contiguous, as in nmbench/sparsity/nm.c: a group is M elements along `size`,
 `inner` apart; the last may be short. Magnitudes are compared as integers, the bits of |w|, whose order is that of the
 numbers, so every floating dtype takes the same path and each bit is kept. NaN ranks above infinity; it is not looked
@@ -26,18 +22,6 @@ from torch import Tensor
 
 from nmbench.sparsity.fast.triton_columns import join_columns, split_columns
 from nmbench.sparsity.fast.triton_tables import Table
-
-__all__ = [
-    "COLUMNS",
-    "LOOP",
-    "VECTOR",
-    "Renewal",
-    "groups_of_a_tile",
-    "masked",
-    "masked_kernel",
-    "mode_of",
-    "update_kernel",
-]
 
 VECTOR, COLUMNS, LOOP = "vector", "columns", "loop"
 _INTEGERS = {16: torch.int16, 32: torch.int32, 64: torch.int64}

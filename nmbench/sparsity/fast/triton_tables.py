@@ -1,8 +1,5 @@
 """One launch over many weights: which program works on which piece of which weight, in tables on the device.
 
-Table   rows of numbers that a kernel reads (addresses, sizes), and the pieces that its programs take
-upload  numbers to the device without waiting for it
-
 A row describes one weight. A piece is (row, tile): program p does tile `pieces[p, 1]` of row `pieces[p, 0]`. This
 module needs no triton.
 """
@@ -14,8 +11,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-
-__all__ = ["Table", "upload"]
 
 
 def upload(numbers: Sequence[Sequence[int]], device: torch.device) -> Tensor:

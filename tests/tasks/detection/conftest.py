@@ -1,7 +1,5 @@
 """Fixtures of the detection tests: one embedded data set for the session, and runs that need no worker."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -40,9 +38,9 @@ def spec_of() -> Callable[..., Spec]:
 
 
 @pytest.fixture(scope="session")
-def scenes_on_disk(tmp_path_factory: pytest.TempPathFactory) -> DataInfo:
+def scenes_on_disk(data_root: Path) -> DataInfo:
     """The embedded data, made once; tests must not write there."""
-    return Detection().prepare(_spec_of(), tmp_path_factory.mktemp("data"))
+    return Detection().prepare(_spec_of(), data_root)
 
 
 @pytest.fixture

@@ -1,9 +1,4 @@
-"""Every key of a COCO file that the loader or the metric reads is checked, or filled in, before anything trains.
-
-pytest tests/tasks/detection/test_detection_annotations.py
-"""
-
-from __future__ import annotations
+"""Every key of a COCO file that the loader or the metric reads is checked, or filled in, before anything trains."""
 
 import json
 

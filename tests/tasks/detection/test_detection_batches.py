@@ -1,11 +1,5 @@
-"""Order and augmentation are functions of (seed, epoch, index), whatever draws elsewhere.
+"""Order and augmentation are functions of (seed, epoch, index), whatever draws elsewhere."""
 
-pytest tests/tasks/detection/test_detection_batches.py
-"""
-
-from __future__ import annotations
-
-import hashlib
 import random
 
 import numpy as np
@@ -109,12 +103,6 @@ def test_endless_batches_are_the_epochs_one_after_another():
     assert first == (epoch_of(0) + epoch_of(1) + epoch_of(2))[:12]
 
 
-def test_loading_leaves_the_global_generators_alone():
-    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
-    epoch_of()
-    assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
-
-
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 60), st.integers(1, 4), st.integers(1, 5), st.integers(0, 5))
 def test_ranks_share_the_images_of_one_rank(images, ranks, batch, epoch):
@@ -143,19 +131,6 @@ def test_a_config_can_group_images_by_their_shape():
     assert [repr(b) for b in again] == [repr(b) for b in made][2:]
 
 
-def test_pictures_of_a_batch_are_those_of_the_data_set(run_of, spec_of):
-    from nmbench_tasks.detection import datasets
-
-    run = run_of(spec_of())
-    settings_ = Settings.of(run.spec)
-    dataset = datasets.build(run.data.path, "train", datasets.pipeline(settings_, False, True), settings_)
-    first = next(iter(loader(run, dataset, 2, 6)))
-    index, image = first["data_samples"][0].img_id, first["inputs"][0]
-    where = [dataset.get_data_info(i)["img_id"] for i in range(len(dataset))].index(index)
-    assert image.shape == (3, 64, 64)
-    assert hashlib.sha256(image.numpy()).digest() == hashlib.sha256(dataset[where]["inputs"].numpy()).digest()
-
-
 def test_an_image_that_cannot_be_decoded(scenes_on_disk, spec_of, tmp_path):
     import shutil
 
@@ -182,15 +157,3 @@ def test_what_is_wrong_with_the_data_is_told_in_its_own_words(workers):
     with pytest.raises(DataError) as caught:
         next(iter(loader(FakeRun(workers=workers), Broken(23), 4, 20)))
     assert str(caught.value) == "what is wrong\nwhat to do"
-
-
-def test_a_seeded_data_set_is_still_the_data_set(run_of, spec_of):
-    from nmbench_tasks.detection import datasets
-
-    run = run_of(spec_of())
-    settings_ = Settings.of(run.spec)
-    seeded = Seeded(datasets.build(run.data.path, "val", datasets.pipeline(settings_, False, False), settings_))
-    assert seeded.metainfo["classes"] == tuple("0123456789")
-    assert len(seeded) == 6
-    with pytest.raises(AttributeError):
-        seeded.nothing_of_this_name  # noqa: B018

@@ -1,7 +1,5 @@
 """Non-maximum suppression by torchvision in place of mmcv's, against exact arithmetic."""
 
-from __future__ import annotations
-
 import math
 import sys
 from fractions import Fraction
@@ -65,16 +63,6 @@ def test_nms_is_greedy_suppression(found, threshold, offset, unit, dtype):
     assert torch.equal(dets, torch.cat([boxes, scores[:, None]], 1)[expected])
 
 
-@pytest.mark.parametrize("offset", [0, 1])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_nms_keeps_a_box_whose_iou_is_the_threshold_and_drops_one_above(offset, dtype):
-    for k in range(1, 20):
-        boxes = torch.tensor([[0, 0, 20 - offset, 1 - offset], [0, 0, k - offset, 1 - offset]], dtype=dtype)
-        scores = torch.tensor([0.9, 0.8], dtype=dtype)
-        assert mmcv.ops.nms(boxes, scores, k / 20, offset=offset)[1].tolist() == [0, 1], k
-        assert mmcv.ops.nms(boxes, scores, k / 20 - 1e-6, offset=offset)[1].tolist() == [0], k
-
-
 def test_nms_takes_scores_of_another_dtype():
     boxes = torch.tensor([[0.0, 0, 4, 4], [0, 0, 4, 4], [8, 8, 9, 9]])
     scores = torch.tensor([0.25, 0.5, 0.125], dtype=torch.float16)
@@ -110,3 +98,36 @@ def test_batched_nms_of_many_boxes_goes_class_by_class_with_the_same_result():
     )
     assert 0 < len(whole) < 400
     assert torch.equal(whole, parts)
+
+
+def softly(found: list[tuple], unit: int, method: str, threshold: float, floor: float, offset: int) -> list[tuple]:
+    """(index, lowered score) box by box; corners in 1/`unit` pixels."""
+    left, kept = {i: row[1] / 8 for i, row in enumerate(found)}, []
+    while left:
+        best = max(left, key=lambda i: (left[i], -i))
+        kept.append((best, left.pop(best)))
+        for i in list(left):
+            iou = _iou(found[best][0], found[i][0], offset * unit)
+            drop = {"naive": 0.0, "linear": 1 - iou, "gaussian": math.exp(-(iou**2) / 0.5)}[method]
+            left[i] *= drop if method == "gaussian" or iou >= threshold else 1
+            if left[i] < floor:
+                del left[i]
+    return kept
+
+
+def _iou(a: tuple[int, ...], b: tuple[int, ...], offset: int) -> float:
+    shared = math.prod(max(0, min(a[i + 2], b[i + 2]) - max(a[i], b[i]) + offset) for i in (0, 1))
+    return shared / (sum((box[2] - box[0] + offset) * (box[3] - box[1] + offset) for box in (a, b)) - shared)
+
+
+@settings(max_examples=60, deadline=None)
+@given(found=rows, method=st.sampled_from(["naive", "linear", "gaussian"]), floor=st.sampled_from([1e-3, 0.3]))
+def test_soft_nms_lowers_the_scores_of_what_overlaps(found, method, floor):
+    boxes, scores, _ = tensors(found, unit=4, dtype=torch.float64)
+    before = boxes.clone(), scores.clone()
+    dets, keep = mmcv.ops.soft_nms(boxes, scores, 0.37, sigma=0.5, min_score=floor, method=method, offset=1)
+    expected = softly(found, 4, method, 0.37, floor, 1)
+    assert keep.tolist() == [index for index, _ in expected]
+    torch.testing.assert_close(dets, torch.cat([boxes[keep], dets.new_tensor([s for _, s in expected])[:, None]], 1))
+    assert torch.equal(boxes, before[0])
+    assert torch.equal(scores, before[1])

@@ -1,9 +1,4 @@
-"""Two processes train one detector together, as the harness starts them for `gpus = 2`; gloo on the CPU.
-
-pytest tests/tasks/detection/test_detection_ranks.py
-"""
-
-from __future__ import annotations
+"""Two processes train one detector together, as the harness starts them for `gpus = 2`; gloo on the CPU."""
 
 import os
 import socket

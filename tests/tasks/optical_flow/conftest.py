@@ -1,7 +1,5 @@
 """Fixtures of the optical-flow tests: a small embedded data set for the session, runs, a user's FlyingChairs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path

@@ -11,7 +11,7 @@ from torchvision.datasets import FlyingChairs
 
 from nmbench.contract import samples
 from nmbench_tasks.optical_flow import OpticalFlow
-from nmbench_tasks.optical_flow.evaluate import Padding, flow_picture, image_picture
+from nmbench_tasks.optical_flow.evaluate import Padding, flow_picture
 from nmbench_tasks.optical_flow.metrics import measure, summary
 
 
@@ -22,25 +22,24 @@ def errors_of(distances, lengths):
     return measure(estimate, flow, torch.ones(1, len(lengths), dtype=torch.bool))
 
 
-def test_the_metrics_of_known_errors():
-    found = summary([errors_of([0.5, 2.0, 4.0, 9.5], [10.0] * 4)])
-    assert found == pytest.approx({"epe": 4.0, "1px": 25.0, "3px": 50.0, "5px": 75.0, "fl_all": 50.0})
-
-
-def test_kitti_s_outliers_are_off_by_3_px_and_by_5_percent():
-    # off by 4 px: 10 % of 40, 4 % of 100; off by 2 px: 20 % of 10
-    assert summary([errors_of([4.0, 4.0, 2.0], [40.0, 100.0, 10.0])])["fl_all"] == pytest.approx(100 / 3)
-
-
-def test_exactly_3_px_or_5_percent_is_no_outlier():
-    assert summary([errors_of([3.0, 5.0, 4.0], [10.0, 100.0, 80.0])])["fl_all"] == 0.0
-    assert summary([errors_of([3.001, 5.001, 4.001], [10.0, 100.0, 80.0])])["fl_all"] == 100.0
-
-
-def test_epe_is_a_mean_over_images_and_fl_all_over_pixels():
-    found = summary([errors_of([0.0] * 3, [1.0] * 3), errors_of([8.0], [1.0])])
-    assert found["epe"] == pytest.approx(4.0)
-    assert found["fl_all"] == pytest.approx(25.0)
+@pytest.mark.parametrize(
+    ("images", "expected"),  # (errors in px, lengths of the flow in px) of each image
+    [
+        (
+            [([0.5, 2.0, 4.0, 9.5], [10.0] * 4)],
+            {"epe": 4.0, "1px": 25.0, "3px": 50.0, "5px": 75.0, "fl_all": 50.0},
+        ),
+        # KITTI's outliers are off by more than 3 px and more than 5 %: 10 % of 40, 4 % of 100, 20 % of 10
+        ([([4.0, 4.0, 2.0], [40.0, 100.0, 10.0])], {"fl_all": 100 / 3}),
+        ([([3.0, 5.0, 4.0], [10.0, 100.0, 80.0])], {"fl_all": 0.0}),
+        ([([3.001, 5.001, 4.001], [10.0, 100.0, 80.0])], {"fl_all": 100.0}),
+        # one is a mean over images, the other over pixels
+        ([([0.0] * 3, [1.0] * 3), ([8.0], [1.0])], {"epe": 4.0, "fl_all": 25.0}),
+    ],
+)
+def test_the_metrics_of_known_errors(images, expected):
+    found = summary([errors_of(*image) for image in images])
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
 
 
 def test_unknown_pixels_do_not_count_and_broken_estimates_do():
@@ -55,12 +54,6 @@ def test_unknown_pixels_do_not_count_and_broken_estimates_do():
     assert math.isnan(broken["epe"])
     assert broken["1px"] == pytest.approx(200 / 3)
     assert broken["fl_all"] == pytest.approx(100 / 3)
-
-
-def test_directions_are_declared():
-    better = {metric.name: metric.higher_is_better for metric in OpticalFlow.metrics}
-    assert better == {"epe": False, "1px": True, "3px": True, "5px": True, "fl_all": False}
-    assert OpticalFlow.metrics[0].name == "epe"
 
 
 @settings(max_examples=40, deadline=None)
@@ -161,11 +154,3 @@ def test_every_flow_of_a_sample_has_the_truth_s_scale():
     mixed[:, 4:] = torch.tensor([0.0, 200.0])[:, None, None]  # a wild estimate elsewhere does not pale the rest
     assert np.array_equal(flow_picture(mixed, truth, valid)[0, 0], of_truth[0, 0])
     assert flow_picture(torch.full_like(truth, math.nan), truth, valid).shape == (16, 16, 3)
-
-
-def test_pictures_are_of_a_size_that_can_be_shown():
-    assert image_picture(torch.zeros(3, 100, 200, dtype=torch.uint8)).shape == (200, 400, 3)
-    assert image_picture(torch.zeros(3, 300, 600, dtype=torch.uint8)).shape == (300, 600, 3)
-    assert image_picture(torch.zeros(3, 436, 1024, dtype=torch.uint8)).shape[1] == 640
-    image = torch.randint(0, 256, (3, 50, 60), dtype=torch.uint8)
-    assert np.array_equal(image_picture(image)[::2, ::2], image.permute(1, 2, 0).numpy())

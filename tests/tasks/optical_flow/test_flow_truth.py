@@ -1,7 +1,4 @@
-"""A split of which no pixel's flow is known, and pictures of more than 8 bits, are refused before anything trains.
-
-pytest tests/tasks/optical_flow/test_flow_truth.py
-"""
+"""A split of which no pixel's flow is known, and pictures of more than 8 bits, are refused before anything trains."""
 
 import cv2
 import numpy as np

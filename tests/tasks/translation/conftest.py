@@ -1,7 +1,5 @@
 """Fixtures of the translation tests: one embedded corpus for the session, small ones, runs that need no worker."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -33,9 +31,9 @@ def spec_of() -> Callable[..., Spec]:
 
 
 @pytest.fixture(scope="session")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> DataInfo:
+def embedded(data_root: Path) -> DataInfo:
     """The embedded corpus, made once; tests must not write there."""
-    return Translation().prepare(_spec_of(), tmp_path_factory.mktemp("data"))
+    return Translation().prepare(_spec_of(), data_root)
 
 
 @pytest.fixture(scope="session")

@@ -27,16 +27,6 @@ def python(code: str) -> str:
     return done.stdout
 
 
-def test_it_is_the_real_fairseq_with_its_compiled_parts():
-    import fairseq
-    from fairseq import libbleu
-    from fairseq.data import data_utils_fast, token_block_utils_fast
-
-    assert fairseq.__version__ == "0.12.2"
-    for module in (data_utils_fast, token_block_utils_fast, libbleu):
-        assert module.__file__.endswith((".so", ".pyd"))
-
-
 @pytest.mark.slow
 def test_the_import_leaves_nothing_behind_and_says_nothing():
     said = python(
@@ -53,13 +43,6 @@ def test_the_import_leaves_nothing_behind_and_says_nothing():
     assert said == "a mutable default is refused again"
 
 
-@pytest.mark.slow
-def test_without_the_module_fairseq_cannot_be_imported():
-    """If this fails, a line of compat.py has become unnecessary."""
-    said = python("try:\n    import fairseq.tasks.translation\nexcept ValueError as error: print(error)")
-    assert "mutable default" in said
-
-
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_no_shadow_parameter_is_left(name, spec_of):
     with torch.device("meta"):
@@ -69,7 +52,7 @@ def test_no_shadow_parameter_is_left(name, spec_of):
     assert [key for key in names if key.rpartition(".")[2] in compat.SHADOWS] == []
     for layer in model.encoder.layers:
         assert not layer.can_use_fastpath
-        assert not any(hasattr(layer, shadow) for shadow in compat.SHADOWS)
+        assert not any(getattr(layer, shadow).numel() for shadow in compat.SHADOWS)
 
 
 # The fused path wants the norm after the residual connection, as fairseq's own architectures have it (the narrow one
@@ -105,13 +88,11 @@ def test_every_projection_counts_after_save_load_and_eval(name, spec_of, tmp_pat
     assert torch.equal(output(), before)
 
 
-def test_what_is_evaluated_is_what_is_trained(spec_of):
-    """With the fused path, training and evaluation mode would compute with different weights after a load."""
+@pytest.mark.parametrize("name", ["transformer_narrow", "transformer_tiny"])  # norm before and after the residual
+def test_a_scripted_model_computes_what_the_model_does(name, spec_of):
     torch.manual_seed(0)
-    model = model_of("transformer_tiny", spec_of)
-    model.load_state_dict(model_of("transformer_tiny", spec_of).state_dict())
-    with torch.no_grad():
-        model.encoder.layers[0].fc1.weight.mul_(3)
+    model = model_of(name, spec_of).eval()
+    scripted = torch.jit.script(model)
+    assert dict(scripted.named_parameters()).keys() == dict(model.named_parameters()).keys()
     inputs = Translation().example_inputs(spec_of())
-    in_training, in_evaluation = model.train()(*inputs)[0], model.eval()(*inputs)[0]  # dropout is 0 at smoke
-    assert torch.allclose(in_training, in_evaluation, atol=1e-5)
+    torch.testing.assert_close(scripted(*inputs)[0], model(*inputs)[0])

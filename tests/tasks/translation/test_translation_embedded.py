@@ -6,7 +6,6 @@ from task_helpers import bytes_of
 from nmbench.task import DataError
 from nmbench_tasks.translation import embedded as module
 from nmbench_tasks.translation import phrases
-from nmbench_tasks.translation.binarise import DIGITS, Subwords
 from nmbench_tasks.translation.corpus import Corpus
 from nmbench_tasks.translation.scales import Settings
 
@@ -45,15 +44,6 @@ def test_no_word_of_the_test_is_unknown_and_digits_stand_alone(embedded, spec_of
     assert [symbol for symbol in words.symbols if sum(letter.isdigit() for letter in symbol) > 1] == []
 
 
-def test_versions_are_in_the_manifest_and_in_the_name(embedded):
-    import json
-
-    key = json.loads((embedded.path / "manifest.json").read_text())["key"]
-    assert {"babel", "num2words", "sentencepiece"} <= set(key)
-    assert all(version in embedded.path.name for version in phrases.VERSIONS.values())
-    assert any("CLDR" in note and phrases.VERSIONS["babel"] in note for note in embedded.notes)
-
-
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(phrases, "SIZES", {"train": 600, "valid": 20, "test": 20})
@@ -67,28 +57,8 @@ def test_written_again_elsewhere_it_has_the_same_bytes(small, tmp_path, spec_of)
     assert one.counts == {"train": 600, "valid": 20, "test": 20}
 
 
-def test_other_versions_do_not_meet_in_one_folder(small, tmp_path, monkeypatch, spec_of):
-    one = module.prepare(spec_of(), tmp_path)
-    monkeypatch.setitem(phrases.VERSIONS, "babel", "9.9.9")
-    other = module.prepare(spec_of(), tmp_path)
-    assert other.path != one.path
-    assert one.path.is_dir()
-
-
-def test_a_changed_text_has_another_fingerprint(small, tmp_path, monkeypatch, spec_of):
-    one = module.prepare(spec_of(), tmp_path / "one")
-    monkeypatch.setattr(phrases, "_SEED", 1)
-    assert module.prepare(spec_of(), tmp_path / "other").fingerprint != one.fingerprint
-
-
 def test_settings_that_it_cannot_serve(spec_of, tmp_path):
     with pytest.raises(DataError, match="WMT14"):
         module.prepare(spec_of(scale="paper"), tmp_path)
     with pytest.raises(DataError, match="from en to de"):
         module.prepare(spec_of(target_lang="fr"), tmp_path)
-
-
-def test_too_many_subwords_for_a_text():
-    with pytest.raises(DataError, match="change the setting pieces") as caught:
-        Subwords.trained(["a b c", "b c d"], 500, DIGITS)
-    assert len(str(caught.value).splitlines()) == 2

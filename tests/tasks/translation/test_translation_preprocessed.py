@@ -119,27 +119,6 @@ def test_faults_are_named(spec_of, folder, fault):
     assert len(str(caught.value).splitlines()) <= 2
 
 
-def test_other_languages(spec_of, folder):
-    with pytest.raises(DataError, match=r"no dictionary .*dict.fr.txt"):
-        prepared(spec_of, folder, target_lang="fr")
-
-
-def test_words_are_joined_by_fairseqs_detokeniser(spec_of, folder):
-    """ "moses" needs sacremoses, which may not be here: then that is said."""
-    try:
-        import sacremoses  # noqa: F401
-    except ImportError:
-        with pytest.raises(DataError, match="pip install sacremoses"):
-            prepared(spec_of, folder, tokenizer="moses")
-    else:
-        corpus = Corpus(folder, Settings.of(spec_for(spec_of, folder, tokenizer="moses")))
-        words = corpus.task.target_dictionary
-        for word in ("Hallo", ",", "Welt"):
-            words.add_symbol(word)
-        tokens = torch.tensor([words.index(word) for word in ("Hallo", ",", "Welt", "!")])
-        assert corpus.sentence(tokens) == "Hallo, Welt!"
-
-
 def test_a_joined_dictionary_ties_all_embeddings(spec_of, folder, tmp_path):
     joined = Dictionary.load(str(folder / "dict.en.txt"))
     joined.update(Dictionary.load(str(folder / "dict.de.txt")))

@@ -6,7 +6,7 @@ import pytest
 
 from nmbench.run import Run
 from nmbench.task import DataError
-from nmbench_tasks.translation import Translation, rawtext
+from nmbench_tasks.translation import Translation
 from nmbench_tasks.translation.corpus import Corpus
 from nmbench_tasks.translation.scales import Settings
 
@@ -27,26 +27,6 @@ def test_counts_and_fingerprint(spec_of, text):
     german = moved / "train.de"
     german.write_text(german.read_text().replace("A", "Ä"))
     assert prepared(spec_of, moved).fingerprint != info.fingerprint
-
-
-def test_what_is_binarised_is_not_binarised_again(spec_of, text, monkeypatch):
-    info = prepared(spec_of, text)
-    monkeypatch.setattr(rawtext, "binarise", lambda *_: pytest.fail("it was binarised again"))
-    assert prepared(spec_of, text) == info
-    with pytest.raises(pytest.fail.Exception):
-        prepared(spec_of, text, pieces=PIECES + 1)
-
-
-def test_it_trains_and_evaluates(spec_of, text, tmp_path):
-    spec = spec_of(data=str(text), pieces=PIECES, test_pairs=0)
-    task = Translation()
-    run = Run(spec, task.prepare(spec, tmp_path / "data"), None, tmp_path / "work")
-    model = task.build(spec)
-    assert model.encoder.embed_tokens.num_embeddings == PIECES - 1 + 4
-    task.train(model, run)
-    assert set(task.evaluate(model, run)) == {metric.name for metric in Translation.metrics}
-    assert run.texts["references"] == (text / "test.de").read_text().splitlines()
-    assert run.texts["sources"] == (text / "test.en").read_text().splitlines()
 
 
 def test_without_valid_and_with_windows_line_ends(spec_of, text):
@@ -103,6 +83,15 @@ FAULTS = {
 }
 
 
+@pytest.mark.parametrize(
+    ("over", "said"),
+    [({"pieces": 5000}, "no 5000 subwords"), ({"max_length": 2}, "every pair of train has more than max_length = 2")],
+)
+def test_settings_that_do_not_fit_the_text(spec_of, text, over, said):
+    with pytest.raises(DataError, match=said):
+        prepared(spec_of, text, **over)
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults_are_named(spec_of, text, fault):
     harm, message = FAULTS[fault]
@@ -112,11 +101,6 @@ def test_faults_are_named(spec_of, text, fault):
     assert str(text) in str(caught.value)
     assert len(str(caught.value).splitlines()) <= 2
     assert not list(text.parent.glob("data/translation/text-*"))  # nothing half-made is left to be believed
-
-
-def test_too_many_pieces(spec_of, text):
-    with pytest.raises(DataError, match="no 5000 subwords"):
-        prepared(spec_of, text, pieces=5000)
 
 
 def test_long_sentences_are_left_out_and_counted(spec_of, text, tmp_path):
@@ -133,18 +117,9 @@ def test_long_sentences_are_left_out_and_counted(spec_of, text, tmp_path):
     task = Translation()
     run = Run(spec, task.prepare(spec, tmp_path / "data"), None, tmp_path / "work")
     model = task.build(spec)
+    assert model.encoder.embed_tokens.num_embeddings == PIECES - 1 + 4
     task.train(model, run)  # a sentence beyond the positions of the model would raise
-    task.evaluate(model, run)
+    assert set(task.evaluate(model, run)) == {metric.name for metric in Translation.metrics}
     references = (text / "test.de").read_text().splitlines()
     assert run.texts["references"] == references[:4] + references[5:]
     assert len(run.per_example["loss"]) == 7
-
-
-def test_nothing_is_short_enough(spec_of, text):
-    with pytest.raises(DataError, match="every pair of train has more than max_length = 2"):
-        prepared(spec_of, text, max_length=2)
-
-
-def test_a_corpus_must_be_prepared_before_a_model_is_built(spec_of, text):
-    with pytest.raises(RuntimeError, match="prepare"):
-        Translation().build(spec_of(data=str(text)))

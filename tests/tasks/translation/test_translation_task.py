@@ -24,15 +24,6 @@ train = {{ data = {folders} }}
 """
 
 
-def test_declaring_imports_no_engine():
-    code = (
-        "import sys; from nmbench_tasks.translation import Translation\n"
-        "print([n for n in ('torch', 'fairseq', 'sacrebleu', 'babel', 'sentencepiece') if n in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.stdout.strip() == "[]", done.stderr
-
-
 def test_without_fairseq_it_is_unavailable_and_says_what_to_do(monkeypatch):
     version = importlib.metadata.version
 

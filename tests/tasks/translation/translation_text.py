@@ -1,7 +1,5 @@
 """A small corpus in text files, as a user brings it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from nmbench._util import random as rng

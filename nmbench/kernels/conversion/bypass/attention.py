@@ -1,13 +1,7 @@
 """torch.nn.MultiheadAttention with projections that are layers, so that they can run sparse. For inference.
 
 torch's own multiplies with the weights of its projections by name, in a function; here each projection is called.
-
-LayeredAttention   in place of it; the arguments of its forward pass, its results and its state dict are the same
-form               which projections it takes for given calls, or given their names
-layers             the projections of one as dense layers, over its own weights
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
@@ -15,14 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["PROJECTIONS", "LayeredAttention", "form", "layers", "taken"]
-
 #: name -> which of (query, key, value) it makes, in this order
 PROJECTIONS: dict[str, str] = {"in_proj": "qkv", "q_proj": "q", "kv_proj": "kv", "k_proj": "k", "v_proj": "v"}
 _KINDS = "qkv"
 _SEPARATE = ("q_proj", "k_proj", "v_proj")
-#: parameters of torch's, which the projections have here
-_OF_PROJECTIONS = ("in_proj_weight", "in_proj_bias", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+#: parameters of torch's, which the projections have here; the others are None where all three have one width
+_OF_PROJECTIONS = ("in_proj_weight", "in_proj_bias")
 
 
 def taken(query: Tensor, key: Tensor, value: Tensor) -> tuple[str, ...]:
@@ -32,10 +24,10 @@ def taken(query: Tensor, key: Tensor, value: Tensor) -> tuple[str, ...]:
     return ("q_proj", "kv_proj") if key is value else _SEPARATE
 
 
-def form(attention: nn.MultiheadAttention, names: Iterable[str]) -> tuple[str, ...]:
+def form(names: Iterable[str]) -> tuple[str, ...]:
     """The fewest projections that serve all of `names` (of `PROJECTIONS`; others do not count)."""
-    wanted = {name for name in names if name in PROJECTIONS}
-    if not attention._qkv_same_embed_dim or wanted & {"k_proj", "v_proj"}:
+    wanted = {*names}
+    if wanted & {"k_proj", "v_proj"}:
         return _SEPARATE
     return ("q_proj", "kv_proj") if wanted & {"q_proj", "kv_proj"} else ("in_proj",)
 
@@ -53,9 +45,7 @@ def _part(attention: nn.MultiheadAttention, name: str) -> tuple[Tensor, Tensor |
         return attention.in_proj_weight, attention.in_proj_bias
     rows = _rows(name, attention.embed_dim)
     bias = None if attention.in_proj_bias is None else attention.in_proj_bias.detach()[rows]
-    if attention._qkv_same_embed_dim:
-        return attention.in_proj_weight.detach()[rows], bias
-    return getattr(attention, f"{name}_weight"), bias
+    return attention.in_proj_weight.detach()[rows], bias
 
 
 def _rows(name: str, width: int) -> slice:
@@ -73,15 +63,6 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 
 def _parameter(tensor: Tensor) -> nn.Parameter:
     return tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor, requires_grad=False)
-
-
-def _separate(name: str) -> property:
-    """The weight of one projection, where query, key and value differ in width; else None, as torch has it."""
-
-    def weight(self: LayeredAttention) -> Tensor | None:
-        return None if self._qkv_same_embed_dim else self.get_submodule(name).weight  # type: ignore[return-value]
-
-    return property(weight)
 
 
 class LayeredAttention(nn.MultiheadAttention):
@@ -113,8 +94,8 @@ class LayeredAttention(nn.MultiheadAttention):
     # -- for those who read weights by name -------------------------------------------------------------------------
     @property
     def in_proj_weight(self) -> Tensor | None:  # type: ignore[override]
-        """(3 embed_dim, embed_dim), made anew at each access; None where query, key and value differ in width."""
-        return self._joined("weight") if self._qkv_same_embed_dim else None
+        """(3 embed_dim, embed_dim), made anew at each access."""
+        return self._joined("weight")
 
     @property
     def in_proj_bias(self) -> Tensor | None:  # type: ignore[override]
@@ -124,10 +105,6 @@ class LayeredAttention(nn.MultiheadAttention):
     def _joined(self, kind: str) -> Tensor | None:
         parts = [getattr(self.get_submodule(name), kind) for name in self.form]
         return parts[0] if len(parts) == 1 or parts[0] is None else torch.cat(parts)
-
-    q_proj_weight = _separate("q_proj")
-    k_proj_weight = _separate("k_proj")
-    v_proj_weight = _separate("v_proj")
 
     # -- the forward pass -------------------------------------------------------------------------------------------
     def forward(
@@ -146,11 +123,8 @@ class LayeredAttention(nn.MultiheadAttention):
             raise RuntimeError("is_causal is a hint about attn_mask, which has to be given with it")
         batched = query.dim() == 3
         q, k, v = (self._heads(x, batched) for x in self._projected(query, key, value))
-        k, v, more = self._longer(k, v)
         causal = is_causal and key_padding_mask is None and not need_weights  # torch takes the hint only then
-        # where torch takes the hint it does not look at the mask
-        self._check(None if causal else attn_mask, key_padding_mask, q, k.shape[2] - more, batched)
-        mask = None if causal else self._mask(attn_mask, key_padding_mask, q, more, batched)
+        mask = None if causal else self._mask(attn_mask, key_padding_mask, q, k.shape[2], batched)
         weights: Tensor | None = None
         dropped = self.dropout if self.training else 0.0
         if need_weights:
@@ -190,49 +164,30 @@ class LayeredAttention(nn.MultiheadAttention):
         x = x.view(*x.shape[:-1], self.num_heads, self.head_dim)
         return x.transpose(1, 2) if self.batch_first or not batched else x.permute(1, 2, 0, 3)
 
-    def _longer(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, int]:
-        """Keys and values with the learnt and the zero position behind them, and how many those are."""
-        more = 0
-        if self.bias_k is not None and self.bias_v is not None:
-            k, v = (
-                torch.cat([x, b.to(x.dtype).view(1, self.num_heads, 1, -1).expand(x.shape[0], -1, -1, -1)], 2)
-                for x, b in ((k, self.bias_k), (v, self.bias_v))
-            )
-            more += 1
-        if self.add_zero_attn:
-            k, v = F.pad(k, (0, 0, 0, 1)), F.pad(v, (0, 0, 0, 1))
-            more += 1
-        return k, v, more
-
-    def _check(self, attn_mask: Tensor | None, padding: Tensor | None, q: Tensor, keys: int, batched: bool) -> None:
-        """Raises RuntimeError for what torch's refuses: another shape could be read as something else."""
-        batch, heads, length, _ = q.shape
-        whole = ((length, keys), (batch * heads, length, keys))
-        for name, mask, shapes in (
-            ("attn_mask", attn_mask, whole),
-            ("key_padding_mask", padding, ((batch, keys) if batched else (keys,),)),
-        ):
-            if mask is None:
-                continue
-            if mask.dtype != torch.bool and not mask.is_floating_point():
-                raise RuntimeError(f"{name} is of {mask.dtype}; use bool or a floating dtype")
-            if all(mask.shape != shape for shape in shapes):
-                raise RuntimeError(f"{name} has shape {tuple(mask.shape)}; use {' or '.join(map(str, shapes))}")
-
     def _mask(
-        self, attn_mask: Tensor | None, padding: Tensor | None, q: Tensor, more: int, batched: bool
+        self, attn_mask: Tensor | None, padding: Tensor | None, q: Tensor, keys: int, batched: bool
     ) -> Tensor | None:
-        """What is added to the scores, (batch or 1, heads or 1, length or 1, keys); the added positions are seen."""
-        masks = []
-        if attn_mask is not None:
-            whole = attn_mask if attn_mask.dim() == 2 else attn_mask.reshape(-1, self.num_heads, *attn_mask.shape[1:])
-            masks.append(_additive(whole, q.dtype))
-        if padding is not None:
-            keys = padding if batched else padding.unsqueeze(0)
-            masks.append(_additive(keys, q.dtype)[:, None, None, :])
-        if not masks:
-            return None
-        return F.pad(masks[0] if len(masks) == 1 else masks[0] + masks[1], (0, more))
+        """What is added to the scores: (batch or 1, heads or 1, length or 1, keys).
+
+        Raises RuntimeError for what torch's refuses: another shape could be read as something else.
+        """
+        batch, heads, length, _ = q.shape
+        shapes: dict[str, tuple[Tensor | None, dict[tuple[int, ...], tuple[int, ...]]]] = {
+            "attn_mask": (
+                attn_mask,
+                {(length, keys): (length, keys), (batch * heads, length, keys): (batch, heads, length, keys)},
+            ),
+            "key_padding_mask": (padding, {(batch, keys) if batched else (keys,): (batch, 1, 1, keys)}),
+        }
+        total: Tensor | None = None
+        for name, (mask, views) in shapes.items():
+            if mask is not None:
+                if mask.shape not in views or not (mask.dtype == torch.bool or mask.is_floating_point()):
+                    given = f"{mask.dtype} {tuple(mask.shape)}"
+                    raise RuntimeError(f"{name}: {given}; use bool or floats, {' or '.join(map(str, views))}")
+                part = _additive(mask.reshape(views[mask.shape]), q.dtype)
+                total = part if total is None else total + part
+        return total
 
     # -- files ------------------------------------------------------------------------------------------------------
     def _load_from_state_dict(  # type: ignore[no-untyped-def]
@@ -246,12 +201,8 @@ class LayeredAttention(nn.MultiheadAttention):
                     f"size mismatch for {prefix}in_proj_{kind}: {tuple(whole.shape)}, not {3 * self.embed_dim} rows"
                 )
                 whole = None
-            for name in self.form:
-                part = state_dict.pop(f"{prefix}{name}_weight", None) if kind == "weight" else None
-                if whole is not None:
-                    part = whole[_rows(name, self.embed_dim)]
-                if part is not None:
-                    state_dict[f"{prefix}{name}.{kind}"] = part
+            for name in self.form if whole is not None else ():
+                state_dict[f"{prefix}{name}.{kind}"] = whole[_rows(name, self.embed_dim)]
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )

@@ -1,14 +1,8 @@
 """Modules that multiply with the weights of their layers by name, past the layers, brought to call them instead.
 
-bypassing   those of a model: torch's encoders and attention, fairseq's attention
-called      a context in which they call their layers (torch's attention aside), so that these are seen with what
-settle      what has a replaced layer inside calls it from now on
-
 torch's attention has no such switch: one of ours (attention.py) stands in place of it. Of fairseq's only what it
 says of itself is known: nothing is imported for it.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +11,6 @@ from typing import Any
 from torch import nn
 
 from nmbench.kernels.conversion.layers import SparseLayer
-
-__all__ = ["bypassing", "called", "settle"]
 
 #: class, attribute, and the value with which it calls its layers. 0 is how torch itself marks a layer that the fused
 #: path cannot take; fairseq's: as long as it is False, torch's function gets the weights of the projections

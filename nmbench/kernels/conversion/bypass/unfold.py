@@ -1,12 +1,4 @@
-"""The projections of torch.nn.MultiheadAttention among the layers of a model, as attention.py makes them.
-
-Attentions      a model's attention modules, each with its projections as dense layers
-seen_inside     those that were called on the example inputs, and what each projection was called with
-named_inside    those whose projections are named
-unfold          the surveyed weights, those of attention replaced by its projections
-"""
-
-from __future__ import annotations
+"""The projections of torch.nn.MultiheadAttention among the layers of a model, as attention.py makes them."""
 
 import inspect
 from collections import defaultdict
@@ -17,10 +9,8 @@ from torch import Tensor, nn
 
 from nmbench.kernels.backend import Refusal
 from nmbench.kernels.conversion.bypass.attention import PROJECTIONS, LayeredAttention, form, layers, taken
-from nmbench.kernels.conversion.survey import Surveyed, hooked
+from nmbench.kernels.conversion.survey import Surveyed, fixed
 from nmbench.kernels.conversion.watch import Arguments, Call, Seen, Watched
-
-__all__ = ["Attentions", "named_inside", "seen_inside", "unfold"]
 
 _bind = inspect.signature(nn.MultiheadAttention.forward).bind
 
@@ -41,7 +31,7 @@ class Attentions(dict[nn.MultiheadAttention, dict[str, nn.Linear]]):
 def _plain(model: nn.Module) -> dict[str, nn.MultiheadAttention]:
     """By name, by each of its names, those that can be replaced."""
     found = model.named_modules(remove_duplicate=False)
-    return {name: m for name, m in found if type(m) is nn.MultiheadAttention and not hooked(m)}
+    return {name: m for name, m in found if type(m) is nn.MultiheadAttention and not fixed(m)}
 
 
 def _within(name: str, part: str) -> str:
@@ -61,7 +51,7 @@ def seen_inside(model: nn.Module, seen: Watched) -> Attentions:
             asked[id(attention.in_proj_weight)].update(name for given in inputs for name in taken(*given.values()))
     attentions = Attentions()
     for attention, examples in calls.items():
-        attentions[attention] = layers(attention, form(attention, asked[id(attention.in_proj_weight)]))
+        attentions[attention] = layers(attention, form(asked[id(attention.in_proj_weight)]))
         projections = [(layer, PROJECTIONS[name][0]) for name, layer in attentions[attention].items()]
         for layer, which in [*projections, (attention.out_proj, "q")]:
             counted = seen.layers[id(layer)] = Seen()
@@ -84,7 +74,7 @@ def named_inside(model: nn.Module, names: Iterable[str]) -> tuple[Attentions, di
     wanted: dict[nn.MultiheadAttention, set[str]] = defaultdict(set)  # one with two names is stored under one of them
     for name, attention in plain.items():
         wanted[attention].update(part for part in (*PROJECTIONS, "out_proj") if _within(name, part) in names)
-    attentions = Attentions({one: layers(one, form(one, parts)) for one, parts in wanted.items() if parts})
+    attentions = Attentions({one: layers(one, form(parts)) for one, parts in wanted.items() if parts})
     projections = {
         _within(name, part): layer
         for name, attention in plain.items()
@@ -106,9 +96,7 @@ def unfold(surveyed: list[Surveyed], attentions: Attentions, model: nn.Module) -
             made.append(replace(weight, pattern=None, reason=reason))
         else:
             asked = {part for module in weight.modules for part in attentions[module]}  # type: ignore[index]
-            for part in form(first, asked):
-                if weight.key not in ("in_proj_weight", f"{part}_weight"):
-                    continue
+            for part in form(asked):
                 modules = tuple(attentions[m][part] for m in weight.modules)  # type: ignore[index]
                 own = tuple(_within(names[id(m)], part) for m in weight.modules)
                 made.append(Surveyed(own, modules, modules[0].weight, weight.pattern))

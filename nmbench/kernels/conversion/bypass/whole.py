@@ -2,19 +2,10 @@
 
 torch's encoders and attention and fairseq's attention have a fused way past their layers. Sparse layers that each beat
 their dense twins need not beat that: so such a module is compared and timed as one, on what it was called with.
-
-units      the modules that are to be judged, each with the calls that were seen
-judge      why a unit is to stay as it was, or ""
 """
 
-from __future__ import annotations
-
 import functools
-import hashlib
 import inspect
-import json
-import re
-import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -24,14 +15,10 @@ from torch.utils import _pytree as pytree
 
 from nmbench._util.errors import first_line
 from nmbench.kernels import timing
-from nmbench.kernels.cache import Choice, Choices
 from nmbench.kernels.conversion.bypass.by_name import bypassing
 from nmbench.kernels.conversion.choose import Trial
-from nmbench.kernels.conversion.layers import SparseLayer
 from nmbench.kernels.conversion.swap import replica
 from nmbench.kernels.conversion.watch import Arguments, Form, Whole
-
-__all__ = ["judge", "units"]
 
 #: a unit with sparse layers must take at most this part of its time without
 _NOT_SLOWER = 1.0
@@ -63,10 +50,7 @@ def _padded(module: nn.TransformerEncoder, whole: Whole) -> bool:
 
 
 def judge(unit: nn.Module, replaced: Mapping[nn.Module, nn.Module], whole: Whole, trial: Trial) -> str:
-    """ "" if `unit` with sparse layers gives what it gave and is not slower; else why it is to stay as it was.
-
-    Equal units are timed once; each is compared.
-    """
+    """ "" if `unit` with sparse layers gives what it gave and is not slower; else why it is to stay as it was."""
     calls = whole.calls.most_common(_MOST_FORMS)
     with torch.inference_mode(False), torch.no_grad():
         try:
@@ -74,51 +58,13 @@ def judge(unit: nn.Module, replaced: Mapping[nn.Module, nn.Module], whole: Whole
             for form, _ in calls:
                 if wrong := _differs(dense, sparse, whole.examples[form]):
                     return wrong
-            key = _key(unit, sparse, calls, trial)
-            choice = trial.choices.get(key)
-            if choice is None:
-                choice = _timed(unit, replaced, calls, whole, trial)
-                trial.choices.put(key, choice)
+            ratio = _timed(unit, replaced, calls, whole, trial)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             return "there was not enough memory to compare it as a whole"
         except Exception as error:  # whatever it is, the unit worked before
             return f"could not be run by itself with sparse layers: {first_line(error)}"
-    if choice.winner != "dense":
-        return ""
-    return f"slower as a whole: {choice.times['sparse'] / choice.times['dense']:.2f} of the time that it takes now"
-
-
-def _key(unit: nn.Module, sparse: nn.Module, calls: list[tuple[Form, int]], trial: Trial) -> str:
-    """Of what the times depend on: each layer's backend, and all that the modules say of themselves."""
-    layers = {}
-    for name, one in sparse.named_modules():
-        if isinstance(one, SparseLayer):
-            backend, problem = one.packed.backend.name, one.packed.problem
-            layers[name] = [backend, trial.versions.get(backend, ""), str(problem.pattern), list(one.packed.settings)]
-    modules = [[name, *_about(one)] for name, one in unit.named_modules(remove_duplicate=False)]
-    about = json.dumps([repr(unit), modules, layers], sort_keys=True)
-    return Choices.key(
-        kind="whole", module=type(unit).__name__, about=hashlib.sha256(about.encode()).hexdigest(), launch=trial.launch,
-        calls=[[repr(form), count] for form, count in calls], fastpath=torch.backends.mha.get_fastpath_enabled(),
-    )  # fmt: skip
-
-
-def _about(module: nn.Module) -> tuple[str, dict[str, Any], dict[str, str]]:
-    """Its class, its plain attributes, its tensors; of what sets equal modules apart nothing.
-
-    That is a number of its own, and private text, which fairseq makes a name of its own.
-    """
-    attributes = {
-        name: hex(value) if isinstance(value, int) else getattr(value, "__qualname__", repr(value))
-        for name, value in module.__dict__.items()
-        if isinstance(value, int | float | str | None | type | types.FunctionType | types.BuiltinFunctionType)
-        and not (name.startswith("_") and isinstance(value, str))
-        and not re.search(r"(^|_)(id|idx|index)$", name)
-    }
-    tensors = {**module._parameters, **module._buffers}
-    shapes = {name: "" if one is None else f"{one.dtype} {tuple(one.shape)}" for name, one in tensors.items()}
-    return f"{type(module).__module__}.{type(module).__qualname__}", attributes, shapes
+    return "" if ratio <= _NOT_SLOWER else f"slower as a whole: {ratio:.2f} of the time that it takes now"
 
 
 def _differs(unit: nn.Module, sparse: nn.Module, arguments: Arguments) -> str:
@@ -147,8 +93,8 @@ def _timed(
     calls: list[tuple[Form, int]],
     whole: Whole,
     trial: Trial,
-) -> Choice:
-    """Microseconds in one pass of the model, without and with sparse layers."""
+) -> float:
+    """Its time in one pass of the model with sparse layers, over that without."""
     ways: dict[str, Mapping[nn.Module, nn.Module]] = {"dense": {}, "sparse": replaced}
     times = dict.fromkeys(ways, 0.0)
     for form, count in calls:
@@ -162,5 +108,4 @@ def _timed(
             closures[name] = [functools.partial(given.give, one.eval()) for one in many]
         for name, us in trial.times(closures, device).items():
             times[name] += us * count
-    won = times["sparse"] <= _NOT_SLOWER * times["dense"]
-    return Choice("sparse" if won else "dense", "sparse", (), times)
+    return times["sparse"] / times["dense"]

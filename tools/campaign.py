@@ -1,6 +1,6 @@
 """About 60 models of timm, torchvision and transformers, with random weights, through the N:M core.
 
-    python tests/campaign/models.py [--only TEXT] [--out FILE]
+    python tools/campaign.py [--only TEXT] [--out FILE]
 
 Each: attach, one optimizer step, finalize, audit, and comparison: outputs before and after finalize() are equal, and
 every audited weight multiplies as sparse as it is. One JSON line a model goes to FILE (default: models.jsonl in the
@@ -61,6 +61,7 @@ _OTHER_NAMES = {
 
 
 def of_timm(name: str) -> tuple[nn.Module, Any]:
+    """A model of timm, and inputs for it."""
     import timm
 
     size = int(name.rsplit("_", 1)[-1]) if name.rsplit("_", 1)[-1] in ("224", "256") else 96
@@ -70,6 +71,7 @@ def of_timm(name: str) -> tuple[nn.Module, Any]:
 
 
 def of_torchvision(name: str) -> tuple[nn.Module, Any]:
+    """A model of torchvision, and inputs for it."""
     import torchvision
 
     extra = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
@@ -78,6 +80,7 @@ def of_torchvision(name: str) -> tuple[nn.Module, Any]:
 
 
 def of_transformers(name: str) -> tuple[nn.Module, Any]:
+    """A model of transformers, and inputs for it."""
     import transformers
 
     config = transformers.AutoConfig.for_model(name, **_OTHER_NAMES.get(name, SMALL))
@@ -96,6 +99,7 @@ BUILDERS: dict[str, Callable[[str], tuple[nn.Module, Any]]] = {
 
 
 def output(model: nn.Module, inputs: Any) -> Tensor:
+    """What the model makes of the inputs; of several tensors the first."""
     made: Any = model(inputs)
     return made if isinstance(made, Tensor) else made[0]
 
@@ -136,6 +140,7 @@ def run(key: str) -> dict[str, Any]:
 
 
 def attempt(key: str) -> dict[str, Any]:
+    """One line of the file: the model, what came of it, and the seconds."""
     start = time.perf_counter()
     try:
         row = run(key)
@@ -147,6 +152,7 @@ def attempt(key: str) -> dict[str, Any]:
 
 
 def main() -> int:
+    """Run what is not in the file yet; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="run models whose name contains TEXT")
     parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "models.jsonl")

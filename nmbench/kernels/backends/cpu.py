@@ -1,0 +1,101 @@
+"""The backend `cpu`: our own kernels for processors (nmbench.kernels.cpu), compiled on first use.
+
+Cpu   packs and runs; what it takes: float32 and bfloat16, groups of M that 16, 8, 4 or 2 divides, along the inputs
+
+At pruned positions nothing is multiplied: an infinity or NaN of the input that only pruned entries meet does not reach
+the result, or does so where a group keeps fewer entries than it may. At kept ones it does as in a dense product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from nmbench.kernels.backend import DEPTHWISE, Backend, Kind, Problem, Refusal, Settings
+from nmbench.kernels.cpu import ops
+from nmbench.kernels.cpu.build import Form, covering, library
+from nmbench.kernels.cpu.product import FEW_ROWS, form_for, lanes_of, pack, tile_for, unpack
+from nmbench.kernels.problem import dtype_name
+from nmbench.sparsity.memory import watched
+
+__all__ = ["Cpu"]
+
+_DTYPES = (torch.float32, torch.bfloat16)
+
+
+class Cpu(Backend):
+    """A lane of a vector is one output; a permute picks its operands out of the inputs (see lanes.c)."""
+
+    name = "cpu"
+
+    def refusal(self, problem: Problem) -> Refusal | None:
+        """Why not: device, dtype, pattern, depthwise, no compiler. The first call for a pattern compiles it."""
+        if problem.device != "cpu":
+            return Refusal(f"runs on a CPU, not on {problem.device}", Kind.MACHINE)
+        if problem.pattern.axis != "input":
+            return Refusal("axis 'kernel': groups do not run along the reduction", Kind.PATTERN)
+        if problem.dtype not in _DTYPES:
+            return Refusal(f"no kernel for {dtype_name(problem.dtype)}", Kind.DTYPE)
+        if problem.depthwise:
+            return DEPTHWISE
+        ours = covering(problem.pattern)
+        if ours is None:
+            return Refusal(f"{problem.pattern} leaves nothing out in groups of 2, 4, 8 or 16", Kind.PATTERN)
+        built = library(ours)
+        return Refusal(f"not compiled: {built}", Kind.MACHINE) if isinstance(built, str) else None
+
+    def pack(self, weight: Tensor, problem: Problem) -> dict[str, Tensor]:
+        """{name of the form: bytes}. ValueError if the weight breaks the pattern."""
+        lanes = lanes_of(problem)
+        form = form_for(problem, lanes)
+        return {form.name.lower(): pack(weight, problem, form, lanes)}
+
+    def unpack(self, packed: Mapping[str, Tensor], problem: Problem) -> Tensor:
+        """The weight that was packed."""
+        ((name, held),) = packed.items()
+        return unpack(held, problem, Form[name.upper()], lanes_of(problem))
+
+    def variants(
+        self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem
+    ) -> list[Settings]:
+        """Tiles of other sizes, where many rows leave a choice."""
+        lanes = lanes_of(problem).lanes
+        if problem.rows <= FEW_ROWS or lanes < 16:
+            return [()]
+        rows, _ = tile_for(problem.rows, lanes)
+        return [(), (("rows", 4), ("blocks", 4))] + ([(("rows", 6), ("blocks", 2))] if rows != 6 else [])
+
+    def linear(self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem) -> Tensor:
+        """x (..., in) -> (..., out)."""
+        _check(x, problem, -1, problem.weight[1])
+        ((name, held),) = packed.items()
+        if watched():
+            n, m = problem.pattern.n, problem.pattern.m
+            y: Tensor = ops.linear(x, held, bias, problem.weight[0], [n, m], int(Form[name.upper()]))
+            return y
+        return ops.multiply(x, held, bias, problem, Form[name.upper()])
+
+    def conv2d(self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem) -> Tensor:
+        """x (N, in, H, W) -> (N, out, H', W'), channels_last; an x that is not channels_last is copied."""
+        _check(x, problem, 1, problem.weight[1] * problem.groups)
+        ((name, held),) = packed.items()
+        form = Form[name.upper()]
+        if watched():
+            geometry = [*problem.stride, *problem.padding, *problem.dilation, problem.groups]
+            about = list(problem.weight), [problem.pattern.n, problem.pattern.m], int(form)
+            y: Tensor = ops.conv2d(x, held, bias, *about, geometry)
+            return y
+        return ops.multiply(x, held, bias, problem, form)
+
+
+def _check(x: Tensor, problem: Problem, dim: int, size: int) -> None:
+    """Raises RuntimeError for an input that the packed weight cannot meet, before its memory is touched."""
+    if x.dtype != problem.dtype or x.device.type != "cpu":
+        given = f"{dtype_name(x.dtype)} on {x.device.type}"
+        raise RuntimeError(f"an input of {dtype_name(problem.dtype)} on a CPU is needed, not of {given}")
+    if x.dim() < 1 or (problem.kind == "conv2d" and x.dim() != 4) or x.shape[dim] != size:
+        raise RuntimeError(f"an input of shape {tuple(x.shape)} does not fit a weight of shape {problem.weight}")
+    if x.requires_grad and torch.is_grad_enabled():
+        raise RuntimeError("a packed weight is for inference: there is no gradient; use torch.no_grad()")

@@ -1,0 +1,141 @@
+"""Packing, unpacking and multiplying with the functions of lanes.c.
+
+form_for      how a weight is best packed for a number of rows
+pack, unpack  (out, in[, kh, kw]) <-> bytes
+run           the product, with bias, an addend and ReLU
+tile_for      rows and blocks of the tile that runs
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+
+import torch
+from torch import Tensor
+
+from nmbench.kernels.cpu.build import Form, Lanes, Layer, covering, library
+from nmbench.kernels.problem import Pair, Problem, output_size
+
+__all__ = ["FEW_ROWS", "form_for", "lanes_of", "pack", "run", "tile_for", "unpack"]
+
+#: up to so many rows the bytes of the weight count, above it the instructions
+FEW_ROWS = 8
+#: alignment of packed weights, in bytes: that of a cache line
+_LINE = 64
+
+
+def lanes_of(problem: Problem) -> Lanes:
+    """The compiled functions for the problem's pattern. Raises ValueError, in words, if there are none."""
+    ours = covering(problem.pattern)
+    found = f"no vector form for {problem.pattern}" if ours is None else library(ours)
+    if isinstance(found, str):
+        raise ValueError(found)
+    return found
+
+
+def form_for(problem: Problem, lanes: Lanes) -> Form:
+    """How to pack the problem's weight."""
+    few = problem.rows <= FEW_ROWS
+    if problem.dtype == torch.bfloat16:
+        return Form.DOT if lanes.has(Form.DOT) and not few else Form.HALF
+    return Form.NARROW if few and lanes.has(Form.NARROW) else Form.WIDE
+
+
+def _sizes(weight: tuple[int, ...], groups: int) -> tuple[int, int, int, int]:
+    """(outputs, groups, taps, inputs of a group)."""
+    return weight[0], groups, torch.Size(weight[2:]).numel(), weight[1]
+
+
+def pack(weight: Tensor, problem: Problem, form: Form, lanes: Lanes) -> Tensor:
+    """weight: of `problem.weight` -> bytes, one-dimensional, uint8. Raises ValueError if it breaks the pattern."""
+    sizes = _sizes(problem.weight, problem.groups)
+    last = weight.detach().flatten(2).movedim(1, -1) if weight.dim() == 4 else weight.detach()
+    last = last.float().contiguous()
+    packed = _aligned(lanes.functions.nm_bytes(form, *sizes))
+    broken = lanes.functions.nm_pack(form, last.data_ptr(), *sizes, packed.data_ptr())
+    if broken:
+        raise ValueError(f"the weight breaks {lanes.pattern} in output {broken - 1}")
+    return packed
+
+
+def _aligned(size: int) -> Tensor:
+    """Zeros that begin at a cache line, with a line behind them."""
+    held = torch.zeros(size + 2 * _LINE, dtype=torch.uint8)
+    start = -held.data_ptr() % _LINE
+    return held[start : start + size]
+
+
+def unpack(packed: Tensor, problem: Problem, form: Form, lanes: Lanes) -> Tensor:
+    """The weight again, of `problem.weight` and `problem.dtype`."""
+    out, groups, taps, inputs = _sizes(problem.weight, problem.groups)
+    weight = torch.zeros(out, taps, inputs)
+    lanes.functions.nm_unpack(form, packed.data_ptr(), out, groups, taps, inputs, weight.data_ptr())
+    return weight.movedim(1, -1).reshape(problem.weight).contiguous().to(problem.dtype)
+
+
+def tile_for(rows: int, lanes: int) -> Pair:
+    """(rows, blocks of outputs) that fill the registers: few rows take more blocks.
+
+    Of a tile that was not compiled the nearest smaller one runs.
+    """
+    if rows <= 4:
+        return rows, 4
+    if lanes < 16:
+        return 4 if -(-rows // 4) <= -(-rows // 5) else 5, 2
+    tiles = -(-rows // 8)
+    return max(6, -(-rows // tiles)), 2
+
+
+@functools.lru_cache(4096)
+def _template(problem: Problem, form: Form) -> bytes:
+    """`Layer` without what differs from call to call."""
+    out, groups, _, per_group = _sizes(problem.weight, problem.groups)
+    kernel = problem.weight[2:] or (1, 1)
+    layer = Layer(channels=per_group * groups, outputs=out, groups=groups, form=form)
+    for name, value in zip(("kernel", "stride", "padding", "dilation"), _pairs(problem, kernel), strict=True):
+        setattr(layer, name, (ctypes.c_long * 2)(*value))
+    settings = dict(problem.settings)
+    layer.rows, layer.blocks = settings.get("rows", 0), settings.get("blocks", 0)
+    return bytes(layer)
+
+
+def _pairs(problem: Problem, kernel: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    return kernel, problem.stride, problem.padding, problem.dilation
+
+
+def run(
+    x: Tensor,
+    packed: Tensor,
+    bias: Tensor | None,
+    problem: Problem,
+    form: Form,
+    lanes: Lanes,
+    addend: Tensor | None = None,
+    relu: bool = False,
+) -> Tensor:
+    """x W^T + bias (+ addend), then ReLU if asked.
+
+    x: (..., in), or (N, in, H, W) with the channels last in memory; contiguous so, and of the form's dtype: bfloat16
+    for DOT, else float32. bias: float32. addend: of the result's shape, dtype and memory format.
+    """
+    layer = Layer.from_buffer_copy(_template(problem, form))
+    layer.x, layer.w, layer.relu, layer.threads = x.data_ptr(), packed.data_ptr(), relu, torch.get_num_threads()
+    if x.dim() == 4 and problem.kind == "conv2d":
+        size = output_size(x.shape[2:], problem.weight[2:], problem.stride, problem.padding, problem.dilation)
+        shape = (x.shape[0], layer.outputs, *size)
+        y = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+        layer.images, layer.height, layer.width = x.shape[0], x.shape[2], x.shape[3]
+        layer.out_height, layer.out_width = size
+        rows = x.shape[0] * size[0] * size[1]
+    else:
+        y = x.new_empty((*x.shape[:-1], layer.outputs))
+        rows = layer.images = x.numel() // layer.channels
+        layer.height = layer.width = layer.out_height = layer.out_width = 1
+    if not layer.rows:
+        layer.rows, layer.blocks = tile_for(rows, lanes.lanes)
+    layer.bias = None if bias is None else bias.data_ptr()
+    layer.addend, layer.y = None if addend is None else addend.data_ptr(), y.data_ptr()
+    if rows and layer.outputs and lanes.functions.nm_run(ctypes.byref(layer)):
+        raise MemoryError("no memory for the pointers of a sparse product")
+    return y

@@ -1,0 +1,225 @@
+"""The backend for processors, beyond what the battery of every backend checks."""
+
+import copy
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from nmbench._util import native
+from nmbench.kernels import PackedWeight, convert
+from nmbench.kernels.backends.cpu import Cpu
+from nmbench.kernels.cpu import build
+from nmbench.kernels.problem import conv2d_problem, linear_problem
+from nmbench.sparsity import NMPattern, nm_mask
+
+P = NMPattern(2, 4)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def needs_a_compiler():
+    if isinstance(found := build.library(P), str):
+        pytest.skip(found)
+
+
+def sparse(*shape, pattern=P, dtype=torch.float32):
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    return (weight * nm_mask(weight, pattern)).to(dtype)
+
+
+def linear(rows=8, inside=64, out=32, dtype=torch.float32, pattern=P):
+    """(weight, input, problem)."""
+    weight, x = sparse(out, inside, pattern=pattern, dtype=dtype), torch.randn(rows, inside).to(dtype)
+    return weight, x, linear_problem((out, inside), tuple(x.shape), pattern, dtype, CPU)
+
+
+def run(weight, x, problem, bias=None):
+    return Cpu().run(x, Cpu().pack(weight, problem), bias, problem)
+
+
+@given(
+    st.integers(1, 40), st.integers(1, 90), st.integers(1, 70), st.sampled_from([torch.float32, torch.bfloat16]),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_every_size_is_right(rows, inside, out, dtype):
+    weight, x, problem = linear(rows, inside, out, dtype)
+    right = x.double() @ weight.double().t()
+    torch.testing.assert_close(
+        run(weight, x, problem).double(), right, rtol=1e-2, atol=1e-2 if dtype != torch.float32 else 1e-4
+    )
+
+
+@given(
+    st.sampled_from([(1, 1), (3, 3), (1, 5), (2, 3)]), st.integers(1, 2), st.integers(0, 2), st.integers(1, 2),
+    st.sampled_from([1, 2]), st.integers(1, 9), st.integers(1, 20),
+)  # fmt: skip
+@settings(max_examples=40, deadline=None)
+def test_every_convolution_is_right(kernel, stride, padding, dilation, groups, inside, out):
+    weight = sparse(out * groups, inside * 4, *kernel)
+    x = torch.randn(2, inside * 4 * groups, 11, 10)
+    about = (stride, stride), (padding, padding), (dilation, dilation), groups
+    problem = conv2d_problem(tuple(weight.shape), tuple(x.shape), P, weight.dtype, CPU, *about)
+    right = nn.functional.conv2d(x.double(), weight.double(), None, *about)
+    torch.testing.assert_close(run(weight, x, problem).double(), right, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("given", "ours"),
+    [("2:4", "2:4"), ("1:32", "1:16"), ("2:12", "2:4"), ("3:6", None), ("16:32", None), ("1:6", "1:2")],
+)
+def test_a_pattern_runs_as_the_narrowest_that_covers_it(given, ours):
+    assert build.covering(NMPattern.parse(given)) == (ours and NMPattern.parse(ours))
+
+
+def test_a_pattern_that_is_covered_gives_the_right_numbers():
+    wide = NMPattern(2, 12)
+    weight, x, problem = linear(inside=72, pattern=wide)
+    torch.testing.assert_close(run(weight, x, problem), x @ weight.t())
+
+
+@pytest.mark.parametrize("isa", ["avx2", "portable"])
+def test_what_is_built_for_less_is_right_too(monkeypatch, isa):
+    monkeypatch.setenv(build.ISA_VARIABLE, isa)
+    for rows in (1, 19):
+        weight, x, problem = linear(rows, 70, 37)
+        torch.testing.assert_close(run(weight, x, problem), x @ weight.t())
+    assert build.library(P).portable == (isa == "portable")
+
+
+def test_every_number_of_threads_gives_equal_bits():
+    weight, x, problem = linear(50, 128, 96)
+    packed, before = Cpu().pack(weight, problem), torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append(Cpu().linear(x, packed, None, problem))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(results[0], one) for one in results[1:])
+
+
+def test_several_threads_may_call_at_once():
+    weight, x, problem = linear(20, 128, 96)
+    packed = PackedWeight(weight, problem, Cpu())
+    right, results = packed.linear(x, None), []
+    callers = [threading.Thread(target=lambda: results.append(packed.linear(x, None))) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert len(results) == 4
+    assert all(torch.equal(right, one) for one in results)
+
+
+def test_infinity_and_nan_at_kept_positions_go_through():
+    weight, x, problem = linear(3)
+    kept = int(weight[0].nonzero()[0])
+    x[0, kept], x[1, kept] = torch.inf, torch.nan
+    y = run(weight, x, problem)
+    assert torch.equal(y[:2, 0].isfinite(), torch.tensor([False, False]))
+    assert torch.isfinite(y[2]).all()
+
+
+def test_nothing_is_read_or_written_outside():
+    """NaN around the input and marks around the result: an input that lies within others' numbers."""
+    weight, x, problem = linear(5, 50, 21)
+    around = torch.full((3 * x.numel(),), torch.nan)
+    inside = around[x.numel() : 2 * x.numel()].view_as(x)
+    inside.copy_(x)
+    assert torch.equal(run(weight, inside, problem), run(weight, x, problem))
+
+
+# -- bad input ------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x: x.double(), "float64"),
+        (lambda x: x.to(torch.bfloat16), "bfloat16"),
+        (lambda x: x[:, :-1], "does not fit"),
+        (lambda x: x.to("meta"), "meta"),
+        (lambda x: x[0, 0], "does not fit"),
+        (lambda x: x.clone().requires_grad_(), "inference"),
+    ],
+)
+def test_an_input_that_does_not_fit_is_refused_in_words(change, words):
+    weight, x, problem = linear()
+    packed = Cpu().pack(weight, problem)
+    with pytest.raises(RuntimeError, match=words):
+        Cpu().linear(change(x), packed, None, problem)
+
+
+def test_a_weight_that_breaks_the_pattern_is_refused_with_the_output():
+    weight, _, problem = linear()
+    weight[3, :4] = 1.0
+    with pytest.raises(ValueError, match="output 3"):
+        Cpu().pack(weight, problem)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"dtype": torch.float16}, "no kernel for float16"),
+        ({"pattern": NMPattern(3, 5)}, "leaves nothing out"),
+        ({"pattern": NMPattern(2, 4, "kernel")}, "kernel"),
+        ({"device": "cuda"}, "not on cuda"),
+    ],
+)
+def test_what_it_does_not_take_is_refused_in_words(change, words):
+    assert words in str(Cpu().refusal(replace(linear()[2], **change)))
+
+
+@pytest.mark.parametrize("broken", ["missing", "failing"])
+def test_without_a_working_compiler_a_model_stays_dense(monkeypatch, tmp_path, broken):
+    monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path))
+    monkeypatch.setenv("CC", str(tmp_path / "no-such-compiler") if broken == "missing" else "false")
+    build._library.cache_clear()
+    try:
+        model = nn.Sequential(nn.Linear(64, 64, bias=False))
+        model[0].weight.data = sparse(64, 64)
+        converted, report = convert(model, torch.randn(4, 64), backends=["cpu"])
+        assert type(converted[0]) is nn.Linear
+        assert "not compiled" in str(report)
+    finally:
+        build._library.cache_clear()
+
+
+def test_a_kept_object_that_was_cut_short_is_built_again(monkeypatch, tmp_path):
+    monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path))
+    source = tmp_path / "one.c"
+    source.write_text("int one(void) { return 1; }\n")
+    assert native.compiled(source).one() == 1
+    (kept,) = Path(tmp_path, "native").glob("*.so")
+    whole = kept.read_bytes()
+    kept.unlink()
+    kept.write_bytes(whole[: len(whole) // 2])
+    assert native.compiled(source).one() == 1
+    assert kept.read_bytes() == whole
+
+
+# -- in a model -----------------------------------------------------------------------------------------------------
+def packed_model():
+    weight, x, problem = linear(4)
+    module = nn.Module()
+    module.packed = PackedWeight(weight, problem, Cpu())
+    return module, weight, x
+
+
+def test_a_packed_weight_is_copied_saved_and_loaded():
+    module, weight, x = packed_model()
+    other = copy.deepcopy(module)
+    assert torch.equal(other.packed.weight, weight)
+    other.packed.load_state_dict(module.packed.state_dict())
+    assert torch.equal(other.packed.linear(x, None), module.packed.linear(x, None))
+
+
+def test_it_takes_less_memory_than_the_dense_weight():
+    weight, _, problem = linear(64, 256, 256, pattern=NMPattern(1, 4))
+    held = sum(part.nbytes for part in Cpu().pack(weight, problem).values())
+    assert held <= 0.35 * weight.nbytes
