@@ -75,7 +75,7 @@ class Corpus:
             except FileNotFoundError as error:
                 name = self._prefix(split, self.languages[0]).name
                 raise DataError(f"{self.folder} has no split {split} ({name}.idx and .bin are missing)") from error
-            except (AssertionError, ValueError, OSError) as error:
+            except Exception as error:  # of a broken index fairseq raises KeyError, AssertionError, struct.error, ...
                 raise DataError(f"the split {split} in {self.folder} cannot be read: {first_line(error)}") from error
             if self.task.datasets[split].tgt is None:
                 name = self._prefix(split, self.languages[1]).name

@@ -202,6 +202,9 @@ def test_a_file_whose_backend_is_not_there_runs_dense(tmp_path, monkeypatch):
         lambda told: {"0": {"backend": "compressed"}},
         lambda told: {"0": told["0"] | {"backend": 3}},
         lambda told: {"0": told["0"] | {"settings": [1]}},
+        lambda told: {"0": told["0"] | {"settings": {"block": "wide"}}},
+        lambda told: {"0": told["0"] | {"input": [5, {}]}},
+        lambda told: {"0": told["0"] | {"input": True}},
         lambda told: {"0": told["0"] | {"pattern": "many"}},
     ],
 )

@@ -4,9 +4,10 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
 from nmbench._util.files import loads
@@ -140,11 +141,28 @@ def _layer(
 
 def _choices(held: Any) -> dict[str, dict[str, Any]]:
     """Raises ValueError if it is not what `save_converted` writes."""
-    for name, choice in held.items() if isinstance(held, dict) else [("", held)]:
-        right = isinstance(choice, dict) and all(isinstance(choice.get(key), str) for key in ("backend", "pattern"))
-        if not right or not isinstance(choice.get("settings", {}), dict):
-            raise ValueError(f"its entry {name!r} names no backend and pattern")
+    if not isinstance(held, dict):
+        raise ValueError("its entries are no object")
+    for name, choice in held.items():
+        try:
+            _Choice.model_validate(choice)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ValueError(f"its entry {name!r}: {where}: {first['msg']}") from error
     return dict(held)
+
+
+class _Choice(BaseModel):
+    """What `save_converted` writes of a layer."""
+
+    model_config = ConfigDict(strict=True)
+
+    backend: str
+    pattern: str
+    settings: dict[str, int] = {}
+    tuned_on: str = ""
+    input: list[Annotated[int, Field(ge=0, lt=2**31)]] = []
 
 
 def _backend(name: str, own: Sequence[Backend], without: bool) -> Backend:

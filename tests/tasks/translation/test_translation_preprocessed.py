@@ -88,6 +88,11 @@ def shorter_dictionary(folder):
     (folder / "dict.de.txt").write_text("".join(lines[:4]))
 
 
+def overwrite(path, place, data):
+    held = path.read_bytes()
+    path.write_bytes(held[:place] + data + held[place + len(data) :])
+
+
 FAULTS = {
     "no dictionary": (lambda f: (f / "dict.de.txt").unlink(), "no dictionary .*dict.de.txt"),
     "broken dictionary": (lambda f: (f / "dict.en.txt").write_text("no count here\n"), "dict.en.txt cannot be read"),
@@ -96,6 +101,8 @@ FAULTS = {
     "no index": (lambda f: (f / "train.en-de.en.bin").unlink(), "no split train"),
     "one side": (lambda f: (f / "train.en-de.de.bin").unlink(), "no translations of train"),
     "other format": (lambda f: (f / "train.en-de.en.idx").write_bytes(b"nonsense" * 9), "cannot be read: .*Index file"),
+    "no type": (lambda f: overwrite(f / "train.en-de.en.idx", 17, b"\0"), "split train in .* cannot be read"),
+    "index cut off": (lambda f: os.truncate(f / "train.en-de.en.idx", 12), "split train in .* cannot be read"),
     "cut off": (lambda f: os.truncate(f / "train.en-de.en.bin", 300), "train.en-de.en.bin is not as long"),
     "lengths": (lambda f: rewrite(f, "train.en-de.de", [[5, 6, 2]] * 59), "same number of examples"),
     "empty side": (lambda f: rewrite(f, "test.en-de.de", [[5, 2]] * 5 + [[2]] + [[6, 2]] * 2), "sentence 6 is empty"),

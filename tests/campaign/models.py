@@ -1,6 +1,6 @@
 """About 60 models of timm, torchvision and transformers, with random weights, through the N:M core.
 
-    python tools/campaign.py [--only TEXT] [--out FILE]
+    python tests/campaign/models.py [--only TEXT] [--out FILE]
 
 Each: attach, one optimizer step, finalize, audit, and comparison: outputs before and after finalize() are equal, and
 every audited weight multiplies as sparse as it is. One JSON line a model goes to FILE (default: models.jsonl in the

@@ -1,0 +1,84 @@
+"""Fuzzed inputs: each is read, or refused by the exception that its reader documents.
+
+batch      a trial: so many inputs in a process of its own, with limits of time and memory
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import traceback
+from pathlib import Path
+from typing import Any
+
+from tests.campaign.readers import FUZZERS
+from tests.campaign.warm import Forked
+
+_SECONDS = 20  # for an input
+_BYTES = 2**31  # of memory beyond what the process had
+
+
+class _Late(BaseException):
+    pass
+
+
+def _late(number: int, frame: object) -> None:
+    raise _Late
+
+
+_SLOW = {"whole reports and comparisons": 250}  # times as long as the others
+
+
+def batch(scratch: Path, number: int, inputs: int) -> tuple[dict[str, Any], list[str]]:
+    """Batch `number`, of the fuzzer whose turn it is."""
+    name = list(FUZZERS)[number % len(FUZZERS)]
+    inputs = max(1, inputs // _SLOW.get(name, 1))
+    folder = scratch / f"fuzz-{number}"
+    folder.mkdir()
+    log = os.open(folder / "out.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    child = Forked(lambda: _inputs(name, number, inputs, folder), folder, log, {"NMBENCH_LOG": "error"})
+    os.close(log)
+    code = child.wait()
+    told = folder / "wrong.json"
+    wrong: dict[str, list[int]] = (
+        json.loads(told.read_text()) if told.exists() else {f"its process ended with {code}": [0]}
+    )
+    said = [f"{len(where)} times, first at input {where[0]}: {what}" for what, where in wrong.items()]
+    return {"what": name, "inputs": inputs, "failed": sum(map(len, wrong.values()))}, said
+
+
+def _inputs(name: str, number: int, inputs: int, folder: Path) -> None:
+    import logging
+
+    logging.disable(logging.ERROR)
+    signal.signal(signal.SIGALRM, _late)
+    read, refusals = FUZZERS[name](folder)
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + _BYTES, taken + _BYTES))
+    wrong: dict[str, list[int]] = {}
+    for place in range(inputs):
+        draw = random.Random(f"{name} {number} {place}")
+        signal.alarm(_SECONDS * _SLOW.get(name, 1))
+        try:
+            read(draw)
+        except refusals:
+            pass
+        except BaseException as error:
+            wrong.setdefault(_where(error), []).append(place)
+        finally:
+            signal.alarm(0)
+    (folder / "wrong.json").write_text(json.dumps(wrong))
+
+
+def _where(error: BaseException) -> str:
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "campaign" not in frame.filename]
+    ours = [frame for frame in frames if {"nmbench", "tasks"} & {*Path(frame.filename).parts}]
+    places = ["/".join([*Path(frame.filename).parts[-2:], str(frame.lineno)]) for frame in reversed(ours[-3:])]
+    try:
+        text = str(error)[:120]
+    except Exception:
+        text = "?"
+    return ascii(f"{type(error).__name__}: {text} at {' < '.join(places)}")
