@@ -28,6 +28,7 @@ def compiled(patterns: list[str], dtypes: list[str]) -> list[list[str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # minutes on a slow machine that does other things too
 @pytest.mark.parametrize(
     ("patterns", "dtypes"), [(["2:4"], ["fp16", "bf16", "fp32", "i8", "fp8"]), (["1:16", "4:8", "3:5"], ["bf16"])]
 )

@@ -33,7 +33,7 @@ def test_it_is_compiled_once_and_anew_for_another_source_or_flag(source: Path) -
     compiled(source, ["-DOTHER"])
     source.write_text("int twice(int x) { return x + x + 1; }\n")
     assert compiled(source).twice(1) == 3
-    assert len(kept(source)) == 3
+    assert len([path for path in kept(source) if path.suffix == ".so"]) == 3
     assert all(path.name.startswith("twice-") for path in kept(source)), "nothing half made is left"
 
 

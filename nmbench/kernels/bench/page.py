@@ -59,7 +59,7 @@ def _frame(record: Record) -> Iterator[str]:
     yield from record["notes"]
     if options["check_only"]:
         return
-    compiled = "" if options["compiled"] and record["device"]["type"] == "cuda" else " (eager only)"
+    compiled = "" if options["compiled"] or record["device"]["type"] == "cpu" else " (eager only)"
     turns = "one buffer each, which stays in the cache" if options.get("hot") else (
         "buffers take turns and are together three times the last cache, as far as 512 of them reach (`copies` in the "
         "record)"

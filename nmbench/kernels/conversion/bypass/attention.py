@@ -172,20 +172,23 @@ class LayeredAttention(nn.MultiheadAttention):
         Raises RuntimeError for what torch's refuses: another shape could be read as something else.
         """
         batch, heads, length, _ = q.shape
-        shapes: dict[str, tuple[Tensor | None, dict[tuple[int, ...], tuple[int, ...]]]] = {
+        # pairs, not a mapping: sizes may be symbols when the model is exported
+        shapes: dict[str, tuple[Tensor | None, list[tuple[tuple[int, ...], tuple[int, ...]]]]] = {
             "attn_mask": (
                 attn_mask,
-                {(length, keys): (length, keys), (batch * heads, length, keys): (batch, heads, length, keys)},
+                [((length, keys), (length, keys)), ((batch * heads, length, keys), (batch, heads, length, keys))],
             ),
-            "key_padding_mask": (padding, {(batch, keys) if batched else (keys,): (batch, 1, 1, keys)}),
+            "key_padding_mask": (padding, [((batch, keys) if batched else (keys,), (batch, 1, 1, keys))]),
         }
         total: Tensor | None = None
         for name, (mask, views) in shapes.items():
             if mask is not None:
-                if mask.shape not in views or not (mask.dtype == torch.bool or mask.is_floating_point()):
+                view = next((view for shape, view in views if mask.shape == shape), None)
+                if view is None or not (mask.dtype == torch.bool or mask.is_floating_point()):
                     given = f"{mask.dtype} {tuple(mask.shape)}"
-                    raise RuntimeError(f"{name}: {given}; use bool or floats, {' or '.join(map(str, views))}")
-                part = _additive(mask.reshape(views[mask.shape]), q.dtype)
+                    taken = " or ".join(str(shape) for shape, _ in views)
+                    raise RuntimeError(f"{name}: {given}; use bool or floats, {taken}")
+                part = _additive(mask.reshape(view), q.dtype)
                 total = part if total is None else total + part
         return total
 
