@@ -28,7 +28,7 @@ def sh(*command: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = None
 def expected_files() -> set[str]:
     """What git has below nmbench/ and tasks/, as it must stand in the wheel."""
     tracked = sh("git", "ls-files", "nmbench", "tasks").split()
-    endings = {".py", ".c", ".toml", ".j2", ".css", ".js", ".csv", ".json", ".txt"}
+    endings = {".py", ".c", ".toml", ".j2", ".css", ".js", ".csv", ".json", ".txt", ".mplstyle"}
     shipped = {f for f in tracked if Path(f).suffix in endings or f.endswith("py.typed")}
     return {f.replace("tasks/", "nmbench_tasks/", 1) if f.startswith("tasks/") else f for f in shipped}
 
