@@ -48,8 +48,8 @@ class Cpu(Backend):
 
     def unpack(self, packed: Mapping[str, Tensor], problem: Problem) -> Tensor:
         """The weight that was packed."""
-        ((name, held),) = packed.items()
-        return unpack(held, problem, Form[name.upper()], lanes_of(problem))
+        form, held = _held(packed)
+        return unpack(held, problem, form, lanes_of(problem))
 
     def variants(
         self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem
@@ -64,24 +64,29 @@ class Cpu(Backend):
     def linear(self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem) -> Tensor:
         """x (..., in) -> (..., out)."""
         _check(x, problem, -1, problem.weight[1])
-        ((name, held),) = packed.items()
+        form, held = _held(packed)
         if watched():
             n, m = problem.pattern.n, problem.pattern.m
-            y: Tensor = ops.linear(x, held, bias, problem.weight[0], [n, m], int(Form[name.upper()]))
+            y: Tensor = ops.linear(x, held, bias, problem.weight[0], [n, m], int(form))
             return y
-        return ops.multiply(x, held, bias, problem, Form[name.upper()])
+        return ops.multiply(x, held, bias, problem, form)
 
     def conv2d(self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem) -> Tensor:
         """x (N, in, H, W) -> (N, out, H', W'), channels_last; an x that is not channels_last is copied."""
         _check(x, problem, 1, problem.weight[1] * problem.groups)
-        ((name, held),) = packed.items()
-        form = Form[name.upper()]
+        form, held = _held(packed)
         if watched():
             geometry = [*problem.stride, *problem.padding, *problem.dilation, problem.groups]
             about = list(problem.weight), [problem.pattern.n, problem.pattern.m], int(form)
             y: Tensor = ops.conv2d(x, held, bias, *about, geometry)
             return y
         return ops.multiply(x, held, bias, problem, form)
+
+
+def _held(packed: Mapping[str, Tensor]) -> tuple[Form, Tensor]:
+    """How the weight was packed, and its bytes."""
+    ((name, held),) = packed.items()
+    return Form[name.upper()], held
 
 
 def _check(x: Tensor, problem: Problem, dim: int, size: int) -> None:

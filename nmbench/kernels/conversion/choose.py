@@ -225,11 +225,9 @@ def _times(layer: Layer, tuned: Mapping[str, PackedWeight], call: Call, trial: T
     closures: dict[str, list[Callable[[], object]]] = {}
     dense = rotated(lambda: replica(module, {}, apart=True), moved + module.weight.nbytes)
     closures["dense"] = [functools.partial(copy, x.clone()) for copy in dense]
-    if (made := prepack(layer.weight, layer.problem(call))) is not None and _pads_alike(module):
-        _, product = made
-        weights = [prepack(layer.weight, layer.problem(call)) for _ in dense]
-        held = [one[0] for one in weights if one is not None]
-        closures[_PREPACKED] = [functools.partial(product, x.clone(), one, module.bias) for one in held]
+    made = [prepack(layer.weight, layer.problem(call)) for _ in dense] if _pads_alike(module) else []
+    if reordered := [one for one in made if one is not None]:
+        closures[_PREPACKED] = [functools.partial(run, x.clone(), held, module.bias) for held, run in reordered]
     for name, packed in tuned.items():
         copies = rotated(packed.clone, moved + packed.nbytes)
         closures[name] = [functools.partial(sparse_layer(copy, module), x.clone()) for copy in copies]

@@ -59,6 +59,7 @@ class Lanes:
         return bool(self.functions.nm_has(form))
 
 
+@functools.cache  # asked at every product
 def covering(pattern: NMPattern) -> NMPattern | None:
     """The pattern of ours that every weight of `pattern` keeps to; None if none is sparse.
 
