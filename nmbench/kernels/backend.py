@@ -67,6 +67,8 @@ class Backend(ABC):
     """One way to multiply with an N:M weight; `name` is what a report calls it."""
 
     name: ClassVar[str] = ""
+    #: do its products take `addend` (a tensor that is added to the result) and `relu` (True: as the last step)?
+    fuses: ClassVar[bool] = False
 
     @abstractmethod
     def refusal(self, problem: Problem) -> str | None:

@@ -114,6 +114,20 @@ class PackedWeight(nn.Module):
         """x (N, in, H, W) -> (N, out, H', W')."""
         return self.running.conv2d(x, self.tensors(), bias, self.problem)
 
+    def product(self, x: Tensor, bias: Tensor | None, addend: Tensor | None = None, relu: bool = False) -> Tensor:
+        """x (..., in) -> (..., out), or (N, in, H, W) -> (N, out, H', W').
+
+        addend: what is added to it, of its shape. relu: what is negative becomes zero, after that.
+        """
+        if addend is None and not relu:
+            return self.running.run(x, self.tensors(), bias, self.problem)
+        if self.running.fuses:
+            run = self.running.linear if self.problem.kind == "linear" else self.running.conv2d
+            return run(x, self.tensors(), bias, self.problem, addend=addend, relu=relu)  # type: ignore[call-arg]
+        y = self.running.run(x, self.tensors(), bias, self.problem)
+        y = y if addend is None else y + addend
+        return y.relu() if relu else y
+
     # -- moves, copies, files -----------------------------------------------------------------------------------
     def stored(self) -> NMTensor:
         """The weight in the form that files hold."""

@@ -167,11 +167,13 @@ class SpeedRow(Section):
     """One batch size; null where nothing was converted."""
 
     batch: Annotated[int, Field(gt=0, lt=LIMIT)] = Field(description="examples in the batch")
-    dense_ms: float | None = about("median time of the dense layers, milliseconds")
+    dense_ms: float | None = about("median time of the dense model, milliseconds, by the engine that ran it fastest")
     converted_ms: float | None = about("the same of the converted model")
     dense_per_s: float | None = about("examples a second")
     converted_per_s: float | None = about("the same of the converted model")
     ratio: float | None = about("dense_ms / converted_ms")
+    dense_by: str | None = about("that engine (nmbench.kernels.engines), where several were tried")
+    engines: dict[str, float] = about("{engine: median time of the dense model, milliseconds}", {})
     dense_quartiles_ms: Numbers | None = about("first and third quartile")
     converted_quartiles_ms: Numbers | None = about("the same of the converted model")
 

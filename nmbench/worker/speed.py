@@ -1,8 +1,9 @@
 """How fast a finished model runs, dense and converted: one forward pass, end to end. The `speed` section of a record.
 
-Both models have the same, masked weights: "dense" multiplies them with torch's dense kernels. The converted one is made
-anew for each batch size, since what is faster depends on it (nmbench.kernels.convert). Times are medians of forward
-passes that take turns, of models that are made ready for inference (nmbench.worker.inference).
+Both models have the same, masked weights: "dense" multiplies them with torch's dense kernels, on a CPU by the fastest
+of several engines (nmbench.kernels.engines). The converted one is made anew for each batch size, since what is faster
+depends on it (nmbench.kernels.convert). Times are medians of forward passes that take turns, of models that are made
+ready for inference (nmbench.worker.inference).
 """
 
 import time
@@ -29,6 +30,8 @@ from nmbench.worker.inference import Autocast, Inputs, for_speed, ready
 #: forward passes that one comparison needs at least, of both models together, warm-up included
 _PASSES = 20
 LARGEST_BATCH = {"cuda": 1024, "cpu": 64}
+#: seconds of measuring from which on engines are tried that take a minute to make ready
+_ENGINES_S = 20.0
 _MEMORY = 0.8  # of the GPU's, from which on no larger batch is tried
 
 
@@ -157,21 +160,35 @@ class Bench:
     def time(self, batch: int) -> Timed:
         """Both models in turns. A graph is never compared with plain calls: that would compare launches."""
         inputs = batched(self.inputs, batch)
-        calls: dict[str, list[Callable[[], object]]] = {"dense": [lambda: self.model(*inputs)]}
-        graph = compare(calls, self.device, budget_s=0.0)["dense"].how == "cuda-graph"
+        dense = self.engines(inputs) if self.device.type == "cpu" else {"dense": lambda: self.model(*inputs)}
+        calls: dict[str, list[Callable[[], object]]] = {name: [run] for name, run in dense.items()}
+        graph = compare(calls, self.device, budget_s=0.0)[next(iter(calls))].how == "cuda-graph"
         converted, layers = self.converted(inputs, graph) if self.sparse else (None, [])
         if converted is not None:
             calls["converted"] = [lambda: converted(*inputs)]
         times = compare(calls, self.device, budget_s=self.budget_s / 4, graph=graph)
         if len({timing.how for timing in times.values()}) > 1:
             times = compare(calls, self.device, budget_s=self.budget_s / 4, graph=False)
-        dense, other = times["dense"], times.get("converted")
+        other = times.pop("converted", None)
+        name, best = min(times.items(), key=lambda one: one[1].us)
         if other is None and layers and self.device.type == "cuda":
             self.notes.append(f"batch {batch}: no layer runs sparse, so that the converted model is the dense one")
-            other = dense
-        ratio = None if other is None else round(dense.us / other.us, 4)
-        figures = {**_figures("dense", dense, batch), **_figures("converted", other, batch)}
-        return Timed(SpeedRow(batch=batch, ratio=ratio, **figures), layers, dense.how)
+            other = best
+        ratio = None if other is None else round(best.us / other.us, 4)
+        figures = {**_figures("dense", best, batch), **_figures("converted", other, batch)}
+        if len(times) > 1:
+            figures |= {"dense_by": name, "engines": {key: round(one.us / 1e3, 5) for key, one in times.items()}}
+        return Timed(SpeedRow(batch=batch, ratio=ratio, **figures), layers, best.how)
+
+    def engines(self, inputs: Inputs) -> dict[str, Callable[[], object]]:
+        """The ways to run the dense model on a CPU that the budget allows to try."""
+        from nmbench.kernels import engines
+
+        runs, refused = engines.ready(
+            self.model, inputs, [*engines.ENGINES] if self.budget_s >= _ENGINES_S else engines.QUICK
+        )
+        self.notes += [f"dense engine {name!r} was not measured: {why}" for name, why in refused.items()]
+        return runs
 
     def converted(self, inputs: Inputs, graph: bool) -> tuple[nn.Module | None, list[dict[str, Any]]]:
         """(the converted model, or None where nothing in it is sparse; the report's rows)."""

@@ -23,6 +23,7 @@ class Cpu(Backend):
     """A lane of a vector is one output; a permute picks its operands out of the inputs (see lanes.c)."""
 
     name = "cpu"
+    fuses = True
 
     def refusal(self, problem: Problem) -> Refusal | None:
         """Why not: device, dtype, pattern, depthwise, no compiler. The first call for a pattern compiles it."""
@@ -61,26 +62,42 @@ class Cpu(Backend):
         rows, _ = tile_for(problem.rows, lanes)
         return [(), (("rows", 4), ("blocks", 4))] + ([(("rows", 6), ("blocks", 2))] if rows != 6 else [])
 
-    def linear(self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem) -> Tensor:
+    def linear(
+        self,
+        x: Tensor,
+        packed: Mapping[str, Tensor],
+        bias: Tensor | None,
+        problem: Problem,
+        addend: Tensor | None = None,
+        relu: bool = False,
+    ) -> Tensor:
         """x (..., in) -> (..., out)."""
         _check(x, problem, -1, problem.weight[1])
         form, held = _held(packed)
         if watched():
             n, m = problem.pattern.n, problem.pattern.m
-            y: Tensor = ops.linear(x, held, bias, problem.weight[0], [n, m], int(form))
+            y: Tensor = ops.linear(x, held, bias, addend, relu, problem.weight[0], [n, m], int(form))
             return y
-        return ops.multiply(x, held, bias, problem, form)
+        return ops.multiply(x, held, bias, problem, form, addend, relu)
 
-    def conv2d(self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem) -> Tensor:
+    def conv2d(
+        self,
+        x: Tensor,
+        packed: Mapping[str, Tensor],
+        bias: Tensor | None,
+        problem: Problem,
+        addend: Tensor | None = None,
+        relu: bool = False,
+    ) -> Tensor:
         """x (N, in, H, W) -> (N, out, H', W'), channels_last; an x that is not channels_last is copied."""
         _check(x, problem, 1, problem.weight[1] * problem.groups)
         form, held = _held(packed)
         if watched():
             geometry = [*problem.stride, *problem.padding, *problem.dilation, problem.groups]
             about = list(problem.weight), [problem.pattern.n, problem.pattern.m], int(form)
-            y: Tensor = ops.conv2d(x, held, bias, *about, geometry)
+            y: Tensor = ops.conv2d(x, held, bias, addend, relu, *about, geometry)
             return y
-        return ops.multiply(x, held, bias, problem, form)
+        return ops.multiply(x, held, bias, problem, form, addend, relu)
 
 
 def _held(packed: Mapping[str, Tensor]) -> tuple[Form, Tensor]:

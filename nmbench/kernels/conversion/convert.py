@@ -3,6 +3,7 @@
 Survey, one pass over the example inputs, a decision for each weight, and a verdict on modules that went past theirs.
 """
 
+import functools
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,15 +20,17 @@ from nmbench.contract.modes import evaluating
 from nmbench.kernels import registry
 from nmbench.kernels.backend import Backend, Kind, refused
 from nmbench.kernels.cache import Choices, fingerprint, keeping, machine
+from nmbench.kernels.conversion.agreement import agreement, shake
 from nmbench.kernels.conversion.bypass.by_name import bypassing, called
 from nmbench.kernels.conversion.bypass.unfold import Attentions, seen_inside, unfold
 from nmbench.kernels.conversion.bypass.whole import judge, units
 from nmbench.kernels.conversion.choose import Trial, decide
 from nmbench.kernels.conversion.layers import Layer, sparse_layer
+from nmbench.kernels.conversion.prepare import finish, prepare
 from nmbench.kernels.conversion.report import Report, Row
 from nmbench.kernels.conversion.survey import Surveyed, survey
 from nmbench.kernels.conversion.swap import checked, copied, swap
-from nmbench.kernels.conversion.watch import Call, Seen, Watched, watching
+from nmbench.kernels.conversion.watch import Arguments, Call, Seen, Watched, watching
 from nmbench.kernels.problem import dtype_name, linear_problem
 from nmbench.sparsity import NMPattern
 from nmbench.sparsity.pattern import PatternLike
@@ -58,6 +61,10 @@ def convert(
     those shapes; the fastest right one is taken if it needs at most 97 % of the dense time. A layer that is called with
     several shapes is decided by the total of one pass (of its eight most frequent shapes).
 
+    On a CPU the model is put in channels last, BatchNorm is folded into convolutions, and ReLU and residual additions
+    are fused into sparse layers (where torch.fx can follow the module that calls them, which becomes a GraphModule);
+    what comes back gave the dense model's result on the example inputs to 1e-4, or is that model.
+
     Args:
         model: finalised; on the device and of the dtype that it will run with. Not compiled: compile what comes back.
         example_inputs: one tensor, the positional inputs, or a mapping of keyword inputs; tensors are moved to the
@@ -86,14 +93,21 @@ def convert(
     if launch not in ("eager", "graph"):
         raise ValueError(f"launch {launch!r}: use 'eager' or 'graph'")
     chosen, notes = _backends(backends)
-    model = model if inplace else copied(model)
+    given = _arguments(model, example_inputs)
+    dense, model = model, model if inplace else copied(model)
     surveyed = survey(model, parsed, layers)
     if not any(one.pattern for one in surveyed):
         _refuse(surveyed, parsed)
-    seen = _run(model, example_inputs, [m for one in surveyed if one.pattern for m in one.modules])
+    device = next((one.weight.device for one in surveyed if one.pattern), torch.device("cpu"))
+    whole = device.type == "cpu" and any(backend.fuses for backend in chosen)
+    right, shaken, folded = None, None, 0
+    if whole:
+        right = _result(model, given)
+        shaken = _result(model, shake(given)) if inplace else None  # there is no dense model to ask afterwards
+        folded = prepare(model)
+    seen = _run(model, given, [m for one in surveyed if one.pattern for m in one.modules])
     attentions = seen_inside(model, seen)
     surveyed = unfold(surveyed, attentions, model)
-    device = next((one.weight.device for one in surveyed if one.pattern), torch.device("cpu"))
     versions = {name: backend.version for name, backend in registry.backends().items()}
     with keeping(cache):
         choices = Choices(device)
@@ -110,7 +124,26 @@ def convert(
     notes += [choices.note] if choices.note else []
     if device.type == "cpu" and not _any_on_cpu(chosen):
         notes.append("no sparse backend applies on this CPU: every layer stays dense, and results are identical")
-    return swap(model, replaced), Report(tuple(rows), tuple(notes), machine(device), fingerprint(device), launch)
+    model = swap(model, replaced)
+    if whole and not replaced:
+        model = model if inplace else copied(dense)
+    elif whole:
+        notes += [done] if (done := finish(model, folded)) else []
+        again = functools.partial(_result, dense, shake(given)) if shaken is None else lambda: shaken
+        held_whole = agreement(right, _result(model, given), again)
+        notes.append(held_whole.words)
+        if held_whole.wrong:
+            model, rows = _undone(dense, model, rows, held_whole.wrong, inplace)
+    return model, Report(tuple(rows), tuple(notes), machine(device), fingerprint(device), launch)
+
+
+def _undone(
+    dense: nn.Module, model: nn.Module, rows: list[Row], wrong: str, inplace: bool
+) -> tuple[nn.Module, list[Row]]:
+    """The dense model, and rows that say why. Raises RuntimeError where it was changed in place."""
+    if inplace:
+        raise RuntimeError(f"{wrong}, and it was converted in place: load it again, and please report this")
+    return copied(dense), [replace(row, winner="dense", settings={}, reason=row.reason or wrong) for row in rows]
 
 
 def _order(surveyed: list[Surveyed], trial: Trial) -> list[int]:
@@ -151,25 +184,35 @@ def _refuse(surveyed: list[Surveyed], pattern: NMPattern | None) -> None:
 
 
 # -- the example inputs -------------------------------------------------------------------------------------------
-def _run(model: nn.Module, example_inputs: Inputs, modules: list[nn.Module]) -> Watched:
-    """One pass. Raises ValueError, with what the model said, if it does not take the inputs.
-
-    modules: with weights to be tried; attention is watched as a whole, as is what goes past its layers.
-    """
+def _arguments(model: nn.Module, example_inputs: Inputs) -> Arguments:
+    """On the model's device. Raises ValueError for what is no inputs."""
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     inputs = pytree.tree_map(lambda x: x.to(device) if isinstance(x, Tensor) else x, example_inputs)
     if not isinstance(inputs, Tensor | Mapping | Sequence) or isinstance(inputs, str):
         raise ValueError(f"example_inputs: a tensor, a sequence or a mapping is needed, not {type(inputs).__name__}")
     args = () if isinstance(inputs, Mapping) else (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
-    kwargs = dict(inputs) if isinstance(inputs, Mapping) else {}
-    wholes = bypassing(model)
-    layers = [m for m in modules if not isinstance(m, nn.MultiheadAttention)]
-    with evaluating(model), called(model), torch.no_grad(), watching(layers, wholes) as seen:
+    return Arguments(args, dict(inputs) if isinstance(inputs, Mapping) else {})
+
+
+def _result(model: nn.Module, given: Arguments) -> Any:
+    """Of one pass, in evaluation mode. Raises ValueError, with what the model said, if it does not take the inputs."""
+    with evaluating(model), torch.no_grad(), torch.random.fork_rng([]):
+        torch.manual_seed(0)
         try:
-            model(*args, **kwargs)
+            return model(*given.args, **given.kwargs)
         except Exception as error:
-            given = ", ".join(map(_shown, [*args, *kwargs.values()]))
-            raise ValueError(f"the model does not take the example inputs ({given}):\n{first_line(error)}") from error
+            said = ", ".join(map(_shown, [*given.args, *given.kwargs.values()]))
+            raise ValueError(f"the model does not take the example inputs ({said}):\n{first_line(error)}") from error
+
+
+def _run(model: nn.Module, given: Arguments, modules: list[nn.Module]) -> Watched:
+    """What is seen in one pass.
+
+    modules: with weights to be tried; attention is watched as a whole, as is what goes past its layers.
+    """
+    layers = [m for m in modules if not isinstance(m, nn.MultiheadAttention)]
+    with called(model), watching(layers, bypassing(model)) as seen:
+        _result(model, given)
     return seen
 
 

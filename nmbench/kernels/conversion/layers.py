@@ -28,6 +28,8 @@ class SparseLayer(nn.Module):
     holds_a_packed_weight = True
     packed: PackedWeight
     bias: nn.Parameter | None
+    #: does a ReLU follow, which the product does? see nmbench.kernels.conversion.fuse
+    relu = False
 
     def __init__(self, packed: PackedWeight, layer: nn.Linear | nn.Conv2d) -> None:
         """layer: the one it stands for."""
@@ -48,6 +50,11 @@ class SparseLayer(nn.Module):
     def backend(self) -> str:
         """Name of the backend that was chosen."""
         return self.packed.backend.name
+
+    @property
+    def fuses(self) -> bool:
+        """Can its product add a tensor and end in a ReLU?"""
+        return self.packed.running.fuses
 
     def _cast(self, x: Tensor) -> Tensor:
         """x in the weight's dtype. Raises RuntimeError if it is not of it, outside autocast."""
@@ -95,9 +102,9 @@ class SparseLinear(SparseLayer):
         super().__init__(packed, layer)
         self.in_features, self.out_features = layer.in_features, layer.out_features
 
-    def forward(self, input: Tensor) -> Tensor:
-        """(..., in) -> (..., out)."""
-        return self._result(self.packed.linear(self._cast(input), self.bias))
+    def forward(self, input: Tensor, addend: Tensor | None = None) -> Tensor:
+        """(..., in) -> (..., out). addend: of the result's shape, where one is fused."""
+        return self._result(self.packed.product(self._cast(input), self.bias, addend, self.relu))
 
     def extra_repr(self) -> str:
         """As torch.nn.Linear says."""
@@ -118,15 +125,15 @@ class SparseConv2d(SparseLayer):
         weight = layer.weight
         self.channels_last = weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
 
-    def forward(self, input: Tensor) -> Tensor:
-        """(N, in, H, W) or (in, H, W) -> (N, out, H', W') or (out, H', W')."""
+    def forward(self, input: Tensor, addend: Tensor | None = None) -> Tensor:
+        """(N, in, H, W) or (in, H, W) -> (N, out, H', W') or (out, H', W'). addend: as that, where one is fused."""
         x = self._cast(input)
         if x.dim() == 3:
-            return self.forward(x.unsqueeze(0)).squeeze(0)
+            return self.forward(x.unsqueeze(0), addend if addend is None else addend.unsqueeze(0)).squeeze(0)
         stays = self.channels_last or x.is_contiguous(memory_format=torch.channels_last)
         if self.around is not None:
             x = F.pad(x, self.around, mode="constant" if self.padding_mode == "zeros" else self.padding_mode)
-        y = self._result(self.packed.conv2d(x, self.bias))
+        y = self._result(self.packed.product(x, self.bias, addend, self.relu))
         return y if stays else y.contiguous()
 
     def extra_repr(self) -> str:

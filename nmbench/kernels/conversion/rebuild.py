@@ -16,6 +16,7 @@ from nmbench.kernels.backend import Backend, Kind, Problem, Refusal
 from nmbench.kernels.backends.dense import Dense
 from nmbench.kernels.conversion.bypass.unfold import named_inside
 from nmbench.kernels.conversion.layers import Layer, SparseLayer, sparse_layer
+from nmbench.kernels.conversion.prepare import finish, is_prepared, prepare
 from nmbench.kernels.conversion.swap import checked, copied, swap
 from nmbench.kernels.conversion.watch import Call
 from nmbench.kernels.nmtensor import compress
@@ -24,6 +25,7 @@ from nmbench.records import weights
 from nmbench.sparsity import NMPattern
 
 _KEY = "nmbench.converted"
+_PREPARED = "nmbench.prepared"
 
 
 def save_converted(path: Path | str, model: nn.Module) -> None:
@@ -39,7 +41,8 @@ def save_converted(path: Path | str, model: nn.Module) -> None:
                 "tuned_on": packed.tuned_on,
                 "input": list(packed.problem.input),
             }
-    weights.save(model, path, {_KEY: json.dumps(layers)})
+    prepared = {_PREPARED: "1"} if is_prepared(model) else {}
+    weights.save(model, path, {_KEY: json.dumps(layers)} | prepared)
 
 
 def load_converted(
@@ -56,14 +59,18 @@ def load_converted(
 
     try:
         with safe_open(path, "pt") as file:
-            layers = _choices(loads((file.metadata() or {})[_KEY]))
+            about = file.metadata() or {}
+            layers = _choices(loads(about[_KEY]))
             names = {*layers, *(key.rpartition(".")[0] for key in file.keys())}  # noqa: SIM118 - it is no mapping
     except (SafetensorError, OSError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(
             f"{path} holds no converted model that can be read ({type(error).__name__}: {error})"
         ) from error
     model = model if inplace else copied(model)
+    folded = prepare(model) if _PREPARED in about else None
     model = _rebuilt(model, names, layers, backends, f"{path}", blank=True)
+    if folded is not None:
+        finish(model, folded)
     try:
         weights.load(model, path)
     except RuntimeError as error:

@@ -117,13 +117,18 @@ def _refused(weight: Weight) -> str:
     return "" if _alike(weight) else "layers of different kinds share its weight"
 
 
+def has_hooks(module: nn.Module) -> bool:
+    """Does a call of it run more than its forward pass?"""
+    return any(getattr(module, name) for name in _HOOKS)
+
+
 def fixed(module: nn.Module) -> str:
     """Why no other may stand in the module's place, or "": its hooks would not be called; attention of a rare kind."""
-    if any(getattr(module, name) for name in _HOOKS):
+    if has_hooks(module):
         return "it has hooks, which a replaced layer would lose"
     if not isinstance(module, nn.MultiheadAttention):
         return ""
-    if any(getattr(module.out_proj, name) for name in _HOOKS):
+    if has_hooks(module.out_proj):
         return "its out_proj has hooks, which torch's attention never calls"
     if not module._qkv_same_embed_dim:
         return "its queries, keys and values differ in width"

@@ -9,30 +9,61 @@ import torch
 from torch import Tensor
 
 from nmbench.kernels.cpu.build import Form
-from nmbench.kernels.cpu.product import lanes_of, run
+from nmbench.kernels.cpu.product import lanes_of, result_shape, run
 from nmbench.kernels.problem import Problem, conv2d_problem, linear_problem, output_size
 from nmbench.sparsity import NMPattern
 
 
-def multiply(x: Tensor, packed: Tensor, bias: Tensor | None, problem: Problem, form: Form) -> Tensor:
-    """As `run`, for any memory layout of x and the dtype of the problem."""
+def multiply(
+    x: Tensor,
+    packed: Tensor,
+    bias: Tensor | None,
+    problem: Problem,
+    form: Form,
+    addend: Tensor | None = None,
+    relu: bool = False,
+) -> Tensor:
+    """As `run`, for any memory layout of x and addend, and the dtype of the problem."""
     inner = torch.bfloat16 if form is Form.DOT else torch.float32
-    x = x.to(inner)
-    x = x.contiguous(memory_format=torch.channels_last) if problem.kind == "conv2d" else x.contiguous()
+    layout = torch.channels_last if problem.kind == "conv2d" else torch.contiguous_format
+    x = x.to(inner).contiguous(memory_format=layout)
     shift = None if bias is None else bias.detach().float().contiguous()
-    return run(x, packed, shift, problem, form, lanes_of(problem)).to(problem.dtype)
+    if addend is not None:
+        if addend.shape != result_shape(x, problem):  # it is to be broadcast, then
+            y = run(x, packed, shift, problem, form, lanes_of(problem)).to(problem.dtype) + addend
+            return y.relu() if relu else y
+        addend = addend.detach().to(inner).contiguous(memory_format=layout)
+    return run(x, packed, shift, problem, form, lanes_of(problem), addend, relu).to(problem.dtype)
 
 
 @torch.library.custom_op("nmbench_cpu::linear", mutates_args=())
-def linear(x: Tensor, packed: Tensor, bias: Tensor | None, out: int, pattern: Sequence[int], form: int) -> Tensor:
+def linear(
+    x: Tensor,
+    packed: Tensor,
+    bias: Tensor | None,
+    addend: Tensor | None,
+    relu: bool,
+    out: int,
+    pattern: Sequence[int],
+    form: int,
+) -> Tensor:
     """x (..., in) -> (..., out)."""
     n, m = pattern
     problem = linear_problem((out, x.shape[-1]), tuple(x.shape), NMPattern(n, m), x.dtype, x.device)
-    return multiply(x, packed, bias, problem, Form(form))
+    return multiply(x, packed, bias, problem, Form(form), addend, relu)
 
 
 @linear.register_fake
-def _(x: Tensor, packed: Tensor, bias: Tensor | None, out: int, pattern: Sequence[int], form: int) -> Tensor:
+def _(
+    x: Tensor,
+    packed: Tensor,
+    bias: Tensor | None,
+    addend: Tensor | None,
+    relu: bool,
+    out: int,
+    pattern: Sequence[int],
+    form: int,
+) -> Tensor:
     return x.new_empty((*x.shape[:-1], out))
 
 
@@ -41,6 +72,8 @@ def conv2d(
     x: Tensor,
     packed: Tensor,
     bias: Tensor | None,
+    addend: Tensor | None,
+    relu: bool,
     weight: Sequence[int],
     pattern: Sequence[int],
     form: int,
@@ -48,7 +81,7 @@ def conv2d(
 ) -> Tensor:
     """x (N, in, H, W) -> (N, out, H', W'). geometry: stride, padding, dilation, two numbers each, and groups."""
     problem = _convolution(x, weight, pattern, geometry)
-    return multiply(x, packed, bias, problem, Form(form))
+    return multiply(x, packed, bias, problem, Form(form), addend, relu)
 
 
 @conv2d.register_fake
@@ -56,6 +89,8 @@ def _(
     x: Tensor,
     packed: Tensor,
     bias: Tensor | None,
+    addend: Tensor | None,
+    relu: bool,
     weight: Sequence[int],
     pattern: Sequence[int],
     form: int,

@@ -94,6 +94,14 @@ def _pairs(problem: Problem, kernel: tuple[int, ...]) -> tuple[tuple[int, ...], 
     return kernel, problem.stride, problem.padding, problem.dilation
 
 
+def result_shape(x: Tensor, problem: Problem) -> tuple[int, ...]:
+    """Of the product with x: (..., out) or (N, out, H', W')."""
+    if problem.kind == "linear":
+        return *x.shape[:-1], problem.weight[0]
+    size = output_size(x.shape[2:], problem.weight[2:], problem.stride, problem.padding, problem.dilation)
+    return x.shape[0], problem.weight[0], *size
+
+
 def run(
     x: Tensor,
     packed: Tensor,
@@ -111,15 +119,15 @@ def run(
     """
     layer = Layer.from_buffer_copy(_template(problem, form))
     layer.x, layer.w, layer.relu, layer.threads = x.data_ptr(), packed.data_ptr(), relu, torch.get_num_threads()
-    if x.dim() == 4 and problem.kind == "conv2d":
-        size = output_size(x.shape[2:], problem.weight[2:], problem.stride, problem.padding, problem.dilation)
-        shape = (x.shape[0], layer.outputs, *size)
+    shape = result_shape(x, problem)
+    if problem.kind == "conv2d":
+        size = shape[2:]
         y = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
         layer.images, layer.height, layer.width = x.shape[0], x.shape[2], x.shape[3]
         layer.out_height, layer.out_width = size
         rows = x.shape[0] * size[0] * size[1]
     else:
-        y = x.new_empty((*x.shape[:-1], layer.outputs))
+        y = x.new_empty(shape)
         rows = layer.images = x.numel() // layer.channels
         layer.height = layer.width = layer.out_height = layer.out_width = 1
     if not layer.rows:
