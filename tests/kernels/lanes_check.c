@@ -1,5 +1,15 @@
-// lanes.c in buffers of exactly the size they need, against plain loops; built with sanitizers by test_cpu_memory.py.
+// lanes.c, or with -DNM_ROWS rows.c, in buffers of exactly the size they need, against plain loops; built with
+// sanitizers by test_cpu_memory.py.
+#if defined(NM_ROWS)
+#include "rows.c"
+enum { DOT = -1, ROWS = 4, FORMS = 5 };
+#define HEAD(form) NM_N, NM_M
+#define nm_has(form) ((form) == ROWS)
+static uint16_t bf16_of(float value) { return value != 0; }
+#else
 #include "lanes.c"
+#define HEAD(form) form
+#endif
 #include <math.h>
 #include <stdio.h>
 
@@ -22,16 +32,19 @@ static void *inputs_for(int form, long count, float **plain) {
 
 static int check(int form) {
     struct layer a = {0};
-    const long per = within(1, 37), each = within(1, 40);
+    const long per = within(1, within(0, 3) ? 37 : 230), each = within(1, 40);
     a.groups = within(1, 2);
     a.channels = per * a.groups, a.outputs = each * a.groups;
     for (int d = 0; d < 2; d++) a.kernel[d] = within(1, 3), a.stride[d] = within(1, 2), a.padding[d] = within(0, 2), a.dilation[d] = within(1, 2);
     a.images = within(1, 2), a.height = within(5, 9), a.width = within(5, 9);
     a.out_height = (a.height + 2 * a.padding[0] - a.dilation[0] * (a.kernel[0] - 1) - 1) / a.stride[0] + 1;
     a.out_width = (a.width + 2 * a.padding[1] - a.dilation[1] * (a.kernel[1] - 1) - 1) / a.stride[1] + 1;
+#if defined(NM_ROWS)
+    a.n = NM_N, a.m = NM_M;
+#endif
     a.form = form, a.rows = (int)within(1, 12), a.blocks = 1 << within(0, 2), a.relu = (int)within(0, 1), a.threads = (int)within(1, 3);
     const long taps = a.kernel[0] * a.kernel[1], count = a.images * a.out_height * a.out_width * a.outputs;
-    const size_t size = form == DOT ? 2 : 4, bytes = nm_bytes(form, a.outputs, a.groups, taps, per);
+    const size_t size = form == DOT ? 2 : 4, bytes = nm_bytes(HEAD(form), a.outputs, a.groups, taps, per);
     float *w = calloc((size_t)(a.outputs * taps * per), 4), *back = calloc((size_t)(a.outputs * taps * per), 4), *x, *plain_addend;
     for (long row = 0; row < a.outputs * taps; row++) for (long g = 0; g < per; g += NM_M) for (int kept = 0; kept < NM_N; kept++) {
         const long k = g + within(0, NM_M - 1);
@@ -45,8 +58,8 @@ static int check(int form) {
     void *addend = inputs_for(form, count, &plain_addend);
     a.addend = within(0, 1) ? addend : 0;
     a.y = exactly((size_t)count * size);
-    int wrong = nm_pack(form, w, a.outputs, a.groups, taps, per, packed) != 0;
-    nm_unpack(form, packed, a.outputs, a.groups, taps, per, back);
+    int wrong = nm_pack(HEAD(form), w, a.outputs, a.groups, taps, per, (void *)packed) != 0;
+    nm_unpack(HEAD(form), (void *)packed, a.outputs, a.groups, taps, per, back);
     wrong |= memcmp(w, back, (size_t)(a.outputs * taps * per) * 4) != 0;
     wrong |= nm_run(&a) != 0;
     for (long i = 0; i < count; i++) {

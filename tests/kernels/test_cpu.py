@@ -13,7 +13,7 @@ from torch import nn
 
 from nmbench._util import native
 from nmbench.kernels import PackedWeight, convert
-from nmbench.kernels.backends.cpu import Cpu
+from nmbench.kernels.backends.cpu import Cpu, CpuRows
 from nmbench.kernels.cpu import build
 from nmbench.kernels.problem import conv2d_problem, linear_problem
 from nmbench.sparsity import NMPattern, nm_mask
@@ -44,6 +44,20 @@ def run(weight, x, problem, bias=None):
 
 
 @given(
+    st.integers(1, 130), st.integers(1, 250), st.integers(1, 40), st.integers(1, 6), st.integers(1, 12), st.booleans(),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_rows_in_lanes_take_every_size_and_pattern(rows, inside, out, n, more, fused):
+    pattern = NMPattern(n, n + more)
+    weight, x, problem = linear(rows, inside, out, pattern=pattern)
+    packed, bias, addend = CpuRows().pack(weight, problem), torch.randn(out), torch.randn(rows, out)
+    assert torch.equal(CpuRows().unpack(packed, problem), weight)
+    got = CpuRows().linear(x, packed, bias, problem, addend=addend if fused else None, relu=fused)
+    right = x.double() @ weight.double().t() + bias
+    torch.testing.assert_close(got.double(), (right + addend).relu() if fused else right, rtol=1e-4, atol=1e-4)
+
+
+@given(
     st.integers(1, 40), st.integers(1, 90), st.integers(1, 70), st.sampled_from([torch.float32, torch.bfloat16]),
 )  # fmt: skip
 @settings(max_examples=60, deadline=None)
@@ -57,16 +71,17 @@ def test_every_size_is_right(rows, inside, out, dtype):
 
 @given(
     st.sampled_from([(1, 1), (3, 3), (1, 5), (2, 3)]), st.integers(1, 2), st.integers(0, 2), st.integers(1, 2),
-    st.sampled_from([1, 2]), st.integers(1, 9), st.integers(1, 20),
+    st.sampled_from([1, 2]), st.integers(1, 9), st.integers(1, 20), st.sampled_from([Cpu(), CpuRows()]),
 )  # fmt: skip
-@settings(max_examples=40, deadline=None)
-def test_every_convolution_is_right(kernel, stride, padding, dilation, groups, inside, out):
+@settings(max_examples=60, deadline=None)
+def test_every_convolution_is_right(kernel, stride, padding, dilation, groups, inside, out, backend):
     weight = sparse(out * groups, inside * 4, *kernel)
     x = torch.randn(2, inside * 4 * groups, 11, 10)
     about = (stride, stride), (padding, padding), (dilation, dilation), groups
     problem = conv2d_problem(tuple(weight.shape), tuple(x.shape), P, weight.dtype, CPU, *about)
     right = nn.functional.conv2d(x.double(), weight.double(), None, *about)
-    torch.testing.assert_close(run(weight, x, problem).double(), right, rtol=1e-4, atol=1e-4)
+    got = backend.conv2d(x, backend.pack(weight, problem), None, problem)
+    torch.testing.assert_close(got.double(), right, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -88,18 +103,21 @@ def test_what_is_built_for_less_is_right_too(monkeypatch, isa):
     monkeypatch.setenv(build.ISA_VARIABLE, isa)
     for rows in (1, 19):
         weight, x, problem = linear(rows, 70, 37)
-        torch.testing.assert_close(run(weight, x, problem), x @ weight.t())
+        for backend in (Cpu(), CpuRows()):
+            got = backend.linear(x, backend.pack(weight, problem), None, problem)
+            torch.testing.assert_close(got, x @ weight.t())
     assert build.library(P).portable == (isa == "portable")
 
 
-def test_every_number_of_threads_gives_equal_bits():
-    weight, x, problem = linear(50, 128, 96)
-    packed, before = Cpu().pack(weight, problem), torch.get_num_threads()
+@pytest.mark.parametrize("backend", [Cpu(), CpuRows()])
+def test_every_number_of_threads_gives_equal_bits(backend):
+    weight, x, problem = linear(50, 128, 300)
+    packed, before = backend.pack(weight, problem), torch.get_num_threads()
     try:
         results = []
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            results.append(Cpu().linear(x, packed, None, problem))
+            results.append(backend.linear(x, packed, None, problem))
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(results[0], one) for one in results[1:])
@@ -118,11 +136,12 @@ def test_several_threads_may_call_at_once():
     assert all(torch.equal(right, one) for one in results)
 
 
-def test_infinity_and_nan_at_kept_positions_go_through():
+@pytest.mark.parametrize("backend", [Cpu(), CpuRows()])
+def test_infinity_and_nan_at_kept_positions_go_through(backend):
     weight, x, problem = linear(3)
     kept = int(weight[0].nonzero()[0])
     x[0, kept], x[1, kept] = torch.inf, torch.nan
-    y = run(weight, x, problem)
+    y = backend.linear(x, backend.pack(weight, problem), None, problem)
     assert torch.equal(y[:2, 0].isfinite(), torch.tensor([False, False]))
     assert torch.isfinite(y[2]).all()
 
@@ -133,7 +152,9 @@ def test_nothing_is_read_or_written_outside():
     around = torch.full((3 * x.numel(),), torch.nan)
     inside = around[x.numel() : 2 * x.numel()].view_as(x)
     inside.copy_(x)
-    assert torch.equal(run(weight, inside, problem), run(weight, x, problem))
+    for backend in (Cpu(), CpuRows()):
+        packed = backend.pack(weight, problem)
+        assert torch.equal(backend.linear(inside, packed, None, problem), backend.linear(x, packed, None, problem))
 
 
 # -- bad input ------------------------------------------------------------------------------------------------------
@@ -158,8 +179,9 @@ def test_an_input_that_does_not_fit_is_refused_in_words(change, words):
 def test_a_weight_that_breaks_the_pattern_is_refused_with_the_output():
     weight, _, problem = linear()
     weight[3, :4] = 1.0
-    with pytest.raises(ValueError, match="output 3"):
-        Cpu().pack(weight, problem)
+    for backend in (Cpu(), CpuRows()):
+        with pytest.raises(ValueError, match="output 3"):
+            backend.pack(weight, problem)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +201,7 @@ def test_what_it_does_not_take_is_refused_in_words(change, words):
 def test_without_a_working_compiler_a_model_stays_dense(monkeypatch, tmp_path, broken):
     monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path))
     monkeypatch.setenv("CC", str(tmp_path / "no-such-compiler") if broken == "missing" else "false")
-    build._library.cache_clear()
+    build._built.cache_clear()
     try:
         model = nn.Sequential(nn.Linear(64, 64, bias=False))
         model[0].weight.data = sparse(64, 64)
@@ -187,7 +209,7 @@ def test_without_a_working_compiler_a_model_stays_dense(monkeypatch, tmp_path, b
         assert type(converted[0]) is nn.Linear
         assert "not compiled" in str(report)
     finally:
-        build._library.cache_clear()
+        build._built.cache_clear()
 
 
 def test_a_kept_object_that_was_cut_short_is_built_again(monkeypatch, tmp_path):

@@ -24,7 +24,17 @@ def compiler(tmp_path_factory):
     return found
 
 
-@pytest.mark.parametrize(("n", "m", "more"), [(2, 4, ()), (3, 16, ()), (2, 4, ("-DNM_PORTABLE",))])
+@pytest.mark.parametrize(
+    ("n", "m", "more"),
+    [
+        (2, 4, ()),
+        (3, 16, ()),
+        (2, 4, ("-DNM_PORTABLE",)),
+        (2, 4, ("-DNM_ROWS",)),
+        (5, 7, ("-DNM_ROWS",)),
+        (1, 32, ("-DNM_ROWS", "-DNM_PORTABLE")),
+    ],
+)
 def test_it_stays_inside_its_buffers_and_is_right(compiler, tmp_path, n, m, more):
     source = Path(__file__).with_name("lanes_check.c")
     program = tmp_path / "check"

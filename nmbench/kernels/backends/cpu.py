@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nmbench.kernels.backend import DEPTHWISE, Backend, Kind, Problem, Refusal, Settings
 from nmbench.kernels.cpu import ops
-from nmbench.kernels.cpu.build import Form, covering, library
+from nmbench.kernels.cpu.build import Form, covering, library, rows_library
 from nmbench.kernels.cpu.product import FEW_ROWS, form_for, lanes_of, pack, tile_for, unpack
 from nmbench.kernels.problem import dtype_name
 from nmbench.sparsity.memory import watched
@@ -50,7 +50,7 @@ class Cpu(Backend):
     def unpack(self, packed: Mapping[str, Tensor], problem: Problem) -> Tensor:
         """The weight that was packed."""
         form, held = _held(packed)
-        return unpack(held, problem, form, lanes_of(problem))
+        return unpack(held, problem, form, lanes_of(problem, form))
 
     def variants(
         self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem
@@ -98,6 +98,35 @@ class Cpu(Backend):
             y: Tensor = ops.conv2d(x, held, bias, addend, relu, *about, geometry)
             return y
         return ops.multiply(x, held, bias, problem, form, addend, relu)
+
+
+class CpuRows(Cpu):
+    """A lane of a vector is one row of the product, and kept weights are broadcast (see rows.c): for many rows."""
+
+    name = "cpu-rows"
+
+    def refusal(self, problem: Problem) -> Refusal | None:
+        """Why not: device, dtype, pattern, depthwise, few rows, no compiler."""
+        if problem.device != "cpu":
+            return Refusal(f"runs on a CPU, not on {problem.device}", Kind.MACHINE)
+        if problem.pattern.axis != "input" or problem.pattern.n == problem.pattern.m:
+            return Refusal(f"{problem.pattern}: groups along the reduction that leave something out", Kind.PATTERN)
+        if problem.dtype != torch.float32:
+            return Refusal(f"no kernel for {dtype_name(problem.dtype)}", Kind.DTYPE)
+        if problem.depthwise:
+            return DEPTHWISE
+        built = rows_library()
+        return Refusal(f"not compiled: {built}", Kind.MACHINE) if isinstance(built, str) else None
+
+    def pack(self, weight: Tensor, problem: Problem) -> dict[str, Tensor]:
+        """{name of the form: bytes}. ValueError if the weight breaks the pattern."""
+        return {"rows": pack(weight, problem, Form.ROWS, lanes_of(problem, Form.ROWS))}
+
+    def variants(
+        self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem
+    ) -> list[Settings]:
+        """Its default."""
+        return [()]
 
 
 def _held(packed: Mapping[str, Tensor]) -> tuple[Form, Tensor]:

@@ -211,7 +211,8 @@ def _run(model: nn.Module, given: Arguments, modules: list[nn.Module]) -> Watche
     modules: with weights to be tried; attention is watched as a whole, as is what goes past its layers.
     """
     layers = [m for m in modules if not isinstance(m, nn.MultiheadAttention)]
-    with called(model), watching(layers, bypassing(model)) as seen:
+    wholes = bypassing(model)  # as it is now, before they are called
+    with called(model), watching(layers, wholes) as seen:
         _result(model, given)
     return seen
 

@@ -1,4 +1,4 @@
-"""The compiled products of one pattern.
+"""The compiled products: lanes.c once a pattern, rows.c once for all.
 
 NMBENCH_CPU_ISA=avx2 or portable builds for less than the processor has, to measure or test that.
 """
@@ -22,35 +22,37 @@ _pointer, _long, _int, _pair = ctypes.c_void_p, ctypes.c_long, ctypes.c_int, cty
 
 
 class Form(IntEnum):
-    """How a weight is packed; lanes.c says what each means."""
+    """How a weight is packed; lanes.c and rows.c say what each means."""
 
     WIDE = 0
     NARROW = 1
     HALF = 2
     DOT = 3
+    ROWS = 4  # of rows.c
 
 
 class Layer(ctypes.Structure):
-    """`struct layer` of lanes.c."""
+    """`struct layer` of rows.c; that of lanes.c is its beginning."""
 
     _fields_ = (
         *((name, _pointer) for name in ("x", "w", "addend", "bias", "y")),
         *((name, _long) for name in ("images", "height", "width", "channels", "outputs", "groups")),
         *((name, _long) for name in ("out_height", "out_width")),
         *((name, _pair) for name in ("kernel", "stride", "padding", "dilation")),
-        *((name, _int) for name in ("form", "rows", "blocks", "relu", "threads")),
+        *((name, _int) for name in ("form", "rows", "blocks", "relu", "threads", "n", "m")),
     )
 
 
 @dataclass(frozen=True)
 class Lanes:
-    """The functions of one pattern, and what they were built for.
+    """Compiled functions, and what they were built for.
 
-    lanes: outputs of one vector. portable: without vector instructions of its own, for processors that we do not know.
+    heads: how many arguments say the form or the pattern. lanes: of one vector. portable: without vector instructions
+    of its own, for processors that we do not know.
     """
 
     functions: ctypes.CDLL
-    pattern: NMPattern
+    heads: int
     lanes: int
     portable: bool
 
@@ -82,10 +84,19 @@ def prepare(patterns: Iterable[NMPattern]) -> None:
         list(pool.map(library, sorted(ours, key=str)))
 
 
-@functools.cache
+def rows_library() -> Lanes | str:
+    """The functions of rows.c, for every pattern; else why there are none."""
+    return _built("rows.c", (), os.environ.get(ISA_VARIABLE, ""), 2)
+
+
 def _library(n: int, m: int, isa: str) -> Lanes | str:
-    flags = [f"-DNM_N={n}", f"-DNM_M={m}", "-Wno-psabi", *_isa_flags(isa)]
-    source = Path(__file__).with_name("lanes.c")
+    return _built("lanes.c", (f"-DNM_N={n}", f"-DNM_M={m}"), isa, 1)
+
+
+@functools.cache
+def _built(name: str, about: tuple[str, ...], isa: str, heads: int) -> Lanes | str:
+    flags = [*about, "-Wno-psabi", *_isa_flags(isa)]
+    source = Path(__file__).with_name(name)
     try:
         try:
             functions = compiled(source, [*flags, "-fopenmp"])
@@ -93,11 +104,12 @@ def _library(n: int, m: int, isa: str) -> Lanes | str:
             functions = compiled(source, flags)
     except NotCompiled as error:
         return str(error)
-    functions.nm_bytes.argtypes, functions.nm_bytes.restype = [_int, *[_long] * 4], ctypes.c_size_t
-    functions.nm_pack.argtypes, functions.nm_pack.restype = [_int, _pointer, *[_long] * 4, _pointer], _long
-    functions.nm_unpack.argtypes, functions.nm_unpack.restype = [_int, _pointer, *[_long] * 4, _pointer], None
+    head = [_long] * heads if heads > 1 else [_int]
+    functions.nm_bytes.argtypes, functions.nm_bytes.restype = [*head, *[_long] * 4], ctypes.c_size_t
+    functions.nm_pack.argtypes, functions.nm_pack.restype = [*head, _pointer, *[_long] * 4, _pointer], _long
+    functions.nm_unpack.argtypes, functions.nm_unpack.restype = [*head, _pointer, *[_long] * 4, _pointer], None
     functions.nm_run.argtypes, functions.nm_run.restype = [_pointer], _int
-    return Lanes(functions, NMPattern(n, m), functions.nm_lanes(), bool(functions.nm_portable()))
+    return Lanes(functions, heads, functions.nm_lanes(), bool(functions.nm_portable()))
 
 
 def _isa_flags(isa: str) -> list[str]:

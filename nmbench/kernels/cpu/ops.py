@@ -30,10 +30,10 @@ def multiply(
     shift = None if bias is None else bias.detach().float().contiguous()
     if addend is not None:
         if addend.shape != result_shape(x, problem):  # it is to be broadcast, then
-            y = run(x, packed, shift, problem, form, lanes_of(problem)).to(problem.dtype) + addend
+            y = run(x, packed, shift, problem, form, lanes_of(problem, form)).to(problem.dtype) + addend
             return y.relu() if relu else y
         addend = addend.detach().to(inner).contiguous(memory_format=layout)
-    return run(x, packed, shift, problem, form, lanes_of(problem), addend, relu).to(problem.dtype)
+    return run(x, packed, shift, problem, form, lanes_of(problem, form), addend, relu).to(problem.dtype)
 
 
 @torch.library.custom_op("nmbench_cpu::linear", mutates_args=())

@@ -6,7 +6,7 @@ import functools
 import torch
 from torch import Tensor
 
-from nmbench.kernels.cpu.build import Form, Lanes, Layer, covering, library
+from nmbench.kernels.cpu.build import Form, Lanes, Layer, covering, library, rows_library
 from nmbench.kernels.problem import Pair, Problem, output_size
 
 #: up to so many rows the bytes of the weight count, above it the instructions
@@ -15,10 +15,13 @@ FEW_ROWS = 8
 _LINE = 64
 
 
-def lanes_of(problem: Problem) -> Lanes:
+def lanes_of(problem: Problem, form: Form | None = None) -> Lanes:
     """The compiled functions for the problem's pattern. Raises ValueError, in words, if there are none."""
     ours = covering(problem.pattern)
-    found = f"no vector form for {problem.pattern}" if ours is None else library(ours)
+    if form is Form.ROWS:
+        found = rows_library()
+    else:
+        found = f"no vector form for {problem.pattern}" if ours is None else library(ours)
     if isinstance(found, str):
         raise ValueError(found)
     return found
@@ -37,15 +40,21 @@ def _sizes(weight: tuple[int, ...], groups: int) -> tuple[int, int, int, int]:
     return weight[0], groups, torch.Size(weight[2:]).numel(), weight[1]
 
 
+def _head(form: Form, problem: Problem, lanes: Lanes) -> tuple[int, ...]:
+    """What the functions of packing begin with: the form, or the pattern."""
+    return (form,) if lanes.heads == 1 else (problem.pattern.n, problem.pattern.m)
+
+
 def pack(weight: Tensor, problem: Problem, form: Form, lanes: Lanes) -> Tensor:
     """weight: of `problem.weight` -> bytes, one-dimensional, uint8. Raises ValueError if it breaks the pattern."""
     sizes = _sizes(problem.weight, problem.groups)
     last = weight.detach().flatten(2).movedim(1, -1) if weight.dim() == 4 else weight.detach()
     last = last.float().contiguous()
-    packed = _aligned(lanes.functions.nm_bytes(form, *sizes))
-    broken = lanes.functions.nm_pack(form, last.data_ptr(), *sizes, packed.data_ptr())
+    head = _head(form, problem, lanes)
+    packed = _aligned(lanes.functions.nm_bytes(*head, *sizes))
+    broken = lanes.functions.nm_pack(*head, last.data_ptr(), *sizes, packed.data_ptr())
     if broken:
-        raise ValueError(f"the weight breaks {lanes.pattern} in output {broken - 1}")
+        raise ValueError(f"the weight breaks {problem.pattern} in output {broken - 1}")
     return packed
 
 
@@ -60,7 +69,8 @@ def unpack(packed: Tensor, problem: Problem, form: Form, lanes: Lanes) -> Tensor
     """The weight again, of `problem.weight` and `problem.dtype`."""
     out, groups, taps, inputs = _sizes(problem.weight, problem.groups)
     weight = torch.zeros(out, taps, inputs)
-    lanes.functions.nm_unpack(form, packed.data_ptr(), out, groups, taps, inputs, weight.data_ptr())
+    head = _head(form, problem, lanes)
+    lanes.functions.nm_unpack(*head, packed.data_ptr(), out, groups, taps, inputs, weight.data_ptr())
     return weight.movedim(1, -1).reshape(problem.weight).contiguous().to(problem.dtype)
 
 
@@ -83,6 +93,7 @@ def _template(problem: Problem, form: Form) -> bytes:
     out, groups, _, per_group = _sizes(problem.weight, problem.groups)
     kernel = problem.weight[2:] or (1, 1)
     layer = Layer(channels=per_group * groups, outputs=out, groups=groups, form=form)
+    layer.n, layer.m = problem.pattern.n, problem.pattern.m
     for name, value in zip(("kernel", "stride", "padding", "dilation"), _pairs(problem, kernel), strict=True):
         setattr(layer, name, (ctypes.c_long * 2)(*value))
     settings = dict(problem.settings)
@@ -130,7 +141,7 @@ def run(
         y = x.new_empty(shape)
         rows = layer.images = x.numel() // layer.channels
         layer.height = layer.width = layer.out_height = layer.out_width = 1
-    if not layer.rows:
+    if not layer.rows and form is not Form.ROWS:
         layer.rows, layer.blocks = tile_for(rows, lanes.lanes)
     layer.bias = None if bias is None else bias.data_ptr()
     layer.addend, layer.y = None if addend is None else addend.data_ptr(), y.data_ptr()

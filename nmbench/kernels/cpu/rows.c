@@ -1,0 +1,278 @@
+// Products with an N:M weight on a CPU, "rows in lanes": a lane of a vector is one row of the product (a pixel), every
+// kept weight is broadcast and multiplied with T vectors of one input. For many rows: nothing is permuted, so that all
+// but the loads is arithmetic; in return the inputs of T * L rows are transposed first, a stretch of at most 96 at a
+// time, into a panel that stays in the first-level cache. One object for every pattern: N and M are arguments.
+//
+// Packed, for each group and stretch of inputs (within a tap), for each SIDE outputs: their kept weights side by side,
+// as {value, place within the stretch}. Entries that a group does not use have the value zero and its first input.
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#if !defined(NM_PORTABLE) && defined(__AVX2__)
+#include <immintrin.h>
+#endif
+#if defined(__AVX512F__) && !defined(NM_PORTABLE)
+#define L 16
+enum { SIDE = 4, MOST = 4 };  // outputs at once, vectors of rows: they fill the registers
+#elif defined(__AVX2__) && !defined(NM_PORTABLE)
+#define L 8
+enum { SIDE = 2, MOST = 7 };
+#else
+#define L 8
+#define NM_PLAIN 1
+enum { SIDE = 2, MOST = 4 };
+#endif
+#define INLINE static inline __attribute__((always_inline))
+#if defined(NM_PLAIN)
+#define UNROLL
+#else
+#define UNROLL _Pragma("GCC unroll 64")
+#endif
+typedef float vf __attribute__((vector_size(4 * L), aligned(4), may_alias));
+typedef uint32_t vu __attribute__((vector_size(4 * L), aligned(4), may_alias));
+enum { WIDTH = 8, STRETCH = 96 };
+struct entry { float value; uint32_t place; };
+INLINE vf splat(float value) { return value - (vf){0}; }
+
+// the struct of lanes.c, and the pattern
+struct layer {
+    const void *x, *w, *addend;
+    const float *bias;
+    void *y;
+    long images, height, width, channels, outputs, groups, out_height, out_width;
+    long kernel[2], stride[2], padding[2], dilation[2];
+    int form, rows, blocks, relu, threads, n, m;
+};
+static long stretch_of(long m) { return m >= STRETCH ? m : STRETCH / m * m; }
+static long least(long a, long b) { return a < b ? a : b; }
+static long groups_in(long inputs, long m) { return (inputs + m - 1) / m; }
+static long sides(long outputs) { return (outputs + SIDE - 1) / SIDE; }
+
+// ---- SIDE outputs x T vectors of rows, over one stretch of inputs ------------------------------------------------
+// part: for each output T vectors, the sums so far; `first`: they begin at the bias
+INLINE void stretch(int T, const float *panel, const struct entry *w, long count, long outputs, const float *bias, int first, float *part) {
+    for (long o = 0; o < outputs; o += SIDE, part += SIDE * T * L) {
+        vf sum[SIDE][MOST];
+        UNROLL for (int u = 0; u < SIDE; u++) UNROLL for (int t = 0; t < T; t++)
+            sum[u][t] = first ? splat(bias && o + u < outputs ? bias[o + u] : 0) : *(const vf *)(part + (u * T + t) * L);
+        for (const struct entry *end = w + count * SIDE; w < end; w += SIDE)
+            UNROLL for (int u = 0; u < SIDE; u++) {
+                const float *x = panel + (size_t)w[u].place * (size_t)(T * L);
+                const vf v = splat(w[u].value);
+                UNROLL for (int t = 0; t < T; t++) sum[u][t] += v * *(const vf *)(x + t * L);
+            }
+        UNROLL for (int u = 0; u < SIDE; u++) UNROLL for (int t = 0; t < T; t++) *(vf *)(part + (u * T + t) * L) = sum[u][t];
+    }
+}
+typedef void (*stretch_fn)(const float *, const struct entry *, long, long, const float *, int, float *);
+#define STRETCHES(T) static __attribute__((noinline)) void s_##T(const float *panel, const struct entry *w, long count, long outputs, \
+    const float *bias, int first, float *part) { stretch(T, panel, w, count, outputs, bias, first, part); }
+STRETCHES(1) STRETCHES(2) STRETCHES(3) STRETCHES(4)
+#if L == 8 && !defined(NM_PLAIN)
+STRETCHES(5) STRETCHES(6) STRETCHES(7)
+static const stretch_fn stretches[MOST + 1] = {0, s_1, s_2, s_3, s_4, s_5, s_6, s_7};
+#else
+static const stretch_fn stretches[MOST + 1] = {0, s_1, s_2, s_3, s_4};
+#endif
+
+// ---- 8 x 8 transposed -------------------------------------------------------------------------------------------
+typedef uint32_t u8 __attribute__((vector_size(32), aligned(4), may_alias));
+#if defined(NM_PLAIN)
+typedef float v8 __attribute__((vector_size(32), aligned(4), may_alias));
+INLINE v8 pair(const float *a, const float *b) {
+    v8 v;
+    memcpy(&v, a, 16);
+    memcpy((char *)&v + 16, b, 16);
+    return v;
+}
+INLINE void transposed(v8 r[4]) {
+    for (int h = 0; h < 8; h += 4) for (int i = 0; i < 4; i++) for (int j = 0; j < i; j++) {
+        float a = r[i][h + j];
+        r[i][h + j] = r[j][h + i];
+        r[j][h + i] = a;
+    }
+}
+#else
+typedef __m256 v8;
+INLINE v8 pair(const float *a, const float *b) { return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(a)), _mm_loadu_ps(b), 1); }
+// both halves, 4 x 4 each
+INLINE void transposed(v8 r[4]) {
+    const v8 a = _mm256_unpacklo_ps(r[0], r[1]), b = _mm256_unpackhi_ps(r[0], r[1]), c = _mm256_unpacklo_ps(r[2], r[3]), d = _mm256_unpackhi_ps(r[2], r[3]);
+    r[0] = _mm256_shuffle_ps(a, c, 0x44);
+    r[1] = _mm256_shuffle_ps(a, c, 0xee);
+    r[2] = _mm256_shuffle_ps(b, d, 0x44);
+    r[3] = _mm256_shuffle_ps(b, d, 0xee);
+}
+#endif
+INLINE const float *whole(const float *from, long count, float some[4]) {
+    if (count >= 4) return from;
+    memset(some, 0, 16);
+    if (count > 0) memcpy(some, from, (size_t)count * sizeof(float));
+    return some;
+}
+// inputs `from` to `to` of the rows whose pointers are given, T * L of them: panel[input][row]
+static void transpose_in(const float *const *rows, long from, long to, int T, float *panel) {
+    for (int g = 0; g < T * L; g += WIDTH) for (long c = from; c < to; c += 4) {
+        v8 r[4];
+        float *at = panel + (c - from) * T * L + g;
+        if (__builtin_expect(to - c < 4, 0)) {
+            float low[4], high[4];
+            for (int i = 0; i < 4; i++) r[i] = pair(whole(rows[g + i] + c, to - c, low), whole(rows[g + i + 4] + c, to - c, high));
+        } else UNROLL for (int i = 0; i < 4; i++) r[i] = pair(rows[g + i] + c, rows[g + i + 4] + c);
+        transposed(r);
+        UNROLL for (int i = 0; i < 4; i++) memcpy(at + i * T * L, &r[i], sizeof r[i]);
+    }
+}
+INLINE v8 read8(const float *from, long count) {
+    v8 v = {0};
+    if (count >= WIDTH) memcpy(&v, from, sizeof v);
+    else memcpy(&v, from, (size_t)count * sizeof(float));
+    return v;
+}
+// the sums of `count` rows and all outputs of a group, to y; with an addend and ReLU. apart: from row to row there
+static void transpose_out(const float *part, int T, long count, long outputs, const float *addend, int relu, float *y, long apart) {
+    for (long g = 0; g < count; g += 4) for (long o = 0; o < outputs; o += WIDTH) {
+        v8 r[4];
+        const long wide = least(WIDTH, outputs - o), behind = T * L;
+        const float *from = part + o * behind + g;
+        UNROLL for (int i = 0; i < 4; i++) r[i] = pair(from + least(i, wide - 1) * behind, from + least(i + 4, wide - 1) * behind);
+        transposed(r);
+        for (long i = 0; i < least(4, count - g); i++) {
+            const long at = (g + i) * apart + o;
+            v8 v = r[i];
+            if (addend) v += read8(addend + at, wide);
+            if (relu) v = (v8)((u8)v & ~(u8)(v < 0));  // NaN stays NaN, as in torch
+            if (wide == WIDTH) memcpy(y + at, &v, sizeof v);
+            else memcpy(y + at, &v, (size_t)wide * sizeof(float));
+        }
+    }
+}
+
+// ---- a whole layer ----------------------------------------------------------------------------------------------
+int nm_lanes(void) { return L; }
+int nm_portable(void) {
+#ifdef NM_PLAIN
+    return 1;
+#else
+    return 0;
+#endif
+}
+// entries of a tap of a group of outputs
+static size_t tap_entries(long outputs, long inputs, long n, long m) { return (size_t)(groups_in(inputs, m) * n * sides(outputs) * SIDE); }
+size_t nm_bytes(long n, long m, long outputs, long groups, long taps, long inputs) {
+    return (size_t)(groups * taps) * tap_entries(outputs / groups, inputs, n, m) * sizeof(struct entry);
+}
+// where the rows of a tile lie: the place that the kernel's first tap meets, and the image's inputs
+struct spot { const float *image; long y, x; };
+static void locate(const struct layer *a, long first, long count, long group, struct spot *spots) {
+    const long area = a->out_height * a->out_width, total = a->images * area;
+    long image = first / area, y = first % area / a->out_width, x = first % area % a->out_width;
+    for (long r = 0; r < count; r++) {
+        const int there = first + r < total;
+        spots[r].image = there ? (const float *)a->x + image * a->height * a->width * a->channels + group * (a->channels / a->groups) : 0;
+        spots[r].y = y * a->stride[0] - a->padding[0];
+        spots[r].x = x * a->stride[1] - a->padding[1];
+        if (++x == a->out_width) { x = 0; if (++y == a->out_height) { y = 0; image++; } }
+    }
+}
+// where they begin at tap (i, j); what lies outside the image or behind the last row reads `zeros`
+static void point(const struct layer *a, const struct spot *spots, long count, long i, long j, const float *zeros, const float **rows) {
+    for (long r = 0; r < count; r++) {
+        const long y = spots[r].y + i * a->dilation[0], x = spots[r].x + j * a->dilation[1];
+        const int inside = spots[r].image && y >= 0 && y < a->height && x >= 0 && x < a->width;
+        rows[r] = inside ? spots[r].image + (y * a->width + x) * a->channels : zeros;
+    }
+}
+// rows `first` to `last` of a group, T vectors at most; outputs `low` on, `count` of them, low a multiple of SIDE
+static void tile(const struct layer *a, long group, long first, long last, long low, long count, const float *zeros, float *panel, float *part) {
+    const long per = a->channels / a->groups, outputs = a->outputs / a->groups, taps = a->kernel[0] * a->kernel[1];
+    const int T = (int)((last - first + L - 1) / L);
+    const long most = stretch_of(a->m);
+    const float *rows[MOST * L];
+    struct spot spots[MOST * L];
+    int begun = 0;
+    locate(a, first, T * L, group, spots);
+    for (long t = 0; t < taps; t++) {
+        const struct entry *w = (const struct entry *)a->w + (size_t)(group * taps + t) * tap_entries(outputs, per, a->n, a->m);
+        point(a, spots, T * L, t / a->kernel[1], t % a->kernel[1], zeros, rows);
+        for (long from = 0; from < per; from += most) {
+            const long to = least(per, from + most), kept = groups_in(to - from, a->m) * a->n;
+            transpose_in(rows, from, to, T, panel);
+            stretches[T](panel, w + low * kept, kept, count, a->bias ? a->bias + group * outputs + low : 0, !begun, part);
+            begun = 1;
+            w += sides(outputs) * SIDE * kept;
+        }
+    }
+    const long at = first * a->outputs + group * outputs + low;
+    transpose_out(part, T, last - first, count, a->addend ? (const float *)a->addend + at : 0, a->relu, (float *)a->y + at, a->outputs);
+}
+// 0, or -1 where there is no memory. rows: vectors of rows at once, at most; 0: as they fit best
+int nm_run(const struct layer *a) {
+    const long total = a->images * a->out_height * a->out_width, outputs = a->outputs / a->groups, per = a->channels / a->groups;
+    const long threads = a->threads > 1 ? a->threads : 1, most = a->rows > 0 && a->rows < MOST ? a->rows : MOST;
+    const long vectors = (total + L - 1) / L, tiles = (vectors + most - 1) / most, high = (vectors + tiles - 1) / tiles;
+    long cuts = 1;
+    if (threads > 1) while (tiles * a->groups * cuts < 3 * threads && cuts * 64 < outputs) cuts *= 2;
+    const long each = sides((outputs + cuts - 1) / cuts) * SIDE, jobs = a->groups * cuts * tiles;
+    float *zeros = calloc((size_t)per + WIDTH, sizeof(float));
+    int failed = zeros == 0;
+#pragma omp parallel num_threads((int)threads) if (threads > 1 && jobs > 1)
+    {
+        const size_t held = (size_t)((stretch_of(a->m) + WIDTH + each + SIDE) * high * L) * sizeof(float);
+        float *panel = aligned_alloc(64, (held + 63) / 64 * 64), *part = panel ? panel + (stretch_of(a->m) + WIDTH) * high * L : 0;
+        if (!panel) {
+#pragma omp atomic write
+            failed = 1;
+        }
+#pragma omp for schedule(static)
+        for (long job = 0; job < jobs; job++) {
+            const long group = job / (cuts * tiles), low = job / tiles % cuts * each, first = job % tiles * high * L;
+            const long count = least(each, outputs - low);
+            if (panel && zeros && count > 0 && first < total) tile(a, group, first, least(total, first + high * L), low, count, zeros, panel, part);
+        }
+        free(panel);
+    }
+    free(zeros);
+    return failed ? -1 : 0;
+}
+
+// ---- packing ----------------------------------------------------------------------------------------------------
+// weight: (outputs, taps, inputs) of float, inputs those of one group; packed: nm_bytes of zeros.
+// 0, or 1 + output where a group of that output has more than N non-zeros
+long nm_pack(long n, long m, const float *weight, long outputs, long groups, long taps, long inputs, struct entry *packed) {
+    const long per = outputs / groups;
+    for (long o = 0; o < outputs; o++) for (long t = 0; t < taps; t++) {
+        const float *w = weight + (o * taps + t) * inputs;
+        struct entry *tap = packed + (size_t)(o / per * taps + t) * tap_entries(per, inputs, n, m);
+        for (long from = 0; from < inputs; from += stretch_of(m)) {
+            const long to = least(inputs, from + stretch_of(m)), kept = groups_in(to - from, m) * n;
+            struct entry *e = tap + o % per / SIDE * SIDE * kept + o % per % SIDE;
+            for (long g = from; g < to; g += m) {
+                long slot = 0;
+                for (long k = g; k < least(to, g + m); k++) {
+                    if (w[k] == 0) continue;
+                    if (slot++ == n) return 1 + o;
+                    *e = (struct entry){w[k], (uint32_t)(k - from)};
+                    e += SIDE;
+                }
+                for (; slot < n; slot++, e += SIDE) *e = (struct entry){0, (uint32_t)(g - from)};
+            }
+            tap += sides(per) * SIDE * kept;
+        }
+    }
+    return 0;
+}
+// the way back; weight: zeros
+void nm_unpack(long n, long m, const struct entry *packed, long outputs, long groups, long taps, long inputs, float *weight) {
+    const long per = outputs / groups;
+    for (long o = 0; o < outputs; o++) for (long t = 0; t < taps; t++) {
+        const struct entry *tap = packed + (size_t)(o / per * taps + t) * tap_entries(per, inputs, n, m);
+        for (long from = 0; from < inputs; from += stretch_of(m)) {
+            const long to = least(inputs, from + stretch_of(m)), kept = groups_in(to - from, m) * n;
+            const struct entry *e = tap + o % per / SIDE * SIDE * kept + o % per % SIDE;
+            for (long i = 0; i < kept; i++, e += SIDE) if (e->value != 0) weight[(o * taps + t) * inputs + from + e->place] = e->value;
+            tap += sides(per) * SIDE * kept;
+        }
+    }
+}
