@@ -16,7 +16,7 @@ from nmbench.cli.deploy import output, plugin_of, spoken
 if TYPE_CHECKING:
     from nmbench.plan.catalogue import Catalogue
     from nmbench.plan.cell import Cell
-    from nmbench.records.store import CellState
+    from nmbench.records.schema import Record
 
 _DTYPES = ("float32", "bfloat16", "float16")
 
@@ -31,7 +31,9 @@ def convert(
     ],
     task: Annotated[str | None, typer.Option(help="Of a file: the task that builds its model.")] = None,
     model: Annotated[str | None, typer.Option(help="Of a file: the task's model; the scale's default.")] = None,
-    scale: Annotated[str, typer.Option(help="Of a file: whose settings shape model and inputs.")] = "paper",
+    scale: Annotated[
+        str | None, typer.Option(help="Of a file: its settings shape the model; paper by default.")
+    ] = None,
     train: Annotated[
         list[str] | None, typer.Option(help="Of a file: another setting, as classes=100. Repeatable.")
     ] = None,
@@ -52,28 +54,25 @@ def convert(
     Example: nmbench convert resnet50.safetensors --task classification --model resnet50 --pattern 1:4
     """
     from nmbench.plan.catalogue import catalogue
-    from nmbench.records.attempt import WEIGHTS
     from nmbench.running.job import ConvertJob
 
     where, kept = _device(device), _pattern(pattern)
     if dtype is not None and dtype not in _DTYPES:
         raise UsageError(f"--dtype {dtype!r}: use {', '.join(_DTYPES)}")
-    file, state = Path(weights), None
+    file, record = Path(weights), None
     if not file.is_file():
-        state = _finished(weights, results, bool(task or model or train))
-        assert state.path is not None
-        file = state.path / WEIGHTS
+        record, file = _finished(weights, results, bool(task or model or scale or train))
     to = output(out or file.with_name(f"{file.stem}-converted.safetensors"), file)
     known = catalogue(plugins)
-    cell = state.cell if state else _cell(known, weights, task, model, scale, train or [])
+    cell = record.cell if record else _cell(known, weights, task, model, scale or "paper", train or [])
     job = ConvertJob(
         cell=cell,
         reference=plugin_of(known, cell).reference,
         data_dir=data.absolute(),
         device=where,
         weights=file.absolute(),
-        sha256=state.record.weights_sha256 if state and state.record else None,
-        own=state is not None,
+        sha256=record.weights_sha256 if record else None,
+        own=record is not None,
         out=to.absolute(),
         pattern=kept or (str(cell.pattern) if cell.pattern else None),
         batch=batch,
@@ -83,8 +82,8 @@ def convert(
     spoken(job)
 
 
-def _finished(text: str, results: Path, described: bool) -> CellState:
-    """The cell. described: by options, which are for files. Raises UsageError."""
+def _finished(text: str, results: Path, described: bool) -> tuple[Record, Path]:
+    """The cell's record and file of weights. described: by options, which are for files. Raises UsageError."""
     from nmbench.records.lookup import is_id, with_weights
 
     if not is_id(text):

@@ -80,26 +80,23 @@ def export(
 
 def _model(what: str, form: str, out: Path | None, results: Path, data: Path, plugins: Path | None) -> None:
     from nmbench.plan.catalogue import catalogue
-    from nmbench.records.attempt import WEIGHTS
     from nmbench.records.lookup import with_weights
     from nmbench.running.job import SUFFIXES, ExportJob
 
     if form not in SUFFIXES:
         raise UsageError(f"--format {form!r}: there is no such format{nearest(form, SUFFIXES)}")
-    state = with_weights(results, what)
-    assert state.path is not None
-    assert state.record is not None
-    cell, file = state.cell, state.path / WEIGHTS
+    record, file = with_weights(results, what)
+    cell = record.cell
     to = output(out or Path(f"{cell.slug}-{cell.id[:8]}{SUFFIXES[form]}"), file)
     job = ExportJob(
         cell=cell,
         reference=plugin_of(catalogue(plugins), cell).reference,
         data_dir=data.absolute(),
         weights=file.absolute(),
-        sha256=state.record.weights_sha256,
+        sha256=record.weights_sha256,
         out=to.absolute(),
         format=cast(Any, form),
-        metadata=_metadata(state.record),
+        metadata=_metadata(record),
     )
     spoken(job)
 

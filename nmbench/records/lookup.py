@@ -8,7 +8,7 @@ from nmbench._util.errors import UsageError
 from nmbench.plan.cell import Cell
 from nmbench.records.attempt import RECORD, WEIGHTS, read_record
 from nmbench.records.reading import headline
-from nmbench.records.schema import UnreadableRecord
+from nmbench.records.schema import Record, UnreadableRecord
 from nmbench.records.store import CellState, NoRecord, Store
 
 _NAME = re.compile("(?:[A-Za-z0-9][A-Za-z0-9._-]*/)*[0-9a-f]{4,16}")
@@ -19,8 +19,8 @@ def is_id(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
-def with_weights(results: Path, text: str) -> CellState:
-    """The done cell below `results` whose id begins with `text`, with its record and the folder of its weights.
+def with_weights(results: Path, text: str) -> tuple[Record, Path]:
+    """The record of the done cell below `results` whose id begins with `text`, and the file of its weights.
 
     Raises UsageError if there is none or more than one, it is not done, or its weights are not here.
     """
@@ -36,9 +36,11 @@ def with_weights(results: Path, text: str) -> CellState:
         status = state if isinstance(state, NoRecord) else state.status
         matrix, _, id_ = name.rpartition("/")
         raise UsageError(f"cell {name} is not done: {status}; `nmbench run {matrix} --only {id_}` runs it")
-    if state.path is None or not (state.path / WEIGHTS).is_file():
+    assert state.record is not None
+    assert state.path is not None
+    if not (state.path / WEIGHTS).is_file():
         raise UsageError(f"cell {name} left no weights here ({WEIGHTS}); records travel without them")
-    return state
+    return state.record, state.path / WEIGHTS
 
 
 def _found(results: Path, matrix: str, prefix: str) -> Iterator[tuple[str, CellState | NoRecord]]:

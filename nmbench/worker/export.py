@@ -18,7 +18,7 @@ from nmbench._util.files import replacing
 from nmbench.kernels import engines
 from nmbench.kernels.conversion.agreement import difference
 from nmbench.records import weights
-from nmbench.running.job import ExportJob
+from nmbench.running.job import ExportJob, Format
 from nmbench.worker.inference import Inputs
 from nmbench.worker.speed import batched
 
@@ -34,15 +34,10 @@ def write(model: nn.Module, inputs: Inputs, job: ExportJob) -> str:
     model: in evaluation mode, on the CPU. inputs: of one example. Raises UsageError for a model that ONNX cannot
     express, or that gives other numbers there; OSError.
     """
-    writer: Callable[[nn.Module, Inputs, ExportJob], str] = {
-        "onnx": _onnx,
-        "safetensors": _safetensors,
-        "torch": _torch,
-    }[job.format]
-    how = writer(model, inputs, job)
+    how = _WRITERS[job.format](model, inputs, job)
     held = [weight for weight in model.parameters() if weight.dim() > 1]
-    zeros, all_ = (sum(map(count, held)) for count in (lambda w: int((w == 0).sum()), Tensor.numel))
-    return f"{job.out.name}: {how}\n{zeros:,} of {all_:,} weights are zero, and stand in the file as zeros"
+    zeros, total = sum(int((weight == 0).sum()) for weight in held), sum(weight.numel() for weight in held)
+    return f"{job.out.name}: {how}\n{zeros:,} of {total:,} weights are zero, and stand in the file as zeros"
 
 
 def _safetensors(model: nn.Module, inputs: Inputs, job: ExportJob) -> str:
@@ -134,3 +129,10 @@ def _first(error: BaseException) -> str:
     cause = error.__cause__ or error
     lines = [line.strip() for line in _COLOUR.sub("", message(cause)).splitlines() if line.strip()]
     return (lines or [type(cause).__name__])[0][:300]
+
+
+_WRITERS: Mapping[Format, Callable[[nn.Module, Inputs, ExportJob], str]] = {
+    "onnx": _onnx,
+    "safetensors": _safetensors,
+    "torch": _torch,
+}

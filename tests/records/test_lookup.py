@@ -30,9 +30,9 @@ def test_the_beginning_of_an_id_names_the_cell(tmp_path: Path, digits: int) -> N
     attempt(tmp_path, status="oom")
     done = attempt(tmp_path, "deep/m")
     attempt(tmp_path, "deep/m", OTHER)
-    state = with_weights(tmp_path, f"deep/{CELL.id[:digits]}")
-    assert (state.cell, state.path) == (CELL, done)
-    assert state.record is not None
+    record, file = with_weights(tmp_path, f"deep/{CELL.id[:digits]}")
+    assert (record.cell, record.status) == (CELL, "ok")
+    assert file == done / "weights.safetensors"
 
 
 def test_a_cell_of_two_matrices_has_to_be_named_with_one(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_a_cell_of_two_matrices_has_to_be_named_with_one(tmp_path: Path) -> None
     attempt(tmp_path, "b")
     with pytest.raises(UsageError, match=f"fits 2 cells; name one: a/{CELL.id[:8]}, b/{CELL.id[:8]}"):
         with_weights(tmp_path, CELL.id)
-    assert with_weights(tmp_path, f"a/{CELL.id[:8]}").path == wanted
+    assert with_weights(tmp_path, f"a/{CELL.id[:8]}")[1].parent == wanted
 
 
 def test_digits_after_the_eighth_count(tmp_path: Path) -> None:
