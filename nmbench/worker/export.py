@@ -89,17 +89,23 @@ def _exported(model: nn.Module, inputs: Inputs, file: Path, batches: Sequence[in
     if find_spec("onnxruntime") is None:
         return "not checked: onnxruntime is not installed (pip install 'nmbench[engines]')"
     run = engines.load_onnx(file)
-    off = max(_off(model, run, _varied(batched(inputs, batch))) for batch in batches)
+    off = max(_off(model, run, _varied(batched(inputs, batch)), batch) for batch in batches)
     if not off <= _AGREE:
         raise UsageError(f"onnxruntime gives other numbers than torch (relative difference {off:.1e})")
     return f"checked in onnxruntime at batch {' and '.join(map(str, batches))}: off by {off:.1e} of torch's result"
 
 
-def _off(model: nn.Module, run: Callable[[Sequence[Any]], Callable[[], list[Any]]], inputs: Inputs) -> float:
-    """The relative difference; infinite where the results have different forms."""
+def _off(
+    model: nn.Module, run: Callable[[Sequence[Any]], Callable[[], list[Any]]], inputs: Inputs, batch: int
+) -> float:
+    """The relative difference; infinite where the results have different forms. Raises UsageError."""
     with torch.no_grad():
         right = model(*inputs)
-    off = difference(right, [torch.as_tensor(array) for array in run(inputs)()])
+    try:
+        got = run(inputs)()
+    except Exception as error:  # of a type of onnxruntime's own, with a message of many lines
+        raise UsageError(f"onnxruntime does not run it at batch {batch}") from error
+    off = difference(right, [torch.as_tensor(array) for array in got])
     return float("inf") if off is None else off * _AGREE
 
 
@@ -126,7 +132,7 @@ def _with_metadata(file: Path, metadata: Mapping[str, str]) -> bytes:
 
 def _first(error: BaseException) -> str:
     """What is wrong, on one line: torch.onnx raises a summary from the error."""
-    cause = error.__cause__ or error
+    cause = error if isinstance(error, UsageError) else error.__cause__ or error
     lines = [line.strip() for line in _COLOUR.sub("", message(cause)).splitlines() if line.strip()]
     return (lines or [type(cause).__name__])[0][:300]
 
