@@ -62,9 +62,11 @@ def convert(
     file, record = Path(weights), None
     if not file.is_file():
         record, file = _finished(weights, results, bool(task or model or scale or train))
+    elif task is None:
+        raise UsageError(f"{weights}: say whose weights these are: --task classification --model resnet50, say")
     to = output(out or file.with_name(f"{file.stem}-converted.safetensors"), file)
     known = catalogue(plugins)
-    cell = record.cell if record else _cell(known, weights, task, model, scale or "paper", train or [])
+    cell = record.cell if record else _cell(known, task or "", model, scale or "paper", train or [])
     job = ConvertJob(
         cell=cell,
         reference=plugin_of(known, cell).reference,
@@ -110,15 +112,13 @@ def _device(asked: str) -> Literal["cpu", "cuda"]:
     return "cuda" if asked == "cuda" or (asked == "auto" and gpus()) else "cpu"
 
 
-def _cell(known: Catalogue, weights: str, task: str | None, model: str | None, scale: str, train: list[str]) -> Cell:
+def _cell(known: Catalogue, task: str, model: str | None, scale: str, train: list[str]) -> Cell:
     """What stands for the training of the file. Raises UsageError for what the task does not have."""
     from pydantic import ValidationError
 
     from nmbench.plan.matrix import Grid, Matrix
     from nmbench.plan.unfold import cells
 
-    if task is None:
-        raise UsageError(f"{weights}: say whose weights these are: --task classification --model resnet50, say")
     name = f"{task}/{model}" if model else task
     try:
         matrix = Matrix(

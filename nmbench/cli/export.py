@@ -103,7 +103,7 @@ def _model(what: str, form: str, out: Path | None, results: Path, data: Path, pl
 
 def _metadata(record: Record) -> dict[str, str]:
     """What tells where a file comes from."""
-    cell, commit = record.cell, record.environment and record.environment.commit
+    cell, commit = record.cell, record.environment.commit if record.environment else None
     told = {"task": cell.task, "model": cell.model, "pattern": cell.pattern_text, "method": cell.method}
     told |= {"scale": cell.scale, "seed": str(cell.seed), "cell": cell.id}
     return told | {"commit": commit or "unknown"}

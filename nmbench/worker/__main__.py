@@ -73,8 +73,9 @@ def _asked(verb: str, *rest: str) -> Mapping[str, Any]:
     if verb in ("--convert", "--export"):
         from nmbench.worker import deploy
 
-        kind = ConvertJob if verb == "--convert" else ExportJob
-        return deploy.answer(kind.model_validate_json(rest[0])).model_dump(mode="json")
+        if verb == "--convert":
+            return deploy.answer(ConvertJob.model_validate_json(rest[0])).model_dump(mode="json")
+        return deploy.answer(ExportJob.model_validate_json(rest[0])).model_dump(mode="json")
     from nmbench.worker import speed
 
     told = speed.answer(

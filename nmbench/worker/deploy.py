@@ -32,7 +32,7 @@ def _converted(model: torch.nn.Module, inputs: tuple[object, ...], job: ConvertJ
     dense = sum(tensor.nbytes for tensor in {id(p): p for p in model.parameters()}.values())
     model = model.to(device, dtype)
     if device.type == "cuda":
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = model.to(memory_format=torch.channels_last)
     given = moved(batched(inputs, job.batch), device, dtype)
     with for_speed():
         made, report = convert(model, given, pattern=job.pattern, limit_s=job.limit_s)
