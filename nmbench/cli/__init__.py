@@ -10,7 +10,21 @@ import typer
 from nmbench import __version__
 from nmbench._util.errors import UsageError
 from nmbench._util.log import set_up
-from nmbench.cli import check, compare, doctor, export, kernels, listing, new, plan, prepare, report, run, status
+from nmbench.cli import (
+    check,
+    compare,
+    convert,
+    doctor,
+    export,
+    kernels,
+    listing,
+    new,
+    plan,
+    prepare,
+    report,
+    run,
+    status,
+)
 
 __all__ = ["app", "main"]
 
@@ -29,6 +43,7 @@ app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
+app.command("convert")(convert.convert)
 app.command("export")(export.export)
 app.command("check")(check.check)
 app.command("new-task")(new.new_task)

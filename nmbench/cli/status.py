@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def _line(state: CellState) -> str:
-    text = f"{state.status:<11}  {state.cell.label}"
+    text = f"{state.cell.id}  {state.status:<11}  {state.cell.label}"
     return text if state.record is None else f"{text}  {state.record.outcome}"
 
 

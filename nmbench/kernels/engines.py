@@ -59,14 +59,28 @@ def compiled(model: nn.Module, inputs: Sequence[Any]) -> Run:
 def onnxruntime(model: nn.Module, inputs: Sequence[Any]) -> Run:
     """With as many threads as torch has."""
     _installed("onnxruntime", "onnx", "onnxscript")
+    with _exported(model, inputs) as file:
+        return load_onnx(file)(inputs)
+
+
+def load_onnx(file: Path) -> Callable[[Sequence[Any]], Callable[[], list[Any]]]:
+    """A file of `export_onnx` in onnxruntime: inputs of the model -> how to run it on them, which gives arrays.
+
+    Raises Absent, and whatever onnxruntime raises.
+    """
+    _installed("onnxruntime")
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
-    with _exported(model, inputs) as file:
-        session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    feed = _named([one.name for one in session.get_inputs()], inputs)
-    return lambda: session.run(None, feed)
+    session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    names = [one.name for one in session.get_inputs()]
+
+    def bound(inputs: Sequence[Any]) -> Callable[[], list[Any]]:
+        feed = _named(names, inputs)
+        return lambda: list(session.run(None, feed))
+
+    return bound
 
 
 def openvino(model: nn.Module, inputs: Sequence[Any]) -> Run:
@@ -122,21 +136,26 @@ def _exported(model: nn.Module, inputs: Sequence[Any]) -> Iterator[Path]:
 
 
 def export_onnx(model: nn.Module, inputs: Sequence[Any], file: Path, *, dynamic_batch: bool = False) -> None:
-    """Write the model as ONNX of opset `OPSET`. Raises whatever torch.onnx raises.
+    """Write the model as ONNX of opset `OPSET`. Raises Absent, and whatever torch.onnx raises.
 
     dynamic_batch: the first dimension of every input may be of any size.
     """
-    tensors = [value for value in inputs if isinstance(value, Tensor)]
+    _installed("onnx", "onnxscript")
     shapes = None
     if dynamic_batch:
         batch = torch.export.Dim("batch")
         shapes = tuple({0: batch} if isinstance(value, Tensor) and value.dim() else None for value in inputs)
-        inputs = [torch.cat([value, value]) if value.dim() and value.shape[0] == 1 else value for value in tensors]
+        inputs = [torch.cat([value, value]) if _is_one(value) else value for value in inputs]
     with _quiet(), torch.no_grad():
         torch.onnx.export(
             model, tuple(inputs), file, opset_version=OPSET, dynamo=True, dynamic_shapes=shapes, verbose=False,
             external_data=False, optimize=True,
         )  # fmt: skip
+
+
+def _is_one(value: Any) -> bool:
+    """A tensor of a batch of one, which an exporter would take for a constant."""
+    return isinstance(value, Tensor) and value.dim() > 0 and value.shape[0] == 1
 
 
 @contextlib.contextmanager

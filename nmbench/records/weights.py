@@ -27,20 +27,22 @@ def digest(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load(model: nn.Module, path: Path | str, sha256: str | None = None) -> None:
+def load(model: nn.Module, path: Path | str, sha256: str | None = None, *, pickled: bool = False) -> None:
     """Load what `save` wrote, or any file that has each of the model's tensors under one of its names at least.
 
     Not by safetensors' own function, which refuses a model that fills in the other names itself.
 
-    sha256: hash of the file, where a record tells it.
+    sha256: hash of the file, where a record tells it. pickled: it may be a state dict of torch.save, which is read
+    without running code.
 
-    Raises RuntimeError, as torch does, if names or shapes do not fit; OSError or SafetensorError for a broken file.
+    Raises RuntimeError, as torch does, if names or shapes do not fit; OSError or SafetensorError for a broken file, and
+    ValueError for one that is neither.
     """
     from safetensors.torch import load_file
 
     if sha256 is not None and digest(path) != sha256:
         raise OSError(f"{Path(path).name} has changed since it was written")
-    state = load_file(path)
+    state = _unpickled(path) if pickled and not _is_safetensors(path) else load_file(path)
     own = model.state_dict()
     held = {_memory(own[name]) for name in state if name in own}
     found = model.load_state_dict(state, strict=False)
@@ -51,6 +53,29 @@ def load(model: nn.Module, path: Path | str, sha256: str | None = None) -> None:
     said = [f"{kind} key(s): {', '.join(map(repr, names))}" for kind, names in wrong.items() if names]
     if said:
         raise RuntimeError("\n".join([f"{path} does not fit {type(model).__name__}:", *said]))
+
+
+def _is_safetensors(path: Path | str) -> bool:
+    """Does JSON come after the first eight bytes?"""
+    with Path(path).open("rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
+def _unpickled(path: Path | str) -> Mapping[str, Tensor]:
+    """The state dict in a file of torch.save, alone or as its entry `state_dict` or `model`."""
+    import torch
+
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling raises whatever it likes
+        raise ValueError(
+            f"{path} is neither a safetensors file nor a state dict that torch.load(weights_only=True) reads"
+        ) from error
+    for key in ("state_dict", "model"):
+        held = held[key] if isinstance(held, Mapping) and isinstance(held.get(key), Mapping) else held
+    if not isinstance(held, Mapping) or not all(isinstance(value, torch.Tensor) for value in held.values()):
+        raise ValueError(f"{path} holds no state dict: save model.state_dict()")
+    return held
 
 
 def _memory(tensor: Tensor) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, InstanceOf, PlainSe
 from nmbench.plan.cell import Cell
 from nmbench.plan.declarations import PluginStatus
 from nmbench.records.schema import Data, Record, Status
+
+Format = Literal["onnx", "safetensors", "torch"]
+
+
+#: in which a finished model is exported, and the suffix of the file
+SUFFIXES: Mapping[Format, str] = {"onnx": ".onnx", "safetensors": ".safetensors", "torch": ".pt"}
 
 
 def _cell(value: Any) -> Any:
@@ -63,6 +70,38 @@ class SpeedJob(Job):
     attempt_dir: Path
     weights: str | None = None
     budget_s: float
+
+
+class DeployJob(Job):
+    """A finished model, to be written to `out`.
+
+    weights: file of them. sha256: its hash, where a record tells it. own: the suite wrote it; a stranger's may be a
+    state dict of torch.save.
+    """
+
+    weights: Path
+    sha256: str | None = None
+    own: bool = True
+    out: Path
+
+
+class ConvertJob(DeployJob):
+    """pattern: that all weights should keep to. batch: of the example inputs. dtype: of weights and inputs.
+
+    limit_s: after so many seconds no other layer is timed.
+    """
+
+    pattern: str | None = None
+    batch: int = 1
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    limit_s: float | None = None
+
+
+class ExportJob(DeployJob):
+    """metadata: what the file tells of itself."""
+
+    format: Format
+    metadata: dict[str, str]
 
 
 class Beat(BaseModel):

@@ -6,6 +6,8 @@ python -m nmbench.worker --diagnose REFERENCE     what a task says of this insta
 python -m nmbench.worker --prepare JSON           make or verify a task's data, and print its DataInfo
 python -m nmbench.worker --job FILE               run one cell and write its record
 python -m nmbench.worker --speed JSON             time the model that a finished cell left (nmbench.running.speed)
+python -m nmbench.worker --convert JSON           write a finished model that runs sparse (nmbench.running.deploy)
+python -m nmbench.worker --export JSON            write a finished model for other programs
 python -m nmbench.worker --rank FILE PARENT       train it as another rank of that worker (nmbench.worker.ranks)
 """
 
@@ -62,12 +64,18 @@ def _asked(verb: str, *rest: str) -> Mapping[str, Any]:
         from nmbench.plan.describe import diagnose_task
 
         return diagnose_task(rest[0])
-    from nmbench.running.job import Job, SpeedJob
+    from nmbench.running.job import ConvertJob, ExportJob, Job, SpeedJob
 
     if verb == "--prepare":
         from nmbench.worker.cell import prepare
 
         return prepare(Job.model_validate_json(rest[0])).model_dump(mode="json")
+    if verb in ("--convert", "--export"):
+        from nmbench.worker import deploy
+
+        if verb == "--convert":
+            return deploy.answer(ConvertJob.model_validate_json(rest[0])).model_dump(mode="json")
+        return deploy.answer(ExportJob.model_validate_json(rest[0])).model_dump(mode="json")
     from nmbench.worker import speed
 
     told = speed.answer(

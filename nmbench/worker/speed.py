@@ -18,13 +18,12 @@ from nmbench._util.errors import first_line
 from nmbench._util.machine import cpu_name
 from nmbench.contract.modes import evaluating
 from nmbench.kernels.timing import Timing, compare
-from nmbench.plan.describe import load_task, spec_of
-from nmbench.records import weights
 from nmbench.records.attempt import WEIGHTS
 from nmbench.records.schema import Speed, SpeedRow
 from nmbench.running.job import SpeedJob
 from nmbench.running.speed import Answer
 from nmbench.worker.failures import first_lines
+from nmbench.worker.finished import finished
 from nmbench.worker.inference import Autocast, Inputs, for_speed, ready
 
 #: forward passes that one comparison needs at least, of both models together, warm-up included
@@ -247,15 +246,11 @@ def answer(job: SpeedJob, tell: Callable[[Answer], None] = lambda so_far: None) 
         tell(Answer(speed=section, unfinished=True))
 
     try:
-        task = load_task(job.reference)
-        spec = spec_of(job.cell, task, job.device)
-        task.prepare(spec, job.data_dir)
-        model = task.build(spec)
-        weights.load(model, job.attempt_dir / WEIGHTS, job.weights)
+        model, inputs = finished(job, job.attempt_dir / WEIGHTS, job.weights)
         limit_s = 60.0 + 4.0 * job.budget_s  # of converting
         section = measure(
             model,
-            task.example_inputs(spec),
+            inputs,
             torch.device(job.device),
             budget_s=job.budget_s,
             limit_s=limit_s,

@@ -1,6 +1,7 @@
 """A model's tensors in a file and back, whatever shares its memory."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -84,3 +85,29 @@ def test_bad_places(tmp_path: Path) -> None:
         weights.load(Tied(), tmp_path / "w")
     with pytest.raises(FileNotFoundError):
         weights.load(Tied(), tmp_path / "none")
+
+
+@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"state_dict": state, "epoch": 3}])
+def test_a_strangers_state_dict_is_read_too(wrap: Any, tmp_path: Path) -> None:
+    model, other = Tied(), Tied()
+    torch.save(wrap(model.state_dict()), tmp_path / "w.pt")
+    weights.load(other, tmp_path / "w.pt", pickled=True)
+    assert torch.equal(other.body.weight, model.body.weight)
+    with pytest.raises(SafetensorError):
+        weights.load(other, tmp_path / "w.pt")
+
+
+class Code:
+    def __reduce__(self) -> Any:
+        return print, ("this ran",)
+
+
+@pytest.mark.parametrize("held", [Code(), {"a": Code()}, [torch.zeros(1)], {"a": 1}])
+def test_a_pickle_of_something_else_is_refused_and_not_run(held: Any, tmp_path: Path, capsys: Any) -> None:
+    torch.save(held, tmp_path / "w.pt")
+    with pytest.raises(ValueError, match="state dict"):
+        weights.load(Tied(), tmp_path / "w.pt", pickled=True)
+    (tmp_path / "w.bin").write_bytes(b"torn")
+    with pytest.raises(ValueError, match="neither a safetensors file nor a state dict"):
+        weights.load(Tied(), tmp_path / "w.bin", pickled=True)
+    assert "this ran" not in capsys.readouterr().out

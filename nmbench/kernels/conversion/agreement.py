@@ -39,10 +39,10 @@ def agreement(right: Any, got: Any, shaken: Callable[[], Any]) -> Agreement:
     right, got: what they return. shaken: what the dense one returns for inputs that are off by roundings: a choice (of
     boxes, of words) or a drawing of numbers in it makes results incomparable, and shows there as well.
     """
-    off = _off(right, got)
+    off = difference(right, got)
     if off is not None and off <= 1.0:
         return Agreement(off)
-    usual = _off(right, shaken())
+    usual = difference(right, shaken())
     if usual is None or (off is not None and off <= _MORE * usual):
         return Agreement(off)
     if off is None:
@@ -63,7 +63,7 @@ def shake(given: Arguments) -> Arguments:
     return replace(given, args=pytree.tree_map(moved, given.args), kwargs=pytree.tree_map(moved, given.kwargs))
 
 
-def _off(right: Any, got: Any) -> float | None:
+def difference(right: Any, got: Any) -> float | None:
     """The largest relative difference over what is allowed; None if the two have different forms."""
     before, after = _tensors(right), _tensors(got)
     if len(before) != len(after) or any(
