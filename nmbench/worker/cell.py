@@ -25,7 +25,7 @@ from nmbench.records.attempt import BATCHES, PER_EXAMPLE, RECORD, TEXTS, TRACEBA
 from nmbench.records.schema import Data, Environment, Failure, MetricInfo, Record, Reused, Status, Timings, Weights
 from nmbench.running.job import Job, Prepared, TrainingJob
 from nmbench.sparsity.pattern import NMPattern
-from nmbench.worker import measure, measurements, training
+from nmbench.worker import measure, measurements, pruning, training
 from nmbench.worker.failures import first_lines, kind
 from nmbench.worker.ranks import RankFailure, Ranks, here, start
 from nmbench.worker.signs import Clock, Heart
@@ -72,6 +72,7 @@ class _Attempt:
         self.tracer = None
         if self.job.trace and self.ranks.rank == 0:
             self.tracer = trace_batches(self.model, self.job.attempt_dir / BATCHES)
+        self.pruning = pruning.Pruning.of(self.cell)
         self.handle = self._sparsify()
 
     def _sparsify(self) -> Any:
@@ -80,6 +81,8 @@ class _Attempt:
         names = self.task.candidates(self.model)
         layers = default_candidates(self.model) if names is None else list(names)
         pattern = self.cell.pattern or SHADOW_PATTERN
+        if self.pruning is not None:
+            return sparsify(self.model, pattern, "dense", layers=layers)
         return sparsify(self.model, pattern, self.cell.method, layers=layers, **self.cell.hyper)
 
     def train(self) -> None:
@@ -93,11 +96,16 @@ class _Attempt:
             place = self.ranks.rank, self.ranks.size
             return Run(self.spec, self.data, self.handle, state, phase, self.clock.heart, *place)
 
+        method = pruning.DenseFirst() if self.pruning else self.handle.method
+        task = self.task if self.pruning is None or self.pruning.trains else training.Untrained()
         with self.clock.stage("train"):
-            self.runs = training.train(self.task, self.model, begin, self.handle.method, state, twin)
+            self.runs = training.train(task, self.model, begin, method, state, twin)
         self.record.memory = measure.memory(self.spec.device)
         if self.tracer is not None:
             self.tracer.remove()
+        if self.pruning is not None:
+            with self.clock.stage("prune"), self.clock.heart.beating():
+                self.pruning.collect(self.task, self.model, self.runs[-1], self.handle)
         self.ranks.part()
         intervals = [seconds for run in self.runs for seconds in run.intervals]
         self.record.timings = Timings(
@@ -115,7 +123,7 @@ class _Attempt:
 
     def _adopt(self) -> Record | None:
         """Take the dense twin's weights, if the scheduler found them; its record, or None where it is to be trained."""
-        if self.job.first_phase is None:
+        if self.job.first_phase is None or (self.pruning is not None and not self.pruning.trains):
             return None
         try:
             twin = training.adopt(self.model, self.job.first_phase, self.data.fingerprint)
@@ -133,6 +141,9 @@ class _Attempt:
         handle.snapshot()
         record.sad = measure.sad(handle)
         handle.finalize()
+        if self.pruning is not None:
+            with self.clock.stage("prune"), self.clock.heart.beating():
+                self.pruning.prune(model, handle, self.runs[-1])
         self._audit()
         if sum(run.updates for run in self.runs) and handle.steps == 0:
             raise InvalidResult("train() never called run.bind(optimizer): the method took no part in training")

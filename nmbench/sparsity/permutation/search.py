@@ -23,7 +23,7 @@ _ROUNDS = 400
 
 def _grouped(score: Tensor, m: int) -> Tensor:
     """(rows, groups, M), a short last group filled up with zeros."""
-    return F.pad(score, (0, -score.shape[1] % m)).unflatten(1, (-1, m))
+    return F.pad(score, (0, -score.shape[1] % m)).reshape(len(score), -1, m)
 
 
 def kept(score: Tensor, pattern: NMPattern) -> float:
@@ -71,7 +71,7 @@ class _Swaps:
         self.group = torch.arange(self.columns, device=score.device) // self.m
         self.positions = torch.arange(self.columns, device=score.device)
         self.gain = score.new_empty((self.columns, self.columns))
-        self._value(self.group.unique())
+        self._value(torch.arange(int(self.group[-1]) + 1, device=score.device))
 
     def _value(self, groups: Tensor) -> None:
         """The rows of `gain` for the positions of `groups`."""
@@ -99,7 +99,7 @@ class _Swaps:
             for i, j in swaps:
                 there[[i, j]] = there[[j, i]]
             order, self.score, self.gain = order[there], self.score[:, there], self.gain[:, there]
-            self._value(self.group[torch.tensor(swaps, device=order.device).flatten()].unique())
+            self._value(torch.tensor(sorted({p // self.m for swap in swaps for p in swap}), device=order.device))
         return order
 
     def _best(self, least: float) -> list[tuple[int, int]]:

@@ -119,7 +119,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if factor.dim() != 2 or x.shape[-1] != columns or factor.stride(0) != weight.stride(dim):
             layer.reason = "a product sums over another dimension of it than its layer does"
             return
-        start = (factor.storage_offset() - weight.storage_offset()) // weight.stride(1 - dim)
+        start = int(factor.storage_offset() - weight.storage_offset()) // int(weight.stride(1 - dim))
         self._add(layer, start, start + factor.shape[1], [x.detach().reshape(1, -1, columns)])
 
     def _add(self, layer: Layer, start: int, end: int, rows: Iterable[Tensor]) -> None:

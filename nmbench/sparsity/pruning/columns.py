@@ -44,13 +44,15 @@ class Columns:
 
     def grouped(self, values: Tensor, filler: float) -> Tensor:
         """values: (..., columns) -> (..., groups, M); short groups are filled up with `filler`."""
-        runs = F.pad(values.unflatten(-1, (-1, self.size)), (0, -self.size % self.m), value=filler)
-        return runs.unflatten(-1, (-1, self.m)).flatten(-3, -2)
+        outer = values.shape[:-1]
+        runs = F.pad(values.reshape(*outer, -1, self.size), (0, -self.size % self.m), value=filler)
+        return runs.reshape(*outer, -1, self.m)
 
     def ungrouped(self, groups: Tensor) -> Tensor:
         """(..., groups, M) -> (..., columns), the opposite of `grouped`."""
-        runs = groups.unflatten(-2, (-1, -(-self.size // self.m))).flatten(-2)
-        return runs[..., : self.size].flatten(-2)
+        outer = groups.shape[:-2]
+        runs = groups.reshape(*outer, -1, -(-self.size // self.m) * self.m)
+        return runs[..., : self.size].reshape(*outer, -1)
 
     def top(self, score: Tensor) -> Tensor:
         """bool of the shape of `score` (rows, columns): the N largest of each group stay."""

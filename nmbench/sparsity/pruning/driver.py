@@ -91,8 +91,9 @@ def prune_lines(
     loss: Loss | None = None,
     permute: bool = False,
     error: bool = True,
+    gradients: Mapping[str, Tensor] | None = None,
 ) -> PruningReport:
-    """`prune`, of the sparse ones among `lines`."""
+    """`prune`, of the sparse ones among `lines`. gradients: by the name of the weight, where they were taken before."""
     if data is None and (pruner.needs or permute):
         what = "the permutation of channels" if not pruner.needs else f"pruner {pruner.name!r}"
         raise CalibrationError(f"{what} needs calibration data: some batches of what the model was trained on")
@@ -107,7 +108,7 @@ def prune_lines(
     done: dict[str, LayerReport] = {}
     with ordinary_forward(model), _without_cache(model):
         permuted = _permuted(model, pattern, chosen, calibration) if permute and calibration else None
-        gradients = _gradients(pruner, chosen, calibration, loss)
+        gradients = _gradients(pruner, chosen, calibration, loss) if gradients is None else gradients
         for stage in _stages(calibration, chosen, parts, pruner.needs | ({"gram"} if error else set())):
             for layer in stage:
                 sequences = calibration.sequences if calibration else 0
@@ -237,4 +238,4 @@ def _report(
     layers = tuple(done.get(i.name) or LayerReport(i.name, i.shape, reasons[i.name]) for i in lines)
     audited = audit(model, pattern, told)
     sequences = calibration.sequences if calibration else 0
-    return PruningReport(pattern, pruner.name, sequences, layers, audited, permuted)
+    return PruningReport(pattern, pruner.name, sequences, layers, tuple(told), audited, permuted)

@@ -18,6 +18,7 @@ def inverse_factor(hessian: Tensor, damp: float, stats: Statistics) -> Tensor:
     """
     mean = float(hessian.diagonal().mean())
     asked = damp
+    upper: Tensor
     while damp <= _MOST:
         damped = hessian.clone()
         damped.diagonal().add_(damp * mean)

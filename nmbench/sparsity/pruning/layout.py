@@ -81,14 +81,18 @@ class Convolution:
     def called(cls, arguments: Sequence[Any]) -> Convolution:
         """By the arguments of the operation: input, weight, bias, stride, padding, dilation, ..."""
         kernel = tuple(arguments[1].shape[2:])
-        lists = [[*value] * (len(kernel) if len(value) == 1 else 1) for value in (*arguments[3:6], arguments[7])]
-        return cls(kernel, *lists[:3], bool(arguments[6]), lists[3], int(arguments[8]))
+
+        def each(value: Sequence[int]) -> list[int]:
+            return [*value] * (len(kernel) if len(value) == 1 else 1)
+
+        stride, padding, dilation, transposed, more, groups = arguments[3:9]
+        return cls(kernel, each(stride), each(padding), each(dilation), bool(transposed), each(more), int(groups))
 
     def rows(self, x: Tensor, channels_last: bool) -> Iterator[Tensor]:
         """x: (batch, channels, extent...) -> (groups, positions, columns), some examples at a time."""
         x, stride = self._padded(x)
         numbers = math.prod(self.kernel) * x[0].numel() // max(1, math.prod(stride))
-        for part in x.split(max(1, _AT_ONCE // max(1, numbers))):
+        for part in torch.split(x, max(1, _AT_ONCE // max(1, numbers))):
             yield self._unfolded(part, stride, channels_last)
 
     def _padded(self, x: Tensor) -> tuple[Tensor, Sequence[int]]:
@@ -109,7 +113,7 @@ class Convolution:
             x = x.unfold(2 + i, d * (k - 1) + 1, s)[..., ::d]
         if self.transposed:
             x = x.flip(*range(2 + count, 2 + 2 * count))
-        x = x.unflatten(1, (self.groups, -1))  # batch, group, channel, positions..., kernel...
+        x = x.reshape(len(x), self.groups, -1, *x.shape[2:])  # batch, group, channel, positions..., kernel...
         positions, kernel = range(3, 3 + count), range(3 + count, 3 + 2 * count)
         x = x.permute(1, 0, *positions, *((*kernel, 2) if channels_last else (2, *kernel)))
         return x.reshape(self.groups, math.prod(x.shape[1 : 2 + count]), -1)

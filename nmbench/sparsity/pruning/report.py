@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from nmbench.sparsity.audits import AuditReport
 from nmbench.sparsity.pattern import NMPattern
+from nmbench.sparsity.select import LayerInfo
 
 if TYPE_CHECKING:
     from nmbench.sparsity.permutation import PermutationReport
@@ -39,12 +40,16 @@ class LayerReport:
 
 @dataclass(frozen=True)
 class PruningReport:
-    """All candidates, and the audit of the pruned model. `sequences` is the number of calibration examples."""
+    """All weights, and the audit of the pruned model.
+
+    sequences: the number of calibration examples. lines: what is sparse now, as `audit` and `cost` take it.
+    """
 
     pattern: NMPattern
     pruner: str
     sequences: int
     layers: tuple[LayerReport, ...]
+    lines: tuple[LayerInfo, ...]
     audit: AuditReport
     permutation: PermutationReport | None = field(default=None)
 

@@ -56,7 +56,8 @@ class ALPS(Pruner):
         gram.diagonal().add_(float(self.hyper["damp"]) * gram.diagonal().mean())
         norm = gram.diagonal().sqrt() + 1e-8
         gram = gram / norm / norm[:, None]
-        problem = _Problem(gram, *torch.linalg.eigh(gram.double()), weight * norm, (weight * norm) @ gram)
+        values, vectors = torch.linalg.eigh(gram.double())
+        problem = _Problem(gram, values, vectors, weight * norm, (weight * norm) @ gram)
         settled = _settle(problem, columns, float(self.hyper["penalty"]), int(self.hyper["iterations"]))
         mask = columns.top(settled.abs())
         solved = _conjugate_gradients(problem, torch.where(mask, settled, 0), mask, int(self.hyper["steps"]))

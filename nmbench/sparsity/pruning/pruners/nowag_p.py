@@ -6,6 +6,7 @@ as its square times the mean square of its input. Their code is under the GPL an
 data; departures cannot be told.
 """
 
+import torch
 from torch import Tensor
 
 from nmbench.sparsity.pruning.base import Pruner, Statistics
@@ -20,6 +21,6 @@ class NoWagP(Pruner):
 
     def score(self, weight: Tensor, stats: Statistics) -> Tensor:
         """Of w brought to unit columns, then to unit rows: w_ij ** 2 * E[x_j ** 2]."""
-        unit = weight / weight.norm(dim=0).clamp_min(_SMALLEST)
-        unit = unit / unit.norm(dim=1, keepdim=True).clamp_min(_SMALLEST)
+        unit: Tensor = weight / torch.linalg.vector_norm(weight, dim=0).clamp_min(_SMALLEST)
+        unit = unit / torch.linalg.vector_norm(unit, dim=1, keepdim=True).clamp_min(_SMALLEST)
         return unit.square() * stats.norm.square()
