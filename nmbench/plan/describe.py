@@ -193,10 +193,12 @@ def _pruner(name: str) -> Description[MethodDeclaration]:
 
 
 def _method(load: Callable[[str], type[Method]], name: str) -> Description[MethodDeclaration]:
+    from nmbench.sparsity.pruning.recipe import with_permutation
+
     try:
         cls = load(name)
         declaration = MethodDeclaration(
-            settings=cls.declared(), phases=cls.phases, sparse=cls.sparse, starts_dense=cls.starts_dense
+            settings=with_permutation(cls), phases=cls.phases, sparse=cls.sparse, starts_dense=cls.starts_dense
         )
         return Description[MethodDeclaration](declaration=declaration)
     except Exception as error:

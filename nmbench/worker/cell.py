@@ -72,18 +72,21 @@ class _Attempt:
         self.tracer = None
         if self.job.trace and self.ranks.rank == 0:
             self.tracer = trace_batches(self.model, self.job.attempt_dir / BATCHES)
-        self.pruning = pruning.Pruning.of(self.cell)
+        self.pruning, self.permutation = pruning.Pruning.of(self.cell), pruning.Permutation(self.cell)
         self.handle = self._sparsify()
 
     def _sparsify(self) -> Any:
-        from nmbench.sparsity import default_candidates, sparsify
+        from nmbench.sparsity import default_candidates, methods, sparsify
 
         names = self.task.candidates(self.model)
         layers = default_candidates(self.model) if names is None else list(names)
         pattern = self.cell.pattern or SHADOW_PATTERN
         if self.pruning is not None:
             return sparsify(self.model, pattern, "dense", layers=layers)
-        return sparsify(self.model, pattern, self.cell.method, layers=layers, **self.cell.hyper)
+        hyper = {key: value for key, value in self.cell.hyper.items() if key != pruning.PERMUTE}
+        if self.permutation.before_pass(methods.load(self.cell.method)(**hyper), 0):
+            self.permutation.apply(self.task, self.model, self.spec, pattern, layers)
+        return sparsify(self.model, pattern, self.cell.method, layers=layers, **hyper)
 
     def train(self) -> None:
         """All training passes, from where an interrupted attempt stood."""
@@ -92,6 +95,8 @@ class _Attempt:
         twin = None if resumed else self._adopt()
 
         def begin(phase: int) -> Run:
+            if self.permutation.before_pass(self.handle.method, phase):
+                self.permutation.of_attached(self.task, self.model, self.spec, self.handle)
             self.handle.start_phase(phase)
             place = self.ranks.rank, self.ranks.size
             return Run(self.spec, self.data, self.handle, state, phase, self.clock.heart, *place)
@@ -105,6 +110,8 @@ class _Attempt:
             self.tracer.remove()
         if self.pruning is not None:
             with self.clock.stage("prune"), self.clock.heart.beating():
+                if self.permutation.wanted:
+                    self.permutation.of_attached(self.task, self.model, self.spec, self.handle)
                 self.pruning.collect(self.task, self.model, self.runs[-1], self.handle)
         self.ranks.part()
         intervals = [seconds for run in self.runs for seconds in run.intervals]
@@ -137,6 +144,7 @@ class _Attempt:
     def finish(self) -> None:
         """Finalize, audit, evaluate, cost; on rank 0."""
         record, task, model, handle = self.record, self.task, self.model, self.handle
+        self.permutation.told(self.runs[-1])
         record.curve = measure.curve(self.runs)
         handle.snapshot()
         record.sad = measure.sad(handle)

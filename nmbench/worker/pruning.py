@@ -1,7 +1,8 @@
 """Post-training pruning of a cell: what calibrates it comes from the task's own training, whatever its engine is.
 
     DenseFirst   how such a cell is trained: as its dense twin
-    Pruning      permutes channels, collects calibration, prunes; puts both into the record's facts
+    Pruning      collects calibration, prunes; says so in the record's facts
+    Permutation  reorders channels before a mask is made, by a pruner or by a method that holds its mask
 
 Training is begun on a copy of the model, as the task does it and with the seed's own order of the data; what the model
 is called with is kept, and no weight changes. So calibration is the same whether the cell trained or took its twin's
@@ -21,14 +22,16 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from nmbench.contract.run import Run
-from nmbench.contract.spec import DataError, SkipCell
+from nmbench.contract.spec import DataError, SkipCell, Spec
 from nmbench.contract.task import Task
 from nmbench.plan.cell import Cell
+from nmbench.sparsity.methods.base import Method
 from nmbench.sparsity.methods.dense import Dense
-from nmbench.sparsity.permutation import permute
+from nmbench.sparsity.pattern import NMPattern
+from nmbench.sparsity.permutation import PermutationReport, permute
 from nmbench.sparsity.pruning import PruningReport, names
 from nmbench.sparsity.pruning.driver import prune_lines
-from nmbench.sparsity.pruning.recipe import Recipe, pruner
+from nmbench.sparsity.pruning.recipe import PERMUTE, Recipe, begins_to_hold, pruner
 
 if TYPE_CHECKING:
     from nmbench.sparsity import Handle
@@ -86,6 +89,39 @@ class _Collection(Run):
         """There is none."""
 
 
+class Permutation:
+    """Reorders the channels of a cell's model once, if its settings say so."""
+
+    def __init__(self, cell: Cell) -> None:
+        self.wanted = bool(cell.hyper.get(PERMUTE)) and cell.pattern is not None
+        self.report: PermutationReport | None = None
+
+    def before_pass(self, method: Method, phase: int) -> bool:
+        """Is it wanted, and this pass the one that begins with the mask?"""
+        return self.wanted and self.report is None and begins_to_hold(method, phase)
+
+    def apply(self, task: Task, model: nn.Module, spec: Spec, pattern: NMPattern, layers: list[str]) -> None:
+        """By the task's example inputs, which are drawn without touching the random streams."""
+        with torch.random.fork_rng(devices=[]):
+            given = task.example_inputs(spec)
+        inputs = tree_map(lambda leaf: leaf.to(spec.device) if isinstance(leaf, Tensor) else leaf, given)
+        self.report = permute(model, pattern, inputs, layers)
+
+    def of_attached(self, task: Task, model: nn.Module, spec: Spec, handle: Handle) -> None:
+        """While the handle is on the model: its masks follow, and that they moved counts for no flip."""
+        self.apply(task, model, spec, handle.pattern, [line.name for line in handle.layers if line.sparse])
+        handle.sad.snapshots.clear()  # they have the channels in another order
+        handle.forget()
+
+    def told(self, run: Run) -> None:
+        """The record says how many layers it was. Raises SkipCell where no pass of the method begins with a mask."""
+        if not self.wanted:
+            return
+        if self.report is None:
+            raise SkipCell("permute: this method makes its mask in the middle of training, where channels must stay")
+        run.store_fact("permuted layers", len(self.report.permuted))
+
+
 class Pruning:
     """What a pruner does in a cell."""
 
@@ -107,19 +143,14 @@ class Pruning:
         return self.recipe.start == "twin"
 
     def collect(self, task: Task, model: nn.Module, run: Run, handle: Handle) -> None:
-        """After training, on every rank: reorder channels if wanted, then collect what calibrates.
+        """After training, on every rank: collect what calibrates. The model stays as it is.
 
         Raises DataError if the task's training never calls the model.
         """
-        names = [line.name for line in handle.layers if line.sparse]
-        if self.recipe.permute:
-            inputs = [x.to(run.device) if isinstance(x, Tensor) else x for x in task.example_inputs(run.spec)]
-            permuted = permute(model, handle.pattern, inputs, names)
-            handle.refresh()
-            run.store_fact("permuted layers", len(permuted.permuted))
         collected = self._collected = _Collection(run, self.recipe.examples)
         trained = copy.deepcopy(model)
         if "gradient" in self.pruner.needs:
+            names = {line.name for line in handle.layers if line.sparse}
             collected.gradients_of = {name: p for name, p in trained.named_parameters() if name in names}
         trained.register_forward_pre_hook(collected.seen, with_kwargs=True)
         with contextlib.suppress(_Enough):

@@ -1,4 +1,8 @@
-"""A pruner as the method of a cell: trained as the dense twin is, then pruned. Its settings beside the pruner's own."""
+"""What a cell may be told beside its method's own settings.
+
+A pruner is the method of a cell that is trained as the dense twin is, and then pruned. Of a training method that makes
+its mask where a pass begins, channels may be reordered right before.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from nmbench._util.settings import Settings
+from nmbench._util.settings import Setting, Settings
+from nmbench.sparsity.kept_mask import HOLD
+from nmbench.sparsity.methods.base import Method
 from nmbench.sparsity.pruning import registry
 from nmbench.sparsity.pruning.base import Pruner
 
@@ -25,6 +31,24 @@ class Recipe(BaseModel):
     def of(cls, hyper: Mapping[str, Any]) -> Recipe:
         """The recipe's part of a cell's `hyper`."""
         return cls(**{key: value for key, value in hyper.items() if key in cls.model_fields})
+
+
+#: the setting of cells whose channels may be reordered
+PERMUTE = "permute"
+
+
+def begins_to_hold(method: Method, phase: int) -> bool:
+    """Is the mask made where training pass `phase` begins?"""
+    return method.rule(phase, 0) == HOLD and (phase == 0 or method.rule(phase - 1, 0) != HOLD)
+
+
+def with_permutation(cls: type[Method]) -> Settings:
+    """The settings of a training method, and `permute` where a mask is made at the beginning of one of its passes."""
+    own, method = cls.declared(), cls()
+    if PERMUTE in own.root or not any(begins_to_hold(method, phase) for phase in range(method.phases)):
+        return own
+    about = "channels are reordered right before the mask is made, so that the pattern keeps more"
+    return Settings({**own.root, PERMUTE: Setting(default=False, help=about)})
 
 
 def declared(name: str) -> Settings:
