@@ -25,11 +25,12 @@ from nmbench.contract.run import Run
 from nmbench.contract.spec import DataError, SkipCell, Spec
 from nmbench.contract.task import Task
 from nmbench.plan.cell import Cell
+from nmbench.sparsity import methods, pruning
 from nmbench.sparsity.methods.base import Method
 from nmbench.sparsity.methods.dense import Dense
 from nmbench.sparsity.pattern import NMPattern
 from nmbench.sparsity.permutation import PermutationReport, permute
-from nmbench.sparsity.pruning import PruningReport, names
+from nmbench.sparsity.pruning import PruningReport
 from nmbench.sparsity.pruning.driver import prune_lines
 from nmbench.sparsity.pruning.recipe import PERMUTE, Recipe, begins_to_hold, pruner
 
@@ -135,7 +136,8 @@ class Pruning:
     @classmethod
     def of(cls, cell: Cell) -> Pruning | None:
         """None where the cell's method trains."""
-        return cls(cell) if cell.pattern is not None and cell.method in names() else None
+        trains = cell.pattern is None or cell.method in methods.names()
+        return cls(cell) if not trains and cell.method in pruning.names() else None
 
     @property
     def trains(self) -> bool:

@@ -73,6 +73,9 @@ def test_coupled_channels_move_and_the_rest_is_named():
     text = permute(made(Text), "2:4", tokens()[0])
     assert "encoder.layers.0.linear2.weight" in text.permuted
     assert text.left["encoder.layers.0.linear1.weight"] == "its input comes from outside the graph"
+    assert text.left["encoder.layers.0.self_attn.out_proj.weight"] == (
+        "what it reads is made inside of the module that it belongs to"
+    )
     assert "left: its input comes" in str(text)
 
 

@@ -183,3 +183,63 @@ def test_the_report_reads_as_a_table():
     assert text.splitlines()[0] == "wanda 2:4, 24 examples of calibration"
     assert "hidden.weight" in text
     assert "error" not in text
+
+
+class Decoder(nn.Module):
+    """Called as transformers calls its layers: keywords beside the hidden state, a tuple back, a cache if it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attend, self.up = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, hidden, mask=None, position=None, cache=None):
+        if cache is not None:
+            cache.append(hidden)
+        return (hidden + self.up(torch.tanh(self.attend(hidden * mask + position[0]))), None)
+
+
+class Decoders(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = type("Config", (), {"use_cache": True})()
+        self.layers, self.head = nn.ModuleList([Decoder() for _ in range(3)]), nn.Linear(8, 4)
+        self.caches: list[list] = []
+
+    def forward(self, hidden):
+        mask, position = torch.ones(hidden.shape[1], 1), (torch.full((8,), 0.1),)
+        cache = [] if self.config.use_cache else None
+        self.caches.append(cache)
+        for layer in self.layers:
+            hidden = layer(hidden, mask=mask, position=position, cache=cache)[0]
+        return self.head(hidden)
+
+
+def test_blocks_as_transformers_calls_them_make_one_chain_and_keep_no_cache(monkeypatch):
+    x = [torch.randn(2, 5, 8) for _ in range(2)]
+    pruned = []
+    for alone in (True, False):
+        if not alone:
+            monkeypatch.setattr("nmbench.sparsity.pruning.stages._follows", lambda *arguments: False)
+        model = made(Decoders)
+        assert prune(model, "2:4", "sparsegpt", x).audit.ok
+        assert model.config.use_cache is True
+        assert len(model.caches) == (3 if alone else 7)  # the first look; each batch into the chain, or to each of 3
+        assert not any(model.caches)
+        pruned.append(model)
+    for a, b in zip(pruned[0].parameters(), pruned[1].parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_a_weight_without_a_gradient_is_left():
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.unused, self.head = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.used(x) + self.unused(x).detach())
+
+    report = prune(made(Half), "2:4", "pruner-zero", torch.randn(6, 8), loss=squares)
+    reasons = {layer.name: layer.reason for layer in report.layers}
+    assert reasons["unused.weight"] == "no gradient reaches it on the calibration data"
+    assert reasons["used.weight"] == ""

@@ -21,6 +21,7 @@ from nmbench.sparsity.select import LayerInfo, Layers, choose, default_candidate
 #: of the largest output; half precision differs by more
 _TOLERANCE = 1e-5
 _TOLERANCE_OF_HALF = 2e-2
+_INSIDE = "what it reads is made inside of the module that it belongs to"
 
 
 @dataclass(frozen=True)
@@ -213,7 +214,8 @@ def _report(
         touch = reads.get(tensor)
         roots = [part.space.root for part in touch.channels.parts] if touch else []
         if touch is None:
-            left[name] = "torch.fx cannot trace what it is part of"
+            inside = any(not part or name.startswith(f"{part}.") for part in walked)
+            left[name] = _INSIDE if inside else "torch.fx cannot trace what it is part of"
         elif undone:
             left[name] = undone
         elif any(root.order is not None for root in roots):

@@ -109,6 +109,8 @@ class Walk(fx.Interpreter):
             return False
         path, _, key = value.target.rpartition(".")
         owner = self.module.get_submodule(path)
+        if key not in owner._parameters and key not in owner._buffers:
+            return False
         tensor = getattr(owner, key)
         dim = channels.dim - (ndim - tensor.ndim)
         if dim < 0 or tensor.shape[dim] == 1:
@@ -175,9 +177,7 @@ def walk(model: nn.Module, seen: dict[str, Seen], couplings: Couplings, told: Ca
 
     seen: name of a module -> how it was called. told: the names of modules whose graphs were walked through.
     """
-    for name, call in _regions(model, seen, ""):
-        traced = call.trace()
-        assert traced is not None
+    for name, call, traced in _regions(model, seen, ""):
         try:
             before = len(couplings.touches)
             Walk(traced, couplings).run(*call.arguments.values())
@@ -188,12 +188,12 @@ def walk(model: nn.Module, seen: dict[str, Seen], couplings: Couplings, told: Ca
         told(name)
 
 
-def _regions(module: nn.Module, seen: dict[str, Seen], name: str) -> Iterator[tuple[str, Seen]]:
+def _regions(module: nn.Module, seen: dict[str, Seen], name: str) -> Iterator[tuple[str, Seen, fx.GraphModule]]:
+    """The outermost parts that fx can trace."""
     if is_layer(module):
         return
-    call = seen.get(name)
-    if call is not None and call.trace() is not None:
-        yield name, call
+    if (call := seen.get(name)) is not None and (traced := call.trace()) is not None:
+        yield name, call, traced
         return
     for key, child in module.named_children():
         yield from _regions(child, seen, f"{name}.{key}" if name else key)

@@ -24,7 +24,10 @@ class Space:
     @property
     def root(self) -> Space:
         """The one that stands for all that were joined."""
-        return self if self._parent is None else self._parent.root
+        space = self
+        while space._parent is not None:
+            space = space._parent
+        return space
 
     def fix(self, why: str) -> None:
         """Their order must stay; the first reason is kept."""

@@ -46,6 +46,7 @@ class Calibration:
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
         try:
             batches = [data] if isinstance(data, Tensor | Mapping) else list(data)
+            batches = [dict(b) if isinstance(b, Mapping) else b for b in batches]  # pytrees do not know others
         except TypeError:
             raise CalibrationError(f"calibration: an iterable of batches is wanted, not {data!r:.60}") from None
         sequences = 0

@@ -109,11 +109,13 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _multiplied(self, name: str, right: Tensor, left: Tensor) -> None:
         """right, left: the operands of a product left @ right; of aten.linear right is transposed."""
         if (layer := self._of(right)) is not None:
-            factor, x = right.t() if name == "linear" else right, left
+            factor, x = (right.t() if name == "linear" else right), left
         elif (layer := self._of(left)) is not None and left.dim() == right.dim() == 2:
             factor, x = left.t(), right.t()
         else:
             return
+        if factor.dim() == 3 and (len(factor) == 1 or factor.stride(0) == 0):  # one weight for a batch of products
+            factor = factor[0]
         weight, dim = layer.parameter, layer.info.grouping.dim
         columns = weight.shape[dim]
         if factor.dim() != 2 or x.shape[-1] != columns or factor.stride(0) != weight.stride(dim):

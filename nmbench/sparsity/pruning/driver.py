@@ -152,9 +152,12 @@ def _gradients(
 def _prune_layer(layer: Layer, pruner: Pruner, sequences: int, gradient: Tensor | None) -> LayerReport:
     """Prune the weight of `layer`, or say why not; its statistics are dropped."""
     info, gap = layer.info, layer.gap()
-    if gap and pruner.needs & _INPUTS:
+    reason = gap if pruner.needs & _INPUTS else ""
+    if "gradient" in pruner.needs and (gradient is None or not gradient.any()):
+        reason = reason or "no gradient reaches it on the calibration data"
+    if reason:
         layer.statistics.clear()
-        return LayerReport(info.name, info.shape, gap)
+        return LayerReport(info.name, info.shape, reason)
     if gap:
         layer.statistics.clear()
         layer.of_rows(0, layer.rows)
