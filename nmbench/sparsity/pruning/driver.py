@@ -98,12 +98,7 @@ def prune_lines(
         what = "the permutation of channels" if not pruner.needs else f"pruner {pruner.name!r}"
         raise CalibrationError(f"{what} needs calibration data: some batches of what the model was trained on")
     calibration = None if data is None else Calibration.checked(model, data, forward)
-    candidates = _layers(model, lines, pattern)
-    left = {info.name: why for info, why in candidates if isinstance(why, str)}
-    chosen = [layer for _, layer in candidates if isinstance(layer, Layer)]
-    if not chosen:
-        reasons = "; ".join(f"{name}: {why}" for name, why in left.items())
-        raise NothingSparseError(f"no weight takes {pattern}. {reasons}")
+    chosen, left = _layers(model, lines, pattern)
     parts = find_blocks(model, chosen) if blocks is None else given_blocks(model, blocks)
     done: dict[str, LayerReport] = {}
     with ordinary_forward(model), _without_cache(model):
@@ -113,31 +108,37 @@ def prune_lines(
             for layer in stage:
                 sequences = calibration.sequences if calibration else 0
                 done[layer.info.name] = _prune_layer(layer, pruner, sequences, gradients.get(layer.info.name))
-        for layer in chosen:  # those that calibration never met
-            if layer.info.name not in done:
-                done[layer.info.name] = _prune_layer(layer, pruner, 0, gradients.get(layer.info.name))
     _warn_of_singular(pruner, done.values())
     return _report(model, pattern, pruner, lines, left, done, calibration, permuted)
 
 
-def _layers(model: nn.Module, lines: Iterable[LayerInfo], pattern: NMPattern) -> list[tuple[LayerInfo, Layer | str]]:
-    """Each line with its layer, or why it is left."""
+def _layers(model: nn.Module, lines: Iterable[LayerInfo], pattern: NMPattern) -> tuple[list[Layer], dict[str, str]]:
+    """The layers of the sparse lines; name -> why of the rest. Raises NothingSparseError if there is none."""
     homes = {weight.name: weight for weight in find_weights(model)}
-    found: list[tuple[LayerInfo, Layer | str]] = []
+    layers: list[Layer] = []
+    left: dict[str, str] = {}
     for info in lines:
-        if not info.sparse:
-            found.append((info, info.reason))
-            continue
         (module, _), *_ = homes[info.name].uses
-        read = layout(info, module, pattern)
-        found.append((info, read if isinstance(read, str) else Layer(info, module, homes[info.name].parameter, read)))
-    return found
+        read = layout(info, module, pattern) if info.sparse else info.reason
+        if isinstance(read, str):
+            left[info.name] = read
+        else:
+            layers.append(Layer(info, module, homes[info.name].parameter, read))
+    if not layers:
+        reasons = "; ".join(f"{name}: {why}" for name, why in left.items())
+        raise NothingSparseError(f"no weight takes {pattern}. {reasons}")
+    return layers, left
 
 
 def _stages(
     calibration: Calibration | None, layers: list[Layer], blocks: list[nn.Module], needs: frozenset[str]
-) -> Iterable[list[Layer]]:
-    return Schedule(calibration, layers, blocks, needs) if calibration and needs else [layers]
+) -> Iterator[list[Layer]]:
+    """Layers that are pruned together, in order; last those that calibration never meets."""
+    met: set[Layer] = set()
+    for stage in Schedule(calibration, layers, blocks, needs) if calibration and needs else ():
+        met.update(stage)
+        yield stage
+    yield [layer for layer in layers if layer not in met]
 
 
 def _gradients(
@@ -155,36 +156,43 @@ def _prune_layer(layer: Layer, pruner: Pruner, sequences: int, gradient: Tensor 
     reason = gap if pruner.needs & _INPUTS else ""
     if "gradient" in pruner.needs and (gradient is None or not gradient.any()):
         reason = reason or "no gradient reaches it on the calibration data"
+    if gap or reason:
+        layer.statistics.clear()
     if reason:
-        layer.statistics.clear()
         return LayerReport(info.name, info.shape, reason)
-    if gap:
-        layer.statistics.clear()
+    if gap:  # of no matter to this pruner
         layer.of_rows(0, layer.rows)
     layer.settle(sequences, gradient)
     if not layer.finite():
         raise CalibrationError(f"{info.name}: what the calibration data give it holds NaN or infinity")
+    error, damp = _prune_matrices(layer, pruner)
+    layer.statistics.clear()
+    density = int(torch.count_nonzero(layer.parameter)) / max(1, layer.parameter.numel())
+    return LayerReport(info.name, info.shape, "", density, error, damp)
+
+
+def _prune_matrices(layer: Layer, pruner: Pruner) -> tuple[float | None, float | None]:
+    """The share of the output that is lost, where that can be told, and the damping of a singular Hessian."""
     before = layer.layout.read(computed(layer.parameter))
     after, lost, whole = before.clone(), 0.0, 0.0
     every: list[Statistics] = []
     for (start, end), parts in layer.statistics.items():
         for i, stats in enumerate(parts):
             part = before[i, start:end]
-            after[i, start:end] = _one(pruner, info.name, part, stats, layer)
+            after[i, start:end] = _one(pruner, layer, part, stats)
             if stats.gram is not None:
                 errors = relative_error(part, after[i, start:end], stats.gram)
                 lost, whole = lost + errors[0], whole + errors[1]
             every.append(stats)
-    measured = any(stats.gram is not None for stats in every)
     with torch.no_grad():
         layer.parameter.copy_(layer.layout.write(after))
-    layer.statistics.clear()
-    density = int(torch.count_nonzero(layer.parameter)) / max(1, layer.parameter.numel())
+    measured = all(stats.gram is not None for stats in every)
     damp = max((stats.damp for stats in every if stats.damp is not None), default=None)
-    return LayerReport(info.name, info.shape, "", density, (lost / whole if whole else 0.0) if measured else None, damp)
+    return (lost / whole if whole else 0.0) if measured else None, damp
 
 
-def _one(pruner: Pruner, name: str, weight: Tensor, stats: Statistics, layer: Layer) -> Tensor:
+def _one(pruner: Pruner, layer: Layer, weight: Tensor, stats: Statistics) -> Tensor:
+    name = layer.info.name
     try:
         pruned, mask = pruner.prune(weight, stats, layer.layout.columns)
     except ValueError as error:
