@@ -77,13 +77,14 @@ class _Attempt:
 
     def _sparsify(self) -> Any:
         from nmbench.sparsity import default_candidates, methods, sparsify
+        from nmbench.sparsity.pruning.recipe import PERMUTE
 
         names = self.task.candidates(self.model)
         layers = default_candidates(self.model) if names is None else list(names)
         pattern = self.cell.pattern or SHADOW_PATTERN
         if self.pruning is not None:
             return sparsify(self.model, pattern, "dense", layers=layers)
-        hyper = {key: value for key, value in self.cell.hyper.items() if key != pruning.PERMUTE}
+        hyper = {key: value for key, value in self.cell.hyper.items() if key != PERMUTE}
         if self.permutation.before_pass(methods.load(self.cell.method)(**hyper), 0):
             self.permutation.apply(self.task, self.model, self.spec, pattern, layers)
         return sparsify(self.model, pattern, self.cell.method, layers=layers, **hyper)
