@@ -7,8 +7,8 @@ PARTS    name -> function that returns markdown
     frame-columns                                     nmbench.records.columns
     matrix-keys, grid-keys                            the JSON schema of nmbench.plan.matrix
     commands                                          what each command says with --help
-    methods                                           the entry points in nmbench.methods
-    task-checks, method-checks, backend-checks        nmbench.testing
+    methods, pruners                                  the entry points in nmbench.methods, nmbench.pruners
+    task-, method-, pruner-, backend-checks           nmbench.testing
     tasks                                             what nmbench's own tasks declare
 """
 
@@ -203,6 +203,16 @@ def methods() -> str:
     return _table(["Method", "What", "Settings and defaults", "Training passes"], rows)
 
 
+def pruners() -> str:
+    """nmbench's own pruners, and what each asks of calibration."""
+    rows = []
+    for point in _own("nmbench.pruners"):
+        cls = point.load()
+        said = " ".join((inspect.getdoc(cls) or "").split())
+        rows.append([_code(point.name), said, ", ".join(sorted(cls.needs)), _settings(cls.declared().root)])
+    return _table(["Pruner", "What", "Needs", "Settings and defaults"], rows)
+
+
 def _settings(settings: Mapping[str, Any]) -> str:
     return "; ".join(
         ": ".join(filter(None, [f"`{key} = {setting.default}`", _about(setting)])) for key, setting in settings.items()
@@ -235,6 +245,13 @@ def method_checks() -> str:
     from nmbench.testing.method_checks import METHOD_CHECKS
 
     return _checks(METHOD_CHECKS)
+
+
+def pruner_checks() -> str:
+    """Checks of a pruner, in their order."""
+    from nmbench.testing.pruner_checks import PRUNER_CHECKS
+
+    return _checks(PRUNER_CHECKS)
 
 
 def backend_checks() -> str:
@@ -298,6 +315,8 @@ PARTS: dict[str, Callable[[], str]] = {
         methods,
         task_checks,
         method_checks,
+        pruners,
+        pruner_checks,
         backend_checks,
         tasks,
     )

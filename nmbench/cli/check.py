@@ -1,4 +1,4 @@
-"""`nmbench check NAME`: does a task, a method or a kernel backend keep the contract's promises?"""
+"""`nmbench check NAME`: does a task, a method, a pruner or a kernel backend keep the contract's promises?"""
 
 from __future__ import annotations
 
@@ -121,10 +121,12 @@ def _task(name: str, known: Catalogue, data: Path | None) -> Battery:
 
 
 def _method(name: str) -> Battery:
-    from nmbench.sparsity import methods
-    from nmbench.testing import check_method
+    from nmbench.sparsity import methods, pruning
+    from nmbench.testing import check_method, check_pruner
 
     typer.echo(f"method {name}")
+    if name in pruning.names() and name not in methods.names():
+        return check_pruner(pruning.load(name), _told)
     return check_method(methods.load(name), _told)
 
 

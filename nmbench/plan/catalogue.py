@@ -171,8 +171,9 @@ def _described(plugin: TaskPlugin) -> TaskPlugin:
 
 # -- methods --------------------------------------------------------------------------------------------------------
 def _methods() -> dict[str, MethodPlugin]:
-    """All methods by name, described by one process; of two that share a name the first."""
-    points: list[MethodPlugin] = [_plugin(point) for point in entry_points(group="nmbench.methods")]
+    """All methods and pruners by name, described by one process; of two that share a name the first."""
+    groups = ("nmbench.methods", "nmbench.pruners")
+    points: list[MethodPlugin] = [_plugin(point) for group in groups for point in entry_points(group=group)]
     points = [replace(point, source=plugin_hash(point.reference)) for point in points]
     key = "/".join([f"{p.name}={p.reference}@{p.version}:{p.source}" for p in points])
     answer = _asked(

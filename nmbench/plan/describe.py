@@ -173,19 +173,32 @@ class MethodDescriptions(BaseModel):
 
 
 def describe_methods() -> dict[str, Any]:
-    """MethodDescriptions; a broken method does not stop the others."""
+    """MethodDescriptions, pruners among them; a broken one does not stop the others."""
     from nmbench.sparsity import methods
+    from nmbench.sparsity.pruning import names
 
-    return MethodDescriptions(methods={name: _method(methods.load, name) for name in methods.names()}).model_dump(
-        mode="json"
-    )
+    known = {name: _pruner(name) for name in names()}
+    known |= {name: _method(methods.load, name) for name in methods.names()}
+    return MethodDescriptions(methods=known).model_dump(mode="json")
+
+
+def _pruner(name: str) -> Description[MethodDeclaration]:
+    """A pruner as a method: the dense twin's training, then the pruner."""
+    from nmbench.sparsity.pruning.recipe import declared
+
+    try:
+        return Description[MethodDeclaration](declaration=MethodDeclaration(settings=declared(name), starts_dense=True))
+    except Exception as error:
+        return Description[MethodDeclaration](status=PluginStatus.IMPORT, reason=first_line(error))
 
 
 def _method(load: Callable[[str], type[Method]], name: str) -> Description[MethodDeclaration]:
+    from nmbench.sparsity.pruning.recipe import with_permutation
+
     try:
         cls = load(name)
         declaration = MethodDeclaration(
-            settings=cls.declared(), phases=cls.phases, sparse=cls.sparse, starts_dense=cls.starts_dense
+            settings=with_permutation(cls), phases=cls.phases, sparse=cls.sparse, starts_dense=cls.starts_dense
         )
         return Description[MethodDeclaration](declaration=declaration)
     except Exception as error:

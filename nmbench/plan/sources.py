@@ -15,7 +15,8 @@ from pathlib import Path
 _PARSING = threading.Lock()  # CPython 3.11 counts the depth of all threads' trees together, and may find them unequal
 _OURS = ("nmbench", "nmbench_tasks")
 _WORKER = "nmbench.worker.cell"
-_METHODS = "nmbench.sparsity.methods"
+#: packages whose modules are imported by the names of their entry points
+_PLUGINS = ("nmbench.sparsity.methods", "nmbench.sparsity.pruning.pruners")
 #: what lies beside a module and is read or compiled by it
 _DATA = (".c", ".cpp", ".cu", ".json", ".toml", ".yaml")
 
@@ -49,9 +50,8 @@ def import_hash(*modules: str) -> str:
 
 @functools.cache
 def _core() -> frozenset[Path]:
-    methods = _file(_METHODS)
-    starts = {_file(_WORKER), *(_package(methods) if methods else ())}
-    return _reached(filter(None, starts), _OURS)
+    plugins = [path for module in _PLUGINS if (init := _file(module)) is not None for path in _package(init)]
+    return _reached(filter(None, {_file(_WORKER), *plugins}), _OURS)
 
 
 def _package(init: Path) -> set[Path]:

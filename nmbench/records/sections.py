@@ -148,6 +148,7 @@ class Timings(Section):
     build_s: float | None = about("building the model")
     train_s: float | None = about("training time of this attempt, seconds")
     train_total_s: float | None = about("training time with earlier attempts that it went on from, seconds")
+    prune_s: float | None = about("calibration and pruning after training")
     evaluate_s: float | None = about("evaluation")
     total_s: float | None = about("all of it")
     steps: Count | None = about("optimizer steps over all passes")

@@ -7,6 +7,17 @@ def test_conformance():
 """
 
 from nmbench.testing.battery import Battery, Check, Failed, Outcome, Skip, check
-from nmbench.testing.run import check_backend, check_method, check_task
+from nmbench.testing.run import check_backend, check_method, check_pruner, check_task
 
-__all__ = ["Battery", "Check", "Failed", "Outcome", "Skip", "check", "check_backend", "check_method", "check_task"]
+__all__ = [
+    "Battery",
+    "Check",
+    "Failed",
+    "Outcome",
+    "Skip",
+    "check",
+    "check_backend",
+    "check_method",
+    "check_pruner",
+    "check_task",
+]

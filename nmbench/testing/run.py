@@ -14,6 +14,7 @@ from nmbench.testing.bench import Bench
 if TYPE_CHECKING:
     from nmbench.kernels import Backend
     from nmbench.sparsity import Method
+    from nmbench.sparsity.pruning import Pruner
 
 
 def check_task(
@@ -49,6 +50,13 @@ def check_method(method: type[Method], told: Callable[[Outcome], None] = lambda 
     from nmbench.testing.method_checks import METHOD_CHECKS, MethodBench
 
     return run(getattr(method, "name", str(method)), METHOD_CHECKS, MethodBench(method), {}, told)
+
+
+def check_pruner(pruner: type[Pruner], told: Callable[[Outcome], None] = lambda outcome: None) -> Battery:
+    """Make every check of `pruner`, installed or not, on the CPU."""
+    from nmbench.testing.pruner_checks import PRUNER_CHECKS
+
+    return run(getattr(pruner, "name", str(pruner)), PRUNER_CHECKS, pruner, {}, told)
 
 
 def check_backend(backend: Backend, told: Callable[[Outcome], None] = lambda outcome: None) -> Battery:

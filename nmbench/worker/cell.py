@@ -25,7 +25,7 @@ from nmbench.records.attempt import BATCHES, PER_EXAMPLE, RECORD, TEXTS, TRACEBA
 from nmbench.records.schema import Data, Environment, Failure, MetricInfo, Record, Reused, Status, Timings, Weights
 from nmbench.running.job import Job, Prepared, TrainingJob
 from nmbench.sparsity.pattern import NMPattern
-from nmbench.worker import measure, measurements, training
+from nmbench.worker import measure, measurements, pruning, training
 from nmbench.worker.failures import first_lines, kind
 from nmbench.worker.ranks import RankFailure, Ranks, here, start
 from nmbench.worker.signs import Clock, Heart
@@ -72,15 +72,22 @@ class _Attempt:
         self.tracer = None
         if self.job.trace and self.ranks.rank == 0:
             self.tracer = trace_batches(self.model, self.job.attempt_dir / BATCHES)
+        self.pruning, self.permutation = pruning.Pruning.of(self.cell), pruning.Permutation(self.cell)
         self.handle = self._sparsify()
 
     def _sparsify(self) -> Any:
-        from nmbench.sparsity import default_candidates, sparsify
+        from nmbench.sparsity import default_candidates, methods, sparsify
+        from nmbench.sparsity.pruning.recipe import PERMUTE
 
         names = self.task.candidates(self.model)
         layers = default_candidates(self.model) if names is None else list(names)
         pattern = self.cell.pattern or SHADOW_PATTERN
-        return sparsify(self.model, pattern, self.cell.method, layers=layers, **self.cell.hyper)
+        if self.pruning is not None:
+            return sparsify(self.model, pattern, "dense", layers=layers)
+        hyper = {key: value for key, value in self.cell.hyper.items() if key != PERMUTE}
+        if self.permutation.before_pass(methods.load(self.cell.method)(**hyper), 0):
+            self.permutation.apply(self.task, self.model, self.spec, pattern, layers)
+        return sparsify(self.model, pattern, self.cell.method, layers=layers, **hyper)
 
     def train(self) -> None:
         """All training passes, from where an interrupted attempt stood."""
@@ -89,15 +96,24 @@ class _Attempt:
         twin = None if resumed else self._adopt()
 
         def begin(phase: int) -> Run:
+            if self.permutation.before_pass(self.handle.method, phase):
+                self.permutation.of_attached(self.task, self.model, self.spec, self.handle)
             self.handle.start_phase(phase)
             place = self.ranks.rank, self.ranks.size
             return Run(self.spec, self.data, self.handle, state, phase, self.clock.heart, *place)
 
+        method = pruning.DenseFirst() if self.pruning else self.handle.method
+        task = self.task if self.pruning is None or self.pruning.trains else training.Untrained()
         with self.clock.stage("train"):
-            self.runs = training.train(self.task, self.model, begin, self.handle.method, state, twin)
+            self.runs = training.train(task, self.model, begin, method, state, twin)
         self.record.memory = measure.memory(self.spec.device)
         if self.tracer is not None:
             self.tracer.remove()
+        if self.pruning is not None:
+            with self.clock.stage("prune"), self.clock.heart.beating():
+                if self.permutation.wanted:
+                    self.permutation.of_attached(self.task, self.model, self.spec, self.handle)
+                self.pruning.collect(self.task, self.model, self.runs[-1], self.handle)
         self.ranks.part()
         intervals = [seconds for run in self.runs for seconds in run.intervals]
         self.record.timings = Timings(
@@ -115,7 +131,7 @@ class _Attempt:
 
     def _adopt(self) -> Record | None:
         """Take the dense twin's weights, if the scheduler found them; its record, or None where it is to be trained."""
-        if self.job.first_phase is None:
+        if self.job.first_phase is None or (self.pruning is not None and not self.pruning.trains):
             return None
         try:
             twin = training.adopt(self.model, self.job.first_phase, self.data.fingerprint)
@@ -129,10 +145,14 @@ class _Attempt:
     def finish(self) -> None:
         """Finalize, audit, evaluate, cost; on rank 0."""
         record, task, model, handle = self.record, self.task, self.model, self.handle
+        self.permutation.told(self.runs[-1])
         record.curve = measure.curve(self.runs)
         handle.snapshot()
         record.sad = measure.sad(handle)
         handle.finalize()
+        if self.pruning is not None:
+            with self.clock.stage("prune"), self.clock.heart.beating():
+                self.pruning.prune(model, handle, self.runs[-1])
         self._audit()
         if sum(run.updates for run in self.runs) and handle.steps == 0:
             raise InvalidResult("train() never called run.bind(optimizer): the method took no part in training")

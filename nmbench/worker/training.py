@@ -45,6 +45,13 @@ def load_init(model: nn.Module, init: InitialWeights, path: Path | None) -> None
         raise DataError(f"init: {init.file} does not fit this model: {' '.join(second)}") from error
 
 
+class Untrained(Task):
+    """A training that does nothing."""
+
+    def train(self, model: nn.Module, run: Run) -> None:
+        """The model stays as it is."""
+
+
 def train(
     task: Task, model: nn.Module, begin: Callable[[int], Run], method: Method, work: Path, twin: Record | None
 ) -> list[Run]:

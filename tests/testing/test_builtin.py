@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from nmbench.plan.describe import load_task
-from nmbench.sparsity import methods
-from nmbench.testing import check_method, check_task
+from nmbench.sparsity import methods, pruning
+from nmbench.testing import check_method, check_pruner, check_task
 
 TOY = Path(__file__).parent.parent / "plugins" / "toy.py"
 
@@ -14,6 +14,13 @@ TOY = Path(__file__).parent.parent / "plugins" / "toy.py"
 @pytest.mark.parametrize("name", methods.names())
 def test_every_method(name):
     battery = check_method(methods.load(name))
+    battery.raise_for_failures()
+    assert battery.count("skipped") == 0
+
+
+@pytest.mark.parametrize("name", pruning.names())
+def test_every_pruner(name):
+    battery = check_pruner(pruning.load(name))
     battery.raise_for_failures()
     assert battery.count("skipped") == 0
 

@@ -1,0 +1,225 @@
+"""`permute`: find an order for each coupling set of channels, apply it, and make sure that the function is the same."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from nmbench.sparsity.pattern import NMPattern, PatternLike
+from nmbench.sparsity.permutation.graph import Seen, walk
+from nmbench.sparsity.permutation.search import find, kept
+from nmbench.sparsity.permutation.spaces import Couplings, Space, Touch
+from nmbench.sparsity.products import ordinary_forward
+from nmbench.sparsity.select import LayerInfo, Layers, choose, default_candidates, find_weights
+
+#: of the largest output; half precision differs by more
+_TOLERANCE = 1e-5
+_TOLERANCE_OF_HALF = 2e-2
+_INSIDE = "what it reads is made inside of the module that it belongs to"
+
+
+@dataclass(frozen=True)
+class PermutationReport:
+    """What became of the input channels of each sparse layer.
+
+    Attributes:
+        permuted: name -> share of sum |w| that the pattern keeps, before and after.
+        left: name -> why the order of its input channels stays.
+        difference: largest change of the model's output, as a share of its largest number.
+    """
+
+    permuted: dict[str, tuple[float, float]]
+    left: dict[str, str]
+    difference: float
+
+    def __str__(self) -> str:
+        """A line for each layer."""
+        lines = [
+            f"{name}  keeps {after:.4f} of |w| instead of {before:.4f}"
+            for name, (before, after) in self.permuted.items()
+        ]
+        return "\n".join(lines + [f"{name}  left: {why}" for name, why in self.left.items()])
+
+
+def permute(
+    model: nn.Module, pattern: PatternLike, example_inputs: Sequence[Any] | Tensor, layers: Layers = None
+) -> PermutationReport:
+    """Reorder the channels of `model`, in place, so that `pattern` keeps more of |w|; its outputs stay what they are.
+
+    Channels that a residual connection, a normalisation or a grouped convolution couples move together. Where the
+    graph does not say what becomes of the channels, they stay, and the report says why. Do it before the mask is made:
+    before `sparsify` for "one-shot", between the passes of "asp"; the state of an optimizer is not reordered.
+
+    Args:
+        model: trained; traced by torch.fx, or its parts where it cannot be traced as a whole.
+        pattern: an NMPattern or its text, along the input channels.
+        example_inputs: a tensor or positional inputs of one forward pass.
+        layers: the weights that will be sparse, as `sparsify` takes them. None: all but those of the last linear layer.
+
+    Raises:
+        ValueError: a bad pattern, one on the kernel axis, or a layer that is not there.
+    """
+    parsed = NMPattern.parse(pattern)
+    lines = choose(find_weights(model), parsed, default_candidates(model) if layers is None else layers)
+    inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
+    with ordinary_forward(model):
+        return permute_model(model, parsed, lines, lambda: model(*inputs))
+
+
+def permute_model(
+    model: nn.Module, pattern: NMPattern, lines: Iterable[LayerInfo], output: Callable[[], Any]
+) -> PermutationReport:
+    """`permute` for the sparse ones of `lines`; `output` runs the model, in evaluation mode and without gradients."""
+    if pattern.axis != "input":
+        raise ValueError(f"{pattern}: channels are permuted for patterns along the input only")
+    names = [info.name for info in lines if info.sparse]
+    homes = {weight.name: weight.parameter for weight in find_weights(model)}
+    wanted = {id(homes[name]): name for name in names if name in homes}
+    seen, before = _run(model, output)
+    couplings, walked = Couplings(), list[str]()
+    walk(model, seen, couplings, walked.append)
+    _guard(model, couplings, walked)
+    shares = {name: _share(couplings, id_, pattern) for id_, name in wanted.items()}
+    for space in couplings.spaces():
+        _order(space, couplings, wanted, pattern)
+    moved = [touch for touch in couplings.touches if any(p.space.root.order is not None for p in touch.channels.parts)]
+    for touch in moved:
+        touch.apply()
+    difference = _difference(before, output())
+    undone = ""
+    if difference > _tolerance(before):
+        undone = f"the model's output would change by {difference:.2g} of its largest number"
+        _undo(moved)
+    return _report(couplings, wanted, shares, pattern, walked, difference if not undone else 0.0, undone)
+
+
+def _run(model: nn.Module, output: Callable[[], Any]) -> tuple[dict[str, Seen], Any]:
+    """How each module was called first, and what the model gave."""
+    seen: dict[str, Seen] = {}
+    handles = []
+
+    def hook(name: str) -> Callable[..., None]:
+        def before(module: nn.Module, args: Any, kwargs: Any) -> None:
+            if name not in seen and (call := Seen.called(module, args, kwargs)) is not None:
+                seen[name] = call
+
+        return before
+
+    for name, module in model.named_modules():
+        if any(True for _ in module.children()):
+            handles.append(module.register_forward_pre_hook(hook(name), with_kwargs=True))
+    try:
+        return seen, output()
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _guard(model: nn.Module, couplings: Couplings, walked: list[str]) -> None:
+    """Channels of tensors that are also used outside of what was walked through stay."""
+    inside = {id(m) for name in walked for m in model.get_submodule(name).modules()}
+    outside = {
+        id(tensor)
+        for module in model.modules()
+        if id(module) not in inside
+        for tensor in (*module._parameters.values(), *module._buffers.values())
+        if tensor is not None
+    }
+    for touch in couplings.touches:
+        if id(touch.tensor) in outside:
+            touch.channels.fix("its weight is used outside of the graph too")
+
+
+def _scores(space: Space, couplings: Couplings, wanted: dict[int, str], m: int) -> dict[int, Tensor]:
+    """Block -> |w| of all sparse weights that read the channels, one below the other."""
+    blocks = space.blocks
+    found: dict[int, list[Tensor]] = defaultdict(list)
+    for touch in couplings.touches:
+        if not touch.read or id(touch.tensor) not in wanted:
+            continue
+        for block, score in touch.scores(space, m) if any(p.space.root is space for p in touch.channels.parts) else ():
+            pieces = score.chunk(blocks // touch.groups, dim=1) if block >= 0 else score.chunk(blocks, dim=1)
+            first = block * (blocks // touch.groups) if block >= 0 else 0
+            for i, piece in enumerate(pieces):
+                found[first + i].append(piece)
+    return {block: torch.cat(pieces) for block, pieces in found.items()}
+
+
+def _order(space: Space, couplings: Couplings, wanted: dict[int, str], pattern: NMPattern) -> None:
+    """Find the order of the channels of `space`, if it may change and somebody gains."""
+    if space.fixed:
+        return
+    width = space.size // space.blocks
+    scores = _scores(space, couplings, wanted, pattern.m)
+    order = torch.arange(space.size)
+    for block, score in scores.items():
+        found = find(score, pattern).cpu()
+        order[block * width : (block + 1) * width] = found + block * width
+    if scores and not torch.equal(order, torch.arange(space.size)):
+        space.order = order
+
+
+def _undo(moved: list[Touch]) -> None:
+    spaces = {id(p.space.root): p.space.root for touch in moved for p in touch.channels.parts}
+    for space in spaces.values():
+        if space.order is not None:
+            space.order = space.order.argsort()
+    for touch in moved:
+        touch.apply()
+
+
+def _share(couplings: Couplings, tensor: int, pattern: NMPattern) -> float:
+    """Of sum |w| that the pattern keeps of a weight, as it is now."""
+    for touch in couplings.touches:
+        if id(touch.tensor) == tensor and touch.read:
+            size = touch.tensor.detach().abs().float().movedim(touch.dim, -1).flatten(0, -2)
+            return kept(size, pattern) / max(1e-30, float(size.sum()))
+    return 0.0
+
+
+def _difference(before: Any, after: Any) -> float:
+    pairs = zip(tree_leaves(before), tree_leaves(after), strict=True)
+    worst = 0.0
+    for a, b in pairs:
+        if isinstance(a, Tensor) and a.is_floating_point() and a.numel():
+            worst = max(worst, float((a - b).abs().max()) / max(1e-30, float(a.abs().max())))
+    return worst
+
+
+def _tolerance(output: Any) -> float:
+    halves = (torch.float16, torch.bfloat16)
+    half = any(isinstance(leaf, Tensor) and leaf.dtype in halves for leaf in tree_leaves(output))
+    return _TOLERANCE_OF_HALF if half else _TOLERANCE
+
+
+def _report(
+    couplings: Couplings,
+    wanted: dict[int, str],
+    shares: dict[str, float],
+    pattern: NMPattern,
+    walked: list[str],
+    difference: float,
+    undone: str,
+) -> PermutationReport:
+    permuted: dict[str, tuple[float, float]] = {}
+    left: dict[str, str] = {}
+    reads = {id(touch.tensor): touch for touch in couplings.touches if touch.read}
+    for tensor, name in wanted.items():
+        touch = reads.get(tensor)
+        roots = [part.space.root for part in touch.channels.parts] if touch else []
+        if touch is None:
+            inside = any(not part or name.startswith(f"{part}.") for part in walked)
+            left[name] = _INSIDE if inside else "torch.fx cannot trace what it is part of"
+        elif undone:
+            left[name] = undone
+        elif any(root.order is not None for root in roots):
+            permuted[name] = shares[name], _share(couplings, tensor, pattern)
+        else:
+            left[name] = next((r.fixed for r in roots if r.fixed), "no order was found that keeps more")
+    return PermutationReport(permuted, left, difference)

@@ -1,0 +1,1 @@
+"""The pruners that come with nmbench, one short file each; entry points in `nmbench.pruners`."""
