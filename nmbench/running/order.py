@@ -1,8 +1,8 @@
 """What is known of cells before they run. Policy for any scheduler: nothing here starts a process."""
 
 import heapq
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nmbench.plan.cell import Cell
@@ -18,12 +18,14 @@ class Options:
     """How to run.
 
     command: what reproduces a cell, without `--only id`. alone: ids of cells that run with nothing beside them.
+    codes: cell id -> hash of the code that it is to be run with; of others that is not asked.
     """
 
     data: Path = Path("data")
     trace: bool = False
     command: str = ""
     alone: frozenset[str] = frozenset()
+    codes: Mapping[str, str] = field(default_factory=dict)
 
 
 class Queue:
