@@ -10,7 +10,7 @@ import typer
 from nmbench import __version__
 from nmbench._util.errors import UsageError
 from nmbench._util.log import set_up
-from nmbench.cli import check, compare, doctor, export, kernels, listing, new, plan, prepare, report, run, status
+from nmbench.cli import check, compare, doctor, export, jobs, kernels, listing, new, plan, prepare, report, run, status
 
 __all__ = ["app", "main"]
 
@@ -27,6 +27,8 @@ app.command("plan")(plan.plan)
 app.command("prepare")(prepare.prepare)
 app.command("run")(run.run)
 app.command("status")(status.status)
+app.command("cancel")(jobs.cancel)
+app.command("logs")(jobs.logs)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
 app.command("export")(export.export)

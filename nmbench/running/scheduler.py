@@ -11,14 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nmbench.plan.catalogue import Catalogue, code_hash
+from nmbench.plan.catalogue import Catalogue
 from nmbench.plan.cell import Cell
 from nmbench.records.attempt import RECORD, read_record
 from nmbench.records.schema import Record, UnreadableRecord
 from nmbench.records.store import Overtaken, Store
 from nmbench.running.executor import Ending, Executor
 from nmbench.running.job import TrainingJob
-from nmbench.running.order import Options, Queue, first_phase, head, ranks
+from nmbench.running.order import Codes, Options, Queue, first_phase, head, ranks
 from nmbench.running.outcome import died, other_code, overtaken, refused, unwritten
 from nmbench.running.room import Room, lacked_room
 from nmbench.running.stops import listening
@@ -55,7 +55,7 @@ class Scheduler:
         self._full: Path | None = None  # the folder that is told to be full
         methods = catalogue.methods.items()
         self._starts_dense = {name for name, it in methods if it.declaration and it.declaration.starts_dense}
-        self._codes: dict[tuple[str, str], str] = {}
+        self._code = Codes(catalogue)
         self._asked_to_stop = 0  # by which signal
 
     # -- the loop -----------------------------------------------------------------------------------------------
@@ -156,13 +156,6 @@ class Scheduler:
 
     def _head(self, cell: Cell, attempt: int) -> Record:
         return head(cell, attempt, self.catalogue.tasks[cell.task], self.store.matrix, self.options.command)
-
-    def _code(self, cell: Cell) -> str:
-        """Hash of what the cell executes."""
-        key = (cell.task, cell.method)
-        if key not in self._codes:
-            self._codes[key] = code_hash(self.catalogue.tasks[cell.task], self.catalogue.methods.get(cell.method))
-        return self._codes[key]
 
     def _job(self, record: Record, attempt: Path, code: str, slots: int) -> TrainingJob:
         cell = record.cell
