@@ -26,6 +26,13 @@ _ENDS = {
     **dict.fromkeys(("TIMEOUT", "DEADLINE", "PREEMPTED", "REVOKED"), (Status.INTERRUPTED, True)),
     **dict.fromkeys(("NODE_FAIL", "BOOT_FAIL"), (Status.CRASH, True)),
 }
+#: exec: the command is the batch process itself. Slurm before 23 does not say when the job's time is up
+_SCRIPT = """#!/bin/bash
+[ -n "$SLURM_JOB_END_TIME" ] ||
+  SLURM_JOB_END_TIME=$(date -d "$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%e)" +%s 2>/dev/null)
+export SLURM_JOB_END_TIME
+exec {command}
+"""
 _GPU_OPTIONS = ("gres", "gpus", "gpus-per-node", "gpus-per-task", "gpus-per-socket")
 _AWAY = re.compile(r"contact slurm controller|timed out|connect failure|Connection refused|Zero Bytes|try again", re.I)
 _LIMIT = re.compile(r"Max\w*Submit\w*|MaxJobCount|MaxJobs\w*Limit|temporarily unable to accept", re.I)
@@ -64,7 +71,7 @@ class Slurm:
 
     def submit(self, ticket: Ticket) -> str:
         """See Engine."""
-        script = f"#!/bin/bash\nexec {shlex.join(ticket.command)}\n"
+        script = _SCRIPT.format(command=shlex.join(ticket.command))
         return _ask("sbatch", "--parsable", *self._flags(ticket), script=script).strip().partition(";")[0]
 
     def _flags(self, ticket: Ticket) -> list[str]:
@@ -124,7 +131,7 @@ def _fate(job: str, state: str, reason: str, node: str) -> Fate:
         return Fate(Phase.RUNNING, node=node)
     status, again = _ENDS.get(state, (Status.CRASH, False))
     why = f" ({reason})" if reason not in ("", "None") else ""
-    return Fate(Phase.GONE, status, f"Slurm ended job {job}: {state}{why}", again, node)
+    return Fate(Phase.GONE, status, f"Slurm ended job {job}: {state}{why}", again, state == "CANCELLED", node)
 
 
 def _ask(*command: str, script: str | None = None) -> str:

@@ -33,7 +33,7 @@ class Losses:
         kind = record.error.kind if record.error else None
         late = record.status is Status.INTERRUPTED and kind in _LATE
         gone = fate.again and (record.status is Status.INTERRUPTED or kind == "lost")
-        if not late and not gone:
+        if fate.cancelled or not (late or gone):
             return False
         moved = self._checkpoint(cell) > self._stood.get(cell.id, 0)
         self._in_vain[cell.id] = 0 if moved else self._in_vain.get(cell.id, 0) + 1

@@ -57,7 +57,7 @@ def test_a_ticket_without_a_record_is_lost_and_told_with_its_log(fleet, node, ce
     (record,) = fleet(Pretended(act)).run(cells[:1])
     assert (record.status, record.error.kind) == (Status.CRASH, "lost")
     assert record.error.message == "it is gone; its log ends: the last words"
-    (file,) = node.store.folder.rglob(LOST_FILE)
+    assert len(list(node.store.folder.rglob(LOST_FILE))) == 1
     assert node.store.state(cells[0]).status is Status.CRASH
     assert record.environment is None, "it would be that of the driver's machine"
 
@@ -111,8 +111,8 @@ def test_a_cell_that_its_engine_lost_is_tried_again(fleet, node, cells):
 
 def test_a_cell_that_was_cancelled_by_hand_stays_so(fleet, node, cells):
     def act(handle, ticket):
-        node.attempt(cells[0].id, Status.INTERRUPTED, "cancelled")
-        return Fate(Phase.GONE, Status.INTERRUPTED, "cancelled")
+        node.attempt(cells[0].id, Status.INTERRUPTED, LATE)
+        return Fate(Phase.GONE, Status.INTERRUPTED, "it is gone", cancelled=True)
 
     (record,) = fleet(Pretended(act)).run(cells[:1])
     assert (record.status, len(node.runs)) == (Status.INTERRUPTED, 1)
