@@ -44,6 +44,15 @@ def cores() -> int:
     return min(own, int(given)) if given.isdecimal() and int(given) else own
 
 
+def job_nodes() -> list[str]:
+    """Names of the machines of the Slurm job that this process is in, its own first; none where that is one alone."""
+    if int(os.environ.get("SLURM_JOB_NUM_NODES") or 1) < 2:
+        return []
+    command = ["scontrol", "show", "hostnames", os.environ.get("SLURM_JOB_NODELIST", "")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return done.stdout.split()
+
+
 def gpus() -> list[dict[str, str]]:
     """[{index, name, driver}] of the visible NVIDIA GPUs, asked without torch; empty if there are none.
 

@@ -36,6 +36,7 @@ exec {command}
 _GPU_OPTIONS = ("gres", "gpus", "gpus-per-node", "gpus-per-task", "gpus-per-socket")
 _AWAY = re.compile(r"contact slurm controller|timed out|connect failure|Connection refused|Zero Bytes|try again", re.I)
 _LIMIT = re.compile(r"Max\w*Submit\w*|MaxJobCount|MaxJobs\w*Limit|temporarily unable to accept", re.I)
+_OURS = ("job-name", "array", "parsable", "wrap", "test-only", "wait")
 _MANY = 500  # jobs: beyond, squeue is asked for all of the user's
 _MARGIN_S = 120  # before a time limit, for a cell to end by itself
 _PATIENCE_S = 120.0
@@ -50,6 +51,8 @@ class Slurm:
         if missing := [tool for tool in ("sbatch", "squeue", "scancel") if shutil.which(tool) is None]:
             raise UsageError(f"--on slurm: there is no {missing[0]} on PATH; run this where jobs are submitted")
         for key in options:
+            if key in _OURS:
+                raise UsageError(f"--engine {key}: that is how nmbench finds its jobs again; it cannot be set")
             if (known := _sbatch_options()) and key not in known:
                 raise UsageError(f"--engine {key}: sbatch has no such option{nearest(key, known)}")
         self._options = dict(options)

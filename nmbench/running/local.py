@@ -114,7 +114,7 @@ class Local:
         self.device: Literal["cpu", "cuda"] = "cuda" if device == "cuda" or self._gpus else "cpu"
         self.threads = 1
         self._limits = limits or Limits()
-        self._cores = cpus or cores()
+        self._cores = min(cpus, cores()) if cpus else cores()
         self._exclusive = exclusive
         self._most = workers or (len(self._gpus) or 1 if self.device == "cuda" else self._cores)
         self._slots = self._free = [0]

@@ -191,10 +191,10 @@ def _device(device: str, ranks: Ranks) -> str:
         return device
     import torch
 
-    if (count := torch.cuda.device_count()) < ranks.size:
+    if (count := torch.cuda.device_count()) < ranks.local_size:
         raise SkipCell(f"the setting gpus is {ranks.size}, but {count} can be seen; give train = {{ gpus = {count} }}")
-    torch.cuda.set_device(ranks.rank)
-    return f"cuda:{ranks.rank}"
+    torch.cuda.set_device(ranks.local)
+    return f"cuda:{ranks.local}"
 
 
 def execute(job: TrainingJob, job_file: Path) -> None:
