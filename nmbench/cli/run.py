@@ -8,7 +8,7 @@ import os
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -68,8 +68,8 @@ def _for_nodes(
     timeout: float | None, hang: float | None, yes: bool, trace: bool,
 ) -> list[str]:  # fmt: skip
     """Arguments of `nmbench run` that a node is given; it is started in this folder."""
-    given = {"--results": results, "--data": data, "--plugins": plugins, "--seeds": seeds, "--device": device}
-    given |= {"--timeout": timeout, "--hang": hang}
+    given: dict[str, Any] = {"--results": results, "--data": data, "--plugins": plugins, "--seeds": seeds}
+    given |= {"--device": device, "--timeout": timeout, "--hang": hang}
     parts = [text for key, value in given.items() if value is not None for text in (key, str(value))]
     return [matrix, *parts, *["--yes"] * yes, *["--trace-batches"] * trace]
 

@@ -172,7 +172,7 @@ def minutes_of(limit: str) -> float:
         return 0.0
     days, dash, rest = limit.rpartition("-")
     parts = rest.split(":")
-    if not all(part.isdecimal() for part in [*parts, days or "0"]) or len(parts) > 3:
+    if not all(part.isdecimal() for part in [*parts, days if dash else "0"]) or len(parts) > 3:
         raise UsageError(f"--engine time={limit}: write minutes, hours:minutes:seconds or days-hours")
     numbers = [int(part) for part in parts]
     if dash:

@@ -186,7 +186,8 @@ class Fleet:
         return cells
 
     def _launch(self, cells: list[Cell]) -> None:
-        ended = {cell.id: self._ended.pop(cell.id, None) or last_ended(self.store, cell) for cell in cells}
+        ended = {cell.id: last_ended(self.store, cell) for cell in cells}
+        ended |= {cell.id: self._ended[cell.id] for cell in cells if cell.id in self._ended}
         name = self._holder.get(cells[0].id) or self._tickets.name(cells)
         handle = self._there.pop(name, None)
         if handle is None:
@@ -195,6 +196,7 @@ class Fleet:
             self.progress.tell(f"taken over  {name} ({handle})")
         for cell in cells:
             self._holder.pop(cell.id, None)
+            self._ended.pop(cell.id, None)
             self._losses.begin(cell)
         self._flights[name] = Flight(name, handle, {cell.id: cell for cell in cells}, ended)
         self._pause_s = _SOON_S
