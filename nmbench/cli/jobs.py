@@ -70,7 +70,8 @@ def logs(
             text = file.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             continue
-        typer.echo("\n".join([f"-- {file}", *text[-lines:]]))
-        shown += 1
+        if text:
+            typer.echo("\n".join([f"-- {file}", *text[-lines:]]))
+            shown += 1
     if not shown:
         raise UsageError(f"{found.label} has printed nothing yet")

@@ -235,7 +235,5 @@ def test_twins_that_were_trained_by_other_gpus_are_told(results, blocks):
         results.twin(seed, environment={"gpu": "A100"})
         results.add(seed=seed, environment={"gpu": gpu})
     words = [line for block in blocks(intro.cautions) for line in block.items]
-    assert (
-        sum("2\N{NO-BREAK SPACE}cells (A100 and H100)" in line or "2 cells (A100 and H100)" in line for line in words)
-        == 1
-    )
+    told = [line.replace("\N{NO-BREAK SPACE}", " ") for line in words]
+    assert sum("2 cells (A100 and H100)" in line for line in told) == 1
