@@ -54,6 +54,7 @@ class Remote:
             again=self.again,
             cpus=int(_number("cpus-per-task", given.get("cpus-per-task"), _GPU_CPUS if gpus else 1)),
             gpus=gpus,
+            exclusive=given.get("exclusive") == "",
             minutes=None if self.timeout is None else math.ceil(self.timeout / 60),
             settle_s=settle,
             poll_s=poll,

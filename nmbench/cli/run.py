@@ -188,17 +188,17 @@ def run(
         options = Options(data, trace, command, chosen.alone, codes)
         outbox = outbox_for(sink, sinks, results, chosen.store.folder, console)
         progress = progress_for(console)
-        runner: Scheduler | Fleet
-        if on == "local":
-            whole = exclusive or not (cell or "SLURM_JOB_ID" in os.environ)
-            executor = Local(workers, device, limits, cpus, whole)
-            runner = Scheduler(chosen.store, chosen.catalogue, options, progress, executor, written=outbox.send)
-        else:
-            arguments = _for_nodes(matrix, results, data, plugins, seeds, device, timeout, hang, yes, trace)
-            again = rerun is not None and any(chosen.store.state(one, brief=True).done for one in cells)
-            remote = Remote(on, engine_options or [], arguments, workers, pack, device, limits.timeout, again)
-            runner = remote.driver(chosen, options, progress, outbox.send)
+        runner: Scheduler | Fleet | None = None
         try:
+            if on == "local":
+                whole = exclusive or not (cell or "SLURM_JOB_ID" in os.environ)
+                executor = Local(workers, device, limits, cpus, whole)
+                runner = Scheduler(chosen.store, chosen.catalogue, options, progress, executor, written=outbox.send)
+            else:
+                arguments = _for_nodes(matrix, results, data, plugins, seeds, device, timeout, hang, yes, trace)
+                again = rerun is not None and any(chosen.store.state(one, brief=True).done for one in cells)
+                remote = Remote(on, engine_options or [], arguments, workers, pack, device, limits.timeout, again)
+                runner = remote.driver(chosen, options, progress, outbox.send)
             if isinstance(runner, Fleet) and detach:
                 number, trouble = runner.detach(cells)
                 say(f"{chosen.matrix.name}: {number} jobs submitted; `nmbench status {matrix}` tells how they stand")

@@ -20,7 +20,7 @@ from nmbench.plan.cell import Cell
 from nmbench.records.attempt import number_of
 from nmbench.records.schema import Record, Status
 from nmbench.records.store import Store
-from nmbench.running.flight import Flight, Terms, Tickets, last_ended, noted
+from nmbench.running.flight import Flight, Terms, Tickets, forget, last_ended, noted
 from nmbench.running.losses import Losses, newest_record
 from nmbench.running.order import Codes, Options, Queue, head
 from nmbench.running.outcome import lost
@@ -107,7 +107,7 @@ class Fleet:
         self._ended = {cell.id: last_ended(self.store, cell) for cell in cells if cell.id in self._holder}
         for name, (engine, _) in notes.items():
             if engine == self.engine.name and name not in self._there:
-                self._tickets.forget(name)
+                forget(self.store, name)
         for needs in {self._tickets.needs([cell]) for cell in cells}:
             self.engine.check(needs)
 
@@ -256,7 +256,7 @@ class Fleet:
                 self._end(flight, cell, record, attempt, fate, queue)
         if gone and not flight.cells:
             del self._flights[flight.name]
-            self._tickets.forget(flight.name)
+            forget(self.store, flight.name)
 
     def _show(self, flight: Flight, cell: Cell) -> None:
         if (beat := beat_of(self.store, cell.id)) is None or flight.phase is not Phase.RUNNING:
@@ -297,4 +297,7 @@ def drop(store: Store, engine: Engine, prefix: str) -> int:
         engine.cancel(list(handles.values()))
     except Unreachable as error:
         raise UsageError(f"{engine.name} does not answer: {error}") from None
+    for name, (of, _) in noted(store).items():
+        if of == engine.name:
+            forget(store, name)
     return len(handles)

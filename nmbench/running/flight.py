@@ -24,7 +24,7 @@ class Terms:
 
     command: runs the matrix on a node; `--cell` is added. workers: tickets at a time, 0: any number. pack: cells in one
     ticket. again: also cells that are done. cpus: of a rank. gpus: does each rank get a GPU? minutes: that a cell may
-    take. settle_s: after a ticket is
+    take. exclusive: each ticket has a node to itself. settle_s: after a ticket is
     gone, how long its record may take to be seen here (a shared folder that shows new files late). poll_s: between two
     questions to the engine while nothing happens.
     """
@@ -36,6 +36,7 @@ class Terms:
     cpus: int = 1
     gpus: bool = False
     minutes: float | None = None
+    exclusive: bool = False
     settle_s: float = 60.0
     poll_s: float = 10.0
 
@@ -88,7 +89,7 @@ class Tickets:
         """Of a ticket with these cells, which are of one kind and run one after the other."""
         _, size, alone = self.kind(cells[0])
         minutes = None if self.terms.minutes is None else math.ceil(self.terms.minutes * len(cells))
-        return Needs(self.terms.cpus * size, size if self.terms.gpus else 0, minutes, alone)
+        return Needs(self.terms.cpus * size, size if self.terms.gpus else 0, minutes, alone or self.terms.exclusive)
 
     def command(self, cells: list[Cell], code: Callable[[Cell], str], ended: Mapping[str, int]) -> tuple[str, ...]:
         """Runs the cells on a node, and there only those that nobody has finished meanwhile."""
@@ -107,10 +108,6 @@ class Tickets:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / f"{name}.json", {"engine": engine, "cells": [cell.id for cell in cells]}, indent=None)
 
-    def forget(self, name: str) -> None:
-        """The ticket is gone, and its cells have records."""
-        discard(self.folder / f"{name}.json")
-
 
 def prefix(store: Store) -> str:
     """Of the names of all tickets of a matrix; those of another results folder have another."""
@@ -128,6 +125,11 @@ def logs_of(store: Store, cell: Cell) -> list[Path]:
     names = [prefix(store) + cell.id, *(name for name, (_, cells) in noted(store).items() if cell.id in cells)]
     files = [tickets_folder(store) / f"{name}.log" for name in dict.fromkeys(names)]
     return [file for file in files if file.exists()]
+
+
+def forget(store: Store, name: str) -> None:
+    """The ticket is gone."""
+    discard(tickets_folder(store) / f"{name}.json")
 
 
 def noted(store: Store) -> dict[str, tuple[str, list[str]]]:

@@ -78,6 +78,7 @@ class Beat(BaseModel):
     total: int | None = None
     loss: float | None = None
     node: str = ""  # name of the machine
+    pid: int = 0  # of the process there
 
     @classmethod
     def read(cls, path: Path) -> Beat | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,7 @@ def activities(store: Store) -> dict[str, Activity]:
     now = time.time()
     for cell_id in os.listdir(store.work) if store.work.is_dir() else []:
         file = _heartbeat(store, cell_id)
-        if file is not None and (beat := Beat.read(file)) is not None:
+        if file is not None and (beat := Beat.read(file)) is not None and _may_live(beat):
             found[cell_id] = Activity(beat, max(0.0, now - _time(file)))
     return found
 
@@ -61,6 +62,19 @@ def _heartbeat(store: Store, cell_id: str) -> Path | None:
     except OSError:
         return None
     return folder / f"attempt-{max(numbers)}" / "heartbeat.json" if numbers else None
+
+
+def _may_live(beat: Beat) -> bool:
+    """Of a process on this machine it can be told whether it lives."""
+    if beat.node != platform.node() or not beat.pid:
+        return True
+    try:
+        os.kill(beat.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _time(file: Path) -> float:

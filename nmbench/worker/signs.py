@@ -27,7 +27,7 @@ class Heart:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._beat = Beat(node=os.environ.get("SLURMD_NODENAME") or platform.node())
+        self._beat = Beat(node=os.environ.get("SLURMD_NODENAME") or platform.node(), pid=os.getpid())
         self._last = 0.0
         self._warned = False
 
