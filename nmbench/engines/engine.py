@@ -56,7 +56,7 @@ class Fate:
     """What became of a ticket.
 
     status, message: of a cell that left no record, once the ticket is gone. again: the cell had no part in its end (the
-    node failed, time was up), so that another try makes sense. cancelled: a person ended it. node: where it runs.
+    node failed, time was up), so that another try makes sense. cancelled: a person ended it.
     """
 
     phase: Phase
@@ -64,7 +64,6 @@ class Fate:
     message: str = ""
     again: bool = False
     cancelled: bool = False
-    node: str = ""
 
 
 class Engine(Protocol):

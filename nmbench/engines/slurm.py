@@ -107,9 +107,9 @@ class Slurm:
         if not handles:
             return {}
         which = f"--jobs={','.join(handles)}" if len(handles) <= _MANY else f"--user={getpass.getuser()}"
-        lines = _ask("squeue", "--noheader", "--states=all", which, "--format=%A|%T|%r|%N").splitlines()
-        rows = (line.strip().split("|") for line in lines if line.count("|") == 3)
-        found = {job: _fate(job, state, reason, node) for job, state, reason, node in rows}
+        lines = _ask("squeue", "--noheader", "--states=all", which, "--format=%A|%T|%r").splitlines()
+        rows = (line.strip().split("|") for line in lines if line.count("|") == 2)
+        found = {job: _fate(job, state, reason) for job, state, reason in rows}
         return {it: found.get(it, Fate(Phase.GONE, message=f"Slurm knows no job {it} any more")) for it in handles}
 
     def cancel(self, handles: Collection[str]) -> None:
@@ -127,14 +127,14 @@ class Slurm:
         """See Engine."""
 
 
-def _fate(job: str, state: str, reason: str, node: str) -> Fate:
+def _fate(job: str, state: str, reason: str) -> Fate:
     if state in _WAITING:
         return Fate(Phase.WAITING, message=reason)
     if state in _RUNNING:
-        return Fate(Phase.RUNNING, node=node)
+        return Fate(Phase.RUNNING)
     status, again = _ENDS.get(state, (Status.CRASH, False))
     why = f" ({reason})" if reason not in ("", "None") else ""
-    return Fate(Phase.GONE, status, f"Slurm ended job {job}: {state}{why}", again, state == "CANCELLED", node)
+    return Fate(Phase.GONE, status, f"Slurm ended job {job}: {state}{why}", again, state == "CANCELLED")
 
 
 def _ask(*command: str, script: str | None = None) -> str:

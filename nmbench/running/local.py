@@ -88,7 +88,7 @@ class _Worker:
 
     def ending(self) -> Ending:
         code, seconds = self.process.returncode, time.monotonic() - self.begun
-        line = last_line(self.job.attempt_dir / LOG)
+        line = _last_line(self.job.attempt_dir / LOG)
         self.bound_log()
         if self.cause is not None:
             return Ending(self.cause, self.limit, seconds, line)
@@ -256,7 +256,7 @@ def _of_a_launcher(name: str) -> bool:
     return launched and name not in _OF_THE_JOB
 
 
-def last_line(path: Path) -> str:
+def _last_line(path: Path) -> str:
     """The last line that is not empty, at most 200 characters of it."""
     try:
         with path.open("rb") as file:

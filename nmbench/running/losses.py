@@ -9,10 +9,10 @@ from nmbench.plan.cell import Cell
 from nmbench.records.attempt import number_of, read_record, record_of
 from nmbench.records.schema import Record, Status, UnreadableRecord
 from nmbench.records.store import Store
-from nmbench.running.local import last_line
 from nmbench.running.stops import Stop
 
 _TRIES = 3  # without a newer checkpoint
+_TAIL = 8192  # bytes of a log that are looked at
 _LATE = (Stop.TIME_LIMIT, Stop.NOTICE)
 
 
@@ -53,13 +53,14 @@ class Losses:
     def message(fate: Fate, log: Path, engine: str) -> str:
         """What the engine says, and the ticket's log; without one its node may not see the folder at all."""
         try:
-            empty = log.stat().st_size == 0
+            lines = log.read_bytes()[-_TAIL:].decode(errors="replace").splitlines()
         except OSError:
-            empty = True
-        if empty:
-            hint = f"it printed nothing: do the nodes see this folder? `nmbench doctor --on {engine}` tells"
-            return f"{fate.message}; {hint}"
-        return f"{fate.message}; its log ends: {last_line(log)}"
+            lines = []
+        # what the engine itself printed names machines
+        own = [line for line in lines if line.strip() and not line.startswith(("slurmstepd", "srun: "))]
+        if own:
+            return f"{fate.message}; its log ends: {own[-1][:200]}"
+        return f"{fate.message}; it printed nothing: do the nodes see this folder? `nmbench doctor --on {engine}` tells"
 
 
 def newest_record(store: Store, cell: Cell, after: int, again: bool) -> tuple[Record | None, Path | None]:

@@ -74,9 +74,8 @@ def status(folder: Path, count: int) -> None:
     for number, cell in enumerate(cells(count)):
         k, path = store.new_attempt(cell)
         if number % 10:
-            Record(schema_version=1, cell=cell, cell_id=cell.id, attempt=k, status=Status.OK).write(
-                path / "record.json"
-            )
+            record = Record(schema_version=1, cell=cell, cell_id=cell.id, attempt=k, status=Status.OK)
+            (path / "record.json").write_text(record.model_dump_json(exclude_unset=True))
         else:
             (store.take_work(cell, k) / "heartbeat.json").write_text('{"stage": "train", "step": 1}')
     begun, used = time.monotonic(), time.process_time()

@@ -279,11 +279,35 @@ def engines_of_tasks(cluster: SlurmCluster, folder: Path) -> None:
         assert set(statuses(project)) == {"ok"}, [record.get("error") for record in project.records()]
 
 
+def stale_folder(cluster: SlurmCluster, folder: Path) -> None:
+    """Each node sees the folder through a cache of ten seconds, and locks do not reach: nothing is lost or overwritten."""
+    project = new(folder, train="{}", method='["sr-ste", "asp"]')
+    views = [folder / f"view-{name}" for name in cluster.names]
+    cached = "attr_timeout=10,entry_timeout=10,negative_timeout=10"
+    try:
+        for name, view in zip(cluster.names, views, strict=True):
+            view.mkdir()
+            subprocess.run(["bindfs", "-o", cached, str(project.folder), str(view)], check=True)
+            cluster.end_node(name)
+            cluster.node(name, view, project.folder)
+        cluster.until_idle()
+        run(project, "--engine", "settle=20")
+        assert statuses(project) == ["ok"] * 3
+        assert not list(project.folder.rglob("lost.json"))
+        assert len(list(project.folder.glob("results/toys/*/*/attempt-*"))) == 3
+    finally:
+        for name, view in zip(cluster.names, views, strict=True):
+            cluster.end_node(name)
+            subprocess.run(["umount", "-l", str(view)], check=False)
+            cluster.node(name)
+
+
 QUICK: tuple[Story, ...] = (
     all_cells, packed, cancelled_by_hand, cancelled_by_its_verb, requeued, scheduler_killed, driver_killed, other_code,
 )  # fmt: skip
 SLOW_STORIES: tuple[Story, ...] = (
     ranks_over_nodes, engines_of_tasks, two_drivers, preempted, time_limit, node_cut_off, controller_gone, full_disk,
+    stale_folder,
 )  # fmt: skip
 
 

@@ -107,9 +107,23 @@ class SlurmCluster:
         """Start slurmctld."""
         self._call("slurmctld", *arguments)
 
-    def node(self, name: str) -> None:
-        """Start slurmd of a node."""
-        self._call("slurmd", "-N", name)
+    def node(self, name: str, view: Path | None = None, share: Path | None = None) -> None:
+        """Start slurmd of a node; one that sees the folder `share` through `view`, as a client of NFS would."""
+        if view is None:
+            self._call("slurmd", "-N", name)
+            return
+        program = 'mount --bind "$1" "$2" && exec slurmd -N "$0"'
+        apart = "unshare", "--mount", "--propagation", "private", "bash", "-c", program
+        self._call(*apart, name, str(view), str(share))
+
+    def end_node(self, name: str) -> None:
+        """Stop its slurmd and wait for that."""
+        pid = self.pid(f"slurmd.{name}")
+        os.kill(pid, signal.SIGTERM)
+        for _ in range(100):
+            if not Path(f"/proc/{pid}").exists():
+                return
+            time.sleep(0.1)
 
     def _call(self, *command: str) -> None:
         log = self.folder / "log" / f"{command[0]}.start.log"

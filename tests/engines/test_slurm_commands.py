@@ -110,7 +110,7 @@ def test_each_refusal_is_told_apart(tools, err, error):
     ],
 )
 def test_each_state_of_a_job_is_a_fate(tools, state, phase, status, again, cancelled):
-    tools.answer("squeue", f"7|{state}|None|n1\n9|RUNNING|None|n2")
+    tools.answer("squeue", f"7|{state}|None\n9|RUNNING|None")
     fate = Slurm({}).fates(["7"])["7"]
     assert (fate.phase, fate.status, fate.again, fate.cancelled) == (phase, status, again, cancelled)
 
@@ -129,7 +129,7 @@ def test_a_question_that_fails_is_asked_again_later(tools):
 
 
 def test_many_jobs_are_asked_for_in_one_go(tools):
-    tools.answer("squeue", "7|RUNNING|None|n1")
+    tools.answer("squeue", "7|RUNNING|None")
     fates = Slurm({}).fates([str(job) for job in range(2000)])
     assert fates["7"].phase is Phase.RUNNING
     ((_, arguments, _),) = tools.asked()
