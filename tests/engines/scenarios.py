@@ -280,7 +280,7 @@ def engines_of_tasks(cluster: SlurmCluster, folder: Path) -> None:
 
 
 def stale_folder(cluster: SlurmCluster, folder: Path) -> None:
-    """Each node sees the folder through a cache of ten seconds, and locks do not reach: nothing is lost or overwritten."""
+    """Each node has a cache of ten seconds, and locks do not reach: nothing is lost or overwritten."""
     project = new(folder, train="{}", method='["sr-ste", "asp"]')
     views = [folder / f"view-{name}" for name in cluster.names]
     cached = "attr_timeout=10,entry_timeout=10,negative_timeout=10"

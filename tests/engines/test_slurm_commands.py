@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from nmbench.engines.engine import Busy, Needs, Phase, Ticket, Unreachable
 from nmbench.engines.slurm import Slurm, minutes_of
 from nmbench.records.schema import Status
 
-TOOL = """#!/usr/bin/env python3
+TOOL = (
+    f"#!{sys.executable} -SE"
+    + """
 import json, pathlib, sys
 place, name = pathlib.Path(__file__).parent, pathlib.Path(__file__).name
 if "--help" in sys.argv:
@@ -25,6 +28,7 @@ print(out)
 print(err, file=sys.stderr)
 sys.exit(code)
 """
+)
 TICKET = Ticket("nm-x", ("python", "-m", "nm bench"), Path("/here"), Path("/here/50%.log"), Needs(3, 2, 90))
 
 
