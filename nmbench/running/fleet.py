@@ -99,7 +99,10 @@ class Fleet:
 
     def _take_stock(self, cells: list[Cell]) -> None:
         """What an earlier driver left behind; and does the engine have what is wanted? Raises UsageError."""
-        self._there = self.engine.known(self._tickets.prefix)
+        try:
+            self._there = self.engine.known(self._tickets.prefix)
+        except Unreachable as error:
+            raise UsageError(f"{self.engine.name} does not answer, and nothing was submitted: {error}") from None
         notes = noted(self.store)
         for name in self._there:
             for cell_id in notes[name][1] if name in notes else [name.removeprefix(self._tickets.prefix)]:
@@ -188,17 +191,18 @@ class Fleet:
     def _launch(self, cells: list[Cell]) -> None:
         ended = {cell.id: last_ended(self.store, cell) for cell in cells}
         ended |= {cell.id: self._ended[cell.id] for cell in cells if cell.id in self._ended}
-        name = self._holder.get(cells[0].id) or self._tickets.name(cells)
-        handle = self._there.pop(name, None)
-        if handle is None:
-            handle = self._submit(name, cells, ended)
-        else:
-            self.progress.tell(f"taken over  {name} ({handle})")
+        held = self._holder.get(cells[0].id)
+        name = held or self._tickets.name(cells)
+        if name not in self._flights:
+            handle = self._there[held] if held else self._submit(name, cells, ended)
+            self._flights[name] = Flight(name, handle)
+            if held:
+                self.progress.tell(f"taken over  {name} ({handle})")
+        self._flights[name].take(cells, ended)
         for cell in cells:
             self._holder.pop(cell.id, None)
             self._ended.pop(cell.id, None)
             self._losses.begin(cell)
-        self._flights[name] = Flight(name, handle, {cell.id: cell for cell in cells}, ended)
         self._pause_s = _SOON_S
 
     def _submit(self, name: str, cells: list[Cell], ended: dict[str, int], after: tuple[str, ...] = ()) -> str:

@@ -50,11 +50,16 @@ class Flight:
 
     name: str
     handle: str
-    cells: dict[str, Cell]
-    ended: dict[str, int]
+    cells: dict[str, Cell] = field(default_factory=dict)
+    ended: dict[str, int] = field(default_factory=dict)
     phase: Phase = Phase.WAITING
     gone_since: float | None = None
     begun: dict[str, float] = field(default_factory=dict)  # monotonic, of the cells that were seen to run
+
+    def take(self, cells: Iterable[Cell], ended: Mapping[str, int]) -> None:
+        """It holds these too."""
+        self.cells |= {cell.id: cell for cell in cells}
+        self.ended |= ended
 
 
 def last_ended(store: Store, cell: Cell) -> int:

@@ -7,6 +7,7 @@ import signal
 import pytest
 from pretended import GONE, LATE, LOST, Node, Pretended
 
+from nmbench._util.errors import UsageError
 from nmbench.engines.engine import Busy, Fate, Phase, Unreachable
 from nmbench.records.attempt import LOST as LOST_FILE
 from nmbench.records.schema import Status
@@ -142,6 +143,30 @@ def test_tickets_of_an_earlier_driver_are_taken_over(fleet, node, cells, told):
     assert len(engine.submitted) == 2
     assert {record.status for record in records} == {Status.OK}
     assert sum("taken over" in line for line in told.lines) == 2
+
+
+def test_a_pack_of_an_earlier_driver_is_taken_over_as_a_whole_though_a_cell_of_it_waits_for_its_twin(
+    fleet, node, cells, store
+):
+    dense, asp, ste = cells
+    engine = Pretended(node.all_well)
+    driver = fleet(engine, pack=2)
+    driver._submit("nm-first", [dense], {dense.id: 0})
+    driver._submit(prefix(store) + "pack", [ste, asp], {ste.id: 0, asp.id: 0})
+    engine.there = {prefix(store) + "pack": "2"}
+    records = fleet(engine, pack=2).run(cells)
+    assert [node.ids(ticket) for ticket in engine.submitted[2:]] == [[dense.id]]
+    assert {record.status for record in records} == {Status.OK}
+    assert len(node.runs) == 3
+
+
+def test_an_engine_that_is_away_at_the_start_is_told_in_a_line(fleet, cells):
+    class Away(Pretended):
+        def known(self, prefix):
+            raise Unreachable("no controller")
+
+    with pytest.raises(UsageError, match="nothing was submitted: no controller"):
+        fleet(Away(lambda handle, ticket: GONE)).run(cells)
 
 
 def test_a_cell_that_was_done_while_its_driver_was_away_is_no_loss(fleet, node, cells):
