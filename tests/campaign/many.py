@@ -1,6 +1,6 @@
 """What a driver costs: many cells through a real Slurm that train nothing, packed; and what `status` takes.
 
-    python tests/campaign/many.py [--cells 1000] [--pack 20] [--status 10000]
+    python tests/campaign/many.py [--cells 1000] [--pack 20] [--status 10000] [--overhead 2]
 
 A stand-in for `nmbench run --cell` leaves a record for each cell at once, so that what is measured is the driver, the
 store and Slurm, and no training.
@@ -12,7 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent.parent / "engines")]
+sys.path[:0] = [str(Path(__file__).parent.parent / "engines"), str(Path(__file__).parent.parent)]
+from project import Project  # noqa: E402
 from slurm_cluster import SlurmCluster, missing  # noqa: E402
 
 from nmbench._util.settings import Settings  # noqa: E402
@@ -90,24 +91,46 @@ def status(folder: Path, count: int) -> None:
     )
 
 
+def overhead(folder: Path, name: str, *engine_options: str) -> None:
+    """From the command to its end, less what the one cell took itself: start of Python, queue, polling, settling."""
+    (folder / name).mkdir()
+    project = Project(folder / name)
+    project.matrix()
+    begun = time.monotonic()
+    process = project.start("run", "--device", "cpu", "--only", "dense", *engine_options)
+    out, _ = process.communicate(timeout=900)
+    took = time.monotonic() - begun
+    own = project.ok("dense")["timings"]["total_s"]
+    print(f"overhead of one cell, {name}: {took - own:.1f} s ({took:.1f} s, of which the cell {own:.1f} s)", flush=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--cells", type=int, default=1000)
     parser.add_argument("--pack", type=int, default=20)
     parser.add_argument("--status", type=int, default=10_000)
+    parser.add_argument("--overhead", type=int, default=0, help="so many times one cell by each engine")
+    parser.add_argument("--ray", help="address of a Ray that is running, for --overhead")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/nmbench-many"))
     parser.add_argument("--port", type=int, default=17600)
     options = parser.parse_args()
     shutil.rmtree(options.folder, ignore_errors=True)
     options.folder.mkdir(parents=True)
-    status(options.folder, options.status)
+    if options.status:
+        status(options.folder, options.status)
     if why := missing():
         print(why)
         return 2
     cluster = SlurmCluster(options.folder / "slurm", port=options.port)
     try:
         cluster.start()
-        fleet(options.folder, options.cells, options.pack)
+        if options.cells:
+            fleet(options.folder, options.cells, options.pack)
+        for _ in range(options.overhead):
+            overhead(options.folder, f"local {time.monotonic():.0f}")
+            overhead(options.folder, f"slurm {time.monotonic():.0f}", "--on", "slurm", "--engine", "time=20")
+        if options.overhead and options.ray:
+            overhead(options.folder, "ray", "--on", "ray", "--engine", f"address={options.ray}")
     finally:
         cluster.stop()
         shutil.rmtree(options.folder, ignore_errors=True)
