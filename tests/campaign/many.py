@@ -98,7 +98,7 @@ def overhead(folder: Path, name: str, *engine_options: str) -> None:
     project.matrix()
     begun = time.monotonic()
     process = project.start("run", "--device", "cpu", "--only", "dense", *engine_options)
-    out, _ = process.communicate(timeout=900)
+    process.communicate(timeout=900)
     took = time.monotonic() - begun
     own = project.ok("dense")["timings"]["total_s"]
     print(f"overhead of one cell, {name}: {took - own:.1f} s ({took:.1f} s, of which the cell {own:.1f} s)", flush=True)

@@ -67,8 +67,9 @@ def missing() -> str:
 class SlurmCluster:
     """Started by `start`, ended by `stop`. conf: value of SLURM_CONF."""
 
-    def __init__(self, folder: Path, nodes: int = 2, cpus: int = 2, port: int = 17000) -> None:
-        self.folder, self.names, self.cpus, self.port = folder, [f"n{i + 1}" for i in range(nodes)], cpus, port
+    def __init__(self, folder: Path, nodes: int = 2, cpus: int = 2, port: int = 0) -> None:
+        self.folder, self.names, self.cpus = folder, [f"n{i + 1}" for i in range(nodes)], cpus
+        self.port = port or 17000 + 20 * (os.getpid() % 500)  # tests may run side by side
         self.conf = folder / "slurm.conf"
 
     def start(self) -> None:
