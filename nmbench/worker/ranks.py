@@ -110,7 +110,8 @@ class Ranks:
 
 def here() -> Ranks:
     """This process' place, read from the environment that `start` gave it."""
-    return Ranks(*(int(os.environ.get(name, default)) for name, default in _PLACE.items()))
+    rank, size, local, local_size = (int(os.environ.get(name, default)) for name, default in _PLACE.items())
+    return Ranks(rank, size, local, local_size)
 
 
 def start(size: int, job: Path, work: Path, fail: Fail) -> Ranks:
