@@ -26,8 +26,7 @@ def cancel(
     from nmbench.engines.options import merged
     from nmbench.plan.matrix import load
     from nmbench.records.store import Store
-    from nmbench.running.fleet import drop
-    from nmbench.running.flight import noted, prefix
+    from nmbench.running.flight import drop, noted, prefix
 
     planned = load(matrix)
     store = Store(results, planned.name)

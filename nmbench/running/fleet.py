@@ -292,16 +292,3 @@ class Fleet:
         message = self._losses.message(fate, self._tickets.log(flight.name), self.engine.name)
         record = lost(record, fate.status, message)
         return record, self.store.lost(cell, number, record)
-
-
-def drop(store: Store, engine: Engine, prefix: str) -> int:
-    """Cancel all tickets of a matrix, whoever submitted them; how many there were. Raises UsageError."""
-    try:
-        handles = engine.known(prefix)
-        engine.cancel(list(handles.values()))
-    except Unreachable as error:
-        raise UsageError(f"{engine.name} does not answer: {error}") from None
-    for name, (of, _) in noted(store).items():
-        if of == engine.name:
-            forget(store, name)
-    return len(handles)

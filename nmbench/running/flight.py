@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nmbench._util.errors import UsageError
 from nmbench._util.files import discard, loads, write_json
-from nmbench.engines.engine import Needs, Phase
+from nmbench.engines.engine import Engine, Needs, Phase, Unreachable
 from nmbench.plan.catalogue import Catalogue
 from nmbench.plan.cell import Cell
 from nmbench.records.attempt import number_of, record_of
@@ -149,3 +150,16 @@ def noted(store: Store) -> dict[str, tuple[str, list[str]]]:
             except (OSError, ValueError, KeyError, TypeError):  # removed meanwhile
                 continue
     return found
+
+
+def drop(store: Store, engine: Engine, prefix: str) -> int:
+    """Cancel all tickets of a matrix, whoever submitted them; how many there were. Raises UsageError."""
+    try:
+        handles = engine.known(prefix)
+        engine.cancel(list(handles.values()))
+    except Unreachable as error:
+        raise UsageError(f"{engine.name} does not answer: {error}") from None
+    for name, (of, _) in noted(store).items():
+        if of == engine.name:
+            forget(store, name)
+    return len(handles)
