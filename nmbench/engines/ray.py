@@ -5,6 +5,7 @@ that a driver may come and go; it gives them back some time after the command ha
 """
 
 import os
+import socket
 import time
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -16,7 +17,8 @@ from nmbench.records.schema import Status
 _SPACE = "nmbench"  # of the actors' names
 _OPTIONS = ("address", "cpus-per-task", "resource")
 _PATIENCE_S = 2.0  # for the answers of all actors; one that has no place yet gives none
-_RETRIES = 10
+_REACH_S = 10.0
+_RETRIES = 10  # of a name that an actor still has which is about to go
 _KEPT_S = 60.0  # that an actor waits to be asked how its command ended
 
 
@@ -88,9 +90,12 @@ class Ray:
         self._ray: Any = ray
         self._resource = options.get("resource")
         address = options.get("address") or os.environ.get("RAY_ADDRESS") or "auto"
+        host, _, port = address.rpartition(":")
         try:
+            if host and port.isdecimal() and "/" not in host:  # Ray itself would try for minutes
+                socket.create_connection((host, int(port)), _REACH_S).close()
             ray.init(address=address, namespace=_SPACE, log_to_driver=False, logging_level="ERROR")
-        except Exception as error:  # ConnectionError, RuntimeError, AuthenticationError: each in its own way
+        except Exception as error:  # OSError, RuntimeError, AuthenticationError: each in its own way
             why = type(error).__name__
             raise UsageError(f"no Ray answers at {address} ({why}); `ray start --head` here, or address=...") from None
         self.accelerated = ray.cluster_resources().get("GPU", 0) > 0
