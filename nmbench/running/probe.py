@@ -27,6 +27,7 @@ from nmbench.plan.sources import core_hash
 
 _POLL_S = 0.2
 _PATIENCE_S = 120.0  # for a file of the other side
+_ASK_S = 5.0  # between two questions to the engine
 _SETTLE_S = 60.0  # after its job is gone
 
 
@@ -156,7 +157,7 @@ def _gone(engine: Engine, handle: str) -> bool:
 
 def _wait(file: Path, limit_s: float, over: Callable[[], bool]) -> dict[str, Any] | None:
     """What is in `file` once it is there; None: it did not come, though `over` for a while or the time is up."""
-    end, asked, late = time.monotonic() + limit_s, time.monotonic() + 5, False
+    end, asked, late = time.monotonic() + limit_s, time.monotonic() + _ASK_S, False
     while time.monotonic() < end:
         try:
             found: dict[str, Any] = loads(file.read_bytes())
@@ -164,7 +165,7 @@ def _wait(file: Path, limit_s: float, over: Callable[[], bool]) -> dict[str, Any
         except (OSError, ValueError):
             time.sleep(_POLL_S)
         if time.monotonic() > asked:
-            asked = time.monotonic() + 5
+            asked = time.monotonic() + _ASK_S
             os.listdir(file.parent)  # some file systems look again then
             if not late and over():  # its file may still be on its way
                 late, end = True, min(end, time.monotonic() + _SETTLE_S)
