@@ -26,8 +26,8 @@ HEAD = (
     "# What was tested, on Python {}.{}. Made by `make constraints`; the package's own ranges (setup.cfg) are wider.\n"
 )
 #: extras that `make` does not install, and the line above what only they pull in
-APART = ("engines", "libraries", "mlflow", "wandb")
-APART_HEAD = "# What only the extras engines, libraries, mlflow and wandb pull in.\n"
+APART = ("engines", "libraries", "mlflow", "ray", "wandb")
+APART_HEAD = "# What only the extras engines, libraries, mlflow, ray and wandb pull in.\n"
 #: installed by lines of their own, since current pip refuses fairseq's pins; and what builds it
 ALONE = ("fairseq==0.12.2", "wheel")
 

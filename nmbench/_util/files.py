@@ -2,7 +2,9 @@
 
 import contextlib
 import errno
+import fcntl
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -11,7 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+_log = logging.getLogger(__name__)
+
+#: what a shared folder answers that knows no locks (Lustre without -o flock, NFS without a lock service)
+_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 class Locked(Exception):
@@ -88,16 +93,25 @@ def remove_below(root: Path, folder: Path) -> None:
 def locked(path: Path | str, *, wait: bool = True) -> Iterator[None]:
     """Hold an exclusive lock on `path`. Raises Locked where another has it and `wait` is false, or OSError.
 
-    What is there and no regular file may be a stranger's: it is neither followed nor opened.
+    What is there and no regular file may be a stranger's: it is neither followed nor opened. A file system without
+    locks gives none, and a shared one may give the same one to two machines: whoever locks must bear a second one.
     """
     if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
         raise OSError(errno.EINVAL, "the lock is no regular file", str(path))
-    lock = FileLock(path, timeout=-1 if wait else 0)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     try:
-        lock.acquire()
-    except Timeout as error:
-        raise Locked(str(path)) from error
-    try:
+        _lock(handle, path, wait)
         yield
     finally:
-        lock.release()
+        os.close(handle)  # which lets go of it
+
+
+def _lock(handle: int, path: Path | str, wait: bool) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError as error:
+        raise Locked(str(path)) from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        _log.info("%s: no locks there (%s); going on without", path, error.strerror)

@@ -16,6 +16,7 @@ from nmbench.cli import (
     convert,
     doctor,
     export,
+    jobs,
     kernels,
     listing,
     new,
@@ -41,6 +42,8 @@ app.command("plan")(plan.plan)
 app.command("prepare")(prepare.prepare)
 app.command("run")(run.run)
 app.command("status")(status.status)
+app.command("cancel")(jobs.cancel)
+app.command("logs")(jobs.logs)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
 app.command("convert")(convert.convert)

@@ -25,6 +25,9 @@ Only = Annotated[
     typer.Option("--only", help="Only cells whose id begins so, or whose label holds this (with *)."),
 ]
 Seeds = Annotated[str | None, typer.Option("--seeds", help="Instead of the matrix' seeds: 0,1,2 or 0-5.")]
+EngineOptions = Annotated[
+    list[str] | None, typer.Option("--engine", help="key=value, an option of the engine; any number of times.")
+]
 Data = Annotated[Path, typer.Option("--data", envvar="NMBENCH_DATA", help="Folder of all data sets.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Also if the matrix has more than 50,000 combinations.")]
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import secrets
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,7 +16,7 @@ from nmbench._util.errors import first_line
 from nmbench._util.groups import grouped
 from nmbench._util.machine import cpu_name, gpus, versions
 from nmbench._util.paths import cache_dir
-from nmbench.cli.common import Plugins
+from nmbench.cli.common import EngineOptions, Plugins, Results
 
 if TYPE_CHECKING:
     from nmbench.plan.catalogue import Catalogue
@@ -28,13 +30,28 @@ _OPTIONAL = {
 }
 
 
-def doctor(plugins: Plugins = None) -> None:
-    """Check this machine and installation.
+def doctor(
+    plugins: Plugins = None,
+    on: Annotated[str | None, typer.Option(help="Instead: send one small job to this engine, slurm or ray.")] = None,
+    engine_options: EngineOptions = None,
+    results: Results = Path("results"),
+    device: Annotated[str, typer.Option(help="With --on: auto, cpu or cuda, as `run` would ask for.")] = "auto",
+    probe: Annotated[Path | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Check this machine and installation, or with --on what the nodes of an engine are like.
 
-    Example: nmbench doctor
+    Example: nmbench doctor --on slurm --engine partition=gpu
     """
     from nmbench.plan.catalogue import catalogue
 
+    if probe is not None:
+        from nmbench.running.probe import answer
+
+        answer(probe)
+        return
+    if on is not None:
+        _remote(on, engine_options or [], results, device)
+        return
     _machine()
     known = catalogue(plugins)
     every: list[Plugin[Any]] = [*known.tasks.values(), *known.duplicates, *known.methods.values()]
@@ -46,6 +63,30 @@ def doctor(plugins: Plugins = None) -> None:
     ready = [task.name for task in known.tasks.values() if task.usable]
     typer.echo(f"tasks       {', '.join(ready) or 'none'} ready; {len(problems)} plugins with a problem")
     if not ready:
+        raise typer.Exit(1)
+
+
+def _remote(on: str, typed: list[str], results: Path, device: str) -> None:
+    """One probe; exit status 1 where cells would fail there, or not be comparable."""
+    from nmbench.engines import engine
+    from nmbench.engines.engine import Needs
+    from nmbench.engines.options import merged
+    from nmbench.records.store import Store
+    from nmbench.running.probe import ask
+
+    options = {key: value for key, value in merged(on, {}, typed).items() if key not in ("settle", "poll")}
+    folder = Store(results, "doctor").work / secrets.token_hex(4)
+    found = engine(on, options)
+    gpus = int(device == "cuda" or (device == "auto" and found.accelerated))
+    try:
+        findings = ask(found, folder, Needs(cpus=int(options.get("cpus-per-task") or 1), gpus=gpus, minutes=10))
+    finally:
+        found.close()
+        shutil.rmtree(folder, ignore_errors=True)
+    lines = findings.lines()
+    for well, line in lines:
+        typer.echo(line if well else f"{line}   <- cells would not run as they do here")
+    if not all(well for well, _ in lines):
         raise typer.Exit(1)
 
 

@@ -113,17 +113,17 @@ def _records(matrix: str, sink: list[str], results: Path, sinks: Path | None) ->
     from rich.console import Console
 
     from nmbench.plan.matrix import load
-    from nmbench.records.attempt import RECORD
+    from nmbench.records.attempt import record_of
 
     folder = results / matrix if (results / matrix).is_dir() else results / load(matrix).name
-    records = sorted(folder.resolve().rglob(f"attempt-*/{RECORD}"))
-    if not records:
+    attempts = sorted(path for path in folder.resolve().rglob("attempt-*") if record_of(path) is not None)
+    if not attempts:
         raise UsageError(f"no record below {folder}; `nmbench run {matrix}` makes them")
     console = Console()
     outbox = outbox_for(sink, sinks, results, folder.resolve(), console)
-    for record in records:
-        outbox.send(record.parent)
+    for attempt in attempts:
+        outbox.send(attempt)
     for name, written in outbox.close().items():
-        console.print(f"{folder.name}: {written} of {len(records)} records to {name}", highlight=False, soft_wrap=True)
+        console.print(f"{folder.name}: {written} of {len(attempts)} records to {name}", highlight=False, soft_wrap=True)
     if outbox.failed:
         raise typer.Exit(1)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from nmbench._util.errors import UsageError, nearest
 from nmbench._util.machine import gpus
-from nmbench.cli.common import Data, MatrixName, Only, Plugins, Results, Seeds, Selection, Yes, select
+from nmbench.cli.common import Data, EngineOptions, MatrixName, Only, Plugins, Results, Seeds, Selection, Yes, select
 from nmbench.cli.export import SinkFolder, SinkNames, outbox_for
 from nmbench.cli.prepare import fingerprints
 
@@ -62,6 +63,17 @@ def _short(path: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else path.name if path.is_absolute() else str(path)
 
 
+def _for_nodes(
+    matrix: str, results: Path, data: Path, plugins: Path | None, seeds: str | None, device: str,
+    timeout: float | None, hang: float | None, yes: bool, trace: bool,
+) -> list[str]:  # fmt: skip
+    """Arguments of `nmbench run` that a node is given; it is started in this folder."""
+    given: dict[str, Any] = {"--results": results, "--data": data, "--plugins": plugins, "--seeds": seeds}
+    given |= {"--device": device, "--timeout": timeout, "--hang": hang}
+    parts = [text for key, value in given.items() if value is not None for text in (key, str(value))]
+    return [matrix, *parts, *["--yes"] * yes, *["--trace-batches"] * trace]
+
+
 def _measure_speed(chosen: Selection, device: str, data: Path, budget_s: float, say: Callable[[str], None]) -> None:
     """Time the models of all done cells that have no speed yet, one after the other, with the machine to themselves."""
     from nmbench.running.speed import Settings, ask, wanted
@@ -79,6 +91,21 @@ def _measure_speed(chosen: Selection, device: str, data: Path, budget_s: float, 
         say(f"speed: {lost} done cells left no weights here (weights.safetensors), so they cannot be timed")
     if not states and not lost:
         say("speed: every done cell has been timed")
+
+
+def _check(device: str, rerun: str | None, limits: Mapping[str, float | None], on: str) -> None:
+    """Raises UsageError for an option that is none."""
+    from nmbench.records.schema import Status
+
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--device {device!r}: use auto, cpu or cuda")
+    if device == "cuda" and on == "local" and not gpus():
+        raise UsageError("--device cuda: no NVIDIA GPU is visible here")
+    if rerun is not None and rerun not in (kinds := (*map(str, Status), "stale", "unfinished", "unreadable")):
+        raise UsageError(f"--rerun {rerun!r}: no such kind{nearest(rerun, kinds)}")
+    for option, seconds in limits.items():
+        if seconds is not None and not 0 < seconds < math.inf:
+            raise UsageError(f"{option} {seconds:g}: give a number of seconds above 0")
 
 
 def run(
@@ -108,6 +135,15 @@ def run(
         ),
     ] = False,
     speed_budget: Annotated[float, typer.Option(min=0.1, help="Seconds of timing a cell, for --speed.")] = 30.0,
+    on: Annotated[str, typer.Option(help="Where: local, slurm or ray.")] = "local",
+    engine_options: EngineOptions = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Submit all cells to the engine, and go.")] = False,
+    pack: Annotated[int, typer.Option(min=1, help="Cells that share a job of the engine, one after the other.")] = 1,
+    cell: Annotated[list[str] | None, typer.Option("--cell", help="Only the cell of this id; for job arrays.")] = None,
+    cpus: Annotated[int, typer.Option(min=0, help="Cores to use; 0: all that this process was given.")] = 0,
+    exclusive: Annotated[
+        bool, typer.Option("--exclusive", help="With --cell: nothing else runs on this machine, so that times count.")
+    ] = False,
 ) -> None:
     """Run every cell of a matrix that is not done; again does only what is left.
 
@@ -115,26 +151,28 @@ def run(
     """
     from rich.console import Console
 
-    from nmbench.records.schema import Status
+    from nmbench.cli.fleet import Remote, named_cells
+    from nmbench.running.fleet import Fleet
     from nmbench.running.local import Limits, Local
     from nmbench.running.order import Options
     from nmbench.running.progress import progress_for
     from nmbench.running.scheduler import Scheduler
 
-    if device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"--device {device!r}: use auto, cpu or cuda")
-    if device == "cuda" and not gpus():
-        raise UsageError("--device cuda: no NVIDIA GPU is visible here")
-    if rerun is not None and rerun not in (kinds := (*map(str, Status), "stale", "unfinished", "unreadable")):
-        raise UsageError(f"--rerun {rerun!r}: no such kind{nearest(rerun, kinds)}")
-    for option, seconds in (("--timeout", timeout), ("--hang", hang)):
-        if seconds is not None and not 0 < seconds < math.inf:
-            raise UsageError(f"{option} {seconds:g}: give a number of seconds above 0")
+    _check(device, rerun, {"--timeout": timeout, "--hang": hang}, on)
+    if on != "local" and (speed or cell):
+        raise UsageError(f"--on {on}: {'--speed' if speed else '--cell'} is for the machine that measures or trains")
+    if on == "local" and (engine_options or detach or pack > 1):
+        raise UsageError("--engine, --detach and --pack are for an engine: give --on slurm or --on ray")
     chosen = select(matrix, results, only, seeds, plugins, yes)
     console = Console(stderr=False)
-    with chosen.store.lock():
-        cells = _wanted(chosen, rerun, data)
-        done = len(chosen.cells) - len(cells)
+    codes: dict[str, str] = {}
+    # cells by name are a driver's or a job array's, which see to it that each runs once
+    with contextlib.nullcontext() if cell else chosen.store.lock():
+        if cell:
+            cells, codes = named_cells(chosen, cell)
+        else:
+            cells = _wanted(chosen, rerun, data)
+        done = len(cell or chosen.cells) - len(cells)
 
         def say(text: str) -> None:
             console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -147,22 +185,33 @@ def run(
         planned = chosen.matrix
         limits = Limits(planned.timeout if timeout is None else timeout, planned.hang if hang is None else hang)
         command = _command(matrix, results, data, plugins)
-        options = Options(data, trace, command, chosen.alone)
+        options = Options(data, trace, command, chosen.alone, codes)
         outbox = outbox_for(sink, sinks, results, chosen.store.folder, console)
-        scheduler = Scheduler(
-            chosen.store,
-            chosen.catalogue,
-            options,
-            progress_for(console),
-            Local(workers, device, limits),
-            written=outbox.send,
-        )
+        progress = progress_for(console)
+        runner: Scheduler | Fleet | None = None
         try:
-            records = scheduler.run(cells)
+            if on == "local":
+                whole = exclusive or not (cell or "SLURM_JOB_ID" in os.environ)
+                executor = Local(workers, device, limits, cpus, whole)
+                runner = Scheduler(chosen.store, chosen.catalogue, options, progress, executor, written=outbox.send)
+            else:
+                arguments = _for_nodes(matrix, results, data, plugins, seeds, device, timeout, hang, yes, trace)
+                again = rerun is not None and any(chosen.store.state(one, brief=True).done for one in cells)
+                remote = Remote(on, engine_options or [], arguments, workers, pack, device, limits.timeout, again)
+                runner = remote.driver(chosen, options, progress, outbox.send)
+            if isinstance(runner, Fleet) and detach:
+                number, trouble = runner.detach(cells)
+                say(f"{chosen.matrix.name}: {number} jobs submitted; `nmbench status {matrix}` tells how they stand")
+                if trouble:
+                    raise UsageError(f"{trouble}; the same command again submits the rest")
+                return
+            records = runner.run(cells)
             if speed:
                 _measure_speed(chosen, device, data, speed_budget, say)
         except KeyboardInterrupt:
-            console.print(f"{chosen.matrix.name}: interrupted; run the same command again to go on", highlight=False)
+            left = isinstance(runner, Fleet) and runner.left
+            text = "left; its jobs go on" if left else "interrupted"
+            say(f"{chosen.matrix.name}: {text}; run the same command again to go on")
             raise typer.Exit(130) from None
         finally:
             outbox.close()

@@ -12,10 +12,22 @@ from nmbench.cli.common import MatrixName, Only, Plugins, Results, Seeds, Yes, s
 
 if TYPE_CHECKING:
     from nmbench.records.store import CellState
+    from nmbench.running.overview import Activity
 
 
-def _line(state: CellState) -> str:
-    text = f"{state.cell.id}  {state.status:<11}  {state.cell.label}"
+def _word(state: CellState, activity: Activity | None, silence: float) -> str:
+    """The status; of a cell without a result yet whether it runs or waits, as far as its files tell."""
+    if activity is None or state.done or activity.age > silence:
+        return str(state.status)
+    if activity.beat is None:
+        return "waiting"
+    return "running" if state.record is None and state.attempts else str(state.status)
+
+
+def _line(state: CellState, word: str, activity: Activity | None) -> str:
+    text = f"{state.cell.id}  {word:<11}  {state.cell.label}"
+    if activity is not None and word in ("waiting", "running"):
+        return f"{text}  {activity.words}"
     return text if state.record is None else f"{text}  {state.record.outcome}"
 
 
@@ -27,15 +39,20 @@ def status(
     plugins: Plugins = None,
     yes: Yes = False,
 ) -> None:
-    """Show the newest outcome of every cell.
+    """Show the newest outcome of every cell, and of those that wait or run where they stand.
 
     Example: nmbench status quick
     """
+    from nmbench.running.overview import activities
+
     chosen = select(matrix, results, only, seeds, plugins, yes)
     counts: Counter[str] = Counter()
+    going_on = activities(chosen.store)
     for cell in chosen.cells:  # a line each: all records together may not fit the memory
         state = chosen.store.state(cell, brief=True)
-        counts[state.status] += 1
-        typer.echo(_line(state))
+        activity = going_on.get(state.cell.id)
+        word = _word(state, activity, chosen.matrix.hang)
+        counts[word] += 1
+        typer.echo(_line(state, word, activity))
     summary = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
     typer.echo(f"{len(chosen.cells)} cells: {summary}")

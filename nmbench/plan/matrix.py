@@ -70,7 +70,11 @@ class Grid(BaseModel):
 
 
 class Matrix(BaseModel):
-    """A matrix file. timeout, hang: seconds a cell may take, and may be silent, before it is stopped."""
+    """A matrix file.
+
+    timeout, hang: seconds a cell may take, and may be silent, before it is stopped. engine: a table of options for each
+    engine that runs cells elsewhere, [engine.slurm] partition = "gpu".
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -81,6 +85,7 @@ class Matrix(BaseModel):
     init: str | None = None
     timeout: Seconds | None = None
     hang: Seconds = 1800.0
+    engine: dict[str, dict[str, str | int | float | bool]] = {}
     grid: list[Grid] = Field(min_length=1)
 
 

@@ -1,6 +1,7 @@
 """The files of an attempt: their names, and who reads and writes them.
 
-record.json            the record, written last (nmbench.records.schema)
+record.json            the record, written last (nmbench.records.schema) by the worker or by the scheduler beside it
+lost.json              the same by a driver elsewhere, of an attempt that seemed to leave none; record.json wins
 weights.safetensors    the evaluated weights (nmbench.records.weights)
 per_example.json       {name: [number]}, one value an evaluation example in data-set order
 texts.json             {name: [text]}, the same of texts
@@ -10,6 +11,7 @@ traceback.txt          of the exception that ended it
 batches.txt            a checksum of each training batch, with --trace-batches
 """
 
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,7 @@ from nmbench.records.reading import parse
 from nmbench.records.schema import Record, UnreadableRecord
 
 RECORD = "record.json"
+LOST = "lost.json"
 WEIGHTS = "weights.safetensors"
 PER_EXAMPLE = "per_example.json"
 TEXTS = "texts.json"
@@ -32,6 +35,23 @@ def number_of(attempt: Path) -> int | None:
     return (
         int(digits) if digits != attempt.name and digits.isascii() and digits.isdigit() and len(digits) < 10 else None
     )
+
+
+def overtaken(work: Path) -> bool:
+    """Has a later attempt taken the resume state that was in the folder `work`? (nmbench.records.store)"""
+    if work.exists():
+        return False
+    try:
+        others = [number_of(path) or 0 for path in work.parent.iterdir()]
+    except OSError:
+        return False
+    return max(others, default=0) > (number_of(work) or 0)
+
+
+def record_of(attempt: Path) -> Path | None:
+    """The file that says what became of an attempt; None where nothing does."""
+    files = (attempt / name for name in (RECORD, LOST))
+    return next((file for file in files if os.path.lexists(file)), None)
 
 
 def read_record(path: Path, read: Callable[[bytes, int], Record] = parse) -> Record:

@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from nmbench.records.attempt import RECORD, read_record
+from nmbench.records.attempt import read_record, record_of
 from nmbench.records.columns import COLUMNS, row
 from nmbench.records.schema import Record, Status, UnreadableRecord
 
@@ -56,12 +55,12 @@ def load(folder: str | Path, *, series: bool = True) -> Loaded:
     unfinished = 0
     with _without_collector():
         for name, attempt in _attempts(folder):
-            if not os.path.lexists(attempt / RECORD):
+            if (path := record_of(attempt)) is None:
                 unfinished += 1
                 continue
-            file = f"{name}/{RECORD}"
+            file = f"{name}/{path.name}"
             try:
-                record = read_record(attempt / RECORD)
+                record = read_record(path)
             except UnreadableRecord as error:
                 loaded.unreadable.append(Unreadable(file, str(error)))
                 continue

@@ -1,7 +1,11 @@
 """Records on disk: results/<matrix>/<task>/<slug>-<id8>/attempt-<k>/record.json.
 
 One attempt has exactly one writer. `record.json` is written last, to a temporary name, fsynced, renamed: its existence
-means that the attempt ended. An attempt folder without it is one that was killed; it is never believed.
+means that the attempt ended. An attempt folder without it is one that was killed; it is never believed. No file has two
+writers: a driver that misses a record writes `lost.json` beside it, since it may see an old state of a shared folder.
+
+Resume state is in work/<matrix>/<cell id>/attempt-<k>, handed on by renaming: what still runs as an earlier attempt
+finds nothing there at its next heartbeat, and ends.
 """
 
 import contextlib
@@ -14,9 +18,13 @@ from pathlib import Path
 from nmbench._util.errors import UsageError
 from nmbench._util.files import Locked, discard, locked
 from nmbench.plan.cell import Cell
-from nmbench.records.attempt import RECORD, number_of, read_record
+from nmbench.records.attempt import LOST, number_of, read_record, record_of
 from nmbench.records.reading import headline, parse
 from nmbench.records.schema import Record, Status, UnreadableRecord
+
+
+class Overtaken(Exception):
+    """Another attempt has the cell."""
 
 
 class NoRecord(StrEnum):
@@ -71,11 +79,14 @@ class Store:
         numbers = [number for name in names if (number := number_of(Path(name))) is not None]
         return [folder / f"attempt-{k}" for k in sorted(numbers)]
 
+    def _attempt(self, cell: Cell, number: int) -> Path:
+        return self.folder / cell.folder / f"attempt-{number}"
+
     def new_attempt(self, cell: Cell) -> tuple[int, Path]:
         """Make the folder of the next attempt; its number and path. Raises FileExistsError rather than share one."""
         taken = self.attempts(cell)
         number = 1 + ((number_of(taken[-1]) or 0) if taken else 0)
-        path = self.folder / cell.folder / f"attempt-{number}"
+        path = self._attempt(cell, number)
         path.mkdir(parents=True, exist_ok=False)
         return number, path
 
@@ -90,12 +101,39 @@ class Store:
             newest = newest or state
         return newest or CellState(cell, NoRecord.NEW, 0)
 
-    def work_dir(self, cell: Cell) -> Path:
-        """Resume state and heartbeat of a cell, outside the results."""
-        path = self.work / cell.id
-        if path.exists() and not path.is_dir():
+    def take_work(self, cell: Cell, number: int) -> Path:
+        """Resume state and heartbeat of attempt `number`, outside the results; an earlier attempt loses them.
+
+        Raises Overtaken if a later attempt has them.
+        """
+        folder = self.work / cell.id
+        if folder.exists() and not folder.is_dir():
+            discard(folder)
+        mine = folder / f"attempt-{number}"
+        while not mine.exists():
+            with contextlib.suppress(FileNotFoundError):  # another took or removed it, and is to be looked for again
+                folder.mkdir(parents=True, exist_ok=True)
+                there = {k: folder / name for name in os.listdir(folder) if (k := number_of(Path(name))) is not None}
+                # of others the results were removed
+                if later := [k for k in there if k > number and self._attempt(cell, k).exists()]:
+                    raise Overtaken(f"attempt {max(later)} of {cell.label} took it over")
+                there[max(there)].rename(mine) if there else mine.mkdir()
+        others = [path for path in folder.iterdir() if (number_of(path) or 0) < number]
+        for path in (*others, *mine.rglob(".*.tmp")):  # half-written by a process that was killed
             discard(path)
+        return mine
+
+    def drop_work(self, work: Path) -> None:
+        """Remove resume state that `take_work` gave, and nobody else's."""
+        discard(work)
+        with contextlib.suppress(OSError):  # another attempt's is there
+            work.parent.rmdir()
+
+    def lost(self, cell: Cell, number: int, record: Record) -> Path:
+        """Leave `record` for an attempt that left none, and does not run any more as far as can be seen; its folder."""
+        path = self._attempt(cell, number)
         path.mkdir(parents=True, exist_ok=True)
+        record.write(path / LOST)
         return path
 
     @contextlib.contextmanager
@@ -115,10 +153,10 @@ class Store:
 
 def _state(cell: Cell, path: Path, attempts: int, read: Callable[[bytes, int], Record]) -> CellState:
     """What the attempt in the folder `path` says of the cell."""
-    if not (path / RECORD).exists():
+    if (file := record_of(path)) is None:
         return CellState(cell, NoRecord.UNFINISHED, attempts, None, path)
     try:
-        record = read_record(path / RECORD, read)
+        record = read_record(file, read)
     except UnreadableRecord:
         return CellState(cell, NoRecord.UNREADABLE, attempts, None, path)
     status = record.status if record.cell_id == cell.id else NoRecord.UNREADABLE

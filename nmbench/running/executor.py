@@ -54,8 +54,11 @@ class Executor(Protocol):
         A handle whose fate has an ending is forgotten.
         """
 
-    def stop(self, handles: Collection[str]) -> None:
-        """Ask all of them to end, end those that do not, and return when they are gone; `poll` has their endings."""
+    def stop(self, handles: Collection[str], number: int) -> None:
+        """Ask all of them to end, by the signal `number`, end those that do not, and return when they are gone.
+
+        `poll` has their endings.
+        """
 
     def close(self) -> None:
         """No more jobs."""

@@ -23,6 +23,10 @@ def _cell(value: Any) -> Any:
     return value if isinstance(value, Cell) else Cell.from_dict(value)
 
 
+#: exit status of a worker that ends because another attempt has taken its cell over
+OVERTAKEN = 75
+
+
 class Job(BaseModel):
     """Paths are absolute: a worker may be started anywhere."""
 
@@ -112,6 +116,8 @@ class Beat(BaseModel):
     step: int = 0
     total: int | None = None
     loss: float | None = None
+    node: str = ""  # name of the machine
+    pid: int = 0  # of the process there
 
     @classmethod
     def read(cls, path: Path) -> Beat | None:

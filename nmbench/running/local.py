@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from nmbench._util.files import discard
-from nmbench._util.machine import gpus
+from nmbench._util.machine import cores, gpus
 from nmbench.records.attempt import LOG, RECORD
 from nmbench.running.executor import Cause, Ending, Fate
 from nmbench.running.guard import Guard
@@ -29,6 +29,10 @@ _log = logging.getLogger("nmbench.running")
 _GRACE = 4.0  # seconds between asking a worker to stop and killing its process group
 _LINGER = 20.0  # seconds that a worker may live on after its record
 _LOG_TAIL = 64 * 1024  # bytes of worker.log that are read for its last line
+#: of Slurm's variables those that are about the job as a whole
+_OF_THE_JOB = frozenset(
+    ("SLURM_CONF", "SLURM_JOB_ID", "SLURM_JOB_END_TIME", "SLURM_JOB_NODELIST", "SLURM_JOB_NUM_NODES")
+)
 _LOG_MOST = 2**26  # bytes of worker.log; beyond, its newer half goes
 
 
@@ -95,20 +99,29 @@ class Local:
     """The executor for this machine.
 
     workers 0: as many as fit: one a GPU, or on the CPU one a core. device "auto": GPUs where there are any.
+    cpus 0: all cores that this process was given. exclusive: nothing else runs on this machine, as far as is known.
     """
 
-    def __init__(self, workers: int = 0, device: str = "auto", limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        workers: int = 0,
+        device: str = "auto",
+        limits: Limits | None = None,
+        cpus: int = 0,
+        exclusive: bool = True,
+    ) -> None:
         self._gpus = [gpu["index"] for gpu in gpus()] if device in ("auto", "cuda") else []
         self.device: Literal["cpu", "cuda"] = "cuda" if device == "cuda" or self._gpus else "cpu"
         self.threads = 1
         self._limits = limits or Limits()
-        self._cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._cores = min(cpus, cores()) if cpus else cores()
+        self._exclusive = exclusive
         self._most = workers or (len(self._gpus) or 1 if self.device == "cuda" else self._cores)
         self._slots = self._free = [0]
         self._workers: dict[str, _Worker] = {}
         self._ends = selectors.DefaultSelector()
         self._guard: Guard | None = None
-        self._inherited = dict(os.environ)
+        self._inherited = {name: value for name, value in os.environ.items() if not _of_a_launcher(name)}
 
     def open(self, processes: int) -> int:
         """See Executor."""
@@ -127,7 +140,7 @@ class Local:
                 "parent": os.getpid(),
                 "device": self.device,
                 "threads": max(1, self.threads * used // job.ranks),
-                "alone": len(taken) == len(self._slots),
+                "alone": self._exclusive and len(taken) == len(self._slots),
             }
         )
         file = job.work_dir / "job.json"
@@ -218,23 +231,29 @@ class Local:
         self._free += worker.slots
         return worker.ending()
 
-    def stop(self, handles: Collection[str]) -> None:
+    def stop(self, handles: Collection[str], number: int) -> None:
         """See Executor."""
         workers = [self._workers[handle] for handle in handles]
         for worker in workers:
-            worker.cause = Cause.STOPPED
-            worker.signal(signal.SIGTERM)
+            worker.cause, worker.limit = Cause.STOPPED, number
+            worker.signal(number)
         end = time.monotonic() + _GRACE
         for worker in workers:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 worker.process.wait(max(0.0, end - time.monotonic()))
-            worker.kill()
+            worker.kill(limit=number)
 
     def close(self) -> None:
         """See Executor."""
         self._ends.close()
         if self._guard is not None:
             self._guard.close()
+
+
+def _of_a_launcher(name: str) -> bool:
+    """Does it tell a process its place among those of a job step? Engines believe it, and a worker has none."""
+    launched = name.startswith(("SLURM_", "PMI_", "PMI2_", "PMIX_", "OMPI_COMM_"))
+    return launched and name not in _OF_THE_JOB
 
 
 def _last_line(path: Path) -> str:

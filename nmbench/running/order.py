@@ -1,10 +1,11 @@
 """What is known of cells before they run. Policy for any scheduler: nothing here starts a process."""
 
 import heapq
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from nmbench.plan.catalogue import Catalogue, code_hash
 from nmbench.plan.cell import Cell
 from nmbench.plan.declarations import TaskPlugin
 from nmbench.records import schema
@@ -18,12 +19,14 @@ class Options:
     """How to run.
 
     command: what reproduces a cell, without `--only id`. alone: ids of cells that run with nothing beside them.
+    codes: cell id -> hash of the code that it is to be run with; of others that is not asked.
     """
 
     data: Path = Path("data")
     trace: bool = False
     command: str = ""
     alone: frozenset[str] = frozenset()
+    codes: Mapping[str, str] = field(default_factory=dict)
 
 
 class Queue:
@@ -66,6 +69,22 @@ class Queue:
         """Cells that waited for this one may start, at their place."""
         for place in self._after.pop(cell.id, []):
             heapq.heappush(self._ready, place)
+
+
+class Codes:
+    """Hash of the code that a cell executes, worked out once for each task and method."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._known: dict[tuple[str, str], str] = {}
+
+    def __call__(self, cell: Cell) -> str:
+        """Of that cell."""
+        key = (cell.task, cell.method)
+        if key not in self._known:
+            tasks, methods = self._catalogue.tasks, self._catalogue.methods
+            self._known[key] = code_hash(tasks[cell.task], methods.get(cell.method))
+        return self._known[key]
 
 
 def ranks(cell: Cell, plugin: TaskPlugin) -> int:

@@ -6,9 +6,12 @@ from nmbench._util.machine import describe
 from nmbench.plan.declarations import PluginStatus, TaskPlugin
 from nmbench.records.schema import Environment, Failure, Record, Status, Timings
 from nmbench.running.executor import Cause, Ending
+from nmbench.running.job import OVERTAKEN
+from nmbench.running.stops import Stop, reason
 
 _REFUSED = {PluginStatus.UNAVAILABLE: Status.SKIPPED, PluginStatus.IMPORT: Status.IMPORT}
 _DIED = {Cause.TIMEOUT: Status.TIMEOUT, Cause.HANG: Status.HANG, Cause.STOPPED: Status.INTERRUPTED}
+_OVERTAKEN = "another run took the cell over"
 
 
 def refused(record: Record, plugin: TaskPlugin, code: str, device: str) -> Record:
@@ -20,9 +23,32 @@ def refused(record: Record, plugin: TaskPlugin, code: str, device: str) -> Recor
 def died(record: Record, ending: Ending, code: str, device: str) -> Record:
     """The attempt of `record` left no record of its own."""
     status = _DIED.get(ending.cause, Status.CRASH)
+    kind: str = _stop(ending) if ending.cause is Cause.STOPPED else status
+    if ending.cause is Cause.EXIT and ending.number == OVERTAKEN:
+        return overtaken(record)
     timings = Timings(total_s=round(ending.seconds, 3), alone=False)
     environment = Environment(**describe(1, code, device))
-    return _failed(record, status, status, _words(ending), environment, timings=timings)
+    return _failed(record, status, kind, _words(ending), environment, timings=timings)
+
+
+def overtaken(record: Record) -> Record:
+    """Another attempt has the cell's resume state."""
+    return _failed(record, Status.INTERRUPTED, "overtaken", _OVERTAKEN)
+
+
+def other_code(record: Record, here: str, expected: str) -> Record:
+    """The code of this machine is not that of the one which asked for the cell."""
+    message = f"the code on this machine is {here}, and {expected} where the cell was submitted: use one environment"
+    return _failed(record, Status.INVALID, "code", message)
+
+
+def lost(record: Record, status: Status, message: str) -> Record:
+    """The job of the attempt of `record` is gone without a record. What machine it was on, nobody here knows."""
+    return _failed(record, status, "lost", message)
+
+
+def _stop(ending: Ending) -> Stop:
+    return reason(int(ending.number) or signal.SIGINT)
 
 
 def unwritten(record: Record, error: OSError) -> Record:
@@ -45,7 +71,7 @@ def _words(ending: Ending) -> str:
         case Cause.HANG:
             return f"no sign of life for {ending.number:g} s"
         case Cause.STOPPED:
-            return "stopped by Ctrl-C"
+            return _stop(ending).words
         case Cause.SIGNAL:
             hint = " (out of memory?)" if ending.number == signal.SIGKILL else ""
             how = f"was killed by signal {ending.number:g}{hint}"

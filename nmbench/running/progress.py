@@ -37,6 +37,9 @@ class Progress:
     def waits(self, why: str) -> None:
         """No cell starts for now."""
 
+    def tell(self, text: str) -> None:
+        """Something that is worth a line."""
+
     def close(self) -> None:
         """No more cells."""
 
@@ -80,6 +83,10 @@ class Lines(Progress):
         """See Progress."""
         self._say(f"wait   {why}")
 
+    def tell(self, text: str) -> None:
+        """See Progress."""
+        self._say(text)
+
     def ended(self, cell: Cell, record: Record, seconds: float) -> None:
         """See Progress."""
         super().ended(cell, record, seconds)
@@ -117,6 +124,10 @@ class Terminal(Progress):
     def waits(self, why: str) -> None:
         """See Progress."""
         self.bars.console.print("[yellow]wait[/]     ", escape(why), sep="")
+
+    def tell(self, text: str) -> None:
+        """See Progress."""
+        self.bars.console.print(escape(text))
 
     def beat(self, cell: Cell, beat: Beat) -> None:
         """See Progress."""

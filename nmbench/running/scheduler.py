@@ -5,26 +5,23 @@ The scheduler imports no task and no torch, and knows nothing of processes: an e
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
-from nmbench._util.files import discard
-from nmbench.plan.catalogue import Catalogue, code_hash
+from nmbench.plan.catalogue import Catalogue
 from nmbench.plan.cell import Cell
 from nmbench.records.attempt import RECORD, read_record
 from nmbench.records.schema import Record, UnreadableRecord
-from nmbench.records.store import Store
+from nmbench.records.store import Overtaken, Store
 from nmbench.running.executor import Ending, Executor
 from nmbench.running.job import TrainingJob
-from nmbench.running.order import Options, Queue, first_phase, head, ranks
-from nmbench.running.outcome import died, refused, unwritten
+from nmbench.running.order import Codes, Options, Queue, first_phase, head, ranks
+from nmbench.running.outcome import died, other_code, overtaken, refused, unwritten
 from nmbench.running.room import Room, lacked_room
+from nmbench.running.stops import listening
 
 if TYPE_CHECKING:  # it shows things by rich
     from nmbench.running.progress import Progress
@@ -58,24 +55,24 @@ class Scheduler:
         self._full: Path | None = None  # the folder that is told to be full
         methods = catalogue.methods.items()
         self._starts_dense = {name for name, it in methods if it.declaration and it.declaration.starts_dense}
-        self._codes: dict[tuple[str, str], str] = {}
-        self._asked_to_stop = False
+        self._code = Codes(catalogue)
+        self._asked_to_stop = 0  # by which signal
 
     # -- the loop -----------------------------------------------------------------------------------------------
     def run(self, cells: list[Cell]) -> list[Record]:
         """Run all cells; their records.
 
-        SIGINT and SIGTERM end the workers, write their records and raise KeyboardInterrupt. They are noted and acted
-        on between two looks, since an exception in the middle of a start could lose a worker from sight.
+        Signals (nmbench.running.stops) end the workers, write their records and raise KeyboardInterrupt. They are noted
+        and acted on between two looks, since an exception in the middle of a start could lose a worker from sight.
         """
         queue = Queue(cells, self.options.alone, self._starts_dense)
         slots = self.executor.open(sum(ranks(cell, self.catalogue.tasks[cell.task]) for cell in cells))
         self.progress.begin(len(cells), slots, self.executor.threads)
-        with self._noting_signals():
+        with listening(self._note):
             try:
                 while queue or self._running:
                     if self._asked_to_stop:
-                        self.executor.stop(self._running)
+                        self.executor.stop(self._running, self._asked_to_stop)
                         self._look(queue, 0.0)
                         raise KeyboardInterrupt
                     if not self._waits():
@@ -86,17 +83,8 @@ class Scheduler:
                 self.progress.close()
         return self._records
 
-    @contextlib.contextmanager
-    def _noting_signals(self) -> Iterator[None]:
-        def note(number: int, frame: FrameType | None) -> None:
-            self._asked_to_stop = True
-
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _note(self, number: int) -> None:
+        self._asked_to_stop = number
 
     def _waits(self) -> bool:
         """Nothing is to start on a full disk; said once each time."""
@@ -148,32 +136,33 @@ class Scheduler:
         plugin, code = self.catalogue.tasks[cell.task], self._code(cell)
         number, attempt = self.store.new_attempt(cell)
         record = self._head(cell, number)
+        expected = self.options.codes.get(cell.id, code)
+        if expected != code:
+            return self._refuse(other_code(record, code, expected), attempt)
         if not plugin.usable:
-            record = refused(record, plugin, code, self.executor.device)
-            self._write(record, attempt)
-            self._ended(cell, record, 0.0, attempt)
-            return False
-        job = self._job(record, attempt, code, slots)
+            return self._refuse(refused(record, plugin, code, self.executor.device), attempt)
+        try:
+            job = self._job(record, attempt, code, slots)
+        except Overtaken:
+            return self._refuse(overtaken(record), attempt)
         self._running[self.executor.start(job)] = job
         self.progress.started(cell)
         return True
 
+    def _refuse(self, record: Record, attempt: Path) -> bool:
+        self._write(record, attempt)
+        self._ended(record.cell, record, 0.0, attempt)
+        return False
+
     def _head(self, cell: Cell, attempt: int) -> Record:
         return head(cell, attempt, self.catalogue.tasks[cell.task], self.store.matrix, self.options.command)
 
-    def _code(self, cell: Cell) -> str:
-        """Hash of what the cell executes."""
-        key = (cell.task, cell.method)
-        if key not in self._codes:
-            self._codes[key] = code_hash(self.catalogue.tasks[cell.task], self.catalogue.methods.get(cell.method))
-        return self._codes[key]
-
     def _job(self, record: Record, attempt: Path, code: str, slots: int) -> TrainingJob:
         cell = record.cell
-        work = self.store.work_dir(cell)
+        work = self.store.take_work(cell, record.attempt)
         if record.attempt > 1 and self.store.state(cell).done:
-            discard(work)  # of a training that is over; it is to begin again
-            work.mkdir()
+            self.store.drop_work(work)  # of a training that is over; it is to begin again
+            work.mkdir(parents=True)
         takes_over = cell.method in self._starts_dense
         return TrainingJob(
             cell=cell,
@@ -206,7 +195,7 @@ class Scheduler:
             return False
         self._ended(job.cell, record, ending.seconds, job.attempt_dir)
         if not record.status.resumable:
-            discard(job.work_dir)
+            self.store.drop_work(job.work_dir)
         return True
 
     def _write(self, record: Record, attempt: Path) -> OSError | None:

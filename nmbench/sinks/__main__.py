@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 
 from nmbench._util.child import answer, die_with_parent
-from nmbench.records.attempt import RECORD, read_record
+from nmbench.records.attempt import read_record, record_of
 from nmbench.records.schema import UnreadableRecord
 from nmbench.sinks.base import MissingPackage, load
 from nmbench.sinks.finished import finished
@@ -36,8 +36,10 @@ def serve(name: str, folder: Path, results: Path, attempts: list[str]) -> dict[s
         sink = load(name)
         sink.open(folder, results.name)
         for attempt in attempts:
+            if (file := record_of(results / attempt)) is None:
+                continue
             try:
-                record = read_record(results / attempt / RECORD)
+                record = read_record(file)
             except UnreadableRecord:
                 continue  # the report lists it
             sink.write(finished(record, results.name, attempt))

@@ -12,19 +12,13 @@ python -m nmbench.worker --rank FILE PARENT       train it as another rank of th
 """
 
 import os
-import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from nmbench._util.child import answer, die_with_parent
 from nmbench._util.log import set_up
-
-
-def _on_sigterm(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def main(arguments: list[str]) -> int:
@@ -36,12 +30,13 @@ def main(arguments: list[str]) -> int:
         answer(_asked(verb, *rest))
         return 0
     from nmbench.running.job import TrainingJob
+    from nmbench.running.stops import listen, raise_stopped
     from nmbench.worker.cell import execute, execute_rank
 
     file = Path(rest[0])
     job = TrainingJob.model_validate_json(file.read_bytes())
     die_with_parent(int(rest[1]) if verb == "--rank" else job.parent)
-    signal.signal(signal.SIGTERM, _on_sigterm)
+    listen(raise_stopped)
     if verb == "--rank":
         return execute_rank(job)
     execute(job, file)

@@ -23,12 +23,13 @@ from nmbench.plan.describe import load_task, spec_of
 from nmbench.records import redact, weights
 from nmbench.records.attempt import BATCHES, PER_EXAMPLE, RECORD, TEXTS, TRACEBACK, WEIGHTS
 from nmbench.records.schema import Data, Environment, Failure, MetricInfo, Record, Reused, Status, Timings, Weights
+from nmbench.running import stops
 from nmbench.running.job import Job, Prepared, TrainingJob
 from nmbench.sparsity.pattern import NMPattern
 from nmbench.worker import measure, measurements, pruning, training
 from nmbench.worker.failures import first_lines, kind
 from nmbench.worker.ranks import RankFailure, Ranks, here, start
-from nmbench.worker.signs import Clock, Heart
+from nmbench.worker.signs import Clock, Heart, end_if_overtaken
 from nmbench.worker.tracing import trace_batches
 
 #: what a dense run is observed with, so that its SAD can stand beside that of the sparse runs
@@ -210,10 +211,10 @@ def _device(device: str, ranks: Ranks) -> str:
         return device
     import torch
 
-    if (count := torch.cuda.device_count()) < ranks.size:
+    if (count := torch.cuda.device_count()) < ranks.local_size:
         raise SkipCell(f"the setting gpus is {ranks.size}, but {count} can be seen; give train = {{ gpus = {count} }}")
-    torch.cuda.set_device(ranks.rank)
-    return f"cuda:{ranks.rank}"
+    torch.cuda.set_device(ranks.local)
+    return f"cuda:{ranks.local}"
 
 
 def execute(job: TrainingJob, job_file: Path) -> None:
@@ -241,11 +242,16 @@ def execute(job: TrainingJob, job_file: Path) -> None:
         attempt.run()
         attempt.finish()
     except BaseException as error:
+        stops.ignore()
+        end_if_overtaken(job.work_dir)
         _keep_traceback(job.attempt_dir / TRACEBACK)
         status, message, name = kind(error), first_lines(error), type(error).__name__
+        if isinstance(error, stops.Stopped):
+            name = error.stop
         if (other := ranks.failed_before(time.time())) is not None:
             status, message, name = other.status, other.message, other.status
         failure = Failure(kind=name, message=message, traceback=TRACEBACK)
+    stops.ignore()
     with ending:
         write(status, failure)
 

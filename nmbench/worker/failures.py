@@ -52,5 +52,5 @@ def first_lines(error: BaseException) -> str:
     """The first two lines of its message, joined; with the type before them where the status does not say it."""
     lines = [line for line in error_message(error).strip().splitlines() if line.strip()][:2]
     text = "; ".join(lines)[:_LONGEST] or type(error).__name__
-    said = kind(error) in (Status.DATA, Status.SKIPPED, Status.INVALID, Status.NAN)
+    said = kind(error) in (Status.DATA, Status.SKIPPED, Status.INVALID, Status.NAN, Status.INTERRUPTED)
     return text if said else f"{type(error).__name__}: {text}"

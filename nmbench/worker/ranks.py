@@ -4,11 +4,15 @@ Every rank prepares, builds, sparsifies and trains; a task's engine finds the us
 WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT), as `torchrun` would set them. After training rank 0 goes on alone:
 it evaluates and writes the record. A rank that fails ends them all, with its error in the record: rank 0 may wait for
 it in a collective, where no Python exception can reach it.
+
+In a Slurm job of several nodes the ranks are spread over them in blocks; srun starts those of the other nodes, and ends
+them when it is ended.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
 import subprocess
@@ -22,11 +26,13 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from nmbench._util.files import write_text
+from nmbench._util.machine import job_nodes
 from nmbench.records.schema import Status
 
 #: seconds in which rank 0 may meet the same error by itself, and say it first
 _GRACE = 5.0
-_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_PLACE = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1}
+_VARIABLES = (*_PLACE, "MASTER_ADDR", "MASTER_PORT")
 
 
 class RankFailure(BaseModel):
@@ -60,10 +66,12 @@ Fail = Callable[[RankFailure], None]
 
 @dataclass
 class Ranks:
-    """`rank` of `size`; `others` are the processes that rank 0 started."""
+    """`rank` of `size`, `local` of `local_size` on this machine; `others` are the processes that rank 0 started."""
 
     rank: int = 0
     size: int = 1
+    local: int = 0
+    local_size: int = 1
     work: Path = Path()
     others: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
@@ -102,7 +110,8 @@ class Ranks:
 
 def here() -> Ranks:
     """This process' place, read from the environment that `start` gave it."""
-    return Ranks(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+    rank, size, local, local_size = (int(os.environ.get(name, default)) for name, default in _PLACE.items())
+    return Ranks(rank, size, local, local_size)
 
 
 def start(size: int, job: Path, work: Path, fail: Fail) -> Ranks:
@@ -112,26 +121,35 @@ def start(size: int, job: Path, work: Path, fail: Fail) -> Ranks:
     """
     if size <= 1:
         return Ranks()
-    common = {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size)}
-    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
-    others = [_start(rank, job, work, common) for rank in range(1, size)]
+    nodes = job_nodes()
+    block = math.ceil(size / max(1, len(nodes)))  # ranks on a node
+    address = socket.gethostname() if nodes else "127.0.0.1"
+    common = {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(block)}
+    common |= {"MASTER_ADDR": address, "MASTER_PORT": str(_free_port("" if nodes else address))}
+    others = []
+    for rank in range(1, size):
+        place = common | {"RANK": str(rank), "LOCAL_RANK": str(rank % block)}
+        others.append(_start(rank, job, work, place, nodes[rank // block] if rank >= block else ""))
     os.environ.update(common, RANK="0", LOCAL_RANK="0")
-    ranks = Ranks(0, size, work, others)
+    ranks = Ranks(0, size, 0, block, work, others)
     threading.Thread(target=_watch, args=(ranks, work, fail), daemon=True, name="nmbench ranks").start()
     return ranks
 
 
-def _start(rank: int, job: Path, work: Path, common: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _start(rank: int, job: Path, work: Path, place: Mapping[str, str], node: str) -> subprocess.Popen[bytes]:
+    """node: another machine of the Slurm job; "" for this one."""
     _file(work, rank).unlink(missing_ok=True)
-    environment = {**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-    command = [sys.executable, "-m", "nmbench.worker", "--rank", str(job), str(os.getpid())]
+    command = [sys.executable, "-m", "nmbench.worker", "--rank", str(job), "0" if node else str(os.getpid())]
+    if node:
+        step = ["srun", "--overlap", "--nodes=1", "--ntasks=1", f"--nodelist={node}", "--cpu-bind=none", "--quiet"]
+        command = step + command
     # in this process' session and with its log, so that the scheduler ends and reads all of them at once
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment)
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, env={**os.environ, **place})
 
 
-def _free_port() -> int:
+def _free_port(address: str) -> int:
     with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((address, 0))
         return int(probe.getsockname()[1])
 
 

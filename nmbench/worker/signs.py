@@ -1,13 +1,16 @@
 """Signs of life of a cell, and how long its stages take."""
 
 import logging
+import os
+import platform
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nmbench.running.job import Beat
+from nmbench.records.attempt import overtaken
+from nmbench.running.job import OVERTAKEN, Beat
 
 _log = logging.getLogger("nmbench.worker")
 _SHORTEST = 0.5  # seconds between two heartbeats
@@ -17,12 +20,14 @@ _BEAT_S = 1.0  # between those of a stage that cannot give any itself
 class Heart:
     """Called with what changed of a `Beat`. It only observes: a heartbeat that cannot be written ends no training.
 
+    But where another attempt has taken the work folder over, the process ends at once (`end_if_overtaken`).
+
     path: None for a rank that gives none.
     """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._beat = Beat()
+        self._beat = Beat(node=os.environ.get("SLURMD_NODENAME") or platform.node(), pid=os.getpid())
         self._last = 0.0
         self._warned = False
 
@@ -35,10 +40,12 @@ class Heart:
             return
         self._last = now
         try:
-            temporary = self._path.with_suffix(".tmp")
+            # a thread of its own beats at times; another process never has the same folder
+            temporary = self._path.with_suffix(f".{threading.get_ident()}.tmp")
             temporary.write_text(self._beat.model_dump_json())
             temporary.replace(self._path)
         except OSError as error:
+            end_if_overtaken(self._path.parent)
             if not self._warned:
                 _log.warning("no heartbeat: %s", error)
             self._warned = True
@@ -57,6 +64,13 @@ class Heart:
             yield
         finally:
             over.set()
+
+
+def end_if_overtaken(work: Path) -> None:
+    """End this process if a later attempt has its work folder: two must not train one cell on and on."""
+    if overtaken(work):
+        print("another run took this cell over", flush=True)
+        os._exit(OVERTAKEN)
 
 
 class Clock:

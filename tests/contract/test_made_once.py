@@ -1,5 +1,6 @@
 """Prepared data appear whole or not at all, whoever asks, however often, and whatever is killed or harmed."""
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -89,6 +90,21 @@ def test_two_processes_at_once_write_it_once(tmp_path):
     assert writes.get(timeout=5)
     assert writes.empty()
     assert sorted(path.name for path in tmp_path.iterdir()) == [".set.lock", "set"]
+
+
+def test_two_machines_whose_locks_do_not_meet_make_it_twice_and_neither_fails(tmp_path, monkeypatch):
+    monkeypatch.setattr("nmbench.contract.data.locked", lambda path: contextlib.nullcontext())
+    context = multiprocessing.get_context("fork")
+    barrier, told, writes = context.Barrier(2), context.Queue(), context.Queue()
+    started = [
+        context.Process(target=ask, args=(tmp_path / "set", barrier, told, writes), daemon=True) for _ in range(2)
+    ]
+    for process in started:
+        process.start()
+    assert [told.get(timeout=60) for _ in started] == [6, 6]
+    for process in started:
+        process.join(timeout=60)
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
 def killed(folder: Path) -> None:

@@ -1,7 +1,10 @@
 """Records on disk: whole or not there."""
 
+import errno
+import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -10,10 +13,13 @@ import pytest
 
 from nmbench._util.errors import UsageError
 from nmbench._util.files import write_json
+from nmbench.contract.data import made_once
 from nmbench.plan.cell import Cell
-from nmbench.records.attempt import read_record
-from nmbench.records.schema import SCHEMA_VERSION, UnreadableRecord
-from nmbench.records.store import Store
+from nmbench.records.attempt import overtaken, read_record
+from nmbench.records.frame import load
+from nmbench.records.reading import parse
+from nmbench.records.schema import SCHEMA_VERSION, Status, UnreadableRecord
+from nmbench.records.store import NoRecord, Overtaken, Store
 from nmbench.sparsity import NMPattern
 
 CELL = Cell("toy", "mlp", "smoke", NMPattern(2, 4), "ste")
@@ -94,7 +100,59 @@ def test_a_file_where_the_work_of_a_cell_goes_makes_way(tmp_path):
     store = Store(tmp_path / "results", "m")
     store.work.mkdir(parents=True)
     (store.work / CELL.id).write_text("?")
-    assert store.work_dir(CELL).is_dir()
+    assert store.take_work(CELL, 1).is_dir()
+
+
+def test_resume_state_is_handed_on_and_an_attempt_that_lost_it_is_told(tmp_path):
+    store = Store(tmp_path / "results", "m")
+    first, second, third = (store.new_attempt(CELL)[0] for _ in range(3))
+    work = store.take_work(CELL, first)
+    (work / "phase-0").mkdir()
+    (work / "phase-0" / "last.pt").write_text("state")
+    (work / "phase-0" / ".last.pt.7-aa.tmp").write_text("torn")
+    taken = store.take_work(CELL, third)
+    assert [path.name for path in (taken / "phase-0").iterdir()] == ["last.pt"]
+    assert overtaken(work)
+    assert not overtaken(taken)
+    with pytest.raises(Overtaken, match="attempt 3"):
+        store.take_work(CELL, second)
+    store.drop_work(taken)
+    assert not overtaken(taken)
+    assert store.take_work(CELL, second).is_dir()
+
+
+def test_resume_state_of_results_that_were_removed_is_nobodys(tmp_path):
+    store = Store(tmp_path / "results", "m")
+    for _ in range(3):
+        work = store.take_work(CELL, store.new_attempt(CELL)[0])
+    (work / "mark").write_text("")
+    shutil.rmtree(store.folder)
+    assert (store.take_work(CELL, store.new_attempt(CELL)[0]) / "mark").exists()
+
+
+def test_a_record_by_the_worker_counts_whatever_a_driver_wrote_beside_it(tmp_path):
+    store = Store(tmp_path / "results", "m")
+    number, attempt = store.new_attempt(CELL)
+    record = parse(json.dumps(_record()).encode())
+    gone = record.model_copy(update={"status": Status.CRASH})
+    assert store.state(CELL).status is NoRecord.UNFINISHED
+    store.lost(CELL, number, gone)
+    assert store.state(CELL).status is Status.CRASH
+    assert [it.status for it in load(store.folder).records] == [Status.CRASH]
+    record.write(attempt / "record.json")
+    assert store.state(CELL).status is Status.OK
+    assert [it.status for it in load(store.folder).records] == [Status.OK]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK])
+def test_a_folder_that_knows_no_locks_gives_none_and_the_run_goes_on(tmp_path, monkeypatch, code):
+    def flock(handle: int, how: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with Store(tmp_path / "results", "m").lock():
+        pass
+    assert made_once(tmp_path / "data" / "set", {}, lambda folder: {"count": 1})["count"] == 1
 
 
 def test_a_folder_that_only_looks_like_an_attempt_is_none(tmp_path):

@@ -70,7 +70,7 @@ def test_folders_in_the_place_of_the_runs_own_files_stop_nothing(project):
     (record,) = project.records()
     shutil.rmtree(project.folder / "results")
     for name in ("job.json", "heartbeat.json", "validity.json"):
-        (project.folder / "work" / "toys" / record["cell_id"] / name / "x").mkdir(parents=True)
+        (project.folder / "work" / "toys" / record["cell_id"] / "attempt-1" / name / "x").mkdir(parents=True)
     project.run("run", "--only", "dense")
 
 

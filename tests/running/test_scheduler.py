@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+import signal
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -17,7 +18,7 @@ from nmbench.records.attempt import RECORD, read_record
 from nmbench.records.schema import Environment, Failure, Record, Status
 from nmbench.records.store import Store
 from nmbench.running.executor import Cause, Ending, Fate
-from nmbench.running.job import Beat, TrainingJob
+from nmbench.running.job import OVERTAKEN, Beat, TrainingJob
 from nmbench.running.order import Options, Queue
 from nmbench.running.progress import Progress
 from nmbench.running.scheduler import Scheduler
@@ -62,7 +63,7 @@ class Pretended:
             )
         return ending or Ending(Cause.EXIT)
 
-    def stop(self, handles: Collection[str]) -> None: ...
+    def stop(self, handles: Collection[str], number: int) -> None: ...
 
     def close(self) -> None: ...
 
@@ -110,6 +111,8 @@ def test_a_cell_that_is_to_be_alone_goes_first_and_takes_all_slots(schedule):
         (Ending(Cause.TIMEOUT, 6), "timeout", "it took more than 6 s"),
         (Ending(Cause.HANG, 5), "hang", "no sign of life for 5 s"),
         (Ending(Cause.STOPPED), "interrupted", "stopped by Ctrl-C"),
+        (Ending(Cause.STOPPED, signal.SIGHUP), "interrupted", "stopped because its terminal was closed"),
+        (Ending(Cause.EXIT, OVERTAKEN), "interrupted", "another run took the cell over"),
     ],
 )
 def test_an_ending_without_a_record_becomes_one(schedule, tmp_path, ending, status, message):
@@ -117,6 +120,14 @@ def test_an_ending_without_a_record_becomes_one(schedule, tmp_path, ending, stat
     (path,) = tmp_path.rglob(RECORD)
     assert read_record(path).status == record.status == status
     assert record.error.message.endswith(message)
+
+
+def test_a_cell_that_was_submitted_with_other_code_is_not_run(schedule):
+    executor = Pretended()
+    (record,) = schedule(executor, DENSE, codes={DENSE.id: "another"})
+    assert record.status == "invalid"
+    assert "another where the cell was submitted" in record.error.message
+    assert not executor.started
 
 
 def test_a_cell_that_cannot_be_written_is_told_and_the_rest_goes_on(schedule, tmp_path):

@@ -210,7 +210,7 @@ def test_a_run_feeds_its_sinks_and_is_not_moved_by_one_that_fails(project, odd):
 def test_ctrl_c_still_sends_the_cells_that_it_ended(project, odd):
     project.matrix(train="{ pause = 0.3, steps = 400 }")
     process = project.start("run", "--workers", "1", "--sink", "notes")
-    wait(lambda: list(project.folder.glob("work/toys/*/heartbeat.json")))
+    wait(lambda: list(project.folder.glob("work/toys/*/*/heartbeat.json")))
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130, out

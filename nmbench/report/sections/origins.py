@@ -11,6 +11,7 @@ from nmbench.contract import samples
 from nmbench.document.model import Banner, Block, Prose, Section, Shell
 from nmbench.document.table import Cell, Column, Table
 from nmbench.document.words import plural, text
+from nmbench.records.attempt import PER_EXAMPLE, RECORD, record_of
 from nmbench.records.frame import Loaded
 
 
@@ -62,8 +63,8 @@ def fingerprint(loaded: Loaded) -> str:
     """16 hexadecimal digits over the bytes of all readable records and of what tables and examples read beside them."""
     whole = hashlib.sha256()
     for folder in loaded.folders:
-        for name in ("record.json", "per_example.json", samples.FILE):
-            file = folder / name
+        record = record_of(folder) or folder / RECORD
+        for file in (record, folder / PER_EXAMPLE, folder / samples.FILE):
             whole.update(hashlib.sha256(file.read_bytes()).digest() if file.is_file() else b"-")
     return whole.hexdigest()[:16]
 

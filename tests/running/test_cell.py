@@ -1,0 +1,73 @@
+"""Cells by their ids, as a driver or any job array runs them: `plan --commands`, `run --cell`, `status`, `logs`."""
+
+import shlex
+import subprocess
+
+import pytest
+from project import wait
+
+
+def _each(project, lines: list[str]) -> None:
+    for line in lines:
+        done = subprocess.run(line, shell=True, cwd="/", capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_command_a_cell_does_the_whole_matrix_from_anywhere(project):
+    lines = project.run("plan", "--commands").splitlines()
+    assert len(lines) == 2
+    _each(project, [f"{line} --device cpu" for line in lines])
+    assert [record["status"] for record in project.records()] == ["ok", "ok"]
+    assert {record["timings"]["alone"] for record in project.records()} == {False}, "nobody knows what else ran there"
+    assert project.run("plan", "--commands") == ""
+    _each(project, lines[:1])
+    assert len(project.records()) == 2, "a line that runs again does nothing"
+    cell = project.ok("dense")["cell_id"]
+    (log,) = project.folder.glob("results/toys/toy/*dense*/attempt-1/worker.log")
+    log.write_text("words of the worker\n")
+    assert "words of the worker" in project.run("logs", cell)
+
+
+def test_a_named_cell_may_say_that_it_has_the_machine_to_itself(project):
+    line = project.run("plan", "--commands", "--only", "dense").strip()
+    _each(project, [f"{line} --device cpu --exclusive --cpus 1"])
+    record = project.ok("dense")
+    assert (record["timings"]["alone"], record["environment"]["threads"]) == (True, 1)
+
+
+def test_of_two_runs_of_one_cell_the_later_has_it(project):
+    project.matrix(train="{ pause = 0.3, steps = 60 }")
+    line = shlex.split(project.run("plan", "--commands", "--only", "dense").strip())
+    first = subprocess.Popen([*line, "--device", "cpu"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    wait(project.checkpoints)
+    assert "running" in project.run("status")
+    second = subprocess.run([*line, "--device", "cpu"], capture_output=True, text=True, check=False)
+    out, _ = first.communicate(timeout=120)
+    assert (first.returncode, second.returncode) == (1, 0), out + second.stdout
+    earlier, later = sorted(project.records(), key=lambda it: it["attempt"])
+    assert (earlier["status"], earlier["error"]["message"]) == ("interrupted", "another run took the cell over")
+    assert (later["status"], later["timings"]["resumed"]) == ("ok", True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--cell", "0123456789abcdef"], "has no such cell"),
+        (["--cell", "@"], "write the id of a cell"),
+        (["--engine", "time=1"], "give --on slurm or --on ray"),
+        (["--on", "slrum"], "did you mean 'slurm'"),
+        (["--on", "slurm", "--cell", "x"], "--cell is for the machine"),
+    ],
+)
+def test_what_cannot_be_is_told_in_a_line(project, arguments, words):
+    out = project.run("run", *arguments, expect=2)
+    assert words in out
+    assert len(out.strip().splitlines()) == 1
+
+
+def test_a_cell_with_other_code_than_where_it_was_submitted_is_invalid(project):
+    (line,) = [line.split()[0] for line in project.run("plan", "--only", "dense").splitlines()[:1]]
+    project.run("run", "--device", "cpu", "--cell", f"{line}@another", expect=1)
+    (record,) = project.records()
+    assert record["status"] == "invalid"
+    assert "another where the cell was submitted" in record["error"]["message"]
