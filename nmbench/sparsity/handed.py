@@ -123,8 +123,10 @@ def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     if isinstance(weight, _Rows):
         base, first, count = weight.held, weight.first, weight.count
         whole = None if bias is None else F.pad(bias, (first, base.shape[0] - first - count))
-        return _multiplied(inputs, base, Product(bias=whole))[..., first : first + count]
-    return F.linear(inputs, weight, bias) if base is None else _multiplied(inputs, base, Product(bias=bias))
+        return _multiplied(inputs, base, Product(bias=whole))[..., first : first + count].contiguous()
+    if base is None:
+        return F.linear(inputs, weight, bias)
+    return _multiplied(inputs, base, Product(bias=bias)).contiguous()  # attention takes views of it
 
 
 class _Rows:

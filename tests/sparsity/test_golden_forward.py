@@ -84,7 +84,7 @@ def test_maskllm_has_the_authors_soft_mask_and_gradient():
     data = golden("maskllm/differentiable_mask")
     for pattern in sorted({key.split(".")[0] for key in data if key.endswith(".gate")}):
         groups = len(data[f"{pattern}.gate"])
-        model, handle, layer = on_weight(torch.ones(groups, 4), pattern, "maskllm", steps=2000, prior=0)
+        _, handle, layer = on_weight(torch.ones(groups, 4), pattern, "maskllm", steps=2000, prior=0)
         handle.start_phase(1)
         with torch.no_grad():
             layer.extra["gate"].copy_(data[f"{pattern}.gate"])
