@@ -68,7 +68,7 @@ def step_of(model: nn.Module, optimizer: torch.optim.Optimizer, number: int, par
     for some, part in zip(images.to(dtype).chunk(parts), wanted.to(dtype).chunk(parts), strict=True):
         loss = nn.functional.mse_loss(model(some), part) / parts
         loss.backward()
-        total += float(loss)
+        total += float(loss.detach())
     optimizer.step()
     return total
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from nmbench.sparsity.gradients import Product
 from nmbench.sparsity.layer import Layer
 from nmbench.sparsity.low_rank import LowRankLinear
-from nmbench.sparsity.methods.base import HOLD
+from nmbench.sparsity.methods.base import HOLD, Method
 from nmbench.sparsity.methods.bi_mask import BiMask, backward_mask
 
 
@@ -41,6 +41,8 @@ class SLoPe(BiMask):
     def rule(self, phase: int, step: int) -> str:
         """The mask of the start, held."""
         return HOLD
+
+    gradients = Method.gradients
 
     def gradient(self, grad: Tensor, weight: Tensor, mask: Tensor) -> None:
         """Pruned weights get no gradient."""
