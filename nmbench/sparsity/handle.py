@@ -53,6 +53,7 @@ class Handle:
                 continue
             (module, key), *_ = by_name[info.name].uses
             sparse = SparseWeight(info.name, module, key, pattern, info.grouping, self._scope)
+            sparse.uses = by_name[info.name].uses
             if pattern.n < pattern.m:
                 sparse.serve(method)
                 if method.transposable:
@@ -77,7 +78,7 @@ class Handle:
             raise
 
     def _served(self) -> list[SparseWeight]:
-        """The weights that the method has a part in: where N = M nothing is pruned, and training is dense."""
+        """The weights that the method has a part in: where N = M training is dense."""
         return [weight for weight in self._weights if weight.asked.n < weight.asked.m]
 
     # -- schedule -----------------------------------------------------------------------------------------------
@@ -289,7 +290,7 @@ class Handle:
         detach(self._model)
         for weight in self._served():
             if self.method.sparse and (survivor := self.method.survivor(weight)) is not None:
-                weight.module.__class__ = survivor
+                weight.survive(survivor)
             else:
                 weight.drop_extra()
         self._finalized = True

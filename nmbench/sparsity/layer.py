@@ -22,7 +22,8 @@ class Layer:
 
     Attributes:
         name: of the parameter in the model when it was made sparse, for instance "layer1.0.conv1.weight".
-        module, key: where the parameter is. grouping: which dimension a group of M runs along.
+        module, key: where the parameter is. uses: the same of each module that it is tied to.
+        grouping: which dimension a group of M runs along.
         asked: the pattern of the run. pattern: the one in force; audit, cost and finalize read it.
         mask: bool, of the parameter's shape (on this rank); True is kept.
         memory: what a method keeps of this layer, by name; saved with the handle.
@@ -33,6 +34,7 @@ class Layer:
     def __init__(self, name: str, module: nn.Module, key: str, pattern: NMPattern, grouping: Grouping) -> None:
         self.name, self.module, self.key = name, module, key
         self.attached_as = module, key
+        self.uses = [(module, key)]
         self.asked = self.pattern = pattern
         self.grouping = grouping
         self.memory: dict[str, Any] = {}
@@ -127,6 +129,14 @@ class Layer:
                 raise ValueError(f"{self.name}: its module has a {self.key}_{name} of its own already")
             self.module.register_parameter(f"{self.key}_{name}", parameter)
         self._extra = tuple(extra)
+
+    def survive(self, kind: type[nn.Module]) -> None:
+        """Let the modules be of class `kind` from now on, with the learnable tensors."""
+        extra = self.extra
+        for module, _ in self.uses:
+            for name, parameter in extra.items():
+                module.register_parameter(f"{self.key}_{name}", parameter)
+            module.__class__ = kind
 
     def drop_extra(self) -> None:
         """Take them away again."""

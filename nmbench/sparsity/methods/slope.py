@@ -54,7 +54,7 @@ class SLoPe(BiMask):
 
     def extra(self, layer: Layer) -> dict[str, nn.Parameter]:
         """left (in, rank), random; right (rank, out), zero; of plain linear layers."""
-        if type(layer.module) is not nn.Linear or not self.hyper["rank"]:
+        if any(type(module) is not nn.Linear for module, _ in layer.uses) or not self.hyper["rank"]:
             return {}
         rank, (outputs, inputs), weight = int(self.hyper["rank"]), layer.values.shape, layer.values
         left = torch.randn(inputs, rank, generator=layer.generator(), device=weight.device) / math.sqrt(inputs)
