@@ -70,9 +70,17 @@ def _refused(owner: SparseWeight, operation: str) -> RuntimeError:
 
 def hand_out(weight: Tensor, owner: SparseWeight) -> Tensor:
     """`weight`, of the shape of `owner`'s parameter, for whoever multiplies with it."""
+    _keep_out_of_graphs()
     made = weight.as_subclass(_Handed)
     made.owner = owner
     return made
+
+
+@functools.cache
+def _keep_out_of_graphs() -> None:
+    """torch.compile breaks its graph where such a tensor comes in, and does not trace what it does."""
+    config = getattr(torch._dynamo, "config", None)
+    getattr(config, "nontraceable_tensor_subclasses", set()).add(_Handed)
 
 
 def _multiplied(inputs: Tensor, weight: _Handed, product: Product) -> Tensor:

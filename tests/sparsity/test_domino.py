@@ -24,6 +24,7 @@ def test_one_step_of_the_search_is_the_authors():
     handle.start_phase(1)
     layer.memory.update(n=12, factor=0.37)
     handle.start_phase(1)
+    handle.refresh()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     made = handle.method.forward(layer, layer.parameter)
     made.backward(data["grad_masked"])
