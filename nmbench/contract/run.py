@@ -119,7 +119,8 @@ class Run:
     def step(self, loss: float | Tensor, lr: float = math.nan, total: int | None = None) -> None:
         """Call once after each optimizer step. `loss` is the mean training loss of that step.
 
-        `total` is the number of steps of this phase, for the progress display.
+        `total` is the number of steps of this phase, for the progress display and for methods whose settings are shares
+        of training.
         Raises NonFiniteError if the loss is NaN or infinite.
         """
         value = float(loss)
@@ -130,6 +131,8 @@ class Run:
         if not math.isfinite(value):
             raise NonFiniteError(f"the training loss is {value} at step {self.updates} of phase {self.phase}")
         self.curve.append((value, float(lr)))
+        if self._handle is not None:
+            self._handle.observe(value, total)
         if self._handle is not None and self.updates & (self.updates - 1) == 0:
             self._handle.snapshot()  # after 1, 2, 4, 8, ... steps: dense where much moves, few in all
         self.reseed()

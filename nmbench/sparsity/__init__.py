@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from nmbench.sparsity.costs import Cost, LayerCost, cost
     from nmbench.sparsity.entry import NothingSparseError, sparsify
     from nmbench.sparsity.flips import SAD
+    from nmbench.sparsity.gradients import Product, ste, two_sided
     from nmbench.sparsity.handle import Handle
-    from nmbench.sparsity.kept_mask import DENSE, FOLLOW, HOLD
+    from nmbench.sparsity.kept_mask import DENSE, FOLLOW, HOLD, KEEP
+    from nmbench.sparsity.layer import Layer
     from nmbench.sparsity.mask import NonFiniteWeightError, nm_mask
     from nmbench.sparsity.methods.base import Method
     from nmbench.sparsity.pattern import NMPattern
@@ -30,10 +32,12 @@ __all__ = [
     "DENSE",
     "FOLLOW",
     "HOLD",
+    "KEEP",
     "SAD",
     "AuditReport",
     "Cost",
     "Handle",
+    "Layer",
     "LayerAudit",
     "LayerCost",
     "LayerInfo",
@@ -42,12 +46,15 @@ __all__ = [
     "NonFiniteWeightError",
     "NothingSparseError",
     "Outcome",
+    "Product",
     "audit",
     "cost",
     "default_candidates",
     "multiplied",
     "nm_mask",
     "sparsify",
+    "ste",
+    "two_sided",
 ]
 
 _HOMES = {
@@ -55,8 +62,10 @@ _HOMES = {
     "costs": ("Cost", "LayerCost", "cost"),
     "flips": ("SAD",),
     "entry": ("NothingSparseError", "sparsify"),
+    "gradients": ("Product", "ste", "two_sided"),
     "handle": ("Handle",),
-    "kept_mask": ("DENSE", "FOLLOW", "HOLD"),
+    "kept_mask": ("DENSE", "FOLLOW", "HOLD", "KEEP"),
+    "layer": ("Layer",),
     "mask": ("NonFiniteWeightError", "nm_mask"),
     "methods.base": ("Method",),
     "pattern": ("NMPattern",),

@@ -30,7 +30,8 @@ class Outcome(StrEnum):
 class LayerAudit:
     """One weight: how dense it is, and how many of its groups hold more than N non-zeros (0 for dense layers).
 
-    undone: see LayerInfo. Of a sharded weight all numbers are those of this rank's part.
+    undone, pattern: see LayerInfo. groups, violations: along the outputs too, where a transposable mask was asked for.
+    Of a sharded weight all numbers are those of this rank's part.
     """
 
     name: str
@@ -42,6 +43,7 @@ class LayerAudit:
     groups: int
     violations: int
     undone: bool = False
+    pattern: NMPattern | None = None
 
     @property
     def density(self) -> float:
@@ -106,12 +108,14 @@ def groups_over(weight: Tensor, pattern: NMPattern, grouping: Grouping) -> tuple
 
 
 def _audit_one(info: LayerInfo, weight: Tensor, pattern: NMPattern) -> LayerAudit:
+    own, groups, over = info.pattern or pattern, 0, 0
     if info.sparse:
-        weight = local_part(weight, info.grouping, pattern)
-    groups, over = groups_over(weight, pattern, info.grouping) if info.sparse else (0, 0)
+        weight = local_part(weight, info.grouping, own)
+        counts = [groups_over(weight, own, grouping) for grouping in (info.grouping, info.outputs) if grouping]
+        groups, over = (sum(column) for column in zip(*counts, strict=True))
     nonzeros = int(torch.count_nonzero(weight.detach()))
     told = (info.name, info.shape, info.role, info.reason)
-    return LayerAudit(*told, weight.numel(), nonzeros, groups, over, info.undone)
+    return LayerAudit(*told, weight.numel(), nonzeros, groups, over, info.undone, info.pattern)
 
 
 def _tensors(model: nn.Module, lines: list[LayerInfo]) -> dict[str, Tensor]:

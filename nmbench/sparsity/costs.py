@@ -78,7 +78,11 @@ class Cost:
 
 
 def compressed_bytes(info: LayerInfo, pattern: NMPattern, itemsize: int) -> int:
-    """Bytes of one weight stored compressed; a short last group takes the room of a whole one."""
+    """Bytes of one weight, stored compressed in its own pattern, where it has one.
+
+    A short last group takes the room of a whole one.
+    """
+    pattern = info.pattern or pattern
     outer, size, inner = info.grouping.logical(info.shape, pattern.axis)
     kept = outer * -(-size // pattern.m) * inner * pattern.n
     return kept * itemsize + -(-kept * pattern.index_bits // 8)

@@ -24,6 +24,7 @@ def sparsify(
     layers: Layers = None,
     *,
     empty_ok: bool = False,
+    steps: int | None = None,
     **hyper: Any,
 ) -> Handle:
     """Put an N:M pattern on `model`, in place, for training by `method`.
@@ -34,12 +35,13 @@ def sparsify(
     Args:
         model: an unmodified model, initialised (or with pretrained weights) already.
         pattern: an NMPattern or its text, for instance "2:4" or "1:16@kernel".
-        method: "dense", "one-shot", "asp", "ste", "sr-ste" or any other installed in `nmbench.methods`.
+        method: "dense", "one-shot", "asp", "ste", "sr-ste", "s-ste" or any other installed in `nmbench.methods`.
         layers: which candidates become sparse. None: every convolution and linear weight. An iterable of module or
             parameter names, `*` allowed; a callable (module name, module) -> bool; or a dict of names and the dimension
             that the product sums over, for weights of which that cannot be seen: {"experts.up_proj": 2}.
         empty_ok: return a handle too if no weight takes the pattern. Without it, only an empty list of `layers` and a
             method that leaves a dense network may end so.
+        steps: optimizer steps that one training pass will have. Methods whose settings are shares of training need it.
         hyper: the method's own settings, for instance lambda_w=2e-4 for sr-ste.
 
     Returns:
@@ -53,6 +55,12 @@ def sparsify(
     """
     parsed = NMPattern.parse(pattern)
     chosen = methods.load(method)(**hyper)
+    if parsed.n < parsed.m and (why := chosen.refuses(parsed)):
+        raise ValueError(f"method {method!r} cannot do {parsed}: {why}")
+    if steps is not None:
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+            raise ValueError(f"sparsify(): steps must be a whole number above 0, not {steps!r}")
+        chosen.now.total = steps
     if is_attached(model):
         raise ValueError("this model is sparse already: finalize() its handle before another sparsify()")
     weights = find_weights(model)

@@ -1,7 +1,10 @@
 """The `Handle` of a model that is being made sparse: schedule, optimizer steps, counters, the way out."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,13 +13,15 @@ from torch.optim import Optimizer
 
 from nmbench.sparsity.attach import attach, detach
 from nmbench.sparsity.binding import Binding
+from nmbench.sparsity.ending import settle, warn_of_dense_end, warn_of_no_step
 from nmbench.sparsity.flips import SAD
-from nmbench.sparsity.kept_mask import DENSE, HOLD, renew
-from nmbench.sparsity.memory import local_part
-from nmbench.sparsity.methods.base import Method
-from nmbench.sparsity.pattern import NMPattern
+from nmbench.sparsity.kept_mask import DENSE, HOLD, KEEP, STAYS, renew
+from nmbench.sparsity.methods.base import Method, overrides
+from nmbench.sparsity.pattern import NMPattern, stretch
+from nmbench.sparsity.resume import copied
 from nmbench.sparsity.scope import Scope
 from nmbench.sparsity.select import LayerInfo, Layers, Weight, choose
+from nmbench.sparsity.updates import Updates
 from nmbench.sparsity.weight import SparseWeight
 
 
@@ -38,30 +43,60 @@ class Handle:
         self._model = model
         self._scope = Scope()
         self._finalized = False
-        self._applied: set[str] = set()
+        self._own = overrides(method)
         self._binding = Binding(self)
         by_name = {w.name: w for w in weights}
         self._weights: list[SparseWeight] = []
         uses: list[tuple[nn.Module, str, SparseWeight]] = []
-        for info in self.layers:
+        for place, info in enumerate(self.layers):
             if not info.sparse:
                 continue
             (module, key), *_ = by_name[info.name].uses
             sparse = SparseWeight(info.name, module, key, pattern, info.grouping, self._scope)
+            sparse.uses = by_name[info.name].uses
+            if pattern.n < pattern.m:
+                sparse.serve(method)
+                if method.transposable:
+                    self.layers[place] = replace(info, outputs=sparse.outputs)
             self._weights.append(sparse)
             uses += [(module, key, sparse) for module, key in by_name[info.name].uses]
+        self._updates = Updates(method, self._served())
         self.sad = SAD([w.name for w in self._weights], [w.mask.numel() for w in self._weights])
         self._rule = ""
         try:
+            for sparse in self._served():
+                sparse.register(method.extra(sparse))
+            self._set_patterns()
             renew(self._weights)
             attach(model, uses, self._scope)
             self._set_rule()
             self.snapshot()
         except BaseException:
+            for sparse in self._weights:
+                sparse.drop_extra()
             detach(model)
             raise
 
+    def _served(self) -> list[SparseWeight]:
+        """The weights that the method has a part in: where N = M training is dense."""
+        return [weight for weight in self._weights if weight.asked.n < weight.asked.m]
+
     # -- schedule -----------------------------------------------------------------------------------------------
+    def observe(self, loss: float | None = None, total: int | None = None) -> None:
+        """Tell the method the loss of the last step, and how many optimizer steps this phase has in all."""
+        now = self.method.now
+        now.loss = now.loss if loss is None else loss
+        now.total = now.total if total is None else total
+
+    def _set_patterns(self) -> bool:
+        """Put the patterns of the coming forward pass in force; did one change?"""
+        changed = False
+        for weight in self._served() if "pattern" in self._own else ():
+            if (asked := self.method.pattern(weight, self._phase_steps)) != weight.pattern:
+                weight.repattern(asked)
+                changed = True
+        return changed
+
     def _set_rule(self) -> None:
         rule = self.method.rule(self.phase, self._phase_steps)
         if rule == self._rule:
@@ -77,7 +112,10 @@ class Handle:
     def start_phase(self, phase: int) -> None:
         """Begin training pass `phase` (ASP prunes when its second pass begins)."""
         self.phase, self._phase_steps = phase, 0
-        self._applied.clear()
+        self.method.now.phase, self.method.now.step = phase, 0
+        self._updates.forget()
+        if self._set_patterns() and self._rule in STAYS:
+            renew(self._weights)
         self._set_rule()
 
     def adopt(self, steps: int) -> None:
@@ -88,6 +126,7 @@ class Handle:
         self._require_live()
         self.steps += steps
         self._phase_steps += steps
+        self.method.now.step = self._phase_steps
         self.sad.skip(steps)
         self.refresh()
         self._set_rule()
@@ -108,7 +147,8 @@ class Handle:
         """
         self._require_live()
         self._binding.add(optimizers)
-        missing = [w.name for w in self._weights if w.parameter.requires_grad and not self._binding.covers(w.parameter)]
+        held = [(w.name, p) for w in self._weights for p in (w.parameter, *w.extra.values())]
+        missing = [name for name, p in held if p.requires_grad and not self._binding.covers(p)]
         if missing:
             names = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
             warnings.warn(f"bind(): no bound optimizer holds these sparse weights: {names}", stacklevel=2)
@@ -119,7 +159,7 @@ class Handle:
 
     def forget_terms(self) -> None:
         """The gradients are made anew, or the update was skipped: the term may be added again."""
-        self._applied.clear()
+        self._updates.forget()
 
     @torch.no_grad()
     def before_step(self, optimizer: Optimizer | None = None) -> None:
@@ -129,48 +169,26 @@ class Handle:
         optimizers do. Raises RuntimeError if the term was added already for this step.
         """
         self._require_live()
-        if self._rule == DENSE:
-            return
-        mine = None if optimizer is None else {id(p) for g in optimizer.param_groups for p in g["params"]}
-        # a fused optimizer unscales inside its kernel, so the term must be in the scaled units
-        scale = getattr(optimizer, "grad_scale", None)
-        changed: list[tuple[Tensor, Tensor, Tensor]] = []
-        for weight in self._weights:
-            parameter = weight.parameter
-            grad = parameter.grad
-            if grad is None or not parameter.requires_grad or (mine is not None and id(parameter) not in mine):
-                continue
-            if weight.name in self._applied:
-                raise RuntimeError(
-                    f"before_step() ran twice for one optimizer step ({weight.name}): "
-                    "either bind(optimizer) or call before_step() and step() by hand, not both"
-                )
-            self._applied.add(weight.name)
-            values = weight.ensure_current().detach()
-            changed.append((local_part(grad, weight.grouping, self.pattern), values, weight.mask))
-        grads, parameters, masks = ([three[i] for three in changed] for i in range(3))
-        if scale is not None:
-            for grad in grads:
-                grad.div_(scale)
-        self.method.gradients(grads, parameters, masks)
-        if scale is not None:
-            for grad in grads:
-                grad.mul_(scale)
+        if self._rule != DENSE or self._updates.when_dense:
+            self._updates.before(optimizer)
 
     @torch.no_grad()
     def step(self) -> None:
         """After the optimizer's update: renew the masks, count flips, follow the schedule."""
         self._require_live()
-        self._applied.clear()
         self._scope.depth = 0  # no forward pass is going on: one that a KeyboardInterrupt cut off never left
         self.steps += 1
         self._phase_steps += 1
+        self.method.now.step = self._phase_steps
+        self._updates.after()
+        coming = self.method.rule(self.phase, self._phase_steps)
+        if self._set_patterns() or not (self._rule == HOLD or (coming == KEEP and self._rule != DENSE)):
+            self.sad.append(renew(self._weights))
+        else:
+            self.sad.append([0] * len(self._weights))
         if self._rule == HOLD:
             for weight in self._weights:
                 weight.bake()  # momentum and weight averaging may have moved a pruned weight off zero
-            self.sad.append([0] * len(self._weights))
-        else:
-            self.sad.append(renew(self._weights))
         self._set_rule()
 
     def refresh(self) -> None:
@@ -182,7 +200,7 @@ class Handle:
         self._renew()
 
     def _renew(self) -> None:
-        renew([weight for weight in self._weights if weight.rule != HOLD])
+        renew([weight for weight in self._weights if weight.rule not in STAYS])
 
     # -- counters -----------------------------------------------------------------------------------------------
     def snapshot(self) -> None:
@@ -202,9 +220,10 @@ class Handle:
 
     # -- resume -------------------------------------------------------------------------------------------------
     def state_dict(self) -> dict[str, Any]:
-        """Schedule, phase, counters and, where the method holds them, masks. Tensors and plain values only."""
+        """Schedule, phase, counters, what the method keeps, and masks that stay. Tensors and plain values only."""
+        kept = self._rule in STAYS or "mask" in self._own
         return {
-            "version": 1,
+            "version": 2,
             "pattern": str(self.pattern),
             "method": self.method.name,
             "hyper": dict(self.method.hyper),
@@ -213,7 +232,11 @@ class Handle:
             "phase_steps": self._phase_steps,
             "names": [w.name for w in self._weights],
             "sad": self.sad.state_dict(),
-            "masks": [w.mask.clone() for w in self._weights] if self._rule == HOLD else [],
+            "masks": [w.mask.clone() for w in self._weights] if kept else [],
+            "now": {"total": self.method.now.total, "loss": self.method.now.loss},
+            "memory": copied(self.method.memory),
+            "layers": [copied(w.memory) for w in self._weights],
+            "patterns": [(w.pattern.n, w.pattern.m) for w in self._weights],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -230,11 +253,21 @@ class Handle:
         self.phase, self.steps = int(state["phase"]), int(state["steps"])
         self._phase_steps = int(state["phase_steps"])
         self.sad.load_state_dict(state["sad"])
+        self._load_method(state)
         self._set_rule()
         for weight, mask in zip(self._weights, state["masks"], strict=False):
             weight.mask.copy_(mask)
             weight.drop_cache()
         self.refresh()
+
+    def _load_method(self, state: Mapping[str, Any]) -> None:
+        now = self.method.now
+        now.phase, now.step = self.phase, self._phase_steps
+        now.total, now.loss = state["now"]["total"], state["now"]["loss"]
+        self.method.memory = copied(state["memory"])
+        for weight, memory, (n, m) in zip(self._weights, state["layers"], state["patterns"], strict=True):
+            weight.memory = copied(memory, weight.values.device)
+            weight.repattern(stretch(n, m, self.pattern.axis))
 
     # -- the end ------------------------------------------------------------------------------------------------
     def finalize(self) -> None:
@@ -245,29 +278,22 @@ class Handle:
         """
         if self._finalized:
             return
-        self._warn_of_what_is_missing()
+        if self.steps == 0 and any(weight.untold for weight in self._weights):
+            warn_of_no_step(self.method)
+        elif self.steps and self.method.sparse and self._rule == DENSE:
+            warn_of_dense_end(self.method, self.phase, self._phase_steps)
         if self.method.sparse:
-            for weight in self._weights:
-                weight.refresh()
-                weight.bake()
+            settle(self._weights, self.method.name)
+            found = {weight.name: weight.pattern for weight in self._weights if weight.pattern != self.pattern}
+            self.layers = [replace(info, pattern=found.get(info.name)) for info in self.layers]
         self.unbind()
         detach(self._model)
+        for weight in self._served():
+            if self.method.sparse and (survivor := self.method.survivor(weight)) is not None:
+                weight.survive(survivor)
+            else:
+                weight.drop_extra()
         self._finalized = True
-
-    def _warn_of_what_is_missing(self) -> None:
-        if self.steps == 0 and any(weight.untold for weight in self._weights):
-            warnings.warn(
-                f"finalize(): weights were trained and no step was counted, so {self.method.name} took no part in it: "
-                "bind() the optimizer whose step() is called, or call before_step() and step()",
-                stacklevel=3,
-            )
-        elif self.steps and self.method.sparse and self._rule == DENSE:
-            warnings.warn(
-                f"finalize(): training was dense so far and nothing is trained after pruning: {self.method.name} has "
-                f"{self.method.phases} training pass(es), and this is number {self.phase + 1}, after "
-                f"{self._phase_steps} steps; start_phase() begins the next",
-                stacklevel=3,
-            )
 
     def _require_live(self) -> None:
         if self._finalized:

@@ -1,45 +1,47 @@
 """The mask of one parameter, kept current: made by a compiled pass where one takes the weight, else by torch."""
 
-from collections.abc import Callable, Sequence
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from nmbench.sparsity.fast import fused as _fused
 from nmbench.sparsity.fast import native as _native
+from nmbench.sparsity.layer import Layer
 from nmbench.sparsity.mask import Grouping, NonFiniteWeightError, mask_of, physical_layout, torch_mask
-from nmbench.sparsity.memory import is_plain, local_part, opaque
-from nmbench.sparsity.pattern import NMPattern
+from nmbench.sparsity.memory import is_plain
+from nmbench.sparsity.pattern import MAX_M, NMPattern
 from nmbench.sparsity.scope import Scope
 
+if TYPE_CHECKING:
+    from nmbench.sparsity.methods.base import Method
+
 #: how a weight behaves at a step; see methods/base.py
-DENSE, FOLLOW, HOLD = "dense", "follow", "hold"
+DENSE, FOLLOW, KEEP, HOLD = "dense", "follow", "keep", "hold"
+#: rules under which the mask stays
+STAYS = (KEEP, HOLD)
 
 
-class KeptMask:
-    """The N:M state of one parameter (shared by all modules that the parameter is tied to).
+class KeptMask(Layer):
+    """The N:M state of one parameter.
 
     Attributes:
-        name: of the parameter in the model when it was made sparse, for instance "layer1.0.conv1.weight".
-        mask: bool, of the parameter's shape (on this rank); True is kept. Under rule DENSE it changes nothing.
-        rule: DENSE, FOLLOW (the mask is that of the current weights) or HOLD (the mask stays).
+        rule: DENSE (the mask changes nothing), FOLLOW (it is that of the current weights), KEEP or HOLD (it stays).
         computed: how often the mask was computed.
+        maker: the method, where it makes masks of its own.
     """
 
     def __init__(
         self, name: str, module: nn.Module, key: str, pattern: NMPattern, grouping: Grouping, scope: Scope
     ) -> None:
-        self.name = name
-        self.module = module
-        self.key = key
-        self.attached_as = module, key
-        self.pattern = pattern
-        self.grouping = grouping
+        super().__init__(name, module, key, pattern, grouping)
         self.scope = scope
         self.rule = FOLLOW
         self.computed = 0
-        #: calls this to be routed through the parameter's new place (attach.move); set when it is attached
-        self.move: Callable[[KeptMask], None] | None = None
+        self.maker: Method | None = None
         self.mask = torch.empty_like(self.values, dtype=torch.bool, memory_format=torch.preserve_format)
         self._seen: tuple[int, ...] | None = None
         self._graded: int | None = None
@@ -52,34 +54,6 @@ class KeptMask:
         self._ready: Tensor | None = None
         self._cache: Tensor | None = None
 
-    # -- the parameter ------------------------------------------------------------------------------------------
-    def follow(self) -> None:
-        """Go after the parameter where torch's prune, spectral_norm, weight_norm or parametrize moved it."""
-        if self.key not in self.module._parameters and self.move is not None:
-            self.move(self)
-
-    @property
-    def parameter(self) -> Tensor:
-        """The dense weight itself, which the optimizer updates."""
-        weight = self.module._parameters.get(self.key)
-        if weight is None:
-            self.follow()
-            weight = self.module._parameters[self.key]
-            assert weight is not None
-        return weight
-
-    @property
-    def values(self) -> Tensor:
-        """The parameter, or this rank's part of it. Raises ValueError if its memory cannot be masked."""
-        weight = self.parameter
-        if type(weight) is nn.Parameter or is_plain(weight):
-            return weight
-        if opaque(weight):
-            raise ValueError(
-                f"{self.name} is a {type(weight).__name__} now, which cannot be masked: finalize() before it is made so"
-            )
-        return local_part(weight, self.grouping, self.pattern)
-
     def _identity(self, weight: Tensor) -> tuple[int, ...]:
         try:
             return id(weight), weight.data_ptr(), weight._version
@@ -91,6 +65,12 @@ class KeptMask:
         """Does it hold a gradient, or did it change after a forward pass that asked for one?"""
         weight = self.parameter
         return weight.grad is not None or (self._graded is not None and self._graded != weight._version)
+
+    def repattern(self, pattern: NMPattern) -> None:
+        """Another pattern is in force from now on; the mask is made anew when it is next asked for."""
+        self.pattern = pattern
+        self._plan, self._fused_for, self._seen = None, (), None
+        self.drop_cache()
 
     # -- the mask -----------------------------------------------------------------------------------------------
     def update(self, out: Tensor | None = None) -> int | Tensor:
@@ -130,7 +110,7 @@ class KeptMask:
 
     def _fusable(self, weight: Tensor) -> bool:
         """Whether a pass over many weights takes this one. Its mask is then where the weight is."""
-        if not is_plain(weight):
+        if self.maker is not None or not is_plain(weight):
             return False
         here = (weight.data_ptr(), weight.stride(), weight.dtype, self.mask.data_ptr())
         if self._fused_for != here:  # looking this up costs more than the launch in a small network
@@ -142,7 +122,8 @@ class KeptMask:
         return self._fused_layout is not None
 
     def _layout(self, weight: Tensor) -> tuple[int, int, int] | None:
-        return physical_layout(weight, self.grouping, self.pattern.axis)
+        fits = self.maker is None and self.pattern.m <= MAX_M
+        return physical_layout(weight, self.grouping, self.pattern.axis) if fits else None
 
     def _look_for_nonfinite(self, weight: Tensor) -> None:
         if weight.is_cpu and not torch.isfinite(weight).all():
@@ -150,7 +131,11 @@ class KeptMask:
 
     def _update_by_torch(self, weight: Tensor, plan: _native.Plan | None, out: Tensor | None) -> int | Tensor:
         self._look_for_nonfinite(weight)
-        fresh = torch_mask(weight, self.pattern, self.grouping)
+        if self.maker is None:
+            fresh = torch_mask(weight, self.pattern, self.grouping)
+        else:
+            with torch.no_grad():
+                fresh = self.maker.mask(self, weight)
         changed = (fresh != self.mask).sum()
         self.mask.copy_(fresh)
         if plan is not None:  # memory in an order that the fused mask pass does not take, but apply does
@@ -180,6 +165,8 @@ class KeptMask:
                 f"{self.name} has become a tensor of shape {tuple(weight.shape)}, as FSDP 1 flattens weights, and no "
                 "group can be seen in it: use torch.distributed.fsdp.fully_shard, or finalize() first"
             )
+        if self.maker is not None and mask.shape != weight.shape:
+            raise RuntimeError(f"{self.name} is sharded now: {self.maker.name} makes its masks of whole weights")
         with torch.inference_mode(False):  # a mask made in there could not be renewed in place outside
             like = torch.empty_like(weight, dtype=torch.bool, memory_format=torch.preserve_format)
             moved = mask if mask.shape == weight.shape else mask_of(weight, self.pattern, self.grouping)
@@ -192,19 +179,19 @@ class KeptMask:
         """
         if self._seen != self._identity(weight):
             return True
-        verified_later = self._plan is not None
+        verified_later = self._plan is not None or self.maker is not None
         return not verified_later and self.scope.depth > 0 and self._made_in != self.scope.serial
 
     def refresh(self) -> None:
         """Make the mask current if the rule says that it follows the weights. Counts no flips."""
-        if self.rule != HOLD:
+        if self.rule not in STAYS:
             self.update()
 
     def ensure_current(self) -> Tensor:
         """Refresh if the weights are known to have changed since the mask was made. Returns the weights."""
         values = self.values
         plan = self._planned(values)
-        if self.rule != HOLD and self._stale(values):
+        if self.rule not in STAYS and self._stale(values):
             self._update(values, plan)
         return values
 
@@ -243,15 +230,17 @@ def renew(weights: Sequence[KeptMask], *, masked: bool = False) -> list[int | Te
             fusable.append(i)
         elif not masked:
             flips[i] = w._update(weight, plan)
-    if fusable:
-        chosen = [weights[i] for i in fusable]
-        data = [values[i].detach() for i in fusable]
+    by_pattern: dict[tuple[int, int], list[int]] = {}
+    for i in fusable:
+        by_pattern.setdefault((weights[i].pattern.n, weights[i].pattern.m), []).append(i)
+    for pattern, alike in by_pattern.items():
+        chosen = [weights[i] for i in alike]
+        data = [values[i].detach() for i in alike]
         for w, numbers in zip(chosen, data, strict=True):
             w._look_for_nonfinite(numbers)
         layouts = [layout for w in chosen if (layout := w._fused_layout) is not None]
-        pattern = (chosen[0].pattern.n, chosen[0].pattern.m)
         counts, made = chosen[0].scope.fleet.renew(data, [w.mask for w in chosen], layouts, pattern, masked=masked)
-        for number, (i, w) in enumerate(zip(fusable, chosen, strict=True)):
+        for number, (i, w) in enumerate(zip(alike, chosen, strict=True)):
             flips[i] = counts[number]
             w._renewed(values[i], made[number] if masked else None)
     return flips

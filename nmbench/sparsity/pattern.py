@@ -64,4 +64,18 @@ class NMPattern:
         return (self.m - 1).bit_length()
 
 
+@dataclass(frozen=True, order=True)
+class WidePattern(NMPattern):
+    """A pattern of any M, for a stretch of training only: no final weight is held to it."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n <= self.m:
+            raise ValueError(f"pattern {self.n}:{self.m}: N must lie between 1 and M")
+
+
+def stretch(n: int, m: int, axis: Axis = "input") -> NMPattern:
+    """The pattern n:m for a stretch of training, M above 64 included."""
+    return NMPattern(n, m, axis) if m <= MAX_M else WidePattern(n, m, axis)
+
+
 PatternLike = NMPattern | str

@@ -31,6 +31,8 @@ class LayerInfo:
     """One candidate weight: parameter name, shape, "sparse" or "dense", and the reason if dense.
 
     undone: it was chosen, but its layer multiplies with a dense weight that it computes from this one.
+    pattern: its own, where that is not the run's. outputs: how it is grouped along the outputs, where the pattern is to
+        be kept there too (transposable masks).
     """
 
     name: str
@@ -39,6 +41,8 @@ class LayerInfo:
     reason: str = ""
     grouping: Grouping = field(default_factory=Grouping)
     undone: bool = False
+    pattern: NMPattern | None = None
+    outputs: Grouping | None = None
 
     @property
     def sparse(self) -> bool:

@@ -18,17 +18,25 @@ What a layer computes with may be no parameter that compiled code can read: a DT
 a weight that FSDP gathered. Then the plain formula makes it (formula.py). Of a sharded weight the mask is this rank's.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch.nn import Parameter
 
 from nmbench.sparsity import formula
 from nmbench.sparsity.fast.native import Plan
-from nmbench.sparsity.kept_mask import DENSE, HOLD, KeptMask, renew
-from nmbench.sparsity.memory import addressable, opaque, watched
+from nmbench.sparsity.handed import hand_out
+from nmbench.sparsity.kept_mask import DENSE, HOLD, KEEP, STAYS, KeptMask, renew
+from nmbench.sparsity.memory import addressable, is_plain, local_part, opaque, watched
+from nmbench.sparsity.methods.base import overrides
+
+if TYPE_CHECKING:
+    from nmbench.sparsity.methods.base import Method
 
 #: private to torch, so absent is allowed: then every masked weight gets fresh memory
 _use_count: Callable[[int], int] | None = getattr(torch._C, "_storage_Use_Count", None)
@@ -53,18 +61,31 @@ class SparseWeight(KeptMask):
     _buffer: Tensor | None = None
     _buffer_of: object = None  # the plan whose memory layout it has
     _room = 0
+    #: the method, where it overrides `forward` or `product`
+    method: Method | None = None
+    own_forward = own_product = False
+
+    def serve(self, method: Method) -> None:
+        """Ask `method` for what it overrides of `mask`, `forward` and `product`."""
+        own = overrides(method)
+        self.maker = method if "mask" in own else None
+        self.own_forward, self.own_product = "forward" in own, "product" in own
+        self.method = method if self.own_forward or self.own_product else None
 
     def masked(self, weight: Tensor, plan: Plan | None, seen: tuple[int, ...]) -> Tensor:
         """E * W, detached, in memory that the next call may use again once nobody holds this tensor's storage."""
-        if plan is not None and self._seen == seen and self.rule != HOLD:
+        if plan is not None and self.rule == KEEP:
+            plan.apply(out := self._memory(weight))
+            return out
+        if plan is not None and self._seen == seen and self.rule not in STAYS:
             out = self._memory(weight)
             if plan.apply(out) != self._checksum:
                 self._update(weight, plan, out)  # changed through .data, which no version counter sees
             return out
-        if plan is None and self.rule != HOLD and self._fusable(weight):
+        if plan is None and self.rule not in STAYS and self._fusable(weight):
             return self._fused(weight)
         out = self._memory(weight)
-        if self.rule == HOLD:
+        if self.rule in STAYS:
             return torch.where(self.mask, weight.detach(), weight.new_zeros(()), out=out)
         if self.scope.depth == 0 or self._stale(weight):
             self._update(weight, plan, out)
@@ -76,7 +97,7 @@ class SparseWeight(KeptMask):
         """As `masked`, where a pass over many weights takes this one."""
         scope = self.scope
         if scope.whole and scope.depth > 0 and self._made_in != scope.serial:
-            present = [w for w in scope.weights if w.rule != HOLD and w.parameter.shape == w.mask.shape]
+            present = [w for w in scope.weights if w.rule not in STAYS and w.parameter.shape == w.mask.shape]
             renew(present, masked=True)
         elsewhere = self._made_in != scope.serial or scope.depth == 0
         if self._ready is None or elsewhere or self._seen != self._identity(weight):
@@ -105,10 +126,12 @@ class SparseWeight(KeptMask):
         """
         if self.rule == DENSE:
             return value
+        if self.method is not None:
+            return self._by_method(value)
         plan = self._plan
         if plan is not None and type(value) is Parameter and not watched() and plan.fits(value, self.mask):
             return self._straight_through(value, plan)  # a plan is of addressable memory, and this is that memory
-        held = self.mask if self.rule == HOLD else None
+        held = self.mask if self.rule in STAYS or self.maker is not None else None
         if torch.compiler.is_compiling():
             return formula.in_graph(value, held, self.pattern, self.grouping)
         if torch._C._get_tracing_state() is not None:
@@ -118,7 +141,46 @@ class SparseWeight(KeptMask):
             return self._straight_through(value, self._planned(value))
         if opaque(value):
             _ = self.values  # says why not
+        if (
+            held is not None
+            and self.rule != HOLD
+            and local_part(value, self.grouping, self.pattern).shape != held.shape
+        ):
+            raise ValueError(f"{self.name} is gathered from shards, and its mask is of one: train it unsharded")
         return formula.straight_through(value, held, self.pattern, self.grouping)
+
+    @_disable_dynamo  # type: ignore[untyped-decorator] # a graph breaks here; the rest of the model is compiled
+    def _by_method(self, value: Tensor) -> Tensor:
+        """As `forward`, by a method that overrides `forward` or `product`."""
+        assert self.method is not None
+        if not is_plain(value) or value.shape != self.mask.shape:
+            raise ValueError(
+                f"{self.name}: {self.method.name} computes the weight itself, of a plain tensor: not of a "
+                f"{type(value).__name__}, nor under torch.func or FSDP"
+            )
+        if not self.own_forward:
+            return hand_out(self._straight_through(value, self._planned(value)), self)
+        within = self.scope.depth > 0
+        identity = (*self._identity(value), self.scope.serial, torch.is_grad_enabled())
+        if self._cache is None or not within or self._cached_for != identity:
+            self._current_for_method(value)
+            made = self.method.forward(self, value)
+            self._graded = identity[2] if made.requires_grad else self._graded
+            self._cache, self._cached_for = made, identity
+            self.scope.used.append(self)
+        made = self._cache
+        if not within:
+            self.drop_cache()
+        return hand_out(made, self) if self.own_product else made
+
+    def _current_for_method(self, value: Tensor) -> None:
+        """The mask of each forward pass is that of the weights it runs with, where it follows them."""
+        plan = self._planned(value)
+        if self.rule not in STAYS and (
+            self._stale(value) or (self.maker is None and self._made_in != self.scope.serial)
+        ):
+            with torch.no_grad():
+                self._update(value.detach() if plan is None else value, plan)
 
     def _straight_through(self, weight: Tensor, plan: Plan | None) -> Tensor:
         scope, grad, seen = self.scope, torch.is_grad_enabled(), self._identity(weight)

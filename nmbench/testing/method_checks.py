@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nmbench.sparsity import Handle, NMPattern, audit
-from nmbench.sparsity.methods.base import DENSE, FOLLOW, HOLD, Method
+from nmbench.sparsity.methods.base import DENSE, FOLLOW, HOLD, KEEP, Method
 from nmbench.sparsity.methods.dense import Dense
 from nmbench.sparsity.select import find_weights
 from nmbench.testing.battery import Failed, Skip, check, collected
@@ -36,12 +36,17 @@ class MethodBench:
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
-        made = (method or self.method)()
-        return model, Handle(model, NMPattern.parse(pattern), made, find_weights(model), None)
+        handle = Handle(model, NMPattern.parse(pattern), (method or self.method)(), find_weights(model), None)
+        handle.observe(total=_STEPS)
+        return model, handle
+
+    def refuses(self, pattern: str) -> bool:
+        """Does the method say that it cannot do `pattern`?"""
+        return bool(self.method().refuses(NMPattern.parse(pattern)))
 
     def train(self, model: nn.Module, handle: Handle, phase: int, first: int, last: int, state: Any = None) -> Any:
         """Steps `first` to `last` of training pass `phase`; returns the optimizer's state."""
-        optimizer = self.optimizer(model)
+        optimizer = self.optimizer(model, adam=self.method.adam)
         if state is not None:
             optimizer.load_state_dict(state)
         handle.bind(optimizer)
@@ -55,8 +60,10 @@ class MethodBench:
         return optimizer.state_dict()
 
     @staticmethod
-    def optimizer(model: nn.Module) -> torch.optim.Optimizer:
-        """SGD with momentum and weight decay: both move a weight that has no gradient."""
+    def optimizer(model: nn.Module, *, adam: bool = False) -> torch.optim.Optimizer:
+        """SGD with momentum and weight decay, or AdamW: both move a weight that has no gradient."""
+        if adam:
+            return torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=1e-3)
         return torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-3)
 
     def trained(
@@ -91,12 +98,13 @@ def method_is_declared(bench: MethodBench) -> None:
     raise Failed("it takes a setting that it does not declare")
 
 
-@check("its mask rule is one of DENSE, FOLLOW and HOLD, and depends on phase and step alone")
+@check("its mask rule is one of DENSE, FOLLOW, KEEP and HOLD, and depends on phase and step alone")
 def rule_is_known(bench: MethodBench) -> None:
     method = bench.method()
+    method.now.total = 50
     asked = [(phase, step) for phase in range(method.phases) for step in range(50)]
     said = [method.rule(*place) for place in asked]
-    if wrong := sorted({str(rule) for rule in said} - {DENSE, FOLLOW, HOLD}):
+    if wrong := sorted({str(rule) for rule in said} - {DENSE, FOLLOW, KEEP, HOLD}):
         raise Failed(f"rule() returned {', '.join(wrong)}")
     if [method.rule(*place) for place in reversed(asked)] != said[::-1]:
         raise Failed("rule() answers otherwise when it is asked again")
@@ -121,7 +129,10 @@ def gradient_is_as_declared(bench: MethodBench) -> None:
 
 @check("after all its training passes the finalised weights keep the pattern")
 def pattern_is_kept(bench: MethodBench) -> None:
-    for pattern in ("2:4", "1:4", "4:8"):
+    asked = [pattern for pattern in ("2:4", "1:4", "4:8", "1:8", "2:8") if not bench.refuses(pattern)]
+    if not asked:
+        raise Skip("it refuses every pattern that is tried")
+    for pattern in asked[:3]:
         model, handle = bench.trained(pattern)
         handle.finalize()
         report = audit(model, pattern, handle.layers)

@@ -1,0 +1,203 @@
+"""Every method that came after SR-STE, on a network with every kind of layer: it trains, resumes, ends sparse."""
+
+import copy
+import pickle
+import warnings
+
+import pytest
+import torch
+from method_toys import SHORT, step_of, zoo
+from sparsity_toys import weights
+from torch import nn
+
+from nmbench.sparsity import audit, cost, sparsify
+from nmbench.sparsity.low_rank import LowRankLinear
+from nmbench.sparsity.methods import load
+
+STEPS = 6
+
+
+def attached(method, pattern="2:4", **settings):
+    model = zoo()
+    handle = sparsify(model, pattern, method, steps=STEPS, **SHORT[method], **settings)
+    return model, handle
+
+
+def optimizer_of(model, method):
+    kind = torch.optim.AdamW if load(method).adam else torch.optim.SGD
+    return kind(
+        model.parameters(), lr=1e-3 if kind is torch.optim.AdamW or method == "maxq" else 0.01, weight_decay=1e-3
+    )
+
+
+def trained(method, parts=1, stop=None, pattern="2:4"):
+    """(model, handle, optimizer) after all passes, or after `stop` steps of the last."""
+    model, handle = attached(method, pattern)
+    for phase in range(handle.method.phases):
+        handle.start_phase(phase)
+        optimizer = optimizer_of(model, method)
+        handle.bind(optimizer)
+        last = stop if stop is not None and phase + 1 == handle.method.phases else STEPS
+        for number in range(last):
+            step_of(model, optimizer, number, parts)
+    return model, handle, optimizer
+
+
+@pytest.mark.parametrize("method", SHORT)
+def test_it_trains_every_kind_of_layer_and_ends_sparse(method):
+    model, handle, _ = trained(method)
+    assert all(torch.isfinite(weight).all() for weight in weights(model).values())
+    images = torch.randn(2, 8, 6, 6)
+    model.eval()
+    with torch.no_grad():
+        before = model(images)
+    handle.finalize()
+    model.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), before)
+    report = audit(model, "2:4", handle.layers)
+    assert report.ok is handle.method.sparse
+    assert report.density == 1.0 if not handle.method.sparse else report.density <= 0.56
+    own = {name for name, _ in zoo().named_parameters()}
+    left = {name for name, _ in model.named_parameters()} - own
+    assert left == set() or method == "slope"
+    again = pickle.loads(pickle.dumps(model))
+    with torch.no_grad():
+        assert torch.equal(again.eval()(images), model(images))
+
+
+@pytest.mark.parametrize("method", SHORT)
+def test_resumed_it_is_the_same_to_the_bit(method):
+    whole, counted, _ = trained(method)
+    model, handle, optimizer = trained(method, stop=4)
+    fresh, again = attached(method)
+    fresh.load_state_dict(model.state_dict())
+    again.start_phase(handle.phase)
+    again.load_state_dict(pickle.loads(pickle.dumps(handle.state_dict())))
+    other = optimizer_of(fresh, method)
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    again.bind(other)
+    for number in range(4, STEPS):
+        step_of(fresh, other, number)
+    assert all(torch.equal(w, weights(whole)[name]) for name, w in weights(fresh).items())
+    assert again.sad.history == counted.sad.history
+    assert all(torch.equal(mask, counted.masks[name]) for name, mask in again.masks.items())
+
+
+#: a sample of a gradient depends on how the batch is cut; noise of a mask does not
+SAMPLED = {"s-ste", "fst"}
+
+
+@pytest.mark.parametrize("method", sorted(SHORT.keys() - SAMPLED - {"maskllm"}))
+def test_micro_batches_are_one_batch(method):
+    whole, handle, _ = trained(method, stop=3)
+    parts, other, _ = trained(method, parts=2, stop=3)
+    for name, weight in weights(whole).items():
+        torch.testing.assert_close(weights(parts)[name], weight, rtol=1e-3, atol=2e-4)
+    assert other.steps == handle.steps
+
+
+@pytest.mark.parametrize("method", ["s-ste", "bi-mask", "slope", "lbc", "maskllm", "fst"])
+def test_it_runs_under_autocast(method):
+    model, handle = attached(method)
+    handle.start_phase(handle.method.phases - 1)
+    optimizer = optimizer_of(model, method)
+    handle.bind(optimizer)
+    images = torch.randn(4, 8, 6, 6)
+    for _ in range(2):
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(images).float().square().mean()
+        loss.backward()
+        optimizer.step()
+    grads = [p.grad for p in model.parameters() if p.requires_grad and p.grad is not None]
+    assert grads
+    assert all(torch.isfinite(g).all() and g.dtype == torch.float32 for g in grads)
+
+
+def test_a_low_rank_branch_stays_and_counts():
+    model, handle, _ = trained("slope")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        handle.finalize()
+    assert isinstance(model.mix, LowRankLinear)
+    right = model.mix.weight_right
+    assert right.abs().sum() > 0
+    total = cost(model, (torch.randn(1, 8, 6, 6),), "2:4", handle.layers)
+    line = next(line for line in total.layers if line.name == "mix.weight_left")
+    assert line.macs == 16 * 8 * 2 * 2  # 16 tokens, two layers that share it
+
+
+def test_a_transposable_mask_is_audited_along_both_axes():
+    model, handle, _ = trained("transposable")
+    handle.finalize()
+    lines = [line for line in handle.layers if line.sparse]
+    assert all(line.outputs is not None for line in lines)
+    assert audit(model, "2:4", lines).ok
+    weight = model.short.weight
+    with torch.no_grad():
+        weight.zero_()
+        weight[:4, 0] = 1.0  # one of each row's four, four of a column's
+    assert audit(model, "2:4", lines).violations == 1
+
+
+def test_what_has_not_arrived_is_cut_with_a_warning():
+    model, handle, _ = trained("gmp", stop=2)
+    with pytest.warns(UserWarning, match="gmp had arrived at the pattern"):
+        handle.finalize()
+    assert audit(model, "2:4", handle.layers).ok
+
+
+@pytest.mark.parametrize(
+    ("method", "pattern", "says"),
+    [
+        ("maskllm", "4:8", "70 combinations"),
+        ("lbc", "4:16", "1820 combinations"),
+        ("fst", "1:4", "2:4 both ways"),
+        ("proxsparse", "1:4", "2:4"),
+        ("vnm", "6:8", "4 of M columns"),
+        ("transposable", "2:4@kernel", "outputs and inputs"),
+        ("bi-mask", "2:4@kernel", "along the outputs"),
+    ],
+)
+def test_a_pattern_that_it_cannot_do_is_refused(method, pattern, says):
+    with pytest.raises(ValueError, match=f"method '{method}' cannot do {pattern}: .*{says}") as caught:
+        sparsify(zoo(), pattern, method)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("method", "setting", "value", "says"),
+    [
+        ("step", "t_min", 1.5, "at most 1"),
+        ("decaying-mask", "decay", "cubic", "one of 'exp'"),
+        ("fst", "every", 0, "at least 1"),
+        ("gmp", "end", 0.0, "above 0"),
+        ("s-ste", "beta", 1.0, "no setting 'beta'"),
+    ],
+)
+def test_a_setting_out_of_range_is_named(method, setting, value, says):
+    with pytest.raises(ValueError, match=says):
+        sparsify(zoo(), "2:4", method, **{setting: value})
+
+
+@pytest.mark.parametrize("method", ["step", "ast"])
+def test_other_optimizers_than_adam_are_named(method):
+    model, handle = attached(method)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    handle.bind(optimizer)
+    with pytest.raises(ValueError, match=f"method '{method}' needs Adam or AdamW, not SGD"):
+        step_of(model, optimizer, 0)
+
+
+def test_shares_of_an_unknown_length_are_asked_for():
+    model = nn.Sequential(nn.Linear(8, 8))
+    handle = sparsify(model, "2:4", "gmp")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    handle.bind(optimizer)
+    model(torch.randn(2, 8)).sum().backward()
+    optimizer.step()
+    with pytest.raises(ValueError, match=r"sparsify\(\.\.\., steps=N\)"):
+        optimizer.step()
+    with pytest.raises(ValueError, match="steps must be a whole number"):
+        sparsify(nn.Sequential(nn.Linear(8, 8)), "2:4", "gmp", steps=0)
