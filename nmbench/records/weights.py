@@ -30,6 +30,7 @@ def digest(path: Path | str) -> str:
 def load(model: nn.Module, path: Path | str, sha256: str | None = None, *, pickled: bool = False) -> None:
     """Load what `save` wrote, or any file that has each of the model's tensors under one of its names at least.
 
+    Tensors that a training method put beside the weights need not be in it; these stay as they are.
     Not by safetensors' own function, which refuses a model that fills in the other names itself.
 
     sha256: hash of the file, where a record tells it. pickled: it may be a state dict of torch.save, which is read
@@ -40,11 +41,13 @@ def load(model: nn.Module, path: Path | str, sha256: str | None = None, *, pickl
     """
     from safetensors.torch import load_file
 
+    from nmbench.sparsity.attach import learnables
+
     if sha256 is not None and digest(path) != sha256:
         raise OSError(f"{Path(path).name} has changed since it was written")
     state = _unpickled(path) if pickled and not _is_safetensors(path) else load_file(path)
     own = model.state_dict()
-    held = {_memory(own[name]) for name in state if name in own}
+    held = {_memory(own[name]) for name in {*(name for name in state if name in own), *learnables(model)}}
     found = model.load_state_dict(state, strict=False)
     wrong = {
         "Missing": [name for name in found.missing_keys if name not in own or _memory(own[name]) not in held],

@@ -224,3 +224,9 @@ def weights_of(model: nn.Module) -> list[SparseWeight]:
         for weight in module.__dict__.get(_SLOT, {}).values():
             found.setdefault(id(weight), weight)
     return list(found.values())
+
+
+def learnables(model: nn.Module) -> list[str]:
+    """Names of the tensors that a method put beside the weights of `model`."""
+    own = {id(parameter) for weight in weights_of(model) for parameter in weight.extra.values()}
+    return [name for name, parameter in model.named_parameters() if id(parameter) in own]

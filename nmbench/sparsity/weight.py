@@ -176,11 +176,14 @@ class SparseWeight(KeptMask):
     def _current_for_method(self, value: Tensor) -> None:
         """The mask of each forward pass is that of the weights it runs with, where it follows them."""
         plan = self._planned(value)
-        if self.rule not in STAYS and (
-            self._stale(value) or (self.maker is None and self._made_in != self.scope.serial)
-        ):
+        if self.rule in STAYS:
+            return
+        stale = self._stale(value)
+        if not stale and self.maker is None and plan is not None:
+            stale = plan.apply(self._memory(value)) != self._checksum  # changed through .data
+        if stale:
             with torch.no_grad():
-                self._update(value.detach() if plan is None else value, plan)
+                self._update(value, plan)
 
     def _straight_through(self, weight: Tensor, plan: Plan | None) -> Tensor:
         scope, grad, seen = self.scope, torch.is_grad_enabled(), self._identity(weight)

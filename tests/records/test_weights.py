@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from nmbench.records import weights
+from nmbench.sparsity import sparsify
 
 
 class Tied(nn.Module):
@@ -111,3 +112,14 @@ def test_a_pickle_of_something_else_is_refused_and_not_run(held: Any, tmp_path: 
     with pytest.raises(ValueError, match="neither a safetensors file nor a state dict"):
         weights.load(Tied(), tmp_path / "w.bin", pickled=True)
     assert "this ran" not in capsys.readouterr().out
+
+
+def test_what_a_method_learns_beside_the_weights_need_not_be_in_the_file(tmp_path: Path) -> None:
+    dense, other = nn.Sequential(nn.Linear(8, 4)), nn.Sequential(nn.Linear(8, 4))
+    weights.save(dense, tmp_path / "dense.safetensors")
+    handle = sparsify(other, "2:4", "maskllm")
+    gate = other[0].weight_gate.detach().clone()
+    weights.load(other, tmp_path / "dense.safetensors")
+    assert torch.equal(dict(other.named_parameters())["0.weight"], dense[0].weight)
+    assert torch.equal(other[0].weight_gate, gate)
+    assert handle.steps == 0

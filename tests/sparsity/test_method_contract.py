@@ -162,6 +162,18 @@ def test_a_mask_of_its_own_follows_what_is_loaded_and_refreshed():
     assert torch.equal(handle.masks["0.weight"], method.mask(weights_of(model)[0], model[0].weight))
 
 
+def test_weights_changed_through_data_are_seen_by_a_forward_pass_of_the_methods_own():
+    model, twin = mlp(), mlp(4)
+    handle, other = sparsify(model, "2:4", "s-ste", layers=["0"]), sparsify(twin, "2:4", "s-ste", layers=["0"])
+    x = torch.randn(2, 8)
+    model(x), twin(x)
+    weights_of(twin)[0].memory["beta"] = weights_of(model)[0].memory["beta"]
+    for own, fresh in zip(model.parameters(), twin.parameters(), strict=True):
+        own.data.copy_(fresh)
+    assert torch.equal(model(x), twin(x))
+    assert torch.equal(handle.masks["0.weight"], other.masks["0.weight"])
+
+
 class Tightening(Method):
     """8:128 at first, 2:4 from the second step on."""
 

@@ -30,9 +30,9 @@ class Settings(BaseModel):
 
 def soft_threshold(layer: Layer, weight: Tensor) -> Tensor:
     """sign(w) * max(|w| - t, 0), t the largest magnitude that the mask leaves out of the group."""
-    pruned = layer.blocks(torch.where(layer.mask, 0, weight).abs_())
-    shrunk = (layer.blocks(weight.abs()) - pruned.amax(2, keepdim=True)).clamp_(min=0)
-    return layer.unblocked(shrunk).mul_(weight.sign())
+    size = weight.abs()
+    threshold = layer.blocks(size.masked_fill(layer.mask, 0)).amax(2, keepdim=True)
+    return layer.unblocked((layer.blocks(size) - threshold).clamp_(min=0)).copysign_(weight)
 
 
 class SSTE(Method):
