@@ -14,7 +14,6 @@ from nmbench.cli.common import EngineOptions, MatrixName, Only, Plugins, Results
 def cancel(
     matrix: MatrixName,
     results: Results = Path("results"),
-    plugins: Plugins = None,
     on: Annotated[str | None, typer.Option(help="Only what runs on this engine: slurm or ray.")] = None,
     engine_options: EngineOptions = None,
 ) -> None:

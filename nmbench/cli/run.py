@@ -114,7 +114,7 @@ def run(
     data: Data = Path("data"),
     only: Only = None,
     seeds: Seeds = None,
-    workers: Annotated[int, typer.Option(min=0, help="Cells at a time; 0 fits the machine.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Cells at a time; 0 fits the machine. With --on: jobs.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     rerun: Annotated[
         str | None, typer.Option(help="Only cells that ended so (a status), or `stale`: done with other code or data.")
