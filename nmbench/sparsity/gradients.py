@@ -85,7 +85,7 @@ class _TwoSided(torch.autograd.Function):
         return product(inputs, weight)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         inputs, weight, back = ctx.saved_tensors
         to_inputs, to_weight, to_bias = ctx.needs_input_grad[:3]
@@ -117,5 +117,5 @@ def two_sided(
     base = base or Product()
     product = base if base.bias is None else replace(base, bias=base.bias.detach())
     other = weight.detach() if back is None else back.detach()
-    made: Tensor = _TwoSided.apply(inputs, weight, base.bias, other, seen, product)  # type: ignore[no-untyped-call]
+    made: Tensor = _TwoSided.apply(inputs, weight, base.bias, other, seen, product)
     return made

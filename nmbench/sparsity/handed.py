@@ -80,7 +80,8 @@ def hand_out(weight: Tensor, owner: SparseWeight) -> Tensor:
 def _keep_out_of_graphs() -> None:
     """torch.compile breaks its graph where such a tensor comes in, and does not trace what it does."""
     config = getattr(torch._dynamo, "config", None)
-    getattr(config, "nontraceable_tensor_subclasses", set()).add(_Handed)
+    known: set[type[Any]] = getattr(config, "nontraceable_tensor_subclasses", set())
+    known.add(_Handed)
 
 
 def _multiplied(inputs: Tensor, weight: _Handed, product: Product) -> Tensor:
@@ -168,7 +169,8 @@ def _attention() -> Callable[..., Any]:
         "_in_projection_packed": _packed,
         "has_torch_function": lambda tensors: False,
     }
-    names["_in_projection"] = types.FunctionType(F._in_projection.__code__, names, None, F._in_projection.__defaults__)
+    apart: Any = vars(F)["_in_projection"]
+    names["_in_projection"] = types.FunctionType(apart.__code__, names, None, apart.__defaults__)
     made = types.FunctionType(own.__code__, names, own.__name__, own.__defaults__)
     made.__kwdefaults__ = own.__kwdefaults__
     return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch.optim import Optimizer
 
@@ -55,7 +56,7 @@ class Updates:
         for weight in layers:
             weight.ensure_current()
         # a fused optimizer unscales inside its kernel, so the term must be in the scaled units
-        scale = getattr(optimizer, "grad_scale", None)
+        scale: Any = getattr(optimizer, "grad_scale", None)
         scaled = [] if scale is None else [grad for weight in layers if (grad := weight.grad) is not None]
         for grad in scaled:
             grad.div_(scale)

@@ -149,7 +149,7 @@ class SparseWeight(KeptMask):
             raise ValueError(f"{self.name} is gathered from shards, and its mask is of one: train it unsharded")
         return formula.straight_through(value, held, self.pattern, self.grouping)
 
-    @_disable_dynamo  # type: ignore[untyped-decorator] # a graph breaks here; the rest of the model is compiled
+    @_disable_dynamo  # a graph breaks here; the rest of the model is compiled
     def _by_method(self, value: Tensor) -> Tensor:
         """As `forward`, by a method that overrides `forward` or `product`."""
         assert self.method is not None

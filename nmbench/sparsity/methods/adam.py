@@ -42,8 +42,9 @@ class Adam:
             return None
         decoupled = group.get("decoupled_weight_decay", isinstance(optimizer, torch.optim.AdamW))
         decay = float(group["weight_decay"]) if decoupled else 0.0
+        beta1, beta2 = map(float, group["betas"])
         moments = state["exp_avg"], state["exp_avg_sq"], float(state["step"])
-        return cls(float(group["lr"]), *map(float, group["betas"]), float(group["eps"]), decay, *moments)
+        return cls(float(group["lr"]), beta1, beta2, float(group["eps"]), decay, *moments)
 
     def shrunk(self, weight: Tensor) -> Tensor:
         """The weight after its decoupled decay; a new tensor."""
@@ -52,4 +53,4 @@ class Adam:
     @property
     def rate(self) -> float:
         """Learning rate over the correction of the first moment."""
-        return self.lr / (1 - self.beta1**self.step)
+        return self.lr / (1 - float(self.beta1**self.step))

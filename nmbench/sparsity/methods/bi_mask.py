@@ -12,20 +12,20 @@ within the groups of a grouped convolution, is drawn by a generator of its own a
 from __future__ import annotations
 
 import torch
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor
 
 from nmbench.sparsity.gradients import Product, two_sided
 from nmbench.sparsity.layer import Layer
 from nmbench.sparsity.mask import mask_of
 from nmbench.sparsity.methods.sr_ste import SRSTE
+from nmbench.sparsity.methods.sr_ste import Settings as Decay
 from nmbench.sparsity.pattern import NMPattern
 
 
-class Settings(BaseModel):
+class Settings(Decay):
     """Hyper-parameters."""
 
-    lambda_w: float = Field(2e-4, description="decay of the pruned weights")
     every: int = Field(100, ge=1, description="optimizer steps from one order of the outputs to the next")
     tries: int = Field(100, ge=0, description="random orders that are compared; 0: the outputs as they are")
 
@@ -45,7 +45,7 @@ class BiMask(SRSTE):
     """Two masks."""
 
     name = "bi-mask"
-    settings = Settings
+    settings = Settings  # type: ignore[assignment] # a wider one
 
     def refuses(self, pattern: NMPattern) -> str:
         """A second axis is needed."""

@@ -19,17 +19,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor
 from torch.optim import Optimizer
 
 from nmbench.sparsity.layer import Layer
 from nmbench.sparsity.methods.base import DENSE, FOLLOW
 from nmbench.sparsity.methods.sr_ste import SRSTE
+from nmbench.sparsity.methods.sr_ste import Settings as Decay
 from nmbench.sparsity.pattern import NMPattern
 
 
-class Settings(BaseModel):
+class Settings(Decay):
     """Hyper-parameters."""
 
     lambda_w: float = Field(2e-4, description="decay of the pruned weights after the search")
@@ -61,7 +62,7 @@ class Domino(SRSTE):
     """Layer-wise N:M, searched."""
 
     name = "domino"
-    settings = Settings
+    settings = Settings  # type: ignore[assignment] # a wider one
     phases = 2
     starts_dense = True
 

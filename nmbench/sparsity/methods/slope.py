@@ -36,7 +36,7 @@ class SLoPe(BiMask):
     """Double-pruned, with a lazy low-rank branch."""
 
     name = "slope"
-    settings = Settings
+    settings = Settings  # type: ignore[assignment] # it has no decay
 
     def rule(self, phase: int, step: int) -> str:
         """The mask of the start, held."""

@@ -72,7 +72,7 @@ def transposable_mask(score: Tensor, n: int) -> Tensor:
     by Dykstra's projections (rows to n, columns to n, each entry to at most 1), rounded greedily, a gap filled by the
     best swap; here with a pass of 2 x 2 exchanges at the end. Their code was not seen.
     """
-    parts = [_solved(part, n) for part in score.float().split(_TOGETHER)]
+    parts = [_solved(part, n) for part in torch.split(score.float(), _TOGETHER)]
     return torch.cat(parts) if parts else torch.zeros_like(score, dtype=torch.bool)
 
 

@@ -12,17 +12,18 @@ tile at the edge may keep fewer.
 from __future__ import annotations
 
 import torch
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor
 
 from nmbench.sparsity.layer import Layer
 from nmbench.sparsity.methods.base import FOLLOW, KEEP
 from nmbench.sparsity.methods.sr_ste import SRSTE
+from nmbench.sparsity.methods.sr_ste import Settings as Decay
 from nmbench.sparsity.methods.tiles import from_tiles, into_tiles, transposable_mask
 from nmbench.sparsity.pattern import NMPattern
 
 
-class Settings(BaseModel):
+class Settings(Decay):
     """Hyper-parameters."""
 
     every: int = Field(40, ge=1, description="optimizer steps from one mask to the next")
@@ -41,7 +42,7 @@ class Transposable(SRSTE):
     """Transposable masks of any N:M."""
 
     name = "transposable"
-    settings = Settings
+    settings = Settings  # type: ignore[assignment] # a wider one
     transposable = True
 
     def refuses(self, pattern: NMPattern) -> str:

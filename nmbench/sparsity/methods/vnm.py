@@ -14,12 +14,13 @@ import itertools
 import math
 
 import torch
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor
 
 from nmbench.sparsity.layer import Layer
 from nmbench.sparsity.methods.base import FOLLOW, KEEP
 from nmbench.sparsity.methods.sr_ste import SRSTE
+from nmbench.sparsity.methods.sr_ste import Settings as Decay
 from nmbench.sparsity.methods.tiles import from_tiles, into_tiles
 from nmbench.sparsity.pattern import NMPattern
 
@@ -27,10 +28,9 @@ _COLUMNS = 4
 _MOST = 1820  # those of M = 16
 
 
-class Settings(BaseModel):
+class Settings(Decay):
     """Hyper-parameters."""
 
-    lambda_w: float = Field(2e-4, description="decay of the pruned weights")
     v: int = Field(8, ge=1, description="outputs of a tile, which share their columns")
     every: int = Field(10, ge=1, description="optimizer steps from one mask to the next")
 
@@ -58,7 +58,7 @@ class VNM(SRSTE):
     """V:N:M masks."""
 
     name = "vnm"
-    settings = Settings
+    settings = Settings  # type: ignore[assignment] # a wider one
 
     def refuses(self, pattern: NMPattern) -> str:
         """4 columns of M, N of these."""
