@@ -1,5 +1,7 @@
 """Channel permutation: the function stays, what is coupled moves together, and what cannot move is named."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -103,7 +105,7 @@ def test_an_operation_that_the_graph_does_not_allow_is_named_by_layer_and_the_re
 
 
 class Secretive(nn.Module):
-    """The graph of one batch is not that of another: what it does cannot be seen in a trace."""
+    """It makes a number of Python's, which no trace can follow."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,9 +113,7 @@ class Secretive(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x)
-        if x.sum() > 1e9:
-            return self.second(x)
-        return self.second(x.relu())
+        return self.second(x.relu() * math.tanh(float(x.detach().sum())))
 
 
 def test_what_cannot_be_traced_is_left():
@@ -183,3 +183,25 @@ def test_while_the_model_is_attached_the_parameters_move():
 def test_the_kernel_axis_has_no_channels_to_permute():
     with pytest.raises(ValueError, match="2:4@kernel: channels are permuted for patterns along the input only"):
         permute(made(Images), "2:4@kernel", images()[0])
+
+
+class Branching(nn.Module):
+    """A branch on shapes, and a part that no trace can follow, before a feed-forward network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.secret, self.up, self.down = Secretive(), nn.Linear(3, 16), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() == 2 and x.shape[-1] > 1:
+            return self.down(self.up(self.secret(x)).tanh())
+        return self.down(x)
+
+
+def test_a_branch_is_followed_and_a_part_that_cannot_be_traced_is_gone_around():
+    model, x = made(Branching), torch.randn(5, 8)
+    before = model(x)
+    report = permute(model, "2:4", x, layers=["down", "secret.*"])
+    assert list(report.permuted) == ["down.weight"]
+    assert report.left["secret.second.weight"] == "torch.fx cannot trace what it is part of"
+    torch.testing.assert_close(model(x), before, rtol=1e-5, atol=1e-6)

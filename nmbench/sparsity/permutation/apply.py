@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from nmbench.sparsity.pattern import NMPattern, PatternLike
 from nmbench.sparsity.permutation.graph import Seen, walk
+from nmbench.sparsity.permutation.layers import is_layer
 from nmbench.sparsity.permutation.search import find, kept
 from nmbench.sparsity.permutation.spaces import Couplings, Space, Touch
 from nmbench.sparsity.products import ordinary_forward
@@ -96,7 +97,7 @@ def permute_model(
     if difference > _tolerance(before):
         undone = f"the model's output would change by {difference:.2g} of its largest number"
         _undo(moved)
-    return _report(couplings, wanted, shares, pattern, walked, difference if not undone else 0.0, undone)
+    return _report(model, couplings, wanted, shares, pattern, difference if not undone else 0.0, undone)
 
 
 def _run(model: nn.Module, output: Callable[[], Any]) -> tuple[dict[str, Seen], Any]:
@@ -198,12 +199,18 @@ def _tolerance(output: Any) -> float:
     return _TOLERANCE_OF_HALF if half else _TOLERANCE
 
 
+def _in_a_layer(model: nn.Module, name: str) -> bool:
+    """Does the weight belong to a part of a layer that the graph does not look into, as attention's projection?"""
+    path = name.split(".")[:-1]
+    return any(is_layer(model.get_submodule(".".join(path[:depth]))) for depth in range(1, len(path)))
+
+
 def _report(
+    model: nn.Module,
     couplings: Couplings,
     wanted: dict[int, str],
     shares: dict[str, float],
     pattern: NMPattern,
-    walked: list[str],
     difference: float,
     undone: str,
 ) -> PermutationReport:
@@ -214,8 +221,7 @@ def _report(
         touch = reads.get(tensor)
         roots = [part.space.root for part in touch.channels.parts] if touch else []
         if touch is None:
-            inside = any(not part or name.startswith(f"{part}.") for part in walked)
-            left[name] = _INSIDE if inside else "torch.fx cannot trace what it is part of"
+            left[name] = _INSIDE if _in_a_layer(model, name) else "torch.fx cannot trace what it is part of"
         elif undone:
             left[name] = undone
         elif any(root.order is not None for root in roots):

@@ -6,6 +6,8 @@ Where an operation may do anything to the order of channels, they stay as they a
 from __future__ import annotations
 
 import inspect
+import operator
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,10 +22,70 @@ from nmbench.sparsity.permutation.spaces import Channels, Couplings, Part, Space
 
 
 class _Tracer(fx.Tracer):
-    """Goes into everything but layers of torch's."""
+    """Goes into everything but layers of torch's, along the branches that the given arguments take.
+
+    numbers: node -> its value, where a branch depended on it. opaque: names of modules that could not be gone into,
+    which are nodes of the graph.
+    """
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        super().__init__()
+        self.given, self.numbers, self.opaque = given, dict[fx.Node, Any](), list[str]()
+        self._computing = False  # a number, so that nothing is traced
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return is_layer(m)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        return attr_val if self._computing else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def number(self, wanted: fx.Node) -> Any:
+        """The value of a node; those before it are computed too, if nothing asked for them yet."""
+        self._computing = True
+        try:
+            for node in self.graph.nodes:
+                if node not in self.numbers:
+                    self.numbers[node] = self._compute(node)
+                if node is wanted:
+                    break
+        finally:
+            self._computing = False
+        return self.numbers[wanted]
+
+    def _compute(self, node: fx.Node) -> Any:
+        target: Any = node.target
+        if node.op == "placeholder":  # fx numbers those whose value it is told
+            return self.given.get(target, self.given.get(target.rpartition("_")[0]))
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), self.numbers.__getitem__)
+        if node.op == "call_method":
+            return getattr(args[0], target)(*args[1:], **kwargs)
+        if node.op == "call_module":
+            return self.root.get_submodule(target)(*args, **kwargs)
+        if node.op == "get_attr":
+            return operator.attrgetter(target)(self.root)
+        return target(*args, **kwargs) if node.op == "call_function" and target is not torch._assert else None
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        return bool(self.number(obj.node))
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        return iter([obj[i] for i in range(len(self.number(obj.node)))])  # type: ignore[index]
+
+    def call_module(self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A module that cannot be gone into becomes a node."""
+        if self._computing:
+            return forward(*args, **kwargs)
+        last, stack = next(iter(reversed(self.graph.nodes)), None), self.module_stack.copy()
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        except Exception:  # whatever a stranger's forward does with a proxy
+            for node in reversed(self.graph.nodes):
+                if node is last:
+                    break
+                self.graph.erase_node(node)
+            self.module_stack = stack
+            self.opaque.append(self.path_of_module(m))
+            return self.create_proxy("call_module", self.opaque[-1], args, kwargs)
 
 
 @dataclass
@@ -46,14 +108,16 @@ class Seen:
             return None
         return cls(module, dict(bound.arguments))
 
-    def trace(self) -> fx.GraphModule | None:
-        """Its graph; None where fx cannot follow it (control flow that looks at numbers)."""
+    def trace(self) -> tuple[fx.GraphModule, list[str]] | None:
+        """Its graph, and the parts that are single nodes of it; None where fx cannot follow it."""
         fixed = {name: value for name, value in self.arguments.items() if not isinstance(value, Tensor)}
+        tracer = _Tracer(self.arguments)
         try:
-            tracer = _Tracer()
-            graph = tracer.trace(self.module, concrete_args=fixed or None)
-            return fx.GraphModule(self.module, graph)
-        except Exception:  # whatever a stranger's forward does with a proxy
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # fx' own, about arguments that are no numbers
+                graph = tracer.trace(self.module, concrete_args=fixed or None)
+            return fx.GraphModule(self.module, graph), tracer.opaque
+        except Exception:
             return None
 
 
@@ -189,14 +253,17 @@ def walk(model: nn.Module, seen: dict[str, Seen], couplings: Couplings, told: Ca
 
 
 def _regions(module: nn.Module, seen: dict[str, Seen], name: str) -> Iterator[tuple[str, Seen, fx.GraphModule]]:
-    """The outermost parts that fx can trace."""
+    """The outermost parts that fx can trace, and those within what is but a node of them."""
     if is_layer(module):
         return
-    if (call := seen.get(name)) is not None and (traced := call.trace()) is not None:
-        yield name, call, traced
-        return
-    for key, child in module.named_children():
-        yield from _regions(child, seen, f"{name}.{key}" if name else key)
+    call = seen.get(name)
+    traced = call.trace() if call is not None else None
+    below = [key for key, _ in module.named_children()]
+    if call is not None and traced is not None:
+        yield name, call, traced[0]
+        below = [f"{path}.{key}" for path in traced[1] for key, _ in module.get_submodule(path).named_children()]
+    for key in below:
+        yield from _regions(module.get_submodule(key), seen, f"{name}.{key}" if name else key)
 
 
 __all__ = ["Operation", "Seen", "Walk", "couple", "fix", "fixed_channels", "walk"]

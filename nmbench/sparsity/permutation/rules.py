@@ -131,14 +131,14 @@ def _permuted(op: Operation) -> Value:
 
 
 def _reduced(op: Operation) -> Value:
-    """mean, sum over other dimensions."""
+    """mean, sum: over other dimensions, or over the channels themselves."""
     value, ndim = op.first, len(op.shape)
     dims = op.argument(1, "dim", None)
     if not isinstance(value, Channels):
         return value
     gone = {int(d) % ndim for d in ([dims] if isinstance(dims, int) else dims or range(ndim))}
     if value.dim in gone:
-        return NotImplemented
+        return Unknown(f"{name(op.node)} over the channels makes its input")  # whatever their order is
     dim = value.dim if op.out.ndim == ndim else value.dim - sum(d < value.dim for d in gone)
     return Channels(dim, value.parts)
 
