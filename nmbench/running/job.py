@@ -15,8 +15,8 @@ from nmbench.records.schema import Data, Record, Status
 Format = Literal["onnx", "safetensors", "torch"]
 
 
-#: in which a finished model is exported, and the suffix of the file
-SUFFIXES: Mapping[Format, str] = {"onnx": ".onnx", "safetensors": ".safetensors", "torch": ".pt"}
+#: format in which a finished model is exported -> suffix of the file
+SUFFIXES: Mapping[str, str] = {"onnx": ".onnx", "safetensors": ".safetensors", "torch": ".pt"}
 
 
 def _cell(value: Any) -> Any:
