@@ -60,7 +60,7 @@ class Handle:
                     self.layers[place] = replace(info, outputs=sparse.outputs)
             self._weights.append(sparse)
             uses += [(module, key, sparse) for module, key in by_name[info.name].uses]
-        self._updates = Updates(method, self._served())
+        self._updates = Updates(method, self._served() if "before" in self._own else self._weights)
         self.sad = SAD([w.name for w in self._weights], [w.mask.numel() for w in self._weights])
         self._rule = ""
         try:
