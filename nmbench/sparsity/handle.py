@@ -60,7 +60,7 @@ class Handle:
                     self.layers[place] = replace(info, outputs=sparse.outputs)
             self._weights.append(sparse)
             uses += [(module, key, sparse) for module, key in by_name[info.name].uses]
-        self._updates = Updates(method, self._served())
+        self._updates = Updates(method, self._served() if "before" in self._own else self._weights)
         self.sad = SAD([w.name for w in self._weights], [w.mask.numel() for w in self._weights])
         self._rule = ""
         try:
@@ -263,18 +263,18 @@ class Handle:
     def _load_method(self, state: Mapping[str, Any]) -> None:
         now = self.method.now
         now.phase, now.step = self.phase, self._phase_steps
+        if state["version"] == 1:
+            return
         now.total, now.loss = state["now"]["total"], state["now"]["loss"]
         self.method.memory = copied(state["memory"])
         for weight, memory, (n, m) in zip(self._weights, state["layers"], state["patterns"], strict=True):
             weight.memory = copied(memory, weight.values.device)
             weight.repattern(stretch(n, m, self.pattern.axis))
 
-    # -- the end ------------------------------------------------------------------------------------------------
     def finalize(self) -> None:
         """Bake the masks into plain weights; the model is an ordinary nn.Module again. The counters stay readable.
 
-        A method that leaves a dense network (dense) only lets go of the model. Calling it twice does nothing.
-        Warns where the method took no part in training.
+        A dense method only lets go of the model. Twice does nothing. Warns where the method took no part in training.
         """
         if self._finalized:
             return

@@ -223,3 +223,15 @@ def test_torch_compile_trains_the_same(method):
             optimizer.step()
         results.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     torch.testing.assert_close(results[1], results[0])
+
+
+def test_a_state_of_the_first_version_is_still_read():
+    model, twin = mlp(), mlp()
+    handle, again = sparsify(model, "2:4", "sr-ste"), sparsify(twin, "2:4", "sr-ste")
+    handle.bind(optimizer := sgd(model))
+    train(model, optimizer, range(3))
+    state = {key: value for key, value in handle.state_dict().items() if key not in ("now", "memory", "layers")}
+    twin.load_state_dict(model.state_dict())
+    again.load_state_dict({**state, "version": 1})
+    assert again.steps == 3
+    assert again.sad.history == handle.sad.history
