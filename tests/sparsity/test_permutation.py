@@ -134,6 +134,28 @@ def test_an_order_that_would_change_the_output_is_taken_back(monkeypatch):
     assert all(map(torch.equal, before, model.parameters()))
 
 
+class Chaotic(nn.Module):
+    """What is rounded grows by each of its steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(8, 32), nn.Linear(32, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(9):
+            x = torch.sin(6 * self.down(torch.relu(self.up(x))))
+        return x
+
+
+def test_rounding_that_grows_is_told_from_another_function(monkeypatch):
+    model, x = made(Chaotic), torch.randn(30, 8)
+    monkeypatch.setattr(applying, "_tolerance", lambda output: 1e-9)
+    report = permute(model, "2:4", x, layers=["down"])
+    assert list(report.permuted) == ["down.weight"]
+    assert report.difference < 1e-9
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
 def test_shared_layers_move_once():
     class Shared(nn.Module):
         def __init__(self) -> None:

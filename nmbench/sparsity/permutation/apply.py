@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from nmbench.sparsity.select import LayerInfo, Layers, choose, default_candidate
 #: of the largest output; half precision differs by more
 _TOLERANCE = 1e-5
 _TOLERANCE_OF_HALF = 2e-2
+#: larger differences are none of rounding
+_ROUNDING = 1e-2
 _INSIDE = "what it reads is made inside of the module that it belongs to"
 
 
@@ -94,6 +97,8 @@ def permute_model(
         touch.apply()
     difference = _difference(before, output())
     undone = ""
+    if _tolerance(before) < difference < _ROUNDING:  # many layers, or a recurrent one, add up what was rounded
+        difference = min(difference, _in_double(model, output, moved))
     if difference > _tolerance(before):
         undone = f"the model's output would change by {difference:.2g} of its largest number"
         _undo(moved)
@@ -164,6 +169,32 @@ def _order(space: Space, couplings: Couplings, wanted: dict[int, str], pattern: 
         order[block * width : (block + 1) * width] = found + block * width
     if scores and not torch.equal(order, torch.arange(space.size)):
         space.order = order
+
+
+def _in_double(model: nn.Module, output: Callable[[], Any], moved: list[Touch]) -> float:
+    """The difference in double precision, where rounding plays no part; infinite where the model cannot run so."""
+    dtypes = {tensor.dtype for tensor in (*model.parameters(), *model.buffers()) if tensor.is_floating_point()}
+    if dtypes != {torch.float32}:
+        return math.inf
+
+    def cast(module: nn.Module, args: Any, kwargs: Any) -> Any:
+        doubled = [x.double() if isinstance(x, Tensor) and x.is_floating_point() else x for x in args]
+        return tuple(doubled), kwargs
+
+    hook = model.register_forward_pre_hook(cast, with_kwargs=True)
+    model.double()
+    try:
+        after = output()
+        _undo(moved)
+        try:
+            return _difference(output(), after)
+        finally:
+            _undo(moved)  # the other way round
+    except Exception:  # whatever a stranger's forward does to doubles
+        return math.inf
+    finally:
+        hook.remove()
+        model.float()
 
 
 def _undo(moved: list[Touch]) -> None:
