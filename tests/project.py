@@ -73,7 +73,7 @@ class Project:
         (self.folder / "toys.toml").write_text(text)
 
     def command(self, verb: str, *arguments: str) -> list[str]:
-        plugins = [] if verb == "report" or "--plugins" in arguments else ["--plugins", str(PLUGINS)]
+        plugins = [] if verb in ("report", "cancel") or "--plugins" in arguments else ["--plugins", str(PLUGINS)]
         name = [] if verb in ("list", "doctor") else ["toys.toml"]
         return [sys.executable, "-m", "nmbench", verb, *name, *plugins, *arguments]
 
