@@ -109,7 +109,8 @@ def ready(
 ) -> tuple[dict[str, Run], dict[str, str]]:
     """({engine: how to run it}, {engine: why not}); every one has been run once.
 
-    model: in evaluation mode, on a CPU; it stays as it is. inputs: positional.
+    model: in evaluation mode, on a CPU; it stays as it is. inputs: positional. Raises what the model itself raises on
+    them, and torch.OutOfMemoryError.
     """
     runs: dict[str, Run] = {}
     refused: dict[str, str] = {}
@@ -120,6 +121,8 @@ def ready(
         except Absent as error:
             refused[name] = str(error)
         except Exception as error:  # exporters and compilers raise whatever they like
+            if name == "eager" or isinstance(error, torch.OutOfMemoryError):
+                raise
             refused[name] = first_line(error)[:200]
         else:
             runs[name] = run
