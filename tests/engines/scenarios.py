@@ -197,7 +197,7 @@ def other_code(cluster: SlurmCluster, folder: Path) -> None:
 
 def time_limit(cluster: SlurmCluster, folder: Path) -> None:
     """The cell ends before the limit, and is submitted again as long as it comes further."""
-    project = new(folder, train="{ pause = 4.0, steps = 60, save_every = 2 }")
+    project = new(folder, train="{ pause = 4.0, steps = 25, save_every = 2 }")
     run(project, "--only", "dense", "--engine", "time=2")
     *first, last = sorted(project.records(), key=lambda it: it["attempt"])
     assert first
