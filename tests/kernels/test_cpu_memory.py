@@ -10,6 +10,12 @@ import nmbench.kernels.cpu
 
 FOLDER = Path(nmbench.kernels.cpu.__file__).parent
 FLAGS = ["-O1", "-march=native", "-std=gnu11", "-fopenmp", "-Wall", "-Wextra", "-Wno-psabi", "-Werror"]
+# its stand-in for AVX-512, so that these forms run on any processor
+AVX512 = (
+    "-march=x86-64",
+    f"-I{Path(__file__).with_name('avx512')}",
+    *("-D__AVX512F__=1", "-D__AVX512BF16__=1", "-D__AVX2__=1"),
+)
 SANITIZERS = "-fsanitize=address,undefined"
 
 
@@ -30,7 +36,11 @@ def compiler(tmp_path_factory):
         (2, 4, ()),
         (3, 16, ()),
         (2, 4, ("-DNM_PORTABLE",)),
+        (2, 4, AVX512),
+        (3, 16, AVX512),
+        (1, 2, AVX512),
         (2, 4, ("-DNM_ROWS",)),
+        (2, 4, ("-DNM_ROWS", "-DL=16")),
         (5, 7, ("-DNM_ROWS",)),
         (1, 32, ("-DNM_ROWS", "-DNM_PORTABLE")),
     ],

@@ -1,5 +1,6 @@
 """One rule of settings for the matrix file, the worker and the pages."""
 
+import contextlib
 import json
 
 import pytest
@@ -65,11 +66,22 @@ class Toy(Task):
     scales = {"smoke": {"steps": 20, "lr": 1.0}}  # noqa: RUF012 - read only
 
 
+def other(setting):
+    """Another value than the default, where one is near; whole numbers as floats, which a TOML file may hold."""
+    if isinstance(setting.default, bool) or not isinstance(setting.default, int | float):
+        return setting.default
+    for value in (float(setting.default) + 5, float(setting.default) / 2, float(setting.default)):
+        with contextlib.suppress(SettingError):
+            setting.typed(value)
+            return value
+    raise AssertionError(f"{setting} does not take its own default")
+
+
 @pytest.mark.parametrize("method", names())
 def test_what_a_plan_lets_through_the_method_takes(method):
     """`at = 5.0` once passed `nmbench plan` and failed the cell."""
     declared = load(method).declared()
-    whole = {key: float(value) + 5 for key, value in declared.defaults.items()}
+    whole = {key: other(setting) for key, setting in declared.root.items()}
     hyper = declared.overrides("it", whole)
     assert load(method)(**hyper).hyper == load(method)(**whole).hyper == declared.complete("it", whole)
 

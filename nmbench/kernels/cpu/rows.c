@@ -12,16 +12,21 @@
 #if !defined(NM_PORTABLE) && defined(__AVX2__)
 #include <immintrin.h>
 #endif
-#if defined(__AVX512F__) && !defined(NM_PORTABLE)
-#define L 16
-enum { SIDE = 4, MOST = 4 };  // outputs at once, vectors of rows: they fill the registers
-#elif defined(__AVX2__) && !defined(NM_PORTABLE)
-#define L 8
-enum { SIDE = 2, MOST = 7 };
-#else
-#define L 8
+#if !defined(__AVX2__) || defined(NM_PORTABLE)
 #define NM_PLAIN 1
+#endif
+#if !defined(L) && defined(__AVX512F__) && !defined(NM_PLAIN)
+#define L 16
+#elif !defined(L)
+#define L 8
+#endif
+// outputs at once, vectors of rows: they fill the registers
+#if L == 16
+enum { SIDE = 4, MOST = 4 };
+#elif defined(NM_PLAIN)
 enum { SIDE = 2, MOST = 4 };
+#else
+enum { SIDE = 2, MOST = 7 };
 #endif
 #define INLINE static inline __attribute__((always_inline))
 #if defined(NM_PLAIN)
