@@ -26,8 +26,8 @@ bit-equal weights, metrics, mask flips, curves, audit and cost. The processes ar
 and calls fail at the functions of Python that make them: a trial is cheap so, and leaves out an interpreter's start.
 
 **Fuzzed inputs** are well-formed ones with values, keys, bytes or nesting changed. Each must be read, or refused by the
-exception that its reader documents, within {seconds} seconds of processor time and 2 GiB of memory beyond what the process
-had.
+exception that its reader documents, within {seconds} seconds of processor time and 2 GiB of memory beyond what the
+process had.
 
 **Misbehaving tasks** return what they should not, raise what they like, run out of memory, flood the log, hang, die, or
 leave threads and children behind; each cell's record has to name the kind, and the others go on.
