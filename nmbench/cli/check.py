@@ -100,7 +100,7 @@ def _known(name: str, known: Catalogue) -> tuple[str, str]:
         return "backend", name.removeprefix("backend:")
     if plugin is None:
         names = {*known.tasks, *known.methods, *backends}
-        raise UsageError(f"there is no task, method or backend {name!r}{nearest(name, names)}")
+        raise UsageError(f"there is no task, method, pruner or backend {name!r}{nearest(name, names)}")
     kind = "task" if name in known.tasks else "method"
     if not plugin.usable:
         raise UsageError(f"{kind} {name} cannot be checked: {plugin.status}: {plugin.reason}")

@@ -170,6 +170,6 @@ def test_a_failed_check_is_exit_status_1_and_says_how_beside_others_too(tmp_path
 def test_an_unknown_name_is_exit_status_2():
     done = nmbench("check", "no-such")
     assert done.returncode == 2
-    assert "there is no task, method or backend 'no-such'; there are: admm, alps, asp, ast" in done.stderr
+    assert "there is no task, method, pruner or backend 'no-such'; there are: admm, alps, asp, ast" in done.stderr
     assert done.stderr.count("dense") == 1
     assert "'tritn'; did you mean 'triton'?" in nmbench("check", "tritn").stderr
