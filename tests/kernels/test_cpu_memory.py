@@ -38,7 +38,6 @@ def compiler(tmp_path_factory):
         (2, 4, ("-DNM_PORTABLE",)),
         (2, 4, AVX512),
         (3, 16, AVX512),
-        (1, 2, AVX512),
         (2, 4, ("-DNM_ROWS",)),
         (2, 4, ("-DNM_ROWS", "-DL=16")),
         (5, 7, ("-DNM_ROWS",)),
