@@ -84,7 +84,7 @@ def test_a_broken_backend_is_a_reason(load, words, monkeypatch):
     try:
         found = registry.backends()
         assert words in found["other"].reason
-        assert list(found) == ["cusparselt", "cutlass", "triton", "cpu", "other", "dense"]
+        assert list(found) == ["cusparselt", "cutlass", "triton", "cpu", "cpu-rows", "other", "dense"]
         with pytest.raises(ValueError, match="'other' cannot be used"):
             registry.load("other")
     finally:
