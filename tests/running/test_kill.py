@@ -87,7 +87,7 @@ def test_ctrl_c_ends_cleanly_and_keeps_what_is_done(project):
     statuses = [r["status"] for r in project.records()]
     assert statuses.count("ok") >= 1
     (stopped,) = [r for r in project.records() if r["status"] == "interrupted"]
-    assert stopped["error"]["kind"] == "KeyboardInterrupt"  # the worker was asked, and wrote its own record
+    assert stopped["error"]["kind"] == "ctrl-c"
 
 
 def test_two_runs_do_not_share_a_folder(project):
