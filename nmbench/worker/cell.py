@@ -294,8 +294,7 @@ def execute_rank(job: TrainingJob) -> int:
 def prepare(job: Job) -> Prepared:
     """Make or verify the data of `job`'s cell."""
     try:
-        task = load_task(job.reference)
-        data = task.prepare(spec_of(job.cell, task, "cpu"), job.data_dir)
+        data = (task := load_task(job.reference)).prepare(spec_of(job.cell, task, "cpu"), job.data_dir)
     except Exception as error:
         return Prepared(status=kind(error), message=first_lines(error))
     return Prepared(data=Data(fingerprint=data.fingerprint, counts=dict(data.counts)))
