@@ -17,6 +17,7 @@ from nmbench._util.errors import UsageError, message
 from nmbench._util.files import replacing
 from nmbench.kernels import engines
 from nmbench.kernels.conversion.agreement import difference
+from nmbench.kernels.conversion.watch import Arguments
 from nmbench.records import weights
 from nmbench.running.job import ExportJob, Format
 from nmbench.worker.inference import Inputs
@@ -100,7 +101,7 @@ def _off(
 ) -> float:
     """The relative difference; infinite where the results have different forms. Raises UsageError."""
     with torch.no_grad():
-        right = model(*inputs)
+        right = Arguments(tuple(inputs), {}).own().give(model)  # it may write to its inputs
     try:
         got = run(inputs)()
     except Exception as error:  # of a type of onnxruntime's own, with a message of many lines

@@ -111,6 +111,7 @@ def test_what_is_used_elsewhere_is_not_fused():
     model, x = trained(nn.Sequential(Twice())), torch.randn(2, 32, 5, 5)
     made, report = fast(model, x.clone())
     assert not any("fused" in note or "folded" in note for note in report.notes)
+    assert any("that of the dense model" in note for note in report.notes), "each pass has inputs of its own"
     for got, right in zip(made(x.clone()), model(x.clone()), strict=True):
         torch.testing.assert_close(got, right, rtol=1e-4, atol=1e-4)
 
@@ -177,6 +178,13 @@ def test_what_is_drawn_or_chosen_is_not_called_wrong():
     nan[0] = float("nan")
     assert agreement(right, nan, lambda: right).wrong
     assert agreement(nan, nan, lambda: nan).wrong == ""
+
+
+def test_a_result_without_a_tensor_is_not_called_equal():
+    held = agreement(object(), object(), object)
+    assert held.off is None
+    assert held.wrong == ""
+    assert "no tensor" in held.words
 
 
 @pytest.mark.usefixtures("every_layer")

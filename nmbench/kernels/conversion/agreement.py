@@ -17,20 +17,21 @@ _MORE = 30.0  # times what a change of the inputs by half a rounding does to the
 
 @dataclass(frozen=True)
 class Agreement:
-    """off: the difference over what is allowed, None where forms differ. wrong: what it is if it is too much, or "".
+    """off: the difference over what is allowed, None where there is none. wrong: what it is if it is too much, or "".
 
-    words: what a report says of it.
+    untold: why nothing can be said. words: what a report says of it.
     """
 
     off: float | None
     wrong: str = ""
+    untold: str = "the dense one's changes as much by roundings"
 
     @property
     def words(self) -> str:
         """One line."""
         if self.off is not None and self.off <= 1.0:
             return "as a whole its result is that of the dense model, within what roundings do"
-        return self.wrong or "its result could not be compared as a whole: the dense one's changes as much by roundings"
+        return self.wrong or f"its result could not be compared as a whole: {self.untold}"
 
 
 def agreement(right: Any, got: Any, shaken: Callable[[], Any]) -> Agreement:
@@ -39,6 +40,8 @@ def agreement(right: Any, got: Any, shaken: Callable[[], Any]) -> Agreement:
     right, got: what they return. shaken: what the dense one returns for inputs that are off by roundings: a choice (of
     boxes, of words) or a drawing of numbers in it makes results incomparable, and shows there as well.
     """
+    if not _tensors(right) and not _tensors(got):
+        return Agreement(None, untold="there is no tensor in it")
     off = difference(right, got)
     if off is not None and off <= 1.0:
         return Agreement(off)
@@ -64,13 +67,13 @@ def shake(given: Arguments) -> Arguments:
 
 
 def difference(right: Any, got: Any) -> float | None:
-    """The largest relative difference over what is allowed; None if the two have different forms."""
+    """The largest relative difference over what is allowed; None if the two have different forms, or no tensor."""
     before, after = _tensors(right), _tensors(got)
     if len(before) != len(after) or any(
         a.shape != b.shape or a.dtype != b.dtype for a, b in zip(before, after, strict=True)
     ):
         return None
-    return max((_one(a, b) for a, b in zip(before, after, strict=True)), default=0.0)
+    return max((_one(a, b) for a, b in zip(before, after, strict=True)), default=None)
 
 
 def _one(right: Tensor, got: Tensor) -> float:

@@ -195,11 +195,15 @@ def _arguments(model: nn.Module, example_inputs: Inputs) -> Arguments:
 
 
 def _result(model: nn.Module, given: Arguments) -> Any:
-    """Of one pass, in evaluation mode. Raises ValueError, with what the model said, if it does not take the inputs."""
+    """Of one pass, in evaluation mode; a model that writes to its inputs writes to copies.
+
+    Raises ValueError, with what the model said, if it does not take the inputs.
+    """
+    own = given.own()
     with evaluating(model), torch.no_grad(), torch.random.fork_rng([]):
         torch.manual_seed(0)
         try:
-            return model(*given.args, **given.kwargs)
+            return model(*own.args, **own.kwargs)
         except Exception as error:
             said = ", ".join(map(_shown, [*given.args, *given.kwargs.values()]))
             raise ValueError(f"the model does not take the example inputs ({said}):\n{first_line(error)}") from error
