@@ -5,10 +5,10 @@ import pickle
 
 import pytest
 import torch
+from convert_toys import Compressed, priced
 from torch import nn
 
 from nmbench.kernels import convert, load_converted, save_converted
-from nmbench.kernels.backends.cpu import Cpu
 from nmbench.kernels.conversion.reordered import ReorderedLayer, reordered, takes
 from nmbench.sparsity import sparsify
 
@@ -22,6 +22,17 @@ SHAPES = [
     (nn.Conv2d(8, 6, 3, stride=2, padding=1), (2, 8, 9, 7), (2, 6, 5, 4)),
     (nn.Conv2d(8, 8, 3, groups=4, dilation=2, padding="same", bias=False), (1, 8, 9, 7), (1, 8, 9, 7)),
 ]
+
+
+class Fusing(Compressed):
+    """A backend as `cpu` is one for `convert`, without anything to compile."""
+
+    fuses = True
+
+    def conv2d(self, x, packed, bias, problem, addend=None, relu=False):
+        y = super().conv2d(x, packed, bias, problem)
+        y = y if addend is None else y + addend
+        return y.relu() if relu else y
 
 
 def of(layer: nn.Module) -> ReorderedLayer:
@@ -62,7 +73,7 @@ def test_it_copies_pickles_moves_and_has_gradients_as_torchs():
         for other in (copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
             torch.testing.assert_close(other(x), right)
         assert made.double()(x.double()).dtype == torch.float64
-        with pytest.raises(RuntimeError, match="dtype|type"):
+        with pytest.raises(RuntimeError, match="type"):
             made(x)
     made.float().requires_grad_(True)(x).sum().backward()
     assert made.weight.grad is not None
@@ -74,21 +85,20 @@ def test_a_converted_model_has_them_and_loads_with_them(tmp_path, monkeypatch):
 
     def net() -> nn.Module:
         torch.manual_seed(0)
-        return nn.Sequential(
-            nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 256, 3), nn.ReLU()
-        ).eval()
+        first, second = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 64, 3)
+        return nn.Sequential(first, nn.BatchNorm2d(16), nn.ReLU(), second, nn.ReLU()).eval()
 
     model, x = net(), torch.randn(1, 3, 32, 32)
     sparsify(model, "1:16", "one-shot").finalize()
-    fast, report = convert(model, x, backends=[Cpu()], budget_s=0.02)
-    if not report.sparse:
-        pytest.skip("the sparse layer lost here, so that the model stayed as it was")
+    with priced(compressed=1.0):
+        fast, report = convert(model, x, pattern="1:16", backends=[Fusing()])
+    assert len(report.sparse) == 1
     first = fast[0] if isinstance(fast, nn.Sequential) else fast.get_submodule("0")
     assert isinstance(first, ReorderedLayer)
     assert first.relu, "what follows it is fused"
     assert any("dense weights reordered" in note for note in report.notes)
     save_converted(tmp_path / "fast.safetensors", fast)
-    again = load_converted(tmp_path / "fast.safetensors", net())
+    again = load_converted(tmp_path / "fast.safetensors", net(), backends=[Fusing()])
     with torch.no_grad():
         torch.testing.assert_close(again(x), fast(x))
         torch.testing.assert_close(fast(x), model(x), atol=1e-4, rtol=1e-4)
