@@ -4,12 +4,11 @@ import functools
 from collections.abc import Collection
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nmbench.kernels import timing
 from nmbench.kernels.conversion.choose import Trial
-from nmbench.kernels.conversion.reordered import problem_of, reordered, takes
-from nmbench.kernels.conversion.survey import has_hooks
+from nmbench.kernels.conversion.reordered import problem_of, reordered, takes, weight_of
 from nmbench.kernels.conversion.swap import replica
 from nmbench.kernels.conversion.watch import Call, Seen, Watched
 
@@ -43,17 +42,16 @@ def remaining(
 
 def _most(module: nn.Module, seen: Seen) -> Call | None:
     """The call that comes most often, of a layer that only calls use."""
-    if not seen.calls or seen.by_name or has_hooks(module):
+    if not seen.calls or seen.by_name:
         return None
     call = seen.calls.most_common(1)[0][0]
-    plain = call.dtype == module.weight.dtype and not call.autocast and torch.Size(call.shape).numel() > 0
+    plain = call.dtype == weight_of(module).dtype and not call.autocast and torch.Size(call.shape).numel() > 0
     return call if plain and len(call.shape) >= (4 if isinstance(module, nn.Conv2d) else 2) else None
 
 
 def _gains(module: nn.Module, call: Call, trial: Trial) -> bool:
     """Is it no slower reordered, with weights as far away as in the model?"""
-    weight = module.weight
-    assert isinstance(weight, Tensor)
+    weight = weight_of(module)
     x = torch.randn(call.shape, generator=torch.Generator().manual_seed(0)).to(weight.dtype)
     x = x.contiguous(memory_format=torch.channels_last) if call.channels_last else x
     many = timing.rotated(lambda: replica(module, {}, apart=True), x.nbytes + weight.nbytes, x.device, held=trial.held)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nmbench._util.files import loads
 from nmbench.kernels import prepacked
 from nmbench.kernels.conversion.layers import symmetric_padding
+from nmbench.kernels.conversion.survey import has_hooks
 from nmbench.kernels.problem import Problem, conv2d_problem, linear_problem
 from nmbench.sparsity import NMPattern
 from nmbench.sparsity.memory import watched
@@ -23,8 +24,6 @@ _ANY = NMPattern(1, 1)
 class ReorderedLayer(nn.Module):
     """What both have. The reordered weight is made at the first call, and anew when the weight has changed."""
 
-    weight: nn.Parameter
-    bias: nn.Parameter | None
     fuses = True
     #: does a ReLU follow? see nmbench.kernels.conversion.fuse
     relu = False
@@ -34,12 +33,13 @@ class ReorderedLayer(nn.Module):
         """As the layer's. addend: of the result's shape, where one is fused."""
         run = self._product(input)
         if run is None:
-            y = super().forward(input)
+            y: Tensor = super().forward(input)
             y = y if addend is None else y + addend
             return y.relu() if self.relu else y
         _, held, product = run
         x = self._laid_out(input)
-        bias = None if self.bias is None else self.bias.detach()
+        shift = self._parameters["bias"]
+        bias = None if shift is None else shift.detach()
         with torch.no_grad():
             return product(x, held, bias, None if addend is None else self._laid_out(addend), self.relu)
 
@@ -48,7 +48,7 @@ class ReorderedLayer(nn.Module):
 
     def _product(self, x: Tensor) -> tuple[object, Tensor, prepacked.Product] | None:
         """None where torch's own forward pass is to run."""
-        weight = self.weight
+        weight = weight_of(self)
         plain = x.device.type == "cpu" and x.dtype == weight.dtype and x.numel() and x.dim() >= 2
         tracked = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
         if not plain or tracked or watched() or torch.is_autocast_enabled("cpu"):
@@ -77,23 +77,34 @@ class ReorderedConv2d(ReorderedLayer, nn.Conv2d):
         return super()._product(x) if x.dim() == 4 else None
 
 
+def weight_of(layer: nn.Module) -> nn.Parameter:
+    """The parameter, of a layer that has one."""
+    weight = layer._parameters["weight"]
+    assert weight is not None
+    return weight
+
+
 def problem_of(layer: nn.Module, shape: tuple[int, ...]) -> Problem:
     """Of a layer with an input of `shape`."""
-    about = tuple(layer.weight.shape), shape, _ANY, layer.weight.dtype, layer.weight.device
+    weight = weight_of(layer)
+    about = tuple(weight.shape), shape, _ANY, weight.dtype, weight.device
     if isinstance(layer, nn.Linear):
-        return linear_problem(*about)  # type: ignore[arg-type]
+        return linear_problem(*about)
     assert isinstance(layer, nn.Conv2d)
     (s, t), (d, e) = layer.stride, layer.dilation
-    return conv2d_problem(*about, (s, t), symmetric_padding(layer) or (0, 0), (d, e), layer.groups)  # type: ignore[arg-type]
+    return conv2d_problem(*about, (s, t), symmetric_padding(layer) or (0, 0), (d, e), layer.groups)
 
 
 def takes(layer: nn.Module) -> bool:
-    """Is it a plain linear layer, or a convolution in channels last that pads as oneDNN does?"""
-    if type(layer) is nn.Linear:
-        return layer.weight.device.type == "cpu"
-    if type(layer) is not nn.Conv2d or symmetric_padding(layer) is None:
+    """Is it a plain linear layer, or a convolution in channels last that pads as oneDNN does, and nothing else?"""
+    weight = layer._parameters.get("weight")  # weight_norm leaves a tensor of another kind there
+    if weight is None or type(weight.data) is not Tensor or weight.layout != torch.strided or has_hooks(layer):
         return False
-    return layer.weight.device.type == "cpu" and layer.weight.is_contiguous(memory_format=torch.channels_last)
+    if weight.device.type != "cpu" or not weight.is_floating_point():
+        return False
+    if type(layer) is nn.Conv2d:
+        return symmetric_padding(layer) is not None and weight.is_contiguous(memory_format=torch.channels_last)
+    return type(layer) is nn.Linear
 
 
 def reordered(layer: nn.Module) -> ReorderedLayer:
