@@ -46,6 +46,7 @@ class MethodDeclaration(_Declaration):
     phases: int = 1
     sparse: bool = True
     starts_dense: bool = False
+    layerwise: bool = True
 
 
 Declaration = TypeVar("Declaration", TaskDeclaration, MethodDeclaration)

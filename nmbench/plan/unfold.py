@@ -11,7 +11,7 @@ from nmbench._util.settings import SettingError, Settings
 from nmbench.plan.catalogue import Catalogue
 from nmbench.plan.cell import DENSE, Cell, InitialWeights, pattern_of
 from nmbench.plan.matrix import Grid, Matrix
-from nmbench.sparsity.pattern import NMPattern
+from nmbench.sparsity.allocation import Allocation, Patterns
 
 #: combinations that are unfolded without a word: a slip of the finger makes millions
 MOST = 50_000
@@ -29,7 +29,7 @@ class _Subject(NamedTuple):
 class _Treatment(NamedTuple):
     """How it is made sparse; the dense twin has no pattern."""
 
-    pattern: NMPattern | None
+    pattern: Patterns | None
     method: str
     hyper: dict[str, Any]
 
@@ -128,11 +128,13 @@ def _treatments(grid: Grid, catalogue: Catalogue) -> Iterator[_Treatment]:
         pattern, method = _pattern(text), catalogue.methods[name]
         if method.declaration is None:
             raise UsageError(f"method {name!r} cannot be used: {method.reason}")
+        if isinstance(pattern, Allocation) and not method.declaration.layerwise:
+            raise UsageError(f"method {name!r} takes no pattern for each layer, as {pattern} is")
         for hyper in _product(grid.hyper):
             yield _Treatment(pattern, name, _overrides(method.declaration.settings, f"method {name!r}", hyper))
 
 
-def _pattern(text: str) -> NMPattern | None:
+def _pattern(text: str) -> Patterns | None:
     try:
         return pattern_of(text)
     except ValueError as error:

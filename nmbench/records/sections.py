@@ -57,6 +57,7 @@ class LayerAudit(Section):
     reason: str | None = about("why it stayed dense", "")
     density: float | None = about("non-zeros / weights")
     violations: Count | None = about("groups that break the pattern")
+    pattern: str | None = about("its own, where that is not the pattern of the cell")
 
 
 class Audit(Section):
