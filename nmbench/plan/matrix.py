@@ -56,12 +56,14 @@ class Grid(BaseModel):
     """One block of cells: every combination of its lists. Lists inside `hyper` and `train` multiply too.
 
     alone: these cells and their dense twins run with nothing beside them, so that their times may be compared.
+    distill: these cells learn from their dense twins (nmbench.contract.distillation); lists inside multiply.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
     pattern: Names = [DENSE]
     method: Names = ["sr-ste"]
     hyper: Table = {}
+    distill: Table = {}
     train: Table = {}
     tasks: Names | None = None
     models: Names | None = None

@@ -129,6 +129,13 @@ class Curve(Section):
         return self
 
 
+class Taught(Section):
+    """The dense twin that the cell learnt from."""
+
+    cell_id: str = Field(description="id of that cell")
+    attempt: Count = Field(description="number of its attempt")
+
+
 class Cost(Section):
     """What the finalised model costs."""
 
