@@ -85,6 +85,7 @@ class Run:
         self.baselines: dict[str, dict[str, float]] = {}
         self.facts: dict[str, str | int | float] = {}
         self.notes: list[str] = []
+        self.method_bytes = 0
         self.checkpoint_dir = work_dir / f"phase-{phase}"
         self.checkpoint_dir.mkdir(parents=True, exist_ok=True)
         self._handle = handle
@@ -118,6 +119,15 @@ class Run:
         """Join the N:M method to the optimizer that really steps (not to a wrapper around it)."""
         if self._handle is not None:
             self._handle.bind(optimizer)
+            if hasattr(optimizer, "register_step_pre_hook"):  # wrappers may have none
+                optimizer.register_step_pre_hook(self._weigh)
+
+    def _weigh(self, *_: Any) -> None:
+        """Right before an update, when the method has prepared it: after 0, 1, 3, 7, ... of them."""
+        from nmbench.sparsity.footprint import method_bytes
+
+        if self._handle is not None and self.updates & (self.updates + 1) == 0:
+            self.method_bytes = max(self.method_bytes, method_bytes(self._handle))
 
     def step(self, loss: float | Tensor, lr: float = math.nan, total: int | None = None) -> None:
         """Call once after each optimizer step. `loss` is the mean training loss of that step.

@@ -90,6 +90,7 @@ COLUMNS = {
         Column("resumed", "boolean", "timings.resumed"),
         Column("peak_rss_bytes", "Int64", "memory.peak_rss_bytes"),
         Column("peak_gpu_bytes", "Int64", "memory.peak_gpu_bytes"),
+        Column("method_bytes", "Int64", "memory.method_bytes"),
         Column("speed_batch", "Int64", "speed.largest.batch", "the largest batch at which a forward pass was timed"),
         Column("speed_dense_ms", "float64", "speed.largest.dense_ms", "median time of the dense layers there, ms"),
         Column("speed_converted_ms", "float64", "speed.largest.converted_ms", "the same, converted; NA: no backend"),

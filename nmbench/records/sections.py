@@ -169,6 +169,7 @@ class Memory(Section):
 
     peak_rss_bytes: Count | None = about("the most main memory that the process took until training ended, bytes")
     peak_gpu_bytes: Count | None = about("the same of the GPU's memory, bytes; NA on a CPU")
+    method_bytes: Count | None = about("what method and teacher kept in training beside weights and optimizer, bytes")
 
 
 class SpeedRow(Section):

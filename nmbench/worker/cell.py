@@ -113,9 +113,11 @@ class _Attempt:
         task = self.task if self.pruning is None or self.pruning.trains else training.Untrained()
         with self.clock.stage("train"):
             self.runs = training.train(task, self.model, begin, method, state, twin)
+        self.record.memory = measure.memory(self.spec.device)
+        self.record.memory.method_bytes = max(run.method_bytes for run in self.runs)
         if self.teacher is not None:
             self.teacher.end(self.runs[-1])
-        self.record.memory = measure.memory(self.spec.device)
+            self.record.memory.method_bytes += self.teacher.bytes
         if self.tracer is not None:
             self.tracer.remove()
         if self.pruning is not None:

@@ -63,6 +63,11 @@ class Teacher:
         if run.intervals and not self.uses:
             raise InvalidResult("train() never gave its loss to run.distilled(), so nothing was learnt from the twin")
 
+    @property
+    def bytes(self) -> int:
+        """Of its weights."""
+        return sum(parameter.numel() * parameter.element_size() for parameter in self.model.parameters())
+
     def _seen(self, student: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if not (student.training and torch.is_grad_enabled()):
             return
