@@ -5,6 +5,8 @@ loss = (1 - weight) * task's loss + weight * T^2 * mean over rows of KL(softmax(
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import BaseModel, Field
 
 from nmbench._util.settings import Settings
@@ -13,8 +15,8 @@ from nmbench._util.settings import Settings
 class Distillation(BaseModel):
     """What a matrix may say of it."""
 
-    weight: float = Field(0.5, gt=0, le=1, description="share of the distillation in the loss; the task's has the rest")
-    temperature: float = Field(2.0, gt=0, description="T, by which the logits of both are divided")
+    weight: Annotated[float, Field(gt=0, le=1, description="share of the loss; the task's own has the rest")] = 0.5
+    temperature: Annotated[float, Field(gt=0, description="T, by which the logits of both are divided")] = 2.0
 
 
 DECLARED = Settings.declared({}, Distillation)

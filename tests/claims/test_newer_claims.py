@@ -31,7 +31,7 @@ def test_a_claim_is_seen_or_not_or_undecided(results, judged):
     add(results, "lbc", 81.0, 83.1, 82.0)
     add(results, "maxq", 79.0, 80.9, 80.0)
     add(results, "s-ste", 80.5, 81.5, 81.2)
-    add(results, "bi-mask", 79.9, 81.9, 80.9)  # not worse by the margin of 1
+    add(results, "bi-mask", 79.9, 81.8, 80.9)  # not worse by the margin of 1
     add(results, "gmp", 90.0, 90.1, 90.2)  # claims nothing
     seen = judged()
     assert {method: words for (method, _), (words, _) in seen.items()} == {
