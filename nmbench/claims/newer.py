@@ -15,14 +15,25 @@ from nmbench.document.table import Cell, Column, Table
 
 @dataclass(frozen=True)
 class Assertion:
-    """One claim. within: "not worse" rather than "better". densest: it is about patterns that keep no larger share."""
+    """One claim.
+
+    within: "not worse" rather than "better". patterns: those that it is about; none: all. densest: likewise the largest
+    share of weights that a pattern keeps.
+    """
 
     method: str
     words: str
     figures: str
     source: str
     within: bool = False
+    patterns: tuple[str, ...] = ()
     densest: float = 1.0
+
+    def about(self, row: Row) -> bool:
+        """Is it about the method and the pattern of `row`?"""
+        if row.method != self.method or row.pattern is None or not row.seeds:
+            return False
+        return row.pattern.density <= self.densest and (not self.patterns or row.pattern_text in self.patterns)
 
 
 _OWN = "SR-STE: README of aojunzz/NM-sparsity a557d6b"
@@ -35,7 +46,7 @@ ASSERTIONS = (
         densest=0.2,
     ),
     Assertion("step", "better under Adam", "-", "Lu et al. 2023, abstract"),
-    Assertion("s-ste", "better in 2:4 pre-training", "-", "Hu et al. 2024 (S-STE), abstract", densest=0.5),
+    Assertion("s-ste", "better in 2:4 pre-training", "-", "Hu et al. 2024 (S-STE), abstract", patterns=("2:4",)),
     Assertion("lbc", "better across networks", "-", "Zhang et al. 2022, abstract"),
     Assertion(
         "maxq",
@@ -58,11 +69,14 @@ ASSERTIONS = (
     ),
 )
 _SEEN = {Outcome.PASS: "yes", Outcome.FAIL: "no", Outcome.UNDECIDED: "undecided"}
-_COLUMNS = (
+_SAID = (
     Column("method", "Method"),
     Column("claim", "Claim against SR-STE"),
     Column("figures", "Their figures"),
     Column("source", "Source"),
+)
+_JUDGED = (
+    Column("method", "Method"),
     Column("where", "Here"),
     Column("seen", "Seen here"),
     Column("difference", "Difference to SR-STE [95 %]"),
@@ -82,10 +96,18 @@ class Newer:
 
     def blocks(self, study: Study, rows: Sequence[Row]) -> Iterator[Section]:
         """Nothing where no record is about any of them."""
-        body = tuple(cells for one in ASSERTIONS for row in rows for cells in _judged(study, rows, one, row))
-        if body:
-            table = Table("newer-claims", "Claims against SR-STE", _COLUMNS, body, (_NOTE,), keys=1)
-            yield Section("What newer methods claim against SR-STE", (table,))
+        judged = {one: [cells for row in rows for cells in _judged(study, rows, one, row)] for one in ASSERTIONS}
+        if body := tuple(cells for own in judged.values() for cells in own):
+            said = tuple(
+                (Cell(one.method), Cell(one.words), Cell(one.figures), Cell(one.source))
+                for one in judged
+                if judged[one]
+            )
+            tables = (
+                Table("newer-claims", "What they say", _SAID, said),
+                Table("newer-claims-here", "What these records say", _JUDGED, body, (_NOTE,), keys=2),
+            )
+            yield Section("What newer methods claim against SR-STE", tables)
 
 
 def reference(rows: Sequence[Row], row: Row) -> Row | None:
@@ -95,8 +117,7 @@ def reference(rows: Sequence[Row], row: Row) -> Row | None:
 
 
 def _judged(study: Study, rows: Sequence[Row], said: Assertion, row: Row) -> Iterator[tuple[Cell, ...]]:
-    about = row.method == said.method and row.pattern is not None and row.pattern.density <= said.densest
-    other = reference(rows, row) if about and row.seeds else None
+    other = reference(rows, row) if said.about(row) else None
     if other is None:
         return
     metric = row.metric
@@ -105,9 +126,6 @@ def _judged(study: Study, rows: Sequence[Row], said: Assertion, row: Row) -> Ite
     outcome = not_worse(found) if said.within else better(found)
     yield (
         Cell(row.method_text),
-        Cell(said.words),
-        Cell(said.figures),
-        Cell(said.source),
         Cell(f"{study.titles[row.setting]}, {row.pattern}"),
         Cell(_SEEN[outcome], strong=outcome is not Outcome.UNDECIDED),
         Cell(with_words(found, metric.unit, decimals(metric)), found.difference if found.n else None),

@@ -102,3 +102,14 @@ def test_a_distilled_cell_is_a_row_of_its_own(results, table):
     add(results, "ast", 0.0, 0.1, -0.1)
     add(results, "ast", 1.0, 1.1, 1.0, cell={"distill": {"weight": 0.67, "temperature": 2}})
     assert [row[3] for row in shown(table(leaderboard))] == ["ast (distill: temperature=2, weight=0.67)", "ast"]
+
+
+def test_many_methods_have_a_table_for_each_pattern(results, blocks):
+    for pattern in ("2:4", "1:4"):
+        for place in range(13):
+            add(results, f"method-{place:02}", *(0.1 * place + noise for noise in (0.0, 0.1, -0.1)), pattern=pattern)
+    (section,) = blocks(leaderboard)
+    assert [(one.title, len(one.rows)) for one in section.content] == [
+        ("Leaderboard at 2:4", 13),
+        ("Leaderboard at 1:4", 13),
+    ]

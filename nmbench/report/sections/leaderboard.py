@@ -7,6 +7,7 @@ Beside each method stands what its training costs.
 
 import statistics
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from nmbench._util.groups import grouped
 from nmbench.analysis.pairs import LEAST, against, decimals, in_short, matched, primary
@@ -16,12 +17,12 @@ from nmbench.analysis.statistics import Comparison
 from nmbench.analysis.steps import step_ratio
 from nmbench.analysis.study import Study
 from nmbench.analysis.verdict import Verdict
-from nmbench.document.model import Block, Fold, Prose, Section
+from nmbench.document.model import Fold, Prose, Section
 from nmbench.document.table import Cell, Column, Table, filled, numeric
 from nmbench.document.words import binary, plural
 from nmbench.report.sections.quality import finite
 
-#: a longer table folds away
+#: a longer table becomes one for each pattern; of these, a longer one folds away
 _MOST_ROWS = 24
 _NOTE = (
     "Methods of one rank are not told apart from its best one, which stands first: the 95 % interval of their paired "
@@ -57,11 +58,20 @@ def leaderboard(study: Study, rows: Sequence[Row]) -> Iterator[Section]:
         words = f"Nothing is ranked: it takes {LEAST} seeds of two methods at one pattern of one task."
         yield Section("Leaderboard", (Prose(words),))
         return
-    table = filled(Table("leaderboard", "Leaderboard", _COLUMNS, tuple(body), (_NOTE,), keys=6, sortable=False))
-    costs = [_COST_NOTES[column.key] for column in table.columns if column.key in _COST_NOTES]
-    table = Table(table.name, table.title, table.columns, table.rows, (_NOTE, *costs), keys=2, sortable=False)
-    content: Block | Fold = Fold("All ranks", (table,)) if len(body) > _MOST_ROWS else table
-    yield Section("Leaderboard", (content,))
+    if len(body) <= _MOST_ROWS:
+        yield Section("Leaderboard", (_table("Leaderboard", body),))
+        return
+    patterns = grouped((cells[1].text, cells) for cells in body)
+    tables = [_table(f"Leaderboard at {pattern}", own) for pattern, own in patterns.items()]
+    content = (table if len(table.rows) <= _MOST_ROWS else Fold(table.title, (table,)) for table in tables)
+    yield Section("Leaderboard", tuple(content))
+
+
+def _table(title: str, body: Sequence[tuple[Cell, ...]]) -> Table:
+    """Without the columns of cost that no row has; the notes say what those are that it has."""
+    kept = filled(Table("leaderboard", title, _COLUMNS, tuple(body), keys=6, sortable=False))
+    costs = [_COST_NOTES[column.key] for column in kept.columns if column.key in _COST_NOTES]
+    return replace(kept, notes=(_NOTE, *costs), keys=2)
 
 
 def _groups(rows: Sequence[Row]) -> dict[tuple[Setting, str], Sequence[Row]]:
