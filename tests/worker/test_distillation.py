@@ -130,20 +130,3 @@ def test_a_cell_whose_twin_is_missing_says_which_to_run(project):
     project.run("run")
     assert project.ok("dense")["cell_id"] in twin
     assert project.ok("2:4")["taught"]["cell_id"] == project.ok("dense")["cell_id"]
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ('method = "wanda"', "method 'wanda' prunes a trained network"),
-        ('pattern = "dense"', "dense cells have no twin"),
-        ("distill = { weight = 2.0 }", "distill: weight must be above 0 and at most 1, not 2.0"),
-        ("distill = { heat = 2.0 }", "distill has no setting 'heat'"),
-    ],
-)
-def test_what_cannot_be_distilled_is_refused_in_one_line_when_planned(project, change, words):
-    lines = DISTILLED.format(method="sr-ste", pause=0).splitlines()
-    key = change.split()[0]
-    text = "\n".join(change if line.split() and line.split()[0] == key else line for line in lines)
-    (project.folder / "toys.toml").write_text(text)
-    assert words in project.run("plan", expect=2)
