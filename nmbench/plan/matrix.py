@@ -65,12 +65,14 @@ class Grid(BaseModel):
     pattern: a table gives each layer its own, {"*.conv1" = "dense", "*" = "1:4"}; see nmbench.sparsity.allocation.
 
     alone: these cells and their dense twins run with nothing beside them, so that their times may be compared.
+    distill: these cells learn from their dense twins (nmbench.contract.distillation); lists inside multiply.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
     pattern: Texts = [DENSE]
     method: Names = ["sr-ste"]
     hyper: Table = {}
+    distill: Table = {}
     train: Table = {}
     tasks: Names | None = None
     models: Names | None = None
