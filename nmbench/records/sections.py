@@ -197,6 +197,7 @@ class Speed(Section):
     how: str | None = about("as in nmbench.kernels.timing")
     threads: Count | None = about("of the CPU")
     rows: list[SpeedRow] = about("one for each batch size", [])
+    brief: bool = about("measured by default at the end of a run: batch size 1, one thread, few engines", False)
     layers: list[dict[str, Any]] = about("what ran where, with its batch (nmbench.kernels.conversion.report)", [])
     notes: list[str] = about("what a reader of these times has to know", [])
 
