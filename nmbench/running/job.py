@@ -52,7 +52,7 @@ class TrainingJob(Job):
 
     record: the one that holds if the attempt leaves no other. slots: of the executor that it takes. code: hash of the
     code that the attempt executes. init: file of the cell's initial weights. first_phase: attempt folder of the dense
-    twin whose training may stand for the first pass.
+    twin whose training may stand for the first pass, or which the cell learns from.
     """
 
     record: Record

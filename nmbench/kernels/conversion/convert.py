@@ -34,7 +34,7 @@ from nmbench.kernels.conversion.swap import checked, copied, swap
 from nmbench.kernels.conversion.watch import Arguments, Call, Seen, Watched, watching
 from nmbench.kernels.problem import dtype_name, linear_problem
 from nmbench.sparsity import NMPattern
-from nmbench.sparsity.pattern import PatternLike
+from nmbench.sparsity.allocation import Patterns, PatternsLike, read
 from nmbench.sparsity.select import Layers
 
 Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
@@ -46,7 +46,7 @@ def convert(
     model: nn.Module,
     example_inputs: Inputs,
     *,
-    pattern: PatternLike | None = None,
+    pattern: PatternsLike | None = None,
     layers: Layers = None,
     backends: Sequence[str | Backend] | None = None,
     launch: Literal["eager", "graph"] = "eager",
@@ -71,7 +71,7 @@ def convert(
         model: finalised; on the device and of the dtype that it will run with. Not compiled: compile what comes back.
         example_inputs: one tensor, the positional inputs, or a mapping of keyword inputs; tensors are moved to the
             model's device.
-        pattern: that all weights should keep to; read off each weight if None.
+        pattern: that all weights should keep to, or each its own, as `sparsify` takes it; read off each if None.
         layers: which may be converted, as in `nmbench.sparsity.sparsify`.
         backends: which may be used, by name or your own; all that are installed if None.
         launch: "eager" times layers as plain calls, what Python takes included; "graph" as CUDA graphs, for a model
@@ -91,7 +91,7 @@ def convert(
             the example inputs; a bad pattern, layer name or backend.
     """
     checked(model)
-    parsed = None if pattern is None else NMPattern.parse(pattern)
+    parsed = None if pattern is None else read(pattern)
     if launch not in ("eager", "graph"):
         raise ValueError(f"launch {launch!r}: use 'eager' or 'graph'")
     chosen, notes = _backends(backends)
@@ -176,7 +176,7 @@ def _any_on_cpu(backends: list[Backend]) -> bool:
     return any(refused(backend, problem) is None for backend in backends for problem in plain)
 
 
-def _refuse(surveyed: list[Surveyed], pattern: NMPattern | None) -> None:
+def _refuse(surveyed: list[Surveyed], pattern: Patterns | None) -> None:
     if not surveyed:
         raise ValueError("the model has no linear or convolution layer to convert")
     first = next((one for one in surveyed if one.reason.kind is Kind.PATTERN), surveyed[0])
