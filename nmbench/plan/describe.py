@@ -140,6 +140,7 @@ def describe_task(reference: str) -> dict[str, Any]:
             requires=tuple(task.requires),
             install=hint,
             diagnoses=type(task).diagnosis is not Task.diagnosis,
+            logits=type(task).logits is not Task.logits,
         )
         answer = Description[TaskDeclaration](declaration=declaration)
         if missing:

@@ -65,12 +65,14 @@ class Grid(BaseModel):
     pattern: a table gives each layer its own, {"*.conv1" = "dense", "*" = "1:4"}; see nmbench.sparsity.allocation.
 
     alone: these cells and their dense twins run with nothing beside them, so that their times may be compared.
+    distill: these cells learn from their dense twins (nmbench.contract.distillation); lists inside multiply.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
     pattern: Texts = [DENSE]
     method: Names = ["sr-ste"]
     hyper: Table = {}
+    distill: Table = {}
     train: Table = {}
     tasks: Names | None = None
     models: Names | None = None
@@ -81,8 +83,9 @@ class Grid(BaseModel):
 class Matrix(BaseModel):
     """A matrix file.
 
-    timeout, hang: seconds a cell may take, and may be silent, before it is stopped. engine: a table of options for each
-    engine that runs cells elsewhere, [engine.slurm] partition = "gpu".
+    timeout, hang: seconds a cell may take, and may be silent, before it is stopped. speed: time each model and pattern
+    once when all cells have ended (nmbench.running.brief). engine: a table of options for each engine that runs cells
+    elsewhere, [engine.slurm] partition = "gpu".
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -94,6 +97,7 @@ class Matrix(BaseModel):
     init: str | None = None
     timeout: Seconds | None = None
     hang: Seconds = 1800.0
+    speed: bool = False
     engine: dict[str, dict[str, str | int | float | bool]] = {}
     grid: list[Grid] = Field(min_length=1)
 

@@ -144,7 +144,7 @@ def costs(task: Task, model: nn.Module, handle: Handle, spec: Spec, cell: Cell) 
         macs_effective=counted.macs_effective,
         bytes_dense=counted.bytes_dense,
         bytes_compressed=counted.bytes_compressed,
-        training_passes=handle.method.phases,
+        training_passes=handle.method.phases + bool(cell.distill and not handle.method.starts_dense),
     )
 
 

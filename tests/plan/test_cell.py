@@ -50,6 +50,7 @@ def test_every_scientific_field_counts():
     changes = [
         {"task": "toy"}, {"model": "resnet50"}, {"scale": "study"}, {"pattern": NMPattern(1, 4)},
         {"method": "ste"}, {"seed": 4},
+        {"distill": {"weight": 0.5, "temperature": 2.0}}, {"distill": {"weight": 0.6, "temperature": 2.0}},
         {"train": {"epochs": 21}}, {"hyper": {"lambda_w": 2e-3}}, {"init": InitialWeights("cd", "w")},
     ]  # fmt: skip
     ids = {replace(SPARSE, **change).id for change in changes}
@@ -78,6 +79,7 @@ def test_the_twin_shares_what_the_engine_sees():
     twin = SPARSE.twin
     assert (twin.pattern, twin.method, twin.hyper) == (None, "dense", {})
     assert (twin.train, twin.seed, twin.init) == (SPARSE.train, 3, SPARSE.init)
+    assert replace(SPARSE, distill={"weight": 0.5}).twin == twin
 
 
 def test_whole_floats_and_integers_are_the_same_setting():

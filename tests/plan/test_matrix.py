@@ -36,15 +36,20 @@ def _method(name, **defaults):
     return Plugin(name, "m:a", "d", "1", declaration=declaration)
 
 
+PRUNER = MethodDeclaration(settings=Settings.declared({}), starts_dense=True)
 CATALOGUE = Catalogue(
     {
         "toy": Plugin("toy", "m:a", "d", "1", declaration=TOY),
+        "talker": Plugin(
+            "talker", "m:a", "d", "1", declaration=TOY.model_copy(update={"name": "talker", "logits": True})
+        ),
         "broken": Plugin("broken", "m:a", "d", "1", status=PluginStatus.IMPORT),
     },
     {
         name: _method(name, **defaults)
         for name, defaults in (("sr-ste", {"lambda_w": 2e-4}), ("ste", {}), ("dense", {}), ("searching", {}))
-    },
+    }
+    | {"wanda": Plugin("wanda", "m:a", "d", "1", declaration=PRUNER)},
     [],
 )
 
@@ -57,6 +62,15 @@ def unfold(tmp_path, text, head='name = "m"\nscale = "smoke"\ntasks = ["toy"]\n'
 
 def labels(found):
     return [cell.label.replace("toy/mlp ", "") for cell in found]
+
+
+def test_distillation_multiplies_is_complete_and_leaves_the_twin_alone(tmp_path):
+    grid = '[[grid]]\ntasks = "talker"\npattern = "2:4"\ndistill = { weight = [0.3, 0.6] }\n'
+    dense, *taught = unfold(tmp_path, grid)
+    assert dense.distill == {}
+    assert [cell.distill for cell in taught] == [{"weight": w, "temperature": 2} for w in (0.3, 0.6)]
+    assert {cell.twin.id for cell in taught} == {dense.id}
+    assert len({cell.id for cell in taught}) == 2
 
 
 def test_the_dense_twin_of_each_seed_is_added_once(tmp_path):
@@ -136,6 +150,11 @@ WRONG = {
     '[[grid]]\npattern = "2:4"\ntrain = { mode = "c" }\n': "mode must be one of 'a', 'b', not 'c'",
     '[[grid]]\npattern = "2:4"\nseeds = [-1]\n': "'grid.1.seeds.1': Input should be greater than or equal to 0",
     '[[grid]]\npattern = "dense"\nhyper = { lambda_w = 1.0 }\n': "dense cells take no hyper-parameters",
+    '[[grid]]\npattern = "2:4"\ndistill = { weight = 0.5 }\n': "task 'toy' has no logits",
+    '[[grid]]\ntasks = "talker"\ndistill = { weight = 0.5 }\n': "dense cells have no twin to learn from",
+    '[[grid]]\ntasks = "talker"\npattern = "2:4"\nmethod = "wanda"\ndistill = { weight = 0.5 }\n': "prunes a trained",
+    '[[grid]]\ntasks = "talker"\npattern = "2:4"\ndistill = { weight = 2.0 }\n': "above 0 and at most 1, not 2.0",
+    '[[grid]]\ntasks = "talker"\npattern = "2:4"\ndistill = { heat = 2.0 }\n': "distill has no setting 'heat'",
     'init = "none.safetensors"\n[[grid]]\npattern = "2:4"\n': "init = 'none.safetensors': No such file",
     "[[grid\n": "not TOML",
     "[[grid]]\ntrain = { steps = [] }\n": "'grid.1.train': the list steps is empty, which makes no cell",

@@ -49,6 +49,7 @@ _ORDER: dict[Place, dict[str, Blocks]] = {
         "cautions": intro.cautions,
         "mixed-origins": origins.mixed_overall,
         "tradeoff": tradeoff.figure,
+        "speed-tradeoff": tradeoff.measured,
         "patterns-by-tasks": overview.patterns_by_tasks,
         "leaderboard": leaderboard.leaderboard,
     },
