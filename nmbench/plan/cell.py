@@ -119,8 +119,8 @@ class Cell:
     @property
     def slug(self) -> str:
         """A short readable name, safe as a folder: model, pattern, method, seed."""
-        pattern = self.pattern_text.replace("*.", "").replace("*=", "rest-").replace("=", "-").replace(":", "x")[:40]
-        parts = [Path(self.model).stem if "/" in self.model else self.model, pattern]
+        pattern = re.sub(r"(^|,)\*=", r"\1rest=", self.pattern_text).replace("*.", "").replace("=", "-")
+        parts = [Path(self.model).stem if "/" in self.model else self.model, pattern.replace(":", "x")[:40]]
         parts += [] if self.is_dense else [self.method]
         parts += [*["distilled"] * bool(self.distill), f"s{self.seed}"]
         return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(parts))[:80]

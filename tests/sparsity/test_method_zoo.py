@@ -224,6 +224,24 @@ def test_a_transposable_mask_is_audited_along_both_axes():
     assert audit(model, "2:4", lines).violations == 1
 
 
+def test_maxq_leaves_fewer_and_fewer_of_the_smallest_groups_whole():
+    weight = torch.arange(1.0, 33).view(4, 8)  # groups of 4, from the smallest to the largest
+    model = nn.Sequential(nn.Linear(8, 4))
+    with torch.no_grad():
+        model[0].weight.copy_(weight)
+    handle = sparsify(model, "2:4", "maxq", steps=8, grow=0.5)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    handle.bind(optimizer)
+    whole = []
+    for _ in range(6):
+        counts = handle.masks["0.weight"].view(8, 4).sum(1).tolist()
+        assert counts == sorted(counts, reverse=True)
+        whole.append(counts.count(4))
+        model(torch.randn(2, 8)).sum().backward()
+        optimizer.step()
+    assert whole == [8, 6, 4, 2, 0, 0]
+
+
 def test_what_has_not_arrived_is_cut_with_a_warning():
     model, handle, _ = trained("gmp", stop=2)
     with pytest.warns(UserWarning, match="gmp had arrived at the pattern"):
