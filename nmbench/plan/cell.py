@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from nmbench._util.settings import canonical, plain
-from nmbench.sparsity.pattern import NMPattern
+from nmbench.sparsity.allocation import Patterns, read
 
 #: a dense cell's pattern and method, as records and people write them
 DENSE = "dense"
 
 
-def pattern_of(text: str) -> NMPattern | None:
+def pattern_of(text: str) -> Patterns | None:
     """The pattern that `str` of it, or "dense" (None), stands for. Raises ValueError on anything else."""
-    return None if text == DENSE else NMPattern.parse(text)
+    return None if text == DENSE else read(text)
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,16 @@ class InitialWeights:
 class Cell:
     """One training to be done.
 
-    pattern: None for a dense cell. train: the engine's settings that differ from the scale's, shared by a cell and its
-    dense twin. hyper: the method's own settings that differ from its defaults. distill: every setting of distillation
-    from the dense twin (nmbench.contract.distillation), or none. All are kept in canonical form, so that equal
-    settings are equal wherever they are compared.
+    pattern: of all layers, or an allocation of one to each; None for a dense cell. train: the engine's settings that
+    differ from the scale's, shared by a cell and its dense twin. hyper: the method's own settings that differ from its
+    defaults. distill: every setting of distillation from the dense twin (nmbench.contract.distillation), or none. All
+    are kept in canonical form, so that equal settings are equal wherever they are compared.
     """
 
     task: str
     model: str
     scale: str
-    pattern: NMPattern | None = None
+    pattern: Patterns | None = None
     method: str = DENSE
     seed: int = 0
     train: Mapping[str, Any] = field(default_factory=dict)
@@ -119,7 +119,8 @@ class Cell:
     @property
     def slug(self) -> str:
         """A short readable name, safe as a folder: model, pattern, method, seed."""
-        parts = [Path(self.model).stem if "/" in self.model else self.model, self.pattern_text.replace(":", "x")]
+        pattern = self.pattern_text.replace("*.", "").replace("*=", "rest-").replace("=", "-").replace(":", "x")[:40]
+        parts = [Path(self.model).stem if "/" in self.model else self.model, pattern]
         parts += [] if self.is_dense else [self.method]
         parts += [*["distilled"] * bool(self.distill), f"s{self.seed}"]
         return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(parts))[:80]

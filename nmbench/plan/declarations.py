@@ -50,6 +50,7 @@ class MethodDeclaration(_Declaration):
     phases: int = 1
     sparse: bool = True
     starts_dense: bool = False
+    layerwise: bool = True
 
     @property
     def prunes(self) -> bool:

@@ -199,7 +199,11 @@ def _method(load: Callable[[str], type[Method]], name: str) -> Description[Metho
     try:
         cls = load(name)
         declaration = MethodDeclaration(
-            settings=with_permutation(cls), phases=cls.phases, sparse=cls.sparse, starts_dense=cls.starts_dense
+            settings=with_permutation(cls),
+            phases=cls.phases,
+            sparse=cls.sparse,
+            starts_dense=cls.starts_dense,
+            layerwise=cls.layerwise,
         )
         return Description[MethodDeclaration](declaration=declaration)
     except Exception as error:

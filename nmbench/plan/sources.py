@@ -19,6 +19,7 @@ _WORKER = "nmbench.worker.cell"
 _PLUGINS = ("nmbench.sparsity.methods", "nmbench.sparsity.pruning.pruners")
 #: what lies beside a module and is read or compiled by it
 _DATA = (".c", ".cpp", ".cu", ".json", ".toml", ".yaml")
+_BLOCKS = (ast.stmt, ast.excepthandler, ast.match_case)
 
 
 def core_hash() -> str:
@@ -114,6 +115,8 @@ def _executed(tree: ast.AST, lazy: bool) -> Iterator[ast.Import | ast.ImportFrom
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield node
+        elif not isinstance(node, _BLOCKS):  # no expression holds a statement
+            continue
         elif lazy or not (isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")):
             yield from _executed(node, lazy)
 

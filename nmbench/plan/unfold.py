@@ -12,7 +12,7 @@ from nmbench.contract.distillation import DECLARED as DISTILLATION
 from nmbench.plan.catalogue import Catalogue
 from nmbench.plan.cell import DENSE, Cell, InitialWeights, pattern_of
 from nmbench.plan.matrix import Grid, Matrix
-from nmbench.sparsity.pattern import NMPattern
+from nmbench.sparsity.allocation import Allocation, Patterns
 
 #: combinations that are unfolded without a word: a slip of the finger makes millions
 MOST = 50_000
@@ -31,7 +31,7 @@ class _Subject(NamedTuple):
 class _Treatment(NamedTuple):
     """How it is made sparse; the dense twin has no pattern."""
 
-    pattern: NMPattern | None
+    pattern: Patterns | None
     method: str
     hyper: dict[str, Any]
     distill: dict[str, Any]
@@ -137,6 +137,8 @@ def _treatments(grid: Grid, catalogue: Catalogue) -> Iterator[_Treatment]:
         pattern, method = _pattern(text), catalogue.methods[name]
         if method.declaration is None:
             raise UsageError(f"method {name!r} cannot be used: {method.reason}")
+        if isinstance(pattern, Allocation) and not method.declaration.layerwise:
+            raise UsageError(f"method {name!r} takes no pattern for each layer, as {pattern} is")
         if grid.distill and method.declaration.prunes:
             raise UsageError(f"distill: method {name!r} prunes a trained network, so nothing learns from the twin")
         for hyper, given in itertools.product(_product(grid.hyper), list(_product(grid.distill))):
@@ -151,7 +153,7 @@ def _distillation(given: Mapping[str, Any]) -> dict[str, Any]:
         raise UsageError(str(error)) from error
 
 
-def _pattern(text: str) -> NMPattern | None:
+def _pattern(text: str) -> Patterns | None:
     try:
         return pattern_of(text)
     except ValueError as error:

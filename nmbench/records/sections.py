@@ -57,6 +57,7 @@ class LayerAudit(Section):
     reason: str | None = about("why it stayed dense", "")
     density: float | None = about("non-zeros / weights")
     violations: Count | None = about("groups that break the pattern")
+    pattern: str | None = about("its own, where that is not the pattern of the cell")
 
 
 class Audit(Section):
@@ -196,6 +197,7 @@ class Speed(Section):
     how: str | None = about("as in nmbench.kernels.timing")
     threads: Count | None = about("of the CPU")
     rows: list[SpeedRow] = about("one for each batch size", [])
+    brief: bool = about("measured by default at the end of a run: batch size 1, one thread, few engines", False)
     layers: list[dict[str, Any]] = about("what ran where, with its batch (nmbench.kernels.conversion.report)", [])
     notes: list[str] = about("what a reader of these times has to know", [])
 

@@ -69,11 +69,15 @@ class TrainingJob(Job):
 
 
 class SpeedJob(Job):
-    """budget_s: seconds of measuring. weights: hash of the file of weights, where it is known."""
+    """budget_s: seconds of measuring. weights: hash of the file of weights, where it is known.
+
+    brief: one example at a time, one thread of a CPU, and engines that are ready at once.
+    """
 
     attempt_dir: Path
     weights: str | None = None
     budget_s: float
+    brief: bool = False
 
 
 class DeployJob(Job):

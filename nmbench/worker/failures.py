@@ -40,7 +40,7 @@ def kind(error: BaseException) -> Status:
     names = {cls.__name__ for cls in type(error).__mro__}  # by name, so that torch need not be imported
     if "NonFiniteWeightError" in names:
         return Status.NAN
-    if "NothingSparseError" in names:
+    if names & {"NothingSparseError", "AllocationError"}:
         return Status.INVALID
     return Status.OOM if "OutOfMemoryError" in names or _lacks_memory(error) else Status.ERROR
 

@@ -117,6 +117,7 @@ def audit(report: AuditReport, cell: Cell) -> Audit:
             reason="dense training" if dense and layer.role == "sparse" else layer.reason,
             density=round(layer.density, 6),
             violations=0 if dense else layer.violations,
+            pattern=str(layer.pattern) if layer.pattern and not dense else None,
         )
         for layer in report.layers
     ]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from nmbench._util.settings import canonical
 from nmbench.plan.cell import Cell, InitialWeights
 from nmbench.sparsity import NMPattern
+from nmbench.sparsity.allocation import read
 
 PLAIN = Cell("classification", "resnet18", "quick")
 SPARSE = Cell(
@@ -28,6 +29,17 @@ def test_golden_ids():
     assert PLAIN.id == "d3ddc33ba3afecc8"
     assert SPARSE.id == "6c080045b865b1bb"
     assert replace(SPARSE, pattern=NMPattern(1, 16, "kernel"), seed=0, init=None).id == "086f7bf85091354d"
+
+
+def test_an_allocation_is_a_pattern_like_the_others():
+    cell = replace(SPARSE, pattern=read({"*.conv1": "dense", "layer4*": "1:16", "*": "1:4"}))
+    assert cell.id == "a5e35350b92d6138"
+    assert Cell.from_dict(json.loads(json.dumps(cell.to_dict()))) == cell
+    assert cell.slug == "resnet18-conv1-dense_layer4_-1x16_rest-1x4-sr-ste-s3"
+    assert cell.twin == replace(SPARSE, pattern=None, method="dense", hyper={})
+    long = replace(SPARSE, pattern=read({f"layer{i}.*": "1:4" for i in range(20)}))
+    assert long.slug.endswith("-sr-ste-s3")
+    assert replace(SPARSE, pattern=read("*=2:4")).id == SPARSE.id
 
 
 def test_fields_at_their_default_do_not_count():

@@ -31,7 +31,9 @@ TOY = TaskDeclaration(
 
 
 def _method(name, **defaults):
-    return Plugin(name, "m:a", "d", "1", declaration=MethodDeclaration(settings=Settings.declared(defaults)))
+    settings = Settings.declared(defaults)
+    declaration = MethodDeclaration(settings=settings, layerwise=name != "searching")
+    return Plugin(name, "m:a", "d", "1", declaration=declaration)
 
 
 PRUNER = MethodDeclaration(settings=Settings.declared({}), starts_dense=True)
@@ -43,7 +45,10 @@ CATALOGUE = Catalogue(
         ),
         "broken": Plugin("broken", "m:a", "d", "1", status=PluginStatus.IMPORT),
     },
-    {name: _method(name, **defaults) for name, defaults in (("sr-ste", {"lambda_w": 2e-4}), ("ste", {}), ("dense", {}))}
+    {
+        name: _method(name, **defaults)
+        for name, defaults in (("sr-ste", {"lambda_w": 2e-4}), ("ste", {}), ("dense", {}), ("searching", {}))
+    }
     | {"wanda": Plugin("wanda", "m:a", "d", "1", declaration=PRUNER)},
     [],
 )
@@ -87,6 +92,13 @@ def test_lists_multiply_and_twins_follow_the_engine_settings(tmp_path):
     ]
 
 
+def test_a_pattern_may_be_a_table_of_layers(tmp_path):
+    table = '{ "*.conv1" = "dense", "*" = "1:4" }'
+    found = unfold(tmp_path, f'[[grid]]\npattern = ["2:4", {table}, "erk-1:16", "*.conv1=dense,*=1:4"]\n')
+    assert labels(found)[1:] == ["2:4 sr-ste seed 0", "*.conv1=dense,*=1:4 sr-ste seed 0", "erk-1:16 sr-ste seed 0"]
+    assert labels(unfold(tmp_path, f"[[grid]]\npattern = {table}\n")) == [labels(found)[0], labels(found)[2]]
+
+
 def test_settings_at_their_default_make_no_new_cell(tmp_path):
     plain = unfold(tmp_path, '[[grid]]\npattern = "2:4"\n')
     spelt = unfold(
@@ -124,6 +136,10 @@ WRONG = {
     "grid = []\n": "'grid' is empty",
     "[[grid]]\npattern = []\n": "'grid.1.pattern' is empty",
     '[[grid]]\npattern = "5:4"\n': "pattern 5:4: N must lie between 1 and M",
+    '[[grid]]\npattern = { a = "2-4" }\n': "'grid.1.pattern': pattern '2-4': write N:M",
+    '[[grid]]\npattern = [{ "*" = "2:4", b = "1:4" }]\n': "'b' comes after '*', which fits every layer",
+    '[[grid]]\npattern = "a=2:4,b"\n': "'b' is no rule",
+    '[[grid]]\npattern = "erk-1:4"\nmethod = "searching"\n': "method 'searching' takes no pattern for each layer",
     '[[grid]]\npattern = "2-4"\n': "pattern '2-4': write N:M",
     '[[grid]]\npattern = "2:4"\nmethod = "sr-set"\n': "unknown method 'sr-set'; did you mean 'sr-ste'?",
     '[[grid]]\npattern = "2:4"\ntasks = "toi"\n': "unknown task 'toi'; did you mean 'toy'?",
