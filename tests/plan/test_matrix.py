@@ -131,7 +131,7 @@ def test_a_task_that_cannot_be_imported_keeps_its_row(tmp_path):
 
 WRONG = {
     '[[grid]]\npatern = "2:4"\n': "unknown key 'grid.1.patern'; did you mean 'pattern'?",
-    'seedz = [1]\n[[grid]]\npattern = "2:4"\n': "unknown key 'seedz'; did you mean 'seeds'?",
+    'seedss = [1]\n[[grid]]\npattern = "2:4"\n': "unknown key 'seedss'; did you mean 'seeds'?",
     "": "the key 'grid' is missing",
     "grid = []\n": "'grid' is empty",
     "[[grid]]\npattern = []\n": "'grid.1.pattern' is empty",

@@ -41,7 +41,8 @@ class ReorderedLayer(nn.Module):
         shift = self._parameters["bias"]
         bias = None if shift is None else shift.detach()
         with torch.no_grad():
-            return product(x, held, bias, None if addend is None else self._laid_out(addend), self.relu)
+            result: Tensor = product(x, held, bias, None if addend is None else self._laid_out(addend), self.relu)
+        return result
 
     def _laid_out(self, x: Tensor) -> Tensor:
         return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
