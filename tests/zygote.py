@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -194,10 +195,9 @@ def warm_up() -> None:
     import nmbench.worker.cell
     import nmbench.worker.speed  # noqa: F401
     from nmbench.plan.catalogue import catalogue
-    from nmbench.sparsity import methods
 
-    for name in methods.names():
-        methods.load(name)
+    for point in entry_points(group="nmbench.methods"):  # which names there are, each fork finds out for itself
+        point.load()
     catalogue()  # the sources that its hashes cover are read once
     torch.set_num_threads(1)
     torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)  # with which torch imports its compiler
