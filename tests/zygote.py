@@ -2,7 +2,7 @@
 
 An interpreter that imports torch and its compiler takes eight seconds of a processor, a fork of one takes none. What a
 fork runs is what `python -m nmbench ...` would: its environment, folder, session and pipes are those that were asked
-for. Tests of the command line, the documentation, the engines and the isolation of plugins start real interpreters.
+for. The documentation, the scaffold, the engines and the isolation of plugins are tested with real interpreters.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -194,10 +195,9 @@ def warm_up() -> None:
     import nmbench.worker.cell
     import nmbench.worker.speed  # noqa: F401
     from nmbench.plan.catalogue import catalogue
-    from nmbench.sparsity import methods
 
-    for name in methods.names():
-        methods.load(name)
+    for point in entry_points(group="nmbench.methods"):  # which names there are, each fork finds out for itself
+        point.load()
     catalogue()  # the sources that its hashes cover are read once
     torch.set_num_threads(1)
     torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)  # with which torch imports its compiler
@@ -206,8 +206,6 @@ def warm_up() -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 2:  # zygote.py ADDRESS nmbench ...: for a shell
-        sys.exit(Remote(sys.argv[1], [sys.executable, "-m", *sys.argv[2:]]).wait())
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = "1"
     warm_up()

@@ -1,6 +1,6 @@
 """Every training setting of the classification task, with its default at each scale."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -40,7 +40,7 @@ class Settings(settings.Settings):
     workers: int = Field(0, ge=0, description="data-loading processes; the results do not depend on it")
 
 
-SCALES: dict[str, dict[str, Any]] = {
+SCALES = {
     "smoke": Settings.scale(epochs=3, train_images=1600, val_images=500, warmup_epochs=0.5),
     "quick": Settings.scale(),
     # more passes: the masks of a sparse method have time to settle

@@ -42,7 +42,7 @@ class Classification(Task):
     )
     default_models: ClassVar[dict[str, str]] = {"paper": "resnet50"}
     open_models = True
-    scales: ClassVar[dict[str, dict[str, Any]]] = SCALES
+    scales = SCALES
     settings = Settings
 
     def prepare(self, spec: Spec, root: Path) -> DataInfo:

@@ -1,6 +1,6 @@
 """Every training setting of detection and segmentation (which is slower), with its default at each scale."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -37,7 +37,7 @@ class Settings(settings.Settings):
     workers: int = Field(0, ge=0, description="data-loading processes; the results do not depend on it")
 
 
-DETECTION: dict[str, dict[str, Any]] = {
+DETECTION = {
     "smoke": Settings.scale(epochs=1, train_images=160, val_images=60),
     "quick": Settings.scale(),
     "study": Settings.scale(epochs=28),

@@ -116,7 +116,7 @@ class Detection(_CocoTask):
     metrics = _average_precisions("box")
     models = ("faster-rcnn-r18-narrow", "retinanet-r18-narrow", "faster-rcnn-r50", "retinanet-r50")
     default_models: ClassVar[dict[str, str]] = {"paper": "faster-rcnn-r50"}
-    scales: ClassVar[dict[str, dict[str, Any]]] = DETECTION
+    scales = DETECTION
 
 
 class Segmentation(_CocoTask):
@@ -126,5 +126,5 @@ class Segmentation(_CocoTask):
     metrics = (*_average_precisions("mask"), *_average_precisions("box"))
     models = ("mask-rcnn-r18-narrow", "mask-rcnn-r50")
     default_models: ClassVar[dict[str, str]] = {"paper": "mask-rcnn-r50"}
-    scales: ClassVar[dict[str, dict[str, Any]]] = SEGMENTATION
+    scales = SEGMENTATION
     masks = True

@@ -91,7 +91,7 @@ _PAPER: dict[str, Any] = {
     "workers": 8,
 }
 
-SCALES: dict[str, dict[str, Any]] = {
+SCALES = {
     "smoke": Settings.scale(steps=12, train_pairs=48, val_pairs=8),
     "quick": Settings.scale(),
     # the whole recipe on the embedded data

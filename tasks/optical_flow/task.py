@@ -36,7 +36,7 @@ class OpticalFlow(Task):
     install = "pip install 'nmbench[optical-flow]'"
     models = ("raft_small", "raft_large")
     default_models: ClassVar[dict[str, str]] = dict.fromkeys(("paper", "paper-sintel", "paper-kitti"), "raft_large")
-    scales: ClassVar[dict[str, dict[str, Any]]] = SCALES
+    scales = SCALES
     settings = Settings
     expected_failures: ClassVar[dict[str, str]] = {
         "shuffled-weights-score-worse": "at smoke scale RAFT still answers that nothing moves, as any weights do"

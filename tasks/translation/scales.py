@@ -1,6 +1,6 @@
 """Every training setting of the translation task, with its default at each scale."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -42,7 +42,7 @@ class Settings(settings.Settings):
     workers: int = Field(0, ge=0, description="data-loading processes; the results do not depend on it")
 
 
-SCALES: dict[str, dict[str, Any]] = {
+SCALES = {
     "smoke": Settings.scale(updates=120, warmup_updates=40, test_pairs=100, beam=2),
     "quick": Settings.scale(),
     "study": Settings.scale(updates=6000, max_tokens=1024, warmup_updates=400, dropout=0.1),

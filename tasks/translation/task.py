@@ -54,7 +54,7 @@ class Translation(Task):
     )
     default_models: ClassVar[dict[str, str]] = {"paper": "transformer_wmt_en_de"}
     open_models = True
-    scales: ClassVar[dict[str, dict[str, Any]]] = SCALES
+    scales = SCALES
     settings = Settings
 
     def __init__(self) -> None:

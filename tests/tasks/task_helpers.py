@@ -2,10 +2,23 @@
 
 import hashlib
 import random
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
+
+from nmbench.task import DataError
+
+
+@contextmanager
+def data_refused(message: str, root: Path | str = ""):
+    """A DataError with `message` (a regular expression), which names `root`, in two lines at most."""
+    with pytest.raises(DataError, match=message) as caught:
+        yield
+    assert str(root) in str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 2
 
 
 class Interrupted(Exception):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from task_helpers import data_refused
 
 from nmbench.task import DataError
 from nmbench_tasks.optical_flow import OpticalFlow, files, plan, sets
@@ -101,10 +102,8 @@ FAULTS = {
 def test_faults_are_named(flow_spec, chairs, fault):
     harm, message = FAULTS[fault]
     harm(chairs)
-    with pytest.raises(DataError, match=message) as caught:
+    with data_refused(message, chairs):
         prepared(flow_spec, chairs)
-    assert str(chairs) in str(caught.value)
-    assert len(str(caught.value).splitlines()) <= 2
 
 
 @pytest.mark.parametrize("dataset", ["things", "sintel", "kitti", "hd1k"])

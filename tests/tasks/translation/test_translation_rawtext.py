@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from task_helpers import data_refused
 
 from nmbench.run import Run
 from nmbench.task import DataError
@@ -102,10 +103,8 @@ def test_settings_that_do_not_fit_the_text(spec_of, text, over, said):
 def test_faults_are_named(spec_of, text, fault):
     harm, message = FAULTS[fault]
     harm(text)
-    with pytest.raises(DataError, match=message) as caught:
+    with data_refused(message, text):
         prepared(spec_of, text)
-    assert str(text) in str(caught.value)
-    assert len(str(caught.value).splitlines()) <= 2
     assert not list(text.parent.glob("data/translation/text-*"))  # nothing half-made is left to be believed
 
 
