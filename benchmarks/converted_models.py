@@ -1,6 +1,6 @@
 """Which layers of well-known models run sparse on this machine after `convert`, and why the others do not: a table.
 
-    python benchmarks/converted_models.py [--pattern 1:4] [--only NAME ...]
+    python benchmarks/converted_models.py [--pattern 1:4] [--only NAME ...] [--page PAGE.md]
 
 Untrained weights pruned in one shot; each model once through `convert`, with its output held against the dense model's.
 The sizes of inputs are those of each field, one example. What is not installed is left out, and said. Exit status: 1 if
@@ -12,11 +12,13 @@ import importlib.util
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from nmbench._util.machine import cpu_name
 from nmbench.document.markdown import grid
 from nmbench.kernels import Report, convert
 from nmbench.plan.catalogue import catalogue
@@ -25,6 +27,17 @@ from nmbench.sparsity import sparsify
 from nmbench.task import Spec
 
 Case = tuple[nn.Module, Any]
+
+
+HEAD = ("Model", "Runs sparse", "Why the rest stays dense", "Folded and fused", "As a whole")
+TEXT = """# What runs sparse in well-known models
+
+What [`convert`](../howto/sparse-inference.md) did with untrained models, pruned to {pattern} in one shot, on one thread
+of an {cpu}: how many weights a sparse kernel runs, and why the others stay dense. A layer that is "slower" keeps its
+dense product by choice. Made by `python benchmarks/converted_models.py --page docs/explanation/converted-models.md`.
+
+{table}
+"""
 
 
 def vision(name: str, size: int = 224) -> Case:
@@ -80,6 +93,7 @@ def main() -> int:
     parser.add_argument("--pattern", default="1:4")
     parser.add_argument("--budget", type=float, default=0.1, help="seconds of timing for each layer")
     parser.add_argument("--only", nargs="*")
+    parser.add_argument("--page", type=Path, help="a page whose table gets the rows; others of it stay")
     args = parser.parse_args()
     torch.set_num_threads(1)
     rows, wrong = [], False
@@ -93,9 +107,19 @@ def main() -> int:
         rows.append(row)
         wrong |= not right
         print(" | ".join(row), flush=True)
-    head = ("Model", "Runs sparse", "Why the rest stays dense", "Folded and fused", "As a whole")
-    print(grid(head, rows, "lrlll"))
+    print(grid(HEAD, rows, "lrlll"))
+    if args.page is not None:
+        args.page.write_text(page(args.page, rows, args.pattern))
     return int(wrong)
+
+
+def page(file: Path, rows: list[list[str]], pattern: str) -> str:
+    """The page with these rows in place of those of the same models."""
+    lines = file.read_text().splitlines() if file.is_file() else []
+    held = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")][2:]
+    by_name = {row[0]: row for row in (*held, *rows)}
+    ordered = sorted(by_name.values(), key=lambda row: list(MODELS).index(row[0]) if row[0] in MODELS else len(MODELS))
+    return TEXT.format(pattern=pattern, cpu=cpu_name(), table=grid(HEAD, ordered, "lrlll"))
 
 
 def converted(name: str, model: nn.Module, inputs: Any, pattern: str, budget_s: float) -> tuple[list[str], bool]:

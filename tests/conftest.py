@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from project import _trained_once, another, project, trained  # noqa: F401 (fixtures)
+from project import _trained_once, _zygote, another, nmbench, project, trained  # noqa: F401 (fixtures)
 
 from nmbench.sparsity.pattern import NMPattern
 

@@ -1,4 +1,4 @@
-"""A project folder of its own for each test, and the command line run as a person would."""
+"""A project folder of its own for each test, and the command line run as a person would, by forks of a zygote."""
 
 import importlib.util
 import json
@@ -7,12 +7,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zygote
 
 PLUGINS = Path(__file__).parent / "plugins"
 
@@ -64,9 +66,10 @@ def script(path: Path) -> Any:
 
 @dataclass
 class Project:
-    """A working folder with a matrix file `toys.toml`."""
+    """A working folder with a matrix file `toys.toml`; without a zygote each command is an interpreter of its own."""
 
     folder: Path
+    zygote: str = ""
 
     def matrix(self, train: str = "{}", seeds: str = "[0]", pattern: str = '"2:4"', method: str = '"sr-ste"') -> None:
         text = MATRIX.format(train=train, seeds=seeds, pattern=pattern, method=method)
@@ -78,11 +81,11 @@ class Project:
         return [sys.executable, "-m", "nmbench", verb, *name, *plugins, *arguments]
 
     def start(self, verb: str, *arguments: str) -> subprocess.Popen[str]:
-        env = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(
+        start = partial(zygote.Remote, self.zygote) if self.zygote else subprocess.Popen
+        return start(
             self.command(verb, *arguments),
             cwd=self.folder,
-            env=env,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -95,15 +98,17 @@ class Project:
         return out
 
     def workers(self, word: str = "nmbench.worker") -> list[int]:
-        """Ids of the processes with `word` and a place below the folder on their command line."""
+        """Ids of the processes with `word` and a place below the folder on their command line, and of such forks."""
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 try:
                     line = (entry / "cmdline").read_bytes().decode().split("\0")
+                    name, place = (entry / "comm").read_text().strip(), (entry / "cwd").readlink()
                 except OSError:
                     continue
-                if word in line and any(str(self.folder) in part for part in line):
+                below = any(str(self.folder) in part for part in line)
+                if (word in line and below) or (name == word and place == self.folder):
                     found.append(int(entry.name))
         return found
 
@@ -124,26 +129,44 @@ class Project:
         return path.read_bytes()
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    made = Project(tmp_path)
-    made.matrix()
-    return made
+@pytest.fixture(scope="session")
+def _zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    process, address = zygote.start(tmp_path_factory.mktemp("zygote"))
+    with process:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def nmbench(_zygote: str) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """nmbench(*arguments, cwd=None, **variables): the command, with these variables of its environment changed."""
+
+    def call(*arguments: str, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **variables}
+        return zygote.run(_zygote, *arguments, cwd=cwd, env=env)
+
+    return call
 
 
 @pytest.fixture
-def another(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Project]:
+def another(tmp_path_factory: pytest.TempPathFactory, _zygote: str) -> Callable[[], Project]:
     def make() -> Project:
-        made = Project(tmp_path_factory.mktemp("another"))
+        made = Project(tmp_path_factory.mktemp("another"), _zygote)
         made.matrix()
         return made
 
     return make
 
 
+@pytest.fixture
+def project(tmp_path: Path, _zygote: str) -> Project:
+    made = Project(tmp_path, _zygote)
+    made.matrix()
+    return made
+
+
 @pytest.fixture(scope="session")
-def _trained_once(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    made = Project(tmp_path_factory.mktemp("trained"))
+def _trained_once(tmp_path_factory: pytest.TempPathFactory, _zygote: str) -> Project:
+    made = Project(tmp_path_factory.mktemp("trained"), _zygote)
     made.matrix()
     made.run("run", "--workers", "1")
     return made

@@ -20,7 +20,7 @@ from nmbench.contract.spec import Metric
 from nmbench.document.words import label
 from nmbench.plan.cell import DENSE, pattern_of
 from nmbench.records.frame import newest
-from nmbench.sparsity.pattern import NMPattern
+from nmbench.sparsity.allocation import Patterns
 
 Cell = Mapping[str, Any]
 
@@ -43,7 +43,7 @@ class Row:
     """
 
     setting: Setting
-    pattern: NMPattern | None
+    pattern: Patterns | None
     method: str
     hyper: str
     metric: Metric

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from nmbench.analysis.rows import Row
 from nmbench.records.schema import Record
+from nmbench.sparsity.allocation import Patterns
 from nmbench.sparsity.pattern import NMPattern
 
 #: the paper's lambda_w, which a record's settings leave out
@@ -32,9 +33,9 @@ NOTE = (
 UNSEEN = f"No cell here has lambda_w = {_EFFECTIVE:g}, which acted in the authors' published runs."
 
 
-def base(pattern: NMPattern | None) -> str:
-    """ "2:4" of 2:4@kernel; "" for none."""
-    return f"{pattern.n}:{pattern.m}" if pattern else ""
+def base(pattern: Patterns | None) -> str:
+    """ "2:4" of 2:4@kernel, an allocation as it is; "" for none."""
+    return f"{pattern.n}:{pattern.m}" if isinstance(pattern, NMPattern) else str(pattern or "")
 
 
 def lambda_w(row: Row) -> float | None:
@@ -52,7 +53,7 @@ def effective(rows: Iterable[Row]) -> bool:
 
 
 def partner(
-    rows: Sequence[Row], row: Row, method: str, hyper: str = "{}", pattern: NMPattern | None = None
+    rows: Sequence[Row], row: Row, method: str, hyper: str = "{}", pattern: Patterns | None = None
 ) -> Row | None:
     """The row of `row`'s setting with this method and settings, and `row`'s pattern unless another is given."""
     wanted = (row.setting, pattern or row.pattern, method, hyper)

@@ -18,6 +18,7 @@ from nmbench.document.table import Cell, Column, Table
 from nmbench.document.words import number
 from nmbench.plan.cell import DENSE
 from nmbench.records.schema import Record
+from nmbench.sparsity.pattern import NMPattern
 
 #: (task, a data set's number of images in training and evaluation) -> its published name. The counts are the data
 #: set's own: a folder's name proves nothing.
@@ -87,7 +88,7 @@ def _agrees(figure: Figure, row: Row, records: Sequence[Record]) -> bool:
     model = _MODELS.get(row.setting.model, row.setting.model)
     ours = (row.setting.task, model, base(row.pattern) or DENSE, row.method, row.metric.name, row.metric.unit)
     theirs = (figure.task, figure.model, figure.pattern, figure.method, figure.metric, figure.unit)
-    same_axis = row.pattern is None or not figure.axis or figure.axis == row.pattern.axis
+    same_axis = row.pattern is None or not figure.axis or figure.axis == getattr(row.pattern, "axis", "")
     return ours == theirs and same_axis and all(_data_set(record) == figure.dataset for record in records)
 
 
@@ -99,7 +100,7 @@ def _data_set(record: Record) -> str | None:
 
 def _remarks(figure: Figure, row: Row) -> tuple[str, ...]:
     found = []
-    if row.pattern and not figure.axis:
+    if isinstance(row.pattern, NMPattern) and not figure.axis:
         found.append(f"the published axis is not settled, ours is {row.pattern.axis}")
     if _as_it_acted(row):
         found.append("ours with the lambda_w that acted in the authors' runs")

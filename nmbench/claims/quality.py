@@ -9,6 +9,7 @@ from nmbench.claims.judgement import Judgement, better, not_worse
 from nmbench.claims.pick import base, dense_twin, partner, shrinkage, sr_ste
 from nmbench.records.frame import Loaded
 from nmbench.records.schema import Record
+from nmbench.sparsity.pattern import NMPattern
 
 #: the task of C4; C7 is about all others
 _FIRST = "classification"
@@ -31,7 +32,7 @@ def two_four(loaded: Loaded, rows: Sequence[Row]) -> Iterator[Judgement]:
 def larger_m(loaded: Loaded, rows: Sequence[Row]) -> Iterator[Judgement]:
     """C5, for every method and its settings that both patterns have."""
     for row in rows:
-        if not row.seeds or row.pattern is None or base(row.pattern) not in _LARGER:
+        if not row.seeds or not isinstance(row.pattern, NMPattern) or base(row.pattern) not in _LARGER:
             continue
         smaller = replace(row.pattern, n=row.pattern.n // 2, m=row.pattern.m // 2)
         other = partner(rows, row, row.method, row.hyper, smaller)

@@ -76,7 +76,7 @@ def convert(
         sha256=record.weights_sha256 if record else None,
         own=record is not None,
         out=to.absolute(),
-        pattern=kept or (str(cell.pattern) if cell.pattern else None),
+        pattern=kept or (_kept(record) if record else None),
         batch=batch,
         dtype=cast(Any, dtype or ("float32" if where == "cpu" else "bfloat16")),
         limit_s=limit,
@@ -95,11 +95,20 @@ def _finished(text: str, results: Path, described: bool) -> tuple[Record, Path]:
     return with_weights(results, text)
 
 
+def _kept(record: Record) -> str | None:
+    """What the cell's weights keep to: each its own pattern, where the audit found such."""
+    cell, audit = record.cell, record.audit
+    lines = [layer for layer in audit.layers if layer.role == "sparse"] if audit else []
+    if cell.pattern is None or not any(line.pattern for line in lines):
+        return str(cell.pattern) if cell.pattern else None
+    return ",".join(f"{line.name}={line.pattern or cell.pattern}" for line in lines)
+
+
 def _pattern(text: str | None) -> str | None:
-    from nmbench.sparsity.pattern import NMPattern
+    from nmbench.sparsity.allocation import read
 
     try:
-        return None if text is None else str(NMPattern.parse(text))
+        return None if text is None else str(read(text))
     except ValueError as error:
         raise UsageError(f"--pattern: {error}") from error
 

@@ -17,6 +17,7 @@ from nmbench._util.machine import gpus
 from nmbench.cli.common import Data, EngineOptions, MatrixName, Only, Plugins, Results, Seeds, Selection, Yes, select
 from nmbench.cli.export import SinkFolder, SinkNames, outbox_for
 from nmbench.cli.prepare import fingerprints
+from nmbench.document.words import plural
 
 if TYPE_CHECKING:
     from nmbench.plan.cell import Cell
@@ -74,23 +75,35 @@ def _for_nodes(
     return [matrix, *parts, *["--yes"] * yes, *["--trace-batches"] * trace]
 
 
-def _measure_speed(chosen: Selection, device: str, data: Path, budget_s: float, say: Callable[[str], None]) -> None:
-    """Time the models of all done cells that have no speed yet, one after the other, with the machine to themselves."""
+def _measure_speed(
+    chosen: Selection, device: str, data: Path, asked: bool, budget_s: float, say: Callable[[str], None]
+) -> None:
+    """Time the models of all done cells that have no speed yet, one after the other, with the machine to themselves.
+
+    asked: each cell, by all engines; else briefly, once for each model and pattern.
+    """
+    from nmbench.running import brief
     from nmbench.running.speed import Settings, ask, wanted
 
     kind: Literal["cpu", "cuda"] = "cuda" if device == "cuda" or (device == "auto" and gpus()) else "cpu"
-    states, lost = wanted([chosen.store.state(cell) for cell in chosen.cells], kind)
-    for number, state in enumerate(states, 1):
-        plugin = chosen.catalogue.tasks[state.cell.task]
-        if plugin.status != "ok":
-            say(f"speed {number}/{len(states)} {state.cell.label}: {plugin.reason}")
-            continue
-        done = ask(state, plugin.reference, Settings(kind, data, budget_s))
-        say(f"speed {number}/{len(states)} {state.cell.label}: {done}")
-    if lost:
-        say(f"speed: {lost} done cells left no weights here (weights.safetensors), so they cannot be timed")
-    if not states and not lost:
-        say("speed: every done cell has been timed")
+    found, lost = wanted([chosen.store.state(cell) for cell in chosen.cells], kind, brief=not asked)
+    tasks, settings = chosen.catalogue.tasks, Settings(kind, data, budget_s)
+    states = [state for state in found if tasks[state.cell.task].status == "ok"]
+    for state in found:
+        if state not in states:
+            say(f"speed {state.cell.label}: {tasks[state.cell.task].reason}")
+    if asked:
+        for number, state in enumerate(states, 1):
+            done = ask(state, tasks[state.cell.task].reference, settings)
+            say(f"speed {number}/{len(states)} {state.cell.label}: {done}")
+        if lost:
+            say(f"speed: {lost} done cells left no weights here (weights.safetensors), so they cannot be timed")
+        if not found and not lost:
+            say("speed: every done cell has been timed")
+    elif states:
+        groups = brief.groups(states)
+        say(f"speed: one forward pass of {plural(len(groups), 'model')}, dense and converted, takes a minute or less")
+        brief.measure(groups, {name: task.reference for name, task in tasks.items()}, settings, say)
 
 
 def _check(device: str, rerun: str | None, limits: Mapping[str, float | None], on: str) -> None:
@@ -127,13 +140,14 @@ def run(
     sink: SinkNames = None,
     sinks: SinkFolder = None,
     speed: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--speed",
+            "--speed/--no-speed",
             help="Then time a forward pass of each done cell's model, dense and converted. Done cells are not trained "
-            "again: those that have no speed yet and still have their weights are timed.",
+            "again: those that have no speed yet and still have their weights are timed. A matrix may do so in "
+            "brief by default.",
         ),
-    ] = False,
+    ] = None,
     speed_budget: Annotated[float, typer.Option(min=0.1, help="Seconds of timing a cell, for --speed.")] = 30.0,
     on: Annotated[str, typer.Option(help="Where: local, slurm or ray.")] = "local",
     engine_options: EngineOptions = None,
@@ -164,6 +178,7 @@ def run(
     if on == "local" and (engine_options or detach or pack > 1):
         raise UsageError("--engine, --detach and --pack are for an engine: give --on slurm or --on ray")
     chosen = select(matrix, results, only, seeds, plugins, yes)
+    timed = chosen.matrix.speed and on == "local" and not cell if speed is None else speed
     console = Console(stderr=False)
     codes: dict[str, str] = {}
     # cells by name are a driver's or a job array's, which see to it that each runs once
@@ -179,8 +194,8 @@ def run(
 
         if not cells:
             say(f"{chosen.matrix.name}: nothing to do, {done} cells are done")
-            if speed:
-                _measure_speed(chosen, device, data, speed_budget, say)
+            if timed:
+                _measure_speed(chosen, device, data, speed is True, speed_budget, say)
             return
         planned = chosen.matrix
         limits = Limits(planned.timeout if timeout is None else timeout, planned.hang if hang is None else hang)
@@ -206,8 +221,8 @@ def run(
                     raise UsageError(f"{trouble}; the same command again submits the rest")
                 return
             records = runner.run(cells)
-            if speed:
-                _measure_speed(chosen, device, data, speed_budget, say)
+            if timed:
+                _measure_speed(chosen, device, data, speed is True, speed_budget, say)
         except KeyboardInterrupt:
             left = isinstance(runner, Fleet) and runner.left
             text = "left; its jobs go on" if left else "interrupted"

@@ -1,6 +1,7 @@
 """What the worker hands to `Task.train` and `Task.evaluate`: the step callback, random streams, checkpoints.
 
 Run.bind(optimizer)      the N:M method's gradient term and mask refresh join the optimizer's own step
+Run.distilled(loss)      where the cell learns from its dense twin, its divergence from it is mixed into the loss
 Run.step(loss=, lr=)     once an optimizer step: curve, heartbeat, NaN check, global generators for the next update
 Run.save_checkpoint / load_checkpoint     resume state, in the work folder (never in the results)
 """
@@ -69,6 +70,7 @@ class Run:
         beat: Callable[..., None] | None = None,
         rank: int = 0,
         ranks: int = 1,
+        teacher: Callable[[Tensor, float], Tensor] | None = None,
     ) -> None:
         self.spec = spec
         self.data = data
@@ -83,9 +85,11 @@ class Run:
         self.baselines: dict[str, dict[str, float]] = {}
         self.facts: dict[str, str | int | float] = {}
         self.notes: list[str] = []
+        self.method_bytes = 0
         self.checkpoint_dir = work_dir / f"phase-{phase}"
         self.checkpoint_dir.mkdir(parents=True, exist_ok=True)
         self._handle = handle
+        self._teacher = teacher
         self._beat = beat or (lambda **_: None)
         self._last_save = time.monotonic()
         self.intervals: list[float] = []
@@ -115,6 +119,15 @@ class Run:
         """Join the N:M method to the optimizer that really steps (not to a wrapper around it)."""
         if self._handle is not None:
             self._handle.bind(optimizer)
+            if hasattr(optimizer, "register_step_pre_hook"):  # wrappers may have none
+                optimizer.register_step_pre_hook(self._weigh)
+
+    def _weigh(self, *_: Any) -> None:
+        """Right before an update, when the method has prepared it: after 0, 1, 3, 7, ... of them."""
+        from nmbench.sparsity.footprint import method_bytes
+
+        if self._handle is not None and self.updates & (self.updates + 1) == 0:
+            self.method_bytes = max(self.method_bytes, method_bytes(self._handle))
 
     def step(self, loss: float | Tensor, lr: float = math.nan, total: int | None = None) -> None:
         """Call once after each optimizer step. `loss` is the mean training loss of that step.
@@ -137,6 +150,13 @@ class Run:
             self._handle.snapshot()  # after 1, 2, 4, 8, ... steps: dense where much moves, few in all
         self.reseed()
         self._beat(phase=self.phase, step=self.updates, total=total, loss=value)
+
+    def distilled(self, loss: Tensor, size: float = 1) -> Tensor:
+        """The loss to take the gradient of: `loss`, or where the cell learns from its dense twin, that mixed in.
+
+        loss: of the model's last forward pass; the sum over `size` examples or tokens, or their mean (1).
+        """
+        return loss if self._teacher is None else self._teacher(loss, size)
 
     @property
     def elapsed(self) -> float:

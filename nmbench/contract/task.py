@@ -15,7 +15,7 @@ from nmbench._util.settings import Settings
 from nmbench.contract.spec import DataInfo, Diagnosis, Metric, Spec
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from nmbench.contract.run import Run
 
@@ -78,6 +78,14 @@ class Task:
     def evaluate(self, model: nn.Module, run: Run) -> dict[str, float]:
         """Metric name -> value, for every declared metric, of the model as it is (the last epoch, not the best)."""
         raise NotImplementedError(f"{type(self).__name__} has no evaluate()")
+
+    def logits(self, output: Any, inputs: tuple[Any, ...], keywords: Mapping[str, Any]) -> Tensor:
+        """Of one forward pass of training: (rows, classes), a row for each example or token of the loss, no padding.
+
+        A task with this may learn from the dense twin (`distill` in a matrix), and its `train` gives each loss to
+        `run.distilled`. output: what the model returned for `inputs` and `keywords`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no logits()")
 
     def example_inputs(self, spec: Spec) -> tuple[Any, ...]:
         """Positional inputs of one forward pass with batch size 1, for cost and latency."""

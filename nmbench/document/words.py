@@ -36,9 +36,14 @@ def short(value: str, length: int = 160) -> str:
 
 def label(method: str, hyper: str) -> str:
     """A method and, in brackets, its settings where they are not the default ones; `hyper` is canonical JSON."""
-    settings = json.loads(hyper).items()
-    words = ", ".join(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings)
+    words = ", ".join(_setting(key, value) for key, value in json.loads(hyper).items())
     return f"{method} ({words})" if words else method
+
+
+def _setting(key: str, value: object) -> str:
+    if isinstance(value, dict):
+        return f"{key}: {', '.join(_setting(inner, part) for inner, part in value.items())}"
+    return f"{key}={value if isinstance(value, str) else json.dumps(value)}"
 
 
 def number(value: float, decimals: int) -> str:

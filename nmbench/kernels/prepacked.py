@@ -3,18 +3,25 @@
 torch.compile with freezing uses the same operators; eager layers reorder at each call, or run another library.
 """
 
-from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from nmbench.kernels.problem import Problem
+from nmbench.kernels.problem import Problem, output_size
 
-Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+class Product(Protocol):
+    """What multiplies."""
+
+    def __call__(
+        self, x: Tensor, held: Tensor, bias: Tensor | None, addend: Tensor | None = None, relu: bool = False
+    ) -> Tensor:
+        """held: the reordered weight. addend: is added to the result. relu: is a ReLU the last step?"""
 
 
 def prepack(weight: Tensor, problem: Problem) -> tuple[Tensor, Product] | None:
-    """weight: of `problem.weight`, dense, on a CPU. The function takes inputs of `problem.input` alone."""
+    """weight: of `problem.weight`, dense, on a CPU. The function is fastest on inputs of `problem.input`."""
     if problem.device != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return None
     try:
@@ -27,9 +34,16 @@ def _linear(weight: Tensor, problem: Problem) -> tuple[Tensor, Product]:
     ops = torch.ops.mkldnn
     held = ops._reorder_linear_weight(weight.contiguous(), problem.rows)
 
-    def run(x: Tensor, held: Tensor, bias: Tensor | None) -> Tensor:
-        y: Tensor = ops._linear_pointwise(x, held, bias, "none", [], "")
-        return y
+    def run(x: Tensor, held: Tensor, bias: Tensor | None, addend: Tensor | None = None, relu: bool = False) -> Tensor:
+        y: Tensor
+        if addend is None:
+            y = ops._linear_pointwise(x, held, bias, "relu" if relu else "none", [], "")
+            return y
+        if addend.shape == (*x.shape[:-1], problem.weight[0]) and addend.dtype == x.dtype:
+            y = ops._linear_pointwise.binary(x, addend.contiguous(), held, bias, "add")
+        else:  # it is to be broadcast
+            y = ops._linear_pointwise(x, held, bias, "none", [], "") + addend
+        return y.relu() if relu else y
 
     return held, run
 
@@ -39,8 +53,20 @@ def _conv2d(weight: Tensor, problem: Problem) -> tuple[Tensor, Product]:
     about = list(problem.padding), list(problem.stride), list(problem.dilation), problem.groups
     held = ops._reorder_convolution_weight(weight.contiguous(), *about, list(problem.input))
 
-    def run(x: Tensor, held: Tensor, bias: Tensor | None) -> Tensor:
-        y: Tensor = ops._convolution_pointwise(x, held, bias, *about, "none", [], "")
-        return y
+    def run(x: Tensor, held: Tensor, bias: Tensor | None, addend: Tensor | None = None, relu: bool = False) -> Tensor:
+        y: Tensor
+        if addend is None:
+            y = ops._convolution_pointwise(x, held, bias, *about, "relu" if relu else "none", [], "")
+            return y
+        if addend.shape == result_shape(x) and addend.dtype == x.dtype:
+            last = "relu" if relu else None
+            y = ops._convolution_pointwise.binary(x, addend, held, bias, *about, "add", 1.0, last, [], "")
+            return y
+        y = ops._convolution_pointwise(x, held, bias, *about, "none", [], "") + addend
+        return y.relu() if relu else y
+
+    def result_shape(x: Tensor) -> tuple[int, ...]:
+        size = output_size(x.shape[2:], problem.weight[2:], problem.stride, problem.padding, problem.dilation)
+        return x.shape[0], problem.weight[0], *size
 
     return held, run

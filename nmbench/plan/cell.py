@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from nmbench._util.settings import canonical, plain
-from nmbench.sparsity.pattern import NMPattern
+from nmbench.sparsity.allocation import Patterns, read
 
 #: a dense cell's pattern and method, as records and people write them
 DENSE = "dense"
 
 
-def pattern_of(text: str) -> NMPattern | None:
+def pattern_of(text: str) -> Patterns | None:
     """The pattern that `str` of it, or "dense" (None), stands for. Raises ValueError on anything else."""
-    return None if text == DENSE else NMPattern.parse(text)
+    return None if text == DENSE else read(text)
 
 
 @dataclass(frozen=True)
@@ -61,24 +61,27 @@ class InitialWeights:
 class Cell:
     """One training to be done.
 
-    pattern: None for a dense cell. train: the engine's settings that differ from the scale's, shared by a cell and its
-    dense twin. hyper: the method's own settings that differ from its defaults. Both are kept in canonical form, so that
-    equal settings are equal wherever they are compared.
+    pattern: of all layers, or an allocation of one to each; None for a dense cell. train: the engine's settings that
+    differ from the scale's, shared by a cell and its dense twin. hyper: the method's own settings that differ from its
+    defaults. distill: every setting of distillation from the dense twin (nmbench.contract.distillation), or none. All
+    are kept in canonical form, so that equal settings are equal wherever they are compared.
     """
 
     task: str
     model: str
     scale: str
-    pattern: NMPattern | None = None
+    pattern: Patterns | None = None
     method: str = DENSE
     seed: int = 0
     train: Mapping[str, Any] = field(default_factory=dict)
     hyper: Mapping[str, Any] = field(default_factory=dict)
     init: InitialWeights | None = None
+    distill: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "train", plain(self.train))
         object.__setattr__(self, "hyper", plain(self.hyper))
+        object.__setattr__(self, "distill", plain(self.distill))
 
     @property
     def is_dense(self) -> bool:
@@ -104,18 +107,22 @@ class Cell:
             fields["hyper"] = self.hyper
         if self.init:
             fields["init"] = self.init.sha256
+        if self.distill:
+            fields["distill"] = self.distill
         return hashlib.sha256(canonical(fields).encode()).hexdigest()[:16]
 
     @property
     def twin(self) -> Cell:
         """The dense cell that this one is compared with."""
-        return replace(self, pattern=None, method=DENSE, hyper={})
+        return replace(self, pattern=None, method=DENSE, hyper={}, distill={})
 
     @property
     def slug(self) -> str:
         """A short readable name, safe as a folder: model, pattern, method, seed."""
-        parts = [Path(self.model).stem if "/" in self.model else self.model, self.pattern_text.replace(":", "x")]
-        parts += [f"s{self.seed}"] if self.is_dense else [self.method, f"s{self.seed}"]
+        pattern = self.pattern_text.replace("*.", "").replace("*=", "rest-").replace("=", "-").replace(":", "x")[:40]
+        parts = [Path(self.model).stem if "/" in self.model else self.model, pattern]
+        parts += [] if self.is_dense else [self.method]
+        parts += [*["distilled"] * bool(self.distill), f"s{self.seed}"]
         return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(parts))[:80]
 
     @property
@@ -128,6 +135,7 @@ class Cell:
         """For people: task/model pattern method seed."""
         middle = DENSE if self.is_dense else f"{self.pattern} {self.method}"
         extra = "".join(f" {k}={v}" for k, v in {**self.train, **self.hyper}.items())
+        extra += "".join(f" distill.{k}={v}" for k, v in self.distill.items())
         return f"{self.task}/{self.model} {middle}{extra} seed {self.seed}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -142,7 +150,8 @@ class Cell:
             "hyper": dict(self.hyper),
             "seed": self.seed,
         }
-        return out | ({"init": self.init.to_dict()} if self.init else {})
+        out |= {"init": self.init.to_dict()} if self.init else {}
+        return out | ({"distill": dict(self.distill)} if self.distill else {})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Cell:

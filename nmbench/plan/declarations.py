@@ -25,7 +25,10 @@ class _Declaration(BaseModel):
 
 
 class TaskDeclaration(_Declaration):
-    """The class attributes of a task (nmbench.contract.task.Task). diagnoses: `nmbench doctor` may ask it for more."""
+    """The class attributes of a task (nmbench.contract.task.Task).
+
+    diagnoses: `nmbench doctor` may ask it for more. logits: it has them, so that a cell may learn from its dense twin.
+    """
 
     name: str
     metrics: tuple[Metric, ...]
@@ -37,6 +40,7 @@ class TaskDeclaration(_Declaration):
     requires: tuple[str, ...] = ()
     install: str = ""
     diagnoses: bool = False
+    logits: bool = False
 
 
 class MethodDeclaration(_Declaration):
@@ -46,6 +50,12 @@ class MethodDeclaration(_Declaration):
     phases: int = 1
     sparse: bool = True
     starts_dense: bool = False
+    layerwise: bool = True
+
+    @property
+    def prunes(self) -> bool:
+        """All training is that of the dense twin: it is a pruner's."""
+        return self.starts_dense and self.phases == 1
 
 
 Declaration = TypeVar("Declaration", TaskDeclaration, MethodDeclaration)

@@ -140,6 +140,7 @@ def describe_task(reference: str) -> dict[str, Any]:
             requires=tuple(task.requires),
             install=hint,
             diagnoses=type(task).diagnosis is not Task.diagnosis,
+            logits=type(task).logits is not Task.logits,
         )
         answer = Description[TaskDeclaration](declaration=declaration)
         if missing:
@@ -198,7 +199,11 @@ def _method(load: Callable[[str], type[Method]], name: str) -> Description[Metho
     try:
         cls = load(name)
         declaration = MethodDeclaration(
-            settings=with_permutation(cls), phases=cls.phases, sparse=cls.sparse, starts_dense=cls.starts_dense
+            settings=with_permutation(cls),
+            phases=cls.phases,
+            sparse=cls.sparse,
+            starts_dense=cls.starts_dense,
+            layerwise=cls.layerwise,
         )
         return Description[MethodDeclaration](declaration=declaration)
     except Exception as error:

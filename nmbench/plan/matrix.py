@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from nmbench._util.errors import UsageError, nearest
 from nmbench.plan.cell import DENSE
+from nmbench.sparsity.allocation import read
 
 _DEEPEST = 16  # tables and lists within each other that a setting may be
 
@@ -46,22 +47,32 @@ def _no_bool(value: Any) -> Any:
     return value
 
 
+def _patterns(value: Any) -> Any:
+    """A list of patterns as texts; a table of names and patterns becomes the text of that allocation."""
+    return [str(read(one)) if isinstance(one, dict) else one for one in _as_list(value)]
+
+
 Table = Annotated[dict[str, Any], BeforeValidator(_settings)]
 Seconds = Annotated[float, BeforeValidator(_no_bool), Field(gt=0, allow_inf_nan=False, strict=False)]
 Names = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+Texts = Annotated[list[str], BeforeValidator(_patterns), Field(min_length=1)]
 Seeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], BeforeValidator(_as_list), Field(min_length=1)]
 
 
 class Grid(BaseModel):
     """One block of cells: every combination of its lists. Lists inside `hyper` and `train` multiply too.
 
+    pattern: a table gives each layer its own, {"*.conv1" = "dense", "*" = "1:4"}; see nmbench.sparsity.allocation.
+
     alone: these cells and their dense twins run with nothing beside them, so that their times may be compared.
+    distill: these cells learn from their dense twins (nmbench.contract.distillation); lists inside multiply.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    pattern: Names = [DENSE]
+    pattern: Texts = [DENSE]
     method: Names = ["sr-ste"]
     hyper: Table = {}
+    distill: Table = {}
     train: Table = {}
     tasks: Names | None = None
     models: Names | None = None
@@ -72,8 +83,9 @@ class Grid(BaseModel):
 class Matrix(BaseModel):
     """A matrix file.
 
-    timeout, hang: seconds a cell may take, and may be silent, before it is stopped. engine: a table of options for each
-    engine that runs cells elsewhere, [engine.slurm] partition = "gpu".
+    timeout, hang: seconds a cell may take, and may be silent, before it is stopped. speed: time each model and pattern
+    once when all cells have ended (nmbench.running.brief). engine: a table of options for each engine that runs cells
+    elsewhere, [engine.slurm] partition = "gpu".
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -85,6 +97,7 @@ class Matrix(BaseModel):
     init: str | None = None
     timeout: Seconds | None = None
     hang: Seconds = 1800.0
+    speed: bool = False
     engine: dict[str, dict[str, str | int | float | bool]] = {}
     grid: list[Grid] = Field(min_length=1)
 

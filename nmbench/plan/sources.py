@@ -21,6 +21,7 @@ _PLUGINS = ("nmbench.sparsity.methods", "nmbench.sparsity.pruning.pruners")
 _BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 #: what lies beside a module and is read or compiled by it
 _DATA = (".c", ".cpp", ".cu", ".json", ".toml", ".yaml")
+_BLOCKS = (ast.stmt, ast.excepthandler, ast.match_case)
 
 
 def core_hash() -> str:
@@ -119,6 +120,8 @@ def _executed(tree: ast.AST, lazy: bool) -> Iterator[ast.Import | ast.ImportFrom
     for node in (node for block in _BLOCKS for node in getattr(tree, block, ())):
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield node
+        elif not isinstance(node, _BLOCKS):  # no expression holds a statement
+            continue
         elif lazy or not (isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")):
             yield from _executed(node, lazy)
 

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 from nmbench._util.errors import UsageError, nearest
 from nmbench._util.settings import SettingError, Settings
+from nmbench.contract.distillation import DECLARED as DISTILLATION
 from nmbench.plan.catalogue import Catalogue
 from nmbench.plan.cell import DENSE, Cell, InitialWeights, pattern_of
 from nmbench.plan.matrix import Grid, Matrix
-from nmbench.sparsity.pattern import NMPattern
+from nmbench.sparsity.allocation import Allocation, Patterns
 
 #: combinations that are unfolded without a word: a slip of the finger makes millions
 MOST = 50_000
@@ -24,14 +25,16 @@ class _Subject(NamedTuple):
     task: str
     model: str
     settings: Settings | None
+    logits: bool = True
 
 
 class _Treatment(NamedTuple):
     """How it is made sparse; the dense twin has no pattern."""
 
-    pattern: NMPattern | None
+    pattern: Patterns | None
     method: str
     hyper: dict[str, Any]
+    distill: dict[str, Any]
 
 
 def cells(matrix: Matrix, catalogue: Catalogue, most: int | None = MOST) -> list[Cell]:
@@ -48,7 +51,7 @@ def cells(matrix: Matrix, catalogue: Catalogue, most: int | None = MOST) -> list
 
 def _count(matrix: Matrix, grid: Grid) -> int:
     """Combinations of a grid, counted before any is made."""
-    settings = [*{**matrix.train, **grid.train}.values(), *grid.hyper.values()]
+    settings = [*{**matrix.train, **grid.train}.values(), *grid.hyper.values(), *grid.distill.values()]
     lists: list[list[Any]] = [
         grid.tasks or matrix.tasks,
         grid.models or [""],
@@ -71,10 +74,14 @@ def _unfold(matrix: Matrix, grids: Iterable[Grid], catalogue: Catalogue) -> dict
     for grid in grids:
         treatments = list(_treatments(grid, catalogue))
         for subject in _subjects(matrix, grid, catalogue):
+            if grid.distill and not subject.logits:
+                raise UsageError(f"distill: task {subject.task!r} has no logits, so nothing can be learnt from a twin")
             trainings = list(_trainings(subject, {**matrix.train, **grid.train}))
             for train, seed, treatment in itertools.product(trainings, grid.seeds or matrix.seeds, treatments):
-                pattern, method, hyper = treatment
-                cell = Cell(subject.task, subject.model, matrix.scale, pattern, method, seed, train, hyper, init)
+                pattern, method, hyper, distill = treatment
+                cell = Cell(
+                    subject.task, subject.model, matrix.scale, pattern, method, seed, train, hyper, init, distill
+                )
                 if not cell.is_dense and (twin := cell.twin).id not in found:
                     found[twin.id] = twin
                 found.setdefault(cell.id, cell)
@@ -104,7 +111,7 @@ def _subjects(matrix: Matrix, grid: Grid, catalogue: Catalogue) -> Iterator[_Sub
         for wanted in [model] if model else grid.models or [default]:
             if wanted not in task.models and not task.open_models:
                 raise UsageError(f"task {name!r} has no model {wanted!r}{nearest(wanted, task.models)}")
-            yield _Subject(name, wanted, task.scales[matrix.scale])
+            yield _Subject(name, wanted, task.scales[matrix.scale], task.logits)
 
 
 def _trainings(subject: _Subject, train: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -116,23 +123,37 @@ def _trainings(subject: _Subject, train: Mapping[str, Any]) -> Iterator[dict[str
 
 
 def _treatments(grid: Grid, catalogue: Catalogue) -> Iterator[_Treatment]:
-    """Combinations of pattern, method and hyper-parameters; a method that stays dense is the dense twin."""
+    """Combinations of pattern, method, hyper-parameters and distillation; a method that stays dense is the twin."""
     for text, name in itertools.product(grid.pattern, grid.method):
         if name not in catalogue.methods:
             raise UsageError(f"unknown method {name!r}{nearest(name, catalogue.methods)}")
         if text == DENSE or name == DENSE:
             if grid.hyper:
                 raise UsageError("dense cells take no hyper-parameters: put them into a grid of their own")
-            yield _Treatment(None, DENSE, {})
+            if grid.distill:
+                raise UsageError("distill: dense cells have no twin to learn from: put them into a grid of their own")
+            yield _Treatment(None, DENSE, {}, {})
             continue
         pattern, method = _pattern(text), catalogue.methods[name]
         if method.declaration is None:
             raise UsageError(f"method {name!r} cannot be used: {method.reason}")
-        for hyper in _product(grid.hyper):
-            yield _Treatment(pattern, name, _overrides(method.declaration.settings, f"method {name!r}", hyper))
+        if isinstance(pattern, Allocation) and not method.declaration.layerwise:
+            raise UsageError(f"method {name!r} takes no pattern for each layer, as {pattern} is")
+        if grid.distill and method.declaration.prunes:
+            raise UsageError(f"distill: method {name!r} prunes a trained network, so nothing learns from the twin")
+        for hyper, given in itertools.product(_product(grid.hyper), list(_product(grid.distill))):
+            own = _overrides(method.declaration.settings, f"method {name!r}", hyper)
+            yield _Treatment(pattern, name, own, _distillation(given) if grid.distill else {})
 
 
-def _pattern(text: str) -> NMPattern | None:
+def _distillation(given: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return DISTILLATION.complete("distill", given)
+    except SettingError as error:
+        raise UsageError(str(error)) from error
+
+
+def _pattern(text: str) -> Patterns | None:
     try:
         return pattern_of(text)
     except ValueError as error:

@@ -58,7 +58,12 @@ COLUMNS = {
         Column("init", "string", "cell.init", 'hash of the initial weights, "" if none were given'),
         Column("pattern", "string", "cell.pattern_text", 'N:M pattern, with its axis if not "input"; or "dense"'),
         Column("method", "string", "cell.method", "name of the method"),
-        Column("hyper", "string", "cell.hyper", "the method's settings that are not its defaults, canonical JSON"),
+        Column(
+            "hyper",
+            "string",
+            "cell.hyper",
+            "settings of the method that are not its defaults, and distill; JSON",
+        ),
         Column("seed", "Int64", "cell.seed", "seed of the cell"),
         Column("cell_id", "string", "cell_id"),
         Column("attempt", "Int64", "attempt"),
@@ -85,6 +90,7 @@ COLUMNS = {
         Column("resumed", "boolean", "timings.resumed"),
         Column("peak_rss_bytes", "Int64", "memory.peak_rss_bytes"),
         Column("peak_gpu_bytes", "Int64", "memory.peak_gpu_bytes"),
+        Column("method_bytes", "Int64", "memory.method_bytes"),
         Column("speed_batch", "Int64", "speed.largest.batch", "the largest batch at which a forward pass was timed"),
         Column("speed_dense_ms", "float64", "speed.largest.dense_ms", "median time of the dense layers there, ms"),
         Column("speed_converted_ms", "float64", "speed.largest.converted_ms", "the same, converted; NA: no backend"),
@@ -108,6 +114,7 @@ COLUMNS = {
 def row(record: Record, path: str) -> dict[str, Any]:
     """The row of a record; `path` is that of its attempt's folder. Absent values are None."""
     values = {name: column.of(record) for name, column in COLUMNS.items() if column.where}
+    values["hyper"] = {**values["hyper"], **({"distill": record.cell.distill} if record.cell.distill else {})}
     values |= {key: canonical(values[key]) for key in ("train", "hyper")}
     values |= {"init": values["init"].sha256[:16] if values["init"] else "", "path": path}
     values |= {f"metric.{name}": value for name, value in record.metrics.items()}

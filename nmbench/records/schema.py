@@ -36,6 +36,7 @@ from nmbench.records.sections import (
     Snapshots,
     Speed,
     SpeedRow,
+    Taught,
     Timings,
     Weights,
     about,
@@ -44,7 +45,7 @@ from nmbench.records.sections import (
 __all__ = [
     "SCHEMA_VERSION", "Audit", "Cost", "Curve", "Data", "Environment", "Failure", "LayerAudit", "LayerFlips",
     "Measurement", "Memory", "MetricInfo", "Plugin", "Record", "Reused", "Sad", "Snapshots", "Speed", "SpeedRow",
-    "Status", "Timings", "UnreadableRecord", "Weights",
+    "Status", "Taught", "Timings", "UnreadableRecord", "Weights",
 ]  # fmt: skip
 
 SCHEMA_VERSION = 1
@@ -107,7 +108,7 @@ def _cell(value: object) -> Cell:
         raise ValueError(f"the cell has no {', '.join(missing)}")
     if not abs(value["seed"]) < LIMIT:
         raise ValueError("the seed is no 64-bit integer")
-    tables = {key: value.get(key) or {} for key in ("train", "hyper", "init")}
+    tables = {key: value.get(key) or {} for key in ("train", "hyper", "init", "distill")}
     if wrong := [key for key, table in tables.items() if not isinstance(table, dict)]:
         raise ValueError(f"its {', '.join(wrong)} is not an object")
     if tables["init"] and not all(
@@ -125,7 +126,7 @@ class Record(Section):
     schema_version: Literal[1] = Field(1, description="1")
     matrix: str | None = about("name of the matrix that ran the cell")
     cell: Annotated[Cell, BeforeValidator(_cell), PlainSerializer(Cell.to_dict)] = Field(
-        description="task, model, scale, train, pattern, method, hyper, seed, and `init` when weights were given"
+        description="task, model, scale, train, pattern, method, hyper, seed; where there are, init and distill"
     )
     cell_id: str = Field(pattern="^[0-9a-f]{16}$", description="16 hexadecimal digits, a hash of the scientific fields")
     attempt: Annotated[int, Field(ge=1, lt=LIMIT)] = Field(description="1, 2, ...")
@@ -136,6 +137,7 @@ class Record(Section):
     notes: list[str] = about("what a reader of this cell has to know", [])
     data: Data | None = about("the data set as the task saw it")
     reused: Reused | None = about("the training pass that was taken from another cell, its dense twin")
+    taught: Taught | None = about("the dense twin that the cell learnt from, where it did")
     timings: Timings | None = about("seconds by stage, and what may disturb them")
     memory: Memory | None = about("the most that the process took")
     curve: Curve | None = about("loss and learning rate through training")

@@ -57,6 +57,7 @@ class LayerAudit(Section):
     reason: str | None = about("why it stayed dense", "")
     density: float | None = about("non-zeros / weights")
     violations: Count | None = about("groups that break the pattern")
+    pattern: str | None = about("its own, where that is not the pattern of the cell")
 
 
 class Audit(Section):
@@ -129,6 +130,13 @@ class Curve(Section):
         return self
 
 
+class Taught(Section):
+    """The dense twin that the cell learnt from."""
+
+    cell_id: str = Field(description="id of that cell")
+    attempt: Count = Field(description="number of its attempt")
+
+
 class Cost(Section):
     """What the finalised model costs."""
 
@@ -162,6 +170,7 @@ class Memory(Section):
 
     peak_rss_bytes: Count | None = about("the most main memory that the process took until training ended, bytes")
     peak_gpu_bytes: Count | None = about("the same of the GPU's memory, bytes; NA on a CPU")
+    method_bytes: Count | None = about("what method and teacher kept in training beside weights and optimizer, bytes")
 
 
 class SpeedRow(Section):
@@ -188,6 +197,7 @@ class Speed(Section):
     how: str | None = about("as in nmbench.kernels.timing")
     threads: Count | None = about("of the CPU")
     rows: list[SpeedRow] = about("one for each batch size", [])
+    brief: bool = about("measured by default at the end of a run: batch size 1, one thread, few engines", False)
     layers: list[dict[str, Any]] = about("what ran where, with its batch (nmbench.kernels.conversion.report)", [])
     notes: list[str] = about("what a reader of these times has to know", [])
 

@@ -22,7 +22,7 @@ from nmbench.records.schema import Record, Status
 from nmbench.records.store import Store
 from nmbench.running.flight import Flight, Terms, Tickets, forget, last_ended, noted
 from nmbench.running.losses import Losses, newest_record
-from nmbench.running.order import Codes, Options, Queue, head
+from nmbench.running.order import Codes, Options, Queue, head, wants_twin
 from nmbench.running.outcome import lost
 from nmbench.running.overview import beat_of
 from nmbench.running.room import lacked_room
@@ -228,7 +228,8 @@ class Fleet:
         while queue.first() is not None:
             cells = self._next(queue)
             if cells[0].id not in of_cell:
-                after = {of_cell[c.twin.id] for c in cells if c.method in self._after_twin and c.twin.id in of_cell}
+                twins = {c.twin.id for c in cells if wants_twin(c, self._after_twin)}
+                after = {of_cell[twin] for twin in twins if twin in of_cell}
                 if self.terms.workers and len(handles) >= self.terms.workers:
                     after.add(handles[-self.terms.workers])
                 try:

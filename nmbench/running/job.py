@@ -52,7 +52,7 @@ class TrainingJob(Job):
 
     record: the one that holds if the attempt leaves no other. slots: of the executor that it takes. code: hash of the
     code that the attempt executes. init: file of the cell's initial weights. first_phase: attempt folder of the dense
-    twin whose training may stand for the first pass.
+    twin whose training may stand for the first pass, or which the cell learns from.
     """
 
     record: Record
@@ -69,11 +69,15 @@ class TrainingJob(Job):
 
 
 class SpeedJob(Job):
-    """budget_s: seconds of measuring. weights: hash of the file of weights, where it is known."""
+    """budget_s: seconds of measuring. weights: hash of the file of weights, where it is known.
+
+    brief: one example at a time, one thread of a CPU, and engines that are ready at once.
+    """
 
     attempt_dir: Path
     weights: str | None = None
     budget_s: float
+    brief: bool = False
 
 
 class DeployJob(Job):

@@ -29,11 +29,15 @@ class Options:
     codes: Mapping[str, str] = field(default_factory=dict)
 
 
+def wants_twin(cell: Cell, starts_dense: Collection[str]) -> bool:
+    """Does it take over its dense twin's training (its method is in `starts_dense`), or learn from it?"""
+    return cell.method in starts_dense or bool(cell.distill)
+
+
 class Queue:
     """Cells that wait. Those of `alone` go first: dense twins are among them, and others wait for these.
 
-    A cell whose method is in `starts_dense` takes over its dense twin's training, and waits until the twin has ended,
-    if that is to run too.
+    A cell that wants its dense twin's weights waits until the twin has ended, if that is to run too.
     """
 
     def __init__(self, cells: Iterable[Cell], alone: Collection[str], starts_dense: Collection[str]) -> None:
@@ -43,7 +47,7 @@ class Queue:
         self._after: dict[str, list[tuple[int, Cell]]] = {}
         ids = {cell.id for cell in ordered}
         for place in enumerate(ordered):
-            twin = place[1].twin.id if place[1].method in starts_dense else ""
+            twin = place[1].twin.id if wants_twin(place[1], starts_dense) else ""
             (self._after.setdefault(twin, []) if twin in ids else self._ready).append(place)
 
     def __len__(self) -> int:

@@ -18,7 +18,7 @@ from nmbench.records.schema import Record, UnreadableRecord
 from nmbench.records.store import Overtaken, Store
 from nmbench.running.executor import Ending, Executor
 from nmbench.running.job import TrainingJob
-from nmbench.running.order import Codes, Options, Queue, first_phase, head, ranks
+from nmbench.running.order import Codes, Options, Queue, first_phase, head, ranks, wants_twin
 from nmbench.running.outcome import died, other_code, overtaken, refused, unwritten
 from nmbench.running.room import Room, lacked_room
 from nmbench.running.stops import listening
@@ -163,7 +163,7 @@ class Scheduler:
         if record.attempt > 1 and self.store.state(cell).done:
             self.store.drop_work(work)  # of a training that is over; it is to begin again
             work.mkdir(parents=True)
-        takes_over = cell.method in self._starts_dense
+        twin = wants_twin(cell, self._starts_dense)
         return TrainingJob(
             cell=cell,
             record=record,
@@ -175,7 +175,7 @@ class Scheduler:
             ranks=ranks(cell, self.catalogue.tasks[cell.task]),
             slots=slots,
             init=cell.init.path if cell.init else None,
-            first_phase=first_phase(cell, self.store, self._code(cell.twin)) if takes_over else None,
+            first_phase=first_phase(cell, self.store, self._code(cell.twin)) if twin else None,
             code=code,
             trace=self.options.trace,
         )

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from nmbench._util import child
 from nmbench.records.attempt import RECORD, WEIGHTS
-from nmbench.records.schema import Record, Speed, SpeedRow
+from nmbench.records.schema import Speed, SpeedRow
 from nmbench.records.store import CellState
 from nmbench.running.job import SpeedJob
 
@@ -37,11 +37,15 @@ class Settings:
 
 
 class Answer(BaseModel):
-    """The section, or why there is none. unfinished: more is to come, unless the process ends before."""
+    """The section, or why there is none.
+
+    unfinished: more is to come, unless the process ends before. cell: its id, where a process answers for several.
+    """
 
     speed: Speed | None = None
     failed: str = ""
     unfinished: bool = False
+    cell: str = ""
 
     def cut_short(self, why: str) -> Answer:
         """What was measured before it went wrong."""
@@ -63,25 +67,35 @@ class Answer(BaseModel):
         return cls(failed=ending)
 
 
-def wanted(states: Iterable[CellState], device: str) -> tuple[list[CellState], int]:
+def wanted(states: Iterable[CellState], device: str, brief: bool = False) -> tuple[list[CellState], int]:
     """(done cells without a speed, how many of them left no weights here).
 
-    What a CPU measured counts as none where there is a GPU: only dense kernels ran there.
+    What a CPU measured counts as none where there is a GPU, and a brief measurement only where one is asked for.
     """
-    missing = [state for state in states if state.done and state.record and not _measured(state.record.speed, device)]
+    missing = [s for s in states if s.done and s.record and not _measured(s.record.speed, device, brief)]
     here = [state for state in missing if state.path is not None and (state.path / WEIGHTS).is_file()]
     return here, len(missing) - len(here)
 
 
-def _measured(speed: Speed | None, device: str) -> bool:
-    return speed is not None and bool(speed.rows) and (device == "cpu" or speed.type == "cuda")
+def _measured(speed: Speed | None, device: str, brief: bool) -> bool:
+    if speed is None or not speed.rows:
+        return False
+    return (device == "cpu" or speed.type == "cuda") and (brief or not speed.brief)
 
 
 def ask(state: CellState, reference: str, settings: Settings) -> str:
     """Measure one cell and complete its record; what happened, on one line. Raises nothing that the cell causes."""
+    job = job_for(state, reference, settings)
+    command = "nmbench.worker", "--speed", job.model_dump_json()
+    reply = child.ask(*command, timeout=settings.limit_s, environment=environment(settings))
+    return complete(state, Answer.read(reply.answers, reply.ending))
+
+
+def job_for(state: CellState, reference: str, settings: Settings, brief: bool = False) -> SpeedJob:
+    """What a worker is told of a done cell whose weights are here."""
     assert state.path is not None
     assert state.record is not None
-    job = SpeedJob(
+    return SpeedJob(
         cell=state.cell,
         reference=reference,
         data_dir=settings.data.absolute(),
@@ -89,17 +103,20 @@ def ask(state: CellState, reference: str, settings: Settings) -> str:
         attempt_dir=state.path.absolute(),
         weights=state.record.weights_sha256,
         budget_s=settings.budget_s,
+        brief=brief,
     )
-    environment = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
-    if settings.device == "cpu":
-        environment["CUDA_VISIBLE_DEVICES"] = ""
-    command = "nmbench.worker", "--speed", job.model_dump_json()
-    reply = child.ask(*command, timeout=settings.limit_s, environment=environment)
-    return _complete(state.record, Answer.read(reply.answers, reply.ending), state.path)
 
 
-def _complete(record: Record, answer: Answer, attempt: Path) -> str:
-    """Put the answer into the record, which is otherwise left as it is; the answer on one line."""
+def environment(settings: Settings) -> dict[str, str]:
+    """Of the process that measures."""
+    return {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"} | ({"CUDA_VISIBLE_DEVICES": ""} if settings.device == "cpu" else {})
+
+
+def complete(state: CellState, answer: Answer) -> str:
+    """Put the answer into the cell's record, which is otherwise left as it is; the answer on one line."""
+    record, attempt = state.record, state.path
+    assert record is not None
+    assert attempt is not None
     record.notes = [note for note in record.notes if not note.startswith(_FAILED)]
     if answer.speed is None:
         text = _FAILED + answer.failed

@@ -74,7 +74,7 @@ def _params(cell: Cell) -> dict[str, Value]:
         **{"task": cell.task, "model": cell.model, "scale": cell.scale},
         **{"pattern": cell.pattern_text, "method": cell.method, "seed": cell.seed},
     }
-    for group, settings in (("train", cell.train), ("hyper", cell.hyper)):
+    for group, settings in (("train", cell.train), ("hyper", cell.hyper), ("distill", cell.distill)):
         for name, value in settings.items():
             plain[f"{group}.{name}"] = value if isinstance(value, str | int | float) else json.dumps(value)
     return plain

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nmbench.sparsity.allocation import Allocation, Patterns, PatternsLike, read
 from nmbench.sparsity.attach import parameter_home
 from nmbench.sparsity.mask import Grouping
 from nmbench.sparsity.memory import local_part
-from nmbench.sparsity.pattern import NMPattern, PatternLike
+from nmbench.sparsity.pattern import NMPattern
 from nmbench.sparsity.products import SLACK, WeightWatch, ordinary_forward
 from nmbench.sparsity.select import UNDONE, LayerInfo, Layers, choose, find_weights
 
@@ -55,7 +56,7 @@ class LayerAudit:
 class AuditReport:
     """All layers. `ok` means that some layer is sparse, none breaks the pattern, and none was chosen in vain."""
 
-    pattern: NMPattern
+    pattern: Patterns
     layers: tuple[LayerAudit, ...]
 
     @property
@@ -107,9 +108,10 @@ def groups_over(weight: Tensor, pattern: NMPattern, grouping: Grouping) -> tuple
     return counts.numel(), int((counts > pattern.n).sum())
 
 
-def _audit_one(info: LayerInfo, weight: Tensor, pattern: NMPattern) -> LayerAudit:
-    own, groups, over = info.pattern or pattern, 0, 0
+def _audit_one(info: LayerInfo, weight: Tensor, pattern: Patterns) -> LayerAudit:
+    groups = over = 0
     if info.sparse:
+        own = info.own(pattern)
         weight = local_part(weight, info.grouping, own)
         counts = [groups_over(weight, own, grouping) for grouping in (info.grouping, info.outputs) if grouping]
         groups, over = (sum(column) for column in zip(*counts, strict=True))
@@ -160,9 +162,11 @@ def _lines_of(layers: Any) -> list[LayerInfo] | None:
     return items if items and all(isinstance(item, LayerInfo) for item in items) else None
 
 
-def _from_state_dict(state: Mapping[str, Any], pattern: NMPattern, layers: Any) -> list[LayerInfo]:
+def _from_state_dict(state: Mapping[str, Any], pattern: Patterns, layers: Any) -> list[LayerInfo]:
     """Without a model nothing says what a tensor is: every floating weight of 2 or more dimensions, dimension 1."""
     names = {k: v for k, v in state.items() if isinstance(v, Tensor) and v.dim() >= 2 and v.is_floating_point()}
+    if isinstance(pattern, Allocation):
+        raise ValueError("audit of a state dict by a pattern for each layer needs layers=handle.layers, or the model")
     if layers is not None:
         if callable(layers):
             raise ValueError("audit of a state dict takes layers by name or as a handle's layers, not a callable")
@@ -181,7 +185,7 @@ def _from_state_dict(state: Mapping[str, Any], pattern: NMPattern, layers: Any) 
 
 def audit(
     model_or_state_dict: nn.Module | Mapping[str, Any],
-    pattern: PatternLike,
+    pattern: PatternsLike,
     layers: Layers | Iterable[LayerInfo] = None,
 ) -> AuditReport:
     """Check weights against an N:M pattern.
@@ -189,14 +193,14 @@ def audit(
     Args:
         model_or_state_dict: a model, or name -> tensor. A model that is still training holds its dense weights
             and will not pass: finalize() first.
-        pattern: an NMPattern or its text.
+        pattern: as `sparsify` takes it.
         layers: which layers must keep it: `handle.layers`, names, a callable (models only), or None for every
             candidate (in a state dict: every floating tensor of two or more dimensions, grouped along dimension 1).
 
     Raises:
         ValueError: a bad pattern, or a layer that is not there.
     """
-    p = NMPattern.parse(pattern)
+    p = read(pattern)
     once = layers is None or callable(layers) or isinstance(layers, (str, Mapping))
     layers = layers if once else list(layers)  # type: ignore[arg-type, assignment] # an iterator is read only once
     lines = _lines_of(layers)

@@ -5,6 +5,7 @@ repeated update block) counts too; fused recurrent kernels (LSTM, GRU) do not sh
 MACs weigh each operation by the density of the weight that it reads.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from nmbench.sparsity.allocation import Patterns, PatternsLike, read
 from nmbench.sparsity.attach import is_attached
-from nmbench.sparsity.pattern import NMPattern, PatternLike
 from nmbench.sparsity.products import operands, ordinary_forward
 from nmbench.sparsity.select import LayerInfo, refuse_packed
 
@@ -77,12 +78,14 @@ class Cost:
         return sum(layer.bytes_compressed for layer in self.layers)
 
 
-def compressed_bytes(info: LayerInfo, pattern: NMPattern, itemsize: int) -> int:
-    """Bytes of one weight, stored compressed in its own pattern, where it has one.
+def compressed_bytes(info: LayerInfo, run: Patterns, itemsize: int) -> int:
+    """Bytes of one weight, stored compressed in its own pattern, where it has one, else in that of the run.
 
-    A short last group takes the room of a whole one.
+    A short last group takes the room of a whole one. One that an allocation leaves whole is stored dense.
     """
-    pattern = info.pattern or pattern
+    pattern = info.own(run)
+    if info.pattern is not None and pattern.n == pattern.m:
+        return math.prod(info.shape) * itemsize
     outer, size, inner = info.grouping.logical(info.shape, pattern.axis)
     kept = outer * -(-size // pattern.m) * inner * pattern.n
     return kept * itemsize + -(-kept * pattern.index_bits // 8)
@@ -136,7 +139,7 @@ def _count_macs(model: nn.Module, example_inputs: tuple[Any, ...]) -> dict[str, 
 def cost(
     model: nn.Module,
     example_inputs: tuple[Any, ...],
-    pattern: PatternLike | None = None,
+    pattern: PatternsLike | None = None,
     layers: Iterable[LayerInfo] = (),
 ) -> Cost:
     """Count parameters, non-zeros, MACs and bytes of a dense or finalised model.
@@ -153,7 +156,7 @@ def cost(
     refuse_packed(model)
     if is_attached(model):
         raise ValueError("cost() needs a dense or finalised model: call handle.finalize() first")
-    parsed = None if pattern is None else NMPattern.parse(pattern)
+    parsed = None if pattern is None else read(pattern)
     sparse = {info.name: info for info in layers if info.sparse}
     macs = _count_macs(model, example_inputs)
     lines = []

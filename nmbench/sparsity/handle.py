@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from nmbench.sparsity.allocation import Patterns
 from nmbench.sparsity.attach import attach, detach
 from nmbench.sparsity.binding import Binding
 from nmbench.sparsity.ending import settle, warn_of_dense_end, warn_of_no_step
 from nmbench.sparsity.flips import SAD
 from nmbench.sparsity.kept_mask import DENSE, HOLD, KEEP, STAYS, renew
 from nmbench.sparsity.methods.base import Method, overrides
-from nmbench.sparsity.pattern import NMPattern, stretch
+from nmbench.sparsity.pattern import stretch
 from nmbench.sparsity.resume import copied
 from nmbench.sparsity.scope import Scope
 from nmbench.sparsity.select import LayerInfo, Layers, Weight, choose
@@ -33,13 +34,11 @@ class Handle:
         sad: flips and snapshots (see SAD). phase: training pass. steps: optimizer steps done, over all phases.
     """
 
-    def __init__(self, model: nn.Module, pattern: NMPattern, method: Method, weights: list[Weight], layers: Layers):
+    def __init__(self, model: nn.Module, pattern: Patterns, method: Method, weights: list[Weight], layers: Layers):
         self.pattern = pattern
         self.method = method
         self.layers: list[LayerInfo] = choose(weights, pattern, layers)
-        self.phase = 0
-        self.steps = 0
-        self._phase_steps = 0
+        self.phase = self.steps = self._phase_steps = 0
         self._model = model
         self._scope = Scope()
         self._finalized = False
@@ -52,9 +51,9 @@ class Handle:
             if not info.sparse:
                 continue
             (module, key), *_ = by_name[info.name].uses
-            sparse = SparseWeight(info.name, module, key, pattern, info.grouping, self._scope)
+            sparse = SparseWeight(info.name, module, key, info.own(pattern), info.grouping, self._scope)
             sparse.uses = by_name[info.name].uses
-            if pattern.n < pattern.m:
+            if sparse.prunes:
                 sparse.serve(method)
                 if method.transposable:
                     self.layers[place] = replace(info, outputs=sparse.outputs)
@@ -269,7 +268,7 @@ class Handle:
         self.method.memory = copied(state["memory"])
         for weight, memory, (n, m) in zip(self._weights, state["layers"], state["patterns"], strict=True):
             weight.memory = copied(memory, weight.values.device)
-            weight.repattern(stretch(n, m, self.pattern.axis))
+            weight.repattern(stretch(n, m, weight.asked.axis))
 
     def finalize(self) -> None:
         """Bake the masks into plain weights; the model is an ordinary nn.Module again. The counters stay readable.

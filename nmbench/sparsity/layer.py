@@ -38,6 +38,7 @@ class Layer:
         self.asked = self.pattern = pattern
         self.grouping = grouping
         self.memory: dict[str, Any] = {}
+        self._seed = torch.initial_seed() % 2**62  # now, since the ranks of a training may be seeded apart later on
         #: calls this to be routed through the parameter's new place (attach.move); set when it is attached
         self.move: Callable[[KeptMask], None] | None = None
         self._extra: tuple[str, ...] = ()
@@ -147,9 +148,9 @@ class Layer:
     def generator(self, *place: int) -> torch.Generator:
         """A generator of this layer's own at `place` (a step, a draw), so that twins and resumed runs draw alike.
 
-        It depends on the seed that torch's generator had when it was first asked, and draws nothing from that.
+        It depends on the seed that torch's generator had when the model was made sparse, and draws nothing from that.
         """
-        seed = self.memory.setdefault("seed", torch.initial_seed() % 2**62)
+        seed = self.memory.setdefault("seed", self._seed)
         text = f"{self.name} {seed} {place}".encode()
         made = torch.Generator(self.values.device)
         return made.manual_seed(zlib.crc32(text) << 32 | zlib.adler32(text))

@@ -1,7 +1,5 @@
 """Which weights of a model an N:M pattern can apply to, which of them are chosen, and why the others stay dense."""
 
-import difflib
-import fnmatch
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -9,6 +7,9 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList
 
+from nmbench.sparsity.allocation import Patterns
+from nmbench.sparsity.assign import FFN, NO_FFN, assigned, hits, module_name, named, near
+from nmbench.sparsity.feed_forward import feed_forward
 from nmbench.sparsity.mask import Grouping
 from nmbench.sparsity.memory import numberless, opaque
 from nmbench.sparsity.pattern import NMPattern
@@ -49,16 +50,30 @@ class LayerInfo:
         """Is an N:M pattern kept on this weight?"""
         return self.role == "sparse"
 
+    def own(self, run: Patterns) -> NMPattern:
+        """The pattern of this weight in a run of `run`. Raises ValueError where the line has none, as dense ones do."""
+        if self.pattern is None and not isinstance(run, NMPattern):
+            raise ValueError(f"{self.name} has no pattern of its own in {run}: take the layers of the handle")
+        return self.pattern or run  # type: ignore[return-value]
+
 
 @dataclass
 class Weight:
-    """A parameter with two or more dimensions and every (module, key) that uses it; `grouping` None: no candidate."""
+    """A parameter with two or more dimensions and every (module, key) that uses it; `grouping` None: no candidate.
+
+    feed_forward: is it of a feed-forward layer of a transformer?
+    """
 
     name: str
     parameter: nn.Parameter
     grouping: Grouping | None
     reason: str = ""
     uses: list[tuple[nn.Module, str]] = field(default_factory=list)
+    feed_forward: bool = False
+
+    def width(self, pattern: NMPattern) -> int:
+        """Of the dimension that groups run along."""
+        return (self.grouping or Grouping()).logical(self.parameter.shape, pattern.axis)[1]
 
 
 def _grouping(module: nn.Module, key: str) -> tuple[Grouping | None, str]:
@@ -102,6 +117,9 @@ def find_weights(model: nn.Module) -> list[Weight]:
                 weight.grouping, weight.reason = None, f"tied to {name}, which is {reason or 'grouped otherwise'}"
             elif weight.grouping is None and grouping is not None and "tied to" not in weight.reason:
                 weight.reason += f", tied to {name}"
+    names = feed_forward(model)
+    for weight in found.values():
+        weight.feed_forward = weight.name in names
     return list(found.values())
 
 
@@ -123,33 +141,26 @@ def default_candidates(model: nn.Module) -> list[str]:
     return [w.name for w in weights if w.name != last]
 
 
-def _module_name(parameter: str) -> str:
-    return parameter.rpartition(".")[0]
-
-
-def _hits(names: Iterable[str], text: str) -> set[str]:
-    return {n for n in names if fnmatch.fnmatchcase(n, text) or fnmatch.fnmatchcase(_module_name(n), text)}
-
-
 def _unknown(weights: list[Weight], text: str) -> ValueError:
     known = {w.name for w in weights if w.grouping is not None}
-    other = next((w for w in weights if text in (w.name, _module_name(w.name)) and w.reason), None)
-    near = difflib.get_close_matches(text, known | {_module_name(n) for n in known}, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    other = next((w for w in weights if text in (w.name, module_name(w.name)) and w.reason), None)
+    hint = near(known, text)
     if other is not None:
         hint = f": {other.reason}"
         if other.parameter.dim() > 2 or not isinstance(other.uses[0][0], _EMBEDDINGS):
             hint += f'; if a product reads it, say which dimension that sums over: layers={{"{text}": 1}}'
+    if text == FFN:
+        return ValueError(f"layers: {NO_FFN}")
     return ValueError(f"layers: {text!r} names no convolution or linear weight of this model{hint}")
 
 
 def _by_dimension(weights: list[Weight], layers: Mapping[str, int]) -> None:
     """Group the named weights, of whatever layers, along the dimensions that the caller gives."""
     for text, dim in layers.items():
-        named = _hits([w.name for w in weights], text)
-        if not named:
+        found = hits([w.name for w in weights], text)
+        if not found:
             raise _unknown(weights, text)
-        for weight in (w for w in weights if w.name in named):
+        for weight in (w for w in weights if w.name in found):
             if isinstance(dim, bool) or not isinstance(dim, int) or not 0 <= dim < weight.parameter.dim():
                 shape = tuple(weight.parameter.shape)
                 raise ValueError(f"layers: {weight.name} of shape {shape} has no dimension {dim!r} to group along")
@@ -161,15 +172,15 @@ def _selector(weights: list[Weight], layers: Layers) -> Callable[[Weight], bool]
         return lambda weight: True
     if callable(layers):
         rule = layers
-        return lambda weight: bool(rule(_module_name(weight.name) or weight.name, weight.uses[0][0]))
+        return lambda weight: bool(rule(module_name(weight.name) or weight.name, weight.uses[0][0]))
     if isinstance(layers, Mapping):
         _by_dimension(weights, layers)
     chosen: set[str] = set()
-    known = [w.name for w in weights if w.grouping is not None]
+    known = [w for w in weights if w.grouping is not None]
     for text in [layers] if isinstance(layers, str) else layers:
-        if not (named := _hits(known, text)):
+        if not (found := named(known, text)):
             raise _unknown(weights, text)
-        chosen |= named
+        chosen |= found
     return lambda weight: weight.name in chosen
 
 
@@ -187,23 +198,34 @@ def _unfit(weight: Weight) -> str:
     return ""
 
 
-def choose(weights: list[Weight], pattern: NMPattern, layers: Layers) -> list[LayerInfo]:
+def _why_dense(weight: Weight, selected: Callable[[Weight], bool], pattern: NMPattern) -> str:
+    """Why `pattern` is not kept on it; "" where it is."""
+    if weight.grouping is None:
+        return weight.reason
+    if not selected(weight):
+        return "left out by the choice of layers"
+    if (width := weight.width(pattern)) < pattern.m:
+        return f"its grouped dimension is {width}, below M = {pattern.m}"
+    return _unfit(weight) or (UNDONE if undone_by_its_forward(*weight.uses[0]) else "")
+
+
+def choose(weights: list[Weight], pattern: Patterns, layers: Layers) -> list[LayerInfo]:
     """One line for each weight: sparse, or dense and why. Raises ValueError for a name that fits nothing."""
     selected = _selector(weights, layers)
-    lines = []
+    lines, alike = [], isinstance(pattern, NMPattern)
+    patterns: dict[str, NMPattern | str]
+    if isinstance(pattern, NMPattern):
+        patterns = {weight.name: pattern for weight in weights}
+    else:
+        patterns = assigned(weights, pattern, lambda weight, own: _why_dense(weight, selected, own))
     for weight in weights:
-        shape = tuple(weight.parameter.shape)
-        grouping = weight.grouping or Grouping()
-        reason, undone = weight.reason, False
-        if weight.grouping is not None:
-            size = grouping.logical(shape, pattern.axis)[1]
-            if not selected(weight):
-                reason = "left out by the choice of layers"
-            elif size < pattern.m:
-                reason = f"its grouped dimension is {size}, below M = {pattern.m}"
-            elif not (reason := _unfit(weight)) and undone_by_its_forward(*weight.uses[0]):
-                reason, undone = UNDONE, True
-        lines.append(LayerInfo(weight.name, shape, "dense" if reason else "sparse", reason, grouping, undone))
+        own = patterns[weight.name]
+        reason = weight.reason if weight.grouping is None else ""
+        reason = reason or (own if isinstance(own, str) else _why_dense(weight, selected, own))
+        shape, grouping = tuple(weight.parameter.shape), weight.grouping or Grouping()
+        role = "dense" if reason else "sparse"
+        kept = None if alike or reason or isinstance(own, str) else own
+        lines.append(LayerInfo(weight.name, shape, role, reason, grouping, reason == UNDONE, kept))
     return lines
 
 

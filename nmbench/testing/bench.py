@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
 import time
@@ -12,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nmbench._util import random as rng
+from nmbench.contract.distillation import Distillation
 from nmbench.contract.run import Run
 from nmbench.contract.spec import DataInfo, Spec
 from nmbench.contract.task import Task
+from nmbench.worker.distillation import Teacher
 from nmbench.worker.tracing import trace_batches
 
 if TYPE_CHECKING:
@@ -182,16 +185,27 @@ class Bench:
         assert isinstance(done.run, _Watched)
         return done, done.run.resumed_at
 
+    def taught(self, steps: int) -> Teacher:
+        """What taught a sparse cell, stopped after so many steps: its own dense model with its initial weights."""
+        teacher = Teacher(self.task, self.build(self.spec()), Distillation())
+        with contextlib.suppress(Stopped):
+            self._train(PATTERN, METHOD, 0, self._work(), teacher, stop_after=steps)
+        return teacher
+
     def _work(self) -> Path:
         self._runs += 1
         return self.folder / "work" / str(self._runs)
 
-    def _train(self, pattern: str, method: str, seed: int, work: Path, **watch: int) -> Trained:
+    def _train(
+        self, pattern: str, method: str, seed: int, work: Path, teacher: Teacher | None = None, **watch: int
+    ) -> Trained:
         spec, data = self.spec(seed), self.data()
         model = self.build(spec)
         init = digest(weights(model))
         handle = self.sparse(model, pattern, method)
-        run = _Watched(spec, data, handle, work)
+        run = _Watched(spec, data, handle, work, teacher=teacher)
+        if teacher is not None:
+            teacher.teach(model)
         for name, value in watch.items():
             setattr(run, name, value)
         batches, steps = work / "batches.txt", [0]

@@ -2,6 +2,7 @@
 
 import contextlib
 
+from nmbench.contract.task import Task
 from nmbench.sparsity import audit
 from nmbench.sparsity.audits import multiplied
 from nmbench.testing.battery import Failed, Skip, check, collected
@@ -10,6 +11,7 @@ from nmbench.testing.isolation import spied
 
 __all__ = ["TRAINING_CHECKS"]
 
+_TAUGHT = 2  # steps that are enough to see it
 #: seconds of processor time that training at smoke scale may take
 SMOKE_S = 20.0
 
@@ -114,6 +116,12 @@ def resuming_changes_nothing(bench: Bench) -> None:
         raise Failed(f"the resumed training ended after {resumed.run.updates} steps in all, not {total}")
     if digest(weights(resumed.model)) != digest(weights(whole.model)):
         raise Failed(f"resumed from step {begun_at}, it ended with other weights than the uninterrupted training")
+
+
+@check("where the task has logits(), these are rows of classes, and train() gives each loss to run.distilled()")
+def logits_teach(bench: Bench) -> None:
+    if type(bench.task).logits is not Task.logits and bench.taught(_TAUGHT).uses < _TAUGHT:
+        raise Failed("train() does not give each loss to run.distilled(): nothing is learnt from a dense twin")
 
 
 @check("training at smoke scale takes seconds")

@@ -6,11 +6,13 @@ python -m nmbench.worker --diagnose REFERENCE     what a task says of this insta
 python -m nmbench.worker --prepare JSON           make or verify a task's data, and print its DataInfo
 python -m nmbench.worker --job FILE               run one cell and write its record
 python -m nmbench.worker --speed JSON             time the model that a finished cell left (nmbench.running.speed)
+python -m nmbench.worker --speeds JSON            the same in brief of several cells, one after the other
 python -m nmbench.worker --convert JSON           write a finished model that runs sparse (nmbench.running.deploy)
 python -m nmbench.worker --export JSON            write a finished model for other programs
 python -m nmbench.worker --rank FILE PARENT       train it as another rank of that worker (nmbench.worker.ranks)
 """
 
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -73,6 +75,12 @@ def _asked(verb: str, *rest: str) -> Mapping[str, Any]:
         return deploy.answer(ExportJob.model_validate_json(rest[0])).model_dump(mode="json")
     from nmbench.worker import speed
 
+    if verb == "--speeds":
+        for fields in json.loads(rest[0]):
+            job = SpeedJob.model_validate(fields)
+            found = speed.answer(job).model_copy(update={"cell": job.cell.id})
+            answer(found.model_dump(mode="json", exclude_unset=True))
+        return {}
     told = speed.answer(
         SpeedJob.model_validate_json(rest[0]), lambda so_far: answer(so_far.model_dump(mode="json", exclude_unset=True))
     )

@@ -18,23 +18,22 @@ from nmbench._util.machine import describe
 from nmbench.contract import samples
 from nmbench.contract.resume import claim
 from nmbench.contract.run import InvalidResult, Run, finite
-from nmbench.contract.spec import SkipCell
 from nmbench.plan.describe import load_task, spec_of
-from nmbench.records import redact, weights
+from nmbench.records import weights
 from nmbench.records.attempt import BATCHES, PER_EXAMPLE, RECORD, TEXTS, TRACEBACK, WEIGHTS
 from nmbench.records.schema import Data, Environment, Failure, MetricInfo, Record, Reused, Status, Timings, Weights
 from nmbench.running import stops
 from nmbench.running.job import Job, Prepared, TrainingJob
 from nmbench.sparsity.pattern import NMPattern
 from nmbench.worker import measure, measurements, pruning, training
-from nmbench.worker.failures import first_lines, kind
-from nmbench.worker.ranks import RankFailure, Ranks, here, start
+from nmbench.worker.distillation import Teacher
+from nmbench.worker.failures import first_lines, keep_traceback, kind
+from nmbench.worker.ranks import RankFailure, Ranks, device_of, here, start
 from nmbench.worker.signs import Clock, Heart, end_if_overtaken
 from nmbench.worker.tracing import trace_batches
 
 #: what a dense run is observed with, so that its SAD can stand beside that of the sparse runs
 SHADOW_PATTERN = NMPattern(2, 4)
-_LONGEST_TRACEBACK = 2**16  # characters; it quotes the message, which may be of any length
 
 
 class _Attempt:
@@ -55,7 +54,7 @@ class _Attempt:
         with self.clock.stage("import"):
             self.task = load_task(self.job.reference)
         self.record.metric_info = [MetricInfo(**vars(metric)) for metric in self.task.metrics]
-        self.spec = spec_of(self.cell, self.task, _device(self.job.device, self.ranks))
+        self.spec = spec_of(self.cell, self.task, device_of(self.job.device, self.ranks))
         with self.clock.stage("prepare"), self.clock.heart.beating():
             self.data = self.task.prepare(self.spec, self.job.data_dir)
         counts = {name: int(finite(count, f"the count {name!r}")) for name, count in self.data.counts.items()}
@@ -70,6 +69,10 @@ class _Attempt:
             if self.cell.init is not None:
                 training.load_init(model, self.cell.init, self.job.init)
             self.model = model.to(self.spec.device)
+        self.teacher = None
+        if self.cell.distill:
+            twin, data = self.job.first_phase, self.data.fingerprint
+            self.teacher, self.record.taught = Teacher.of(self.task, self.model, self.cell, twin, data)
         self.tracer = None
         if self.job.trace and self.ranks.rank == 0:
             self.tracer = trace_batches(self.model, self.job.attempt_dir / BATCHES)
@@ -100,14 +103,21 @@ class _Attempt:
             if self.permutation.before_pass(self.handle.method, phase):
                 self.permutation.of_attached(self.task, self.model, self.spec, self.handle)
             self.handle.start_phase(phase)
+            teacher = None if phase == 0 and self.handle.method.starts_dense else self.teacher
+            if teacher is not None:
+                teacher.teach(self.model)
             place = self.ranks.rank, self.ranks.size
-            return Run(self.spec, self.data, self.handle, state, phase, self.clock.heart, *place)
+            return Run(self.spec, self.data, self.handle, state, phase, self.clock.heart, *place, teacher)
 
         method = pruning.DenseFirst() if self.pruning else self.handle.method
         task = self.task if self.pruning is None or self.pruning.trains else training.Untrained()
         with self.clock.stage("train"):
             self.runs = training.train(task, self.model, begin, method, state, twin)
         self.record.memory = measure.memory(self.spec.device)
+        self.record.memory.method_bytes = max(run.method_bytes for run in self.runs)
+        if self.teacher is not None:
+            self.teacher.end(self.runs[-1])
+            self.record.memory.method_bytes += self.teacher.bytes
         if self.tracer is not None:
             self.tracer.remove()
         if self.pruning is not None:
@@ -205,18 +215,6 @@ def _set_up_torch(threads: int) -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def _device(device: str, ranks: Ranks) -> str:
-    """Each rank has a GPU of its own. Raises SkipCell if there are fewer than ranks."""
-    if device != "cuda" or ranks.size == 1:
-        return device
-    import torch
-
-    if (count := torch.cuda.device_count()) < ranks.local_size:
-        raise SkipCell(f"the setting gpus is {ranks.size}, but {count} can be seen; give train = {{ gpus = {count} }}")
-    torch.cuda.set_device(ranks.local)
-    return f"cuda:{ranks.local}"
-
-
 def execute(job: TrainingJob, job_file: Path) -> None:
     """Run the cell of `job` as rank 0 and write its record into the attempt folder."""
     clock = Clock(Heart(job.work_dir / "heartbeat.json"))
@@ -244,7 +242,7 @@ def execute(job: TrainingJob, job_file: Path) -> None:
     except BaseException as error:
         stops.ignore()
         end_if_overtaken(job.work_dir)
-        _keep_traceback(job.attempt_dir / TRACEBACK)
+        keep_traceback(job.attempt_dir / TRACEBACK)
         status, message, name = kind(error), first_lines(error), type(error).__name__
         if isinstance(error, stops.Stopped):
             name = error.stop
@@ -254,14 +252,6 @@ def execute(job: TrainingJob, job_file: Path) -> None:
     stops.ignore()
     with ending:
         write(status, failure)
-
-
-def _keep_traceback(file: Path) -> None:
-    """Of the exception that is being handled, the last part if it is long; the log has what cannot be kept."""
-    try:
-        file.write_text(redact.text(traceback.format_exc()[-_LONGEST_TRACEBACK:]), errors="backslashreplace")
-    except OSError:
-        traceback.print_exc()
 
 
 def _write(record: Record, job: TrainingJob, clock: Clock) -> None:

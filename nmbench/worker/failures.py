@@ -2,13 +2,17 @@
 
 import errno
 import re
+import traceback
+from pathlib import Path
 
 from nmbench._util.errors import message as error_message
 from nmbench.contract.run import InvalidResult
 from nmbench.contract.spec import DataError, DivergedError, NonFiniteError, SkipCell
+from nmbench.records import redact
 from nmbench.records.schema import Status
 
 _LONGEST = 2000  # characters of a message in a record
+_LONGEST_TRACEBACK = 2**16  # characters; it quotes the message, which may be of any length
 _NO_MEMORY = re.compile(
     r"can(no|')t allocate memory|out of memory|can't start new thread|CUBLAS_STATUS_ALLOC_FAILED"
     r"|DataLoader worker .* is killed by signal: Killed",  # by the kernel, when memory is short
@@ -36,7 +40,7 @@ def kind(error: BaseException) -> Status:
     names = {cls.__name__ for cls in type(error).__mro__}  # by name, so that torch need not be imported
     if "NonFiniteWeightError" in names:
         return Status.NAN
-    if "NothingSparseError" in names:
+    if names & {"NothingSparseError", "AllocationError"}:
         return Status.INVALID
     return Status.OOM if "OutOfMemoryError" in names or _lacks_memory(error) else Status.ERROR
 
@@ -54,3 +58,11 @@ def first_lines(error: BaseException) -> str:
     text = "; ".join(lines)[:_LONGEST] or type(error).__name__
     said = kind(error) in (Status.DATA, Status.SKIPPED, Status.INVALID, Status.NAN, Status.INTERRUPTED)
     return text if said else f"{type(error).__name__}: {text}"
+
+
+def keep_traceback(file: Path) -> None:
+    """Of the exception that is being handled, the last part if it is long; the log has what cannot be kept."""
+    try:
+        file.write_text(redact.text(traceback.format_exc()[-_LONGEST_TRACEBACK:]), errors="backslashreplace")
+    except OSError:
+        traceback.print_exc()

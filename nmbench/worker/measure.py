@@ -117,6 +117,7 @@ def audit(report: AuditReport, cell: Cell) -> Audit:
             reason="dense training" if dense and layer.role == "sparse" else layer.reason,
             density=round(layer.density, 6),
             violations=0 if dense else layer.violations,
+            pattern=str(layer.pattern) if layer.pattern and not dense else None,
         )
         for layer in report.layers
     ]
@@ -143,7 +144,7 @@ def costs(task: Task, model: nn.Module, handle: Handle, spec: Spec, cell: Cell) 
         macs_effective=counted.macs_effective,
         bytes_dense=counted.bytes_dense,
         bytes_compressed=counted.bytes_compressed,
-        training_passes=handle.method.phases,
+        training_passes=handle.method.phases + bool(cell.distill and not handle.method.starts_dense),
     )
 
 

@@ -26,9 +26,9 @@ from nmbench.contract.spec import DataError, SkipCell, Spec
 from nmbench.contract.task import Task
 from nmbench.plan.cell import Cell
 from nmbench.sparsity import methods, pruning
+from nmbench.sparsity.allocation import Patterns
 from nmbench.sparsity.methods.base import Method
 from nmbench.sparsity.methods.dense import Dense
-from nmbench.sparsity.pattern import NMPattern
 from nmbench.sparsity.permutation import PermutationReport, permute
 from nmbench.sparsity.pruning import PruningReport
 from nmbench.sparsity.pruning.driver import prune_lines
@@ -101,7 +101,7 @@ class Permutation:
         """Is it wanted, and this pass the one that begins with the mask?"""
         return self.wanted and self.report is None and begins_to_hold(method, phase)
 
-    def apply(self, task: Task, model: nn.Module, spec: Spec, pattern: NMPattern, layers: list[str]) -> None:
+    def apply(self, task: Task, model: nn.Module, spec: Spec, pattern: Patterns, layers: list[str]) -> None:
         """By the task's example inputs, which are drawn without touching the random streams."""
         with torch.random.fork_rng(devices=[]):
             given = task.example_inputs(spec)

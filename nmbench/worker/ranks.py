@@ -27,6 +27,7 @@ from pydantic import BaseModel, ValidationError
 
 from nmbench._util.files import write_text
 from nmbench._util.machine import job_nodes
+from nmbench.contract.spec import SkipCell
 from nmbench.records.schema import Status
 
 #: seconds in which rank 0 may meet the same error by itself, and say it first
@@ -164,3 +165,15 @@ def _watch(ranks: Ranks, work: Path, fail: Fail) -> None:
                 time.sleep(_GRACE)
                 fail(RankFailure.read(work, rank, code))
         time.sleep(0.2)
+
+
+def device_of(device: str, ranks: Ranks) -> str:
+    """Each rank has a GPU of its own. Raises SkipCell if there are fewer than ranks."""
+    if device != "cuda" or ranks.size == 1:
+        return device
+    import torch
+
+    if (count := torch.cuda.device_count()) < ranks.local_size:
+        raise SkipCell(f"the setting gpus is {ranks.size}, but {count} can be seen; give train = {{ gpus = {count} }}")
+    torch.cuda.set_device(ranks.local)
+    return f"cuda:{ranks.local}"

@@ -7,6 +7,7 @@ data        loading, augmentation train       one training pass        evaluate 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,7 +15,7 @@ from nmbench.task import DataInfo, Metric, Run, Spec, Task
 from nmbench_tasks.classification.scales import SCALES, Settings
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 class Classification(Task):
@@ -76,6 +77,11 @@ class Classification(Task):
         from nmbench_tasks.classification.evaluate import evaluate
 
         return evaluate(model, run)
+
+    def logits(self, output: Any, inputs: tuple[Any, ...], keywords: Mapping[str, Any]) -> Tensor:
+        """What the network returns: (images, classes)."""
+        logits: Tensor = output
+        return logits
 
     def example_inputs(self, spec: Spec) -> tuple[Any, ...]:
         """One image of noise, (1, 3, image_size, image_size), on the CPU."""

@@ -35,7 +35,7 @@ def train(model: nn.Module, run: Run) -> None:
         stream = _epoch(run, examples, epoch, first, steps, engine.device)
         for step in range(first, steps):
             set_rate(sgd, learning_rate(epoch * steps + step, steps, settings))
-            loss = _accumulate(engine, network, stream, settings)
+            loss = _accumulate(run, engine, network, stream, settings)
             optimizer.step()
             optimizer.zero_grad()
             stepped(run, model, sgd, loss, (epoch, step), settings.epochs * steps)
@@ -76,14 +76,14 @@ def _epoch(
 
 
 def _accumulate(
-    engine: Fabric, network: nn.Module, stream: Iterator[tuple[Tensor, Tensor]], settings: Settings
+    run: Run, engine: Fabric, network: nn.Module, stream: Iterator[tuple[Tensor, Tensor]], settings: Settings
 ) -> Tensor:
     """Gradient of the mean loss over the step's mini-batches; returns that loss, detached."""
     total = torch.zeros((), device=engine.device)
     for _ in range(settings.accumulate):
         images, labels = next(stream)
         loss = nn.functional.cross_entropy(network(images), labels, label_smoothing=settings.label_smoothing)
-        loss = loss / settings.accumulate
+        loss = run.distilled(loss) / settings.accumulate
         engine.backward(loss)
         total += loss.detach()
     return total

@@ -24,6 +24,8 @@ from fairseq.models.transformer import TransformerModel, base_architecture
 from fairseq.tasks.translation import TranslationTask
 
 NARROW = "transformer_narrow"
+#: what every dictionary of fairseq pads with, at its place
+PAD: int = Dictionary().pad()
 #: the ends of the names of what is sparse: the four projections of every attention, and both feed-forward layers
 _SPARSE = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 _FROM_SETTINGS = {"dropout", "attention_dropout", "activation_dropout"}

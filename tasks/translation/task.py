@@ -11,7 +11,7 @@ evaluate    metrics
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,7 +20,7 @@ from nmbench.task import DataInfo, Diagnosis, Metric, Run, Spec, Task
 from nmbench_tasks.translation.scales import SCALES, Settings
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 class Translation(Task):
@@ -116,6 +116,14 @@ class Translation(Task):
         from nmbench_tasks.translation.evaluate import evaluate
 
         return evaluate(model, run)
+
+    def logits(self, output: Any, inputs: tuple[Any, ...], keywords: Mapping[str, Any]) -> Tensor:
+        """Of the target tokens: (tokens, entries of the dictionary). fairseq's models are called with keywords."""
+        from nmbench_tasks.translation.models import PAD
+
+        # the decoder is fed the target one later, which is as long
+        logits: Tensor = output[0][keywords["prev_output_tokens"] != PAD]
+        return logits
 
     def example_inputs(self, spec: Spec) -> tuple[Any, ...]:
         """A source of 12 tokens, (1, 12), its length, (1,), and a target of 12 tokens, (1, 12), on the CPU."""

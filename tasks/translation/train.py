@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from argparse import Namespace
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -60,7 +61,7 @@ def train(model: nn.Module, run: Run) -> None:
         lr = rate.step_update(run.updates)  # a function of the number alone: a resumed run needs no state of it
         fairseq_model.set_num_updates(run.updates)
         samples = [moved(batch, device) for batch in next(batches)]
-        loss = update(model, samples, criterion, optimizer, precision, settings.clip_norm)
+        loss = update(model, samples, criterion, optimizer, precision, settings.clip_norm, run.distilled)
         run.step(loss=loss, lr=lr, total=total)
         if run.checkpoint_due():
             state = {"batches": batches.state_dict(), "scaler": precision.scaler.state_dict()}
@@ -68,9 +69,12 @@ def train(model: nn.Module, run: Run) -> None:
 
 
 def update(
-    model: nn.Module, samples: list[Batch], criterion: Any, optimizer: FairseqAdam, precision: Precision, clip: float
-) -> float:
+    model: nn.Module, samples: list[Batch], criterion: Any, optimizer: FairseqAdam, precision: Precision, clip: float,
+    distilled: Callable[[Tensor, int], Tensor] = lambda summed, tokens: summed,
+) -> float:  # fmt: skip
     """One optimizer step on `samples`; the mean loss per target token in nats, label smoothing included.
+
+    distilled: is given the loss of each batch and the number of its target tokens, and returns what is trained.
 
     Where float16 overflows, the same batches are taken again with the same dropout, so that an overflow in one of two
     twins does not set their streams apart. Raises NonFiniteError if the gradient is not finite.
@@ -82,6 +86,7 @@ def update(
         for sample in samples:
             with precision.forward():
                 summed, size, _ = criterion(model, sample)
+                summed = distilled(summed, int(size))
             precision.backward(summed)
             loss += summed.detach()
             tokens += int(size)

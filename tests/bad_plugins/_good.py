@@ -68,11 +68,17 @@ class Good(Task):
             images = images + 0.1 * torch.randn_like(images)
             loss = torch.nn.functional.cross_entropy(model(images), labels)
             optimizer.zero_grad()
-            loss.backward()
+            self.mixed(run, loss).backward()
             optimizer.step()
             self.after(run, loss)
             if run.checkpoint_due():
                 self.save(run, model, optimizer)
+
+    def mixed(self, run, loss):
+        return run.distilled(loss)
+
+    def logits(self, output, inputs, keywords):
+        return output
 
     def after(self, run, loss) -> None:
         run.step(loss=loss.detach())

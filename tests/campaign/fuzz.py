@@ -6,6 +6,7 @@ batch      a trial: so many inputs in a process of its own, with limits of time 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
 import resource
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from tests.campaign.readers import FUZZERS
-from tests.campaign.warm import Forked
 
 _SECONDS = 20  # of processor time for an input; of the clock six times as many, for what waits
 _BYTES = 2**31  # of memory beyond what the process had
@@ -38,13 +38,12 @@ def batch(scratch: Path, number: int, inputs: int) -> tuple[dict[str, Any], list
     inputs = max(1, inputs // _SLOW.get(name, 1))
     folder = scratch / f"fuzz-{number}"
     folder.mkdir()
-    log = os.open(folder / "out.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    child = Forked(lambda: _inputs(name, number, inputs, folder), folder, log, {"NMBENCH_LOG": "error"})
-    os.close(log)
-    code = child.wait()
+    child = multiprocessing.get_context("fork").Process(target=_inputs, args=(name, number, inputs, folder))
+    child.start()
+    child.join()
     told = folder / "wrong.json"
     wrong: dict[str, list[int]] = (
-        json.loads(told.read_text()) if told.exists() else {f"its process ended with {code}": [0]}
+        json.loads(told.read_text()) if told.exists() else {f"its process ended with {child.exitcode}": [0]}
     )
     said = [f"{len(where)} times, first at input {where[0]}: {what}" for what, where in wrong.items()]
     return {"what": name, "inputs": inputs, "failed": sum(map(len, wrong.values()))}, said
@@ -53,6 +52,11 @@ def batch(scratch: Path, number: int, inputs: int) -> tuple[dict[str, Any], list
 def _inputs(name: str, number: int, inputs: int, folder: Path) -> None:
     import logging
 
+    os.setsid()
+    os.chdir(folder)
+    log = os.open("out.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
     logging.disable(logging.ERROR)
     for number in (signal.SIGALRM, signal.SIGPROF):
         signal.signal(number, _late)

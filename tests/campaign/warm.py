@@ -1,6 +1,6 @@
 """Processes that are forks of this one, which has imported torch already: a command and its workers begin in a moment.
 
-Command    `nmbench ...` in a folder of its own, as a process group that can be killed, its workers forked too
+Command    `nmbench ...` in a folder of its own, as a process group that can be killed, its workers forked too (zygote)
 Fault      what is to go wrong inside one of them, at a system call
 """
 
@@ -13,11 +13,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests import zygote
+from tests.zygote import Popen
 
 PLUGINS = Path(__file__).parent / "plugin"
 CALLS: dict[str, tuple[Any, str]] = {
@@ -56,109 +57,37 @@ class Fault:
         setattr(module, name, call)
 
 
-class Forked:
-    """Stands for subprocess.Popen: `run` in a child with its own session, output to a file."""
+class _Worker(Popen):
+    """A worker of a command that has a fault."""
 
-    def __init__(self, run: Callable[[], object], folder: Path, log: int, environment: dict[str, str]) -> None:
-        self.returncode: int | None = None
-        sys.stdout.flush()
-        self.pid = os.fork()
-        if self.pid == 0:
-            _become(run, folder, log, environment)
+    fault: Fault
 
-    def poll(self) -> int | None:
-        """Its exit status once it has ended."""
-        if self.returncode is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self.returncode = os.waitstatus_to_exitcode(status)
-        return self.returncode
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Raises subprocess.TimeoutExpired."""
-        end = None if timeout is None else time.monotonic() + timeout
-        while self.poll() is None:
-            if end is not None and time.monotonic() > end:
-                raise subprocess.TimeoutExpired("forked", timeout or 0)
-            time.sleep(0.005)
-        assert self.returncode is not None
-        return self.returncode
+    def ready(self, module: str) -> None:
+        if module == "nmbench.worker":
+            self.fault.arm("worker")
 
 
-def _become(run: Callable[[], object], folder: Path, log: int, environment: dict[str, str]) -> None:
-    code = 1
-    try:
-        os.setsid()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-        signal.alarm(0)
-        os.chdir(folder)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        os.closerange(3, 200)  # of the one that forked: its lock too
-        os.environ.update(environment)
-        # the objects before them are not closed: these numbers would go with them
-        sys.stdout = open(1, "w", errors="replace", buffering=1, closefd=False)  # noqa: SIM115
-        sys.stderr = open(2, "w", errors="replace", buffering=1, closefd=False)  # noqa: SIM115
-        run()
-        code = 0
-    except SystemExit as ending:
-        code = ending.code if isinstance(ending.code, int) else int(bool(ending.code))
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        with contextlib.suppress(BaseException):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
-
-
-class _Popen:
-    """What nmbench.running.local sees as the module subprocess: workers are forked, anything else is as ever."""
-
-    def __init__(self, fault: Fault | None) -> None:
-        self.DEVNULL, self.STDOUT, self.TimeoutExpired = (
-            subprocess.DEVNULL,
-            subprocess.STDOUT,
-            subprocess.TimeoutExpired,
-        )
-        self._fault = fault
-
-    def Popen(self, command: Sequence[str], **options: Any) -> Forked:
-        def run() -> None:
-            from nmbench.worker.__main__ import main
-
-            if self._fault is not None:
-                self._fault.arm("worker")
-            sys.exit(main(list(command[3:])))
-
-        return Forked(run, Path.cwd(), options["stdout"].fileno(), options["env"])
-
-
-class Command(Forked):
+class Command(Popen):
     """`nmbench ...` in `folder`; what it prints goes to out.log there."""
 
     def __init__(self, folder: Path, *arguments: str, fault: Fault | None = None) -> None:
-        self.folder = folder
+        self.folder, self._fault = folder, fault
+        with (folder / "out.log").open("ab") as log:
+            super().__init__(
+                [sys.executable, "-m", "nmbench", *arguments],
+                cwd=folder,
+                env={**os.environ, "COLUMNS": "300"},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
-        def run() -> None:
-            from nmbench import cli
-            from nmbench.running import local
-
-            local.subprocess = _Popen(fault)  # type: ignore[assignment]
-            sys.argv = ["nmbench", *arguments]
-            if fault is not None:
-                fault.arm("parent")
-            cli.main()
-
-        log = os.open(folder / "out.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            super().__init__(run, folder, log, {"COLUMNS": "300"})
-        finally:
-            os.close(log)
+    def ready(self, module: str) -> None:
+        """Workers are forked too, with the fault that is meant for them."""
+        subprocess.Popen = type("Forked", (_Worker if self._fault else Popen,), {"fault": self._fault})  # type: ignore[misc]
+        if self._fault is not None:
+            self._fault.arm("parent")
 
     @property
     def said(self) -> str:
@@ -183,16 +112,9 @@ def living(folder: Path) -> list[int]:
 
 
 def warm_up() -> None:
-    """Import what the forks need. The process must train nothing itself: threads do not survive a fork."""
-    import torch
-
-    import nmbench.cli
-    import nmbench.running.scheduler
-    import nmbench.sparsity.methods
-    import nmbench.worker.cell  # noqa: F401
+    """Import what the forks need, and describe the campaign's task once for all."""
+    zygote.warm_up()
     from nmbench.plan import catalogue
 
-    torch.set_num_threads(1)
-    torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)  # with which torch imports its compiler
     known = catalogue.catalogue(PLUGINS)
     catalogue.catalogue = lambda plugins=None: known

@@ -1,17 +1,9 @@
 """The command line: fast, exact about what is wrong, and importing no torch before it has to."""
 
-import os
 import subprocess
 import sys
 
 import pytest
-
-
-def nmbench(*arguments, cwd=None):
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "nmbench", *arguments]
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
-
 
 HEAVY = ("torch", "pandas", "matplotlib", "scipy", "nmbench_tasks", "numpy")
 
@@ -49,26 +41,25 @@ def test_nothing_heavy_is_imported_before_it_has_to_be(tmp_path, arguments, prin
         (["report", "nowhere"], "no results of 'nowhere'"),
     ],
 )
-def test_wrong_usage_is_one_line_and_status_2(arguments, message, tmp_path):
+def test_wrong_usage_is_one_line_and_status_2(arguments, message, tmp_path, nmbench):
     done = nmbench(*arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_a_level_that_is_none_is_named(tmp_path):
-    env = {**os.environ, "NMBENCH_LOG": "debugg"}
-    done = subprocess.run([sys.executable, "-m", "nmbench", "list"], env=env, capture_output=True, text=True)
+def test_a_level_that_is_none_is_named(nmbench):
+    done = nmbench("list", NMBENCH_LOG="debugg")
     assert done.returncode == 2
     assert done.stderr.strip() == "nmbench: NMBENCH_LOG=debugg: no such level; did you mean 'debug'?"
 
 
-def test_seeds_replace_those_of_the_matrix(tmp_path):
+def test_seeds_replace_those_of_the_matrix(tmp_path, nmbench):
     out = nmbench("plan", "quick", "--seeds", "3,5-6", cwd=tmp_path).stdout
     assert {line.rpartition(" ")[2] for line in out.splitlines()[:-1]} == {"3", "5", "6"}
 
 
-def test_list_shows_square_brackets_as_they_are(tmp_path):
+def test_list_shows_square_brackets_as_they_are(tmp_path, nmbench):
     text = "from nmbench.task import Metric, Task\n\n\nclass Needy(Task):\n    name = 'needy'\n"
     text += "    metrics = (Metric('a'),)\n    models = ('m',)\n    scales = {'smoke': {}}\n"
     text += "    requires = ('no-such-thing',)\n    install = \"pip install 'x[y]'\"\n"

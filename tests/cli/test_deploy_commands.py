@@ -1,8 +1,6 @@
 """`nmbench convert` and `nmbench export --format` as a person types them."""
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,15 +22,18 @@ SPARSE = Cell("toy", "mlp", "smoke", NMPattern(2, 4), "sr-ste")
 FILE = ("--task", "toy", "--scale", "smoke")
 
 
-def nmbench(project: Project, *arguments: str, expect: int = 0) -> str:
-    """Standard output; or standard error, which is one line, where it fails."""
-    command = [sys.executable, "-m", "nmbench", *arguments, "--plugins", str(PLUGINS)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, cwd=project.folder, env=env, capture_output=True, text=True, timeout=240)
-    assert done.returncode == expect, done.stdout + done.stderr
-    if expect:
-        assert done.stderr.count("\n") == 1, done.stderr
-    return done.stderr if expect else done.stdout
+@pytest.fixture
+def say(trained: Project, nmbench: Any) -> Callable[..., str]:
+    """Standard output of a command; or standard error, which is one line, where it fails."""
+
+    def call(*arguments: str, expect: int = 0) -> str:
+        done = nmbench(*arguments, "--plugins", str(PLUGINS), cwd=trained.folder)
+        assert done.returncode == expect, done.stdout + done.stderr
+        if expect:
+            assert done.stderr.count("\n") == 1, done.stderr
+        return done.stderr if expect else done.stdout
+
+    return call
 
 
 def mlp(width: int = 32) -> nn.Module:
@@ -52,8 +53,8 @@ def finished(project: Project) -> nn.Module:
 
 
 # -- whole ways -------------------------------------------------------------------------------------------------------
-def test_a_cell_is_converted_beside_its_weights(trained: Project) -> None:
-    said = nmbench(trained, "convert", SPARSE.id[:8])
+def test_a_cell_is_converted_beside_its_weights(trained: Project, say: Callable[..., str]) -> None:
+    said = say("convert", SPARSE.id[:8])
     assert said.startswith("toy/mlp, batch 1, float32 on cpu\n\nLayer ")
     assert "of 3 weights run sparse" in said
     assert any(line.startswith("4 ") and "2 x 16" in line for line in said.splitlines()), "the last layer's row"
@@ -62,16 +63,14 @@ def test_a_cell_is_converted_beside_its_weights(trained: Project) -> None:
     torch.testing.assert_close(made(x), finished(trained)(x), rtol=1e-4, atol=1e-5)
 
 
-def test_a_strangers_file_is_converted_or_does_not_fit(trained: Project) -> None:
+def test_a_strangers_file_is_converted_or_does_not_fit(trained: Project, say: Callable[..., str]) -> None:
     torch.save(finished(trained).state_dict(), trained.folder / "mine.pt")
-    said = nmbench(
-        trained, "convert", "mine.pt", *FILE, "--pattern", "2:4", "--batch", "4", "--out", "fast.safetensors"
-    )
+    said = say("convert", "mine.pt", *FILE, "--pattern", "2:4", "--batch", "4", "--out", "fast.safetensors")
     assert "toy/mlp, batch 4, float32 on cpu" in said
     x = torch.randn(3, 16)
     made = load_converted(trained.folder / "fast.safetensors", mlp())
     torch.testing.assert_close(made(x), finished(trained)(x), rtol=1e-4, atol=1e-5)
-    said = nmbench(trained, "convert", "mine.pt", *FILE, "--model", "wide", expect=2)
+    said = say("convert", "mine.pt", *FILE, "--model", "wide", expect=2)
     assert "mine.pt does not fit toy/wide at scale smoke: size mismatch for 0.weight" in said
     assert not (trained.folder / "mine-converted.safetensors").exists()
 
@@ -80,8 +79,8 @@ def test_a_strangers_file_is_converted_or_does_not_fit(trained: Project) -> None
     not all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))),
     reason="ONNX is written by onnx and onnxscript and checked in onnxruntime (extra `engines`)",
 )
-def test_a_cell_is_exported_to_onnx(trained: Project) -> None:
-    said = nmbench(trained, "export", f"toys/{SPARSE.id[:8]}", "--format", "onnx")
+def test_a_cell_is_exported_to_onnx(trained: Project, say: Callable[..., str]) -> None:
+    said = say("export", f"toys/{SPARSE.id[:8]}", "--format", "onnx")
     file = f"{SPARSE.slug}-{SPARSE.id[:8]}.onnx"
     assert said.startswith(f"{file}: ONNX, opset 20, batch dynamic; checked in onnxruntime at batch 1 and 3")
     import onnx
@@ -92,8 +91,8 @@ def test_a_cell_is_exported_to_onnx(trained: Project) -> None:
     assert told["commit"] == (trained.ok("2:4")["environment"]["commit"] or "unknown")
 
 
-def test_weights_that_changed_are_not_exported(trained: Project) -> None:
-    said = nmbench(trained, "export", SPARSE.id, "--format", "torch", "--out", "m.pt")
+def test_weights_that_changed_are_not_exported(trained: Project, say: Callable[..., str]) -> None:
+    said = say("export", SPARSE.id, "--format", "torch", "--out", "m.pt")
     assert "weights are zero, and stand in the file as zeros" in said
     x = torch.randn(3, 16)
     model = mlp()
@@ -101,7 +100,7 @@ def test_weights_that_changed_are_not_exported(trained: Project) -> None:
     assert torch.equal(model(x), finished(trained)(x))
     with (attempt(trained) / "weights.safetensors").open("ab") as file:
         file.write(b" ")
-    said = nmbench(trained, "export", SPARSE.id, "--format", "safetensors", "--out", "m.safetensors", expect=2)
+    said = say("export", SPARSE.id, "--format", "safetensors", "--out", "m.safetensors", expect=2)
     assert "weights.safetensors has changed since it was written" in said
     assert not (trained.folder / "m.safetensors").exists()
 

@@ -26,22 +26,27 @@ def install(folder: Path, site: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "cells"), [("task", 3), ("method", 3)])
-def test_from_nothing_to_a_report(tmp_path, kind, cells):
-    nmbench = (sys.executable, "-m", "nmbench")
-    call(tmp_path, *nmbench, f"new-{kind}", "my-own")
-    folder, site = tmp_path / "nmbench-my-own", tmp_path / "site"
+def test_from_nothing_to_a_report(tmp_path, kind, cells, nmbench):
+    def said(*arguments: str, **variables: str) -> str:
+        done = nmbench(*arguments, cwd=folder if folder.exists() else tmp_path, **variables)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    folder = tmp_path / "nmbench-my-own"
+    said(f"new-{kind}", "my-own")
+    site = tmp_path / "site"
     install(folder, site)
     path = {"PYTHONPATH": str(site)}
-    assert "nmbench-my-own" in call(folder, *nmbench, "list", COLUMNS="200", **path)
+    assert "nmbench-my-own" in said("list", COLUMNS="200", **path)
     call(folder, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", **path)
-    call(folder, *nmbench, "run", "matrix.toml", "--device", "cpu", **path)
+    said("run", "matrix.toml", "--device", "cpu", **path)
     records = [json.loads(p.read_text()) for p in folder.glob("results/my-own/*/*/attempt-1/record.json")]
     assert [record["status"] for record in records] == ["ok"] * cells
     if kind == "task":
         assert {record["plugin"]["distribution"] for record in records} == {"nmbench-my-own"}
         dense = next(record for record in records if record["cell"]["pattern"] == "dense")
         assert dense["metrics"]["accuracy"] > 60  # it learns: chance is 25
-    call(folder, *nmbench, "report", "matrix.toml", **path)
+    said("report", "matrix.toml", **path)
     assert "2:4" in (folder / "reports" / "my-own" / "README.md").read_text()
 
 

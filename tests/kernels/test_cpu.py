@@ -176,6 +176,26 @@ def test_an_input_that_does_not_fit_is_refused_in_words(change, words):
         Cpu().linear(change(x), packed, None, problem)
 
 
+@pytest.mark.parametrize("backend", [Cpu(), CpuRows()])
+@pytest.mark.parametrize("change", [lambda x: x.t().contiguous().t(), lambda x: x[::2], lambda x: x[:0]])
+def test_an_input_of_another_layout_or_without_rows_gives_the_right_numbers(backend, change):
+    weight, x, problem = linear(6)
+    x = change(x)
+    y = backend.linear(x, backend.pack(weight, problem), None, problem)
+    torch.testing.assert_close(y, x @ weight.t(), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("backend", [Cpu(), CpuRows()])
+def test_images_of_another_layout_or_none_give_the_right_numbers(backend):
+    weight = sparse(16, 32, 3, 3)
+    problem = conv2d_problem((16, 32, 3, 3), (2, 32, 7, 5), P, torch.float32, CPU, padding=(1, 1))
+    packed = backend.pack(weight, problem)
+    x = torch.randn(2, 32, 14, 5)
+    for given_x in (x[:, :, ::2], x[:, :, :7].contiguous(memory_format=torch.channels_last), x[:0]):
+        right = nn.functional.conv2d(given_x, weight, padding=1)
+        torch.testing.assert_close(backend.conv2d(given_x, packed, None, problem), right, atol=1e-4, rtol=1e-4)
+
+
 def test_a_weight_that_breaks_the_pattern_is_refused_with_the_output():
     weight, _, problem = linear()
     weight[3, :4] = 1.0

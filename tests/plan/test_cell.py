@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from nmbench._util.settings import canonical
 from nmbench.plan.cell import Cell, InitialWeights
 from nmbench.sparsity import NMPattern
+from nmbench.sparsity.allocation import read
 
 PLAIN = Cell("classification", "resnet18", "quick")
 SPARSE = Cell(
@@ -30,6 +31,17 @@ def test_golden_ids():
     assert replace(SPARSE, pattern=NMPattern(1, 16, "kernel"), seed=0, init=None).id == "086f7bf85091354d"
 
 
+def test_an_allocation_is_a_pattern_like_the_others():
+    cell = replace(SPARSE, pattern=read({"*.conv1": "dense", "layer4*": "1:16", "*": "1:4"}))
+    assert cell.id == "a5e35350b92d6138"
+    assert Cell.from_dict(json.loads(json.dumps(cell.to_dict()))) == cell
+    assert cell.slug == "resnet18-conv1-dense_layer4_-1x16_rest-1x4-sr-ste-s3"
+    assert cell.twin == replace(SPARSE, pattern=None, method="dense", hyper={})
+    long = replace(SPARSE, pattern=read({f"layer{i}.*": "1:4" for i in range(20)}))
+    assert long.slug.endswith("-sr-ste-s3")
+    assert replace(SPARSE, pattern=read("*=2:4")).id == SPARSE.id
+
+
 def test_fields_at_their_default_do_not_count():
     assert Cell("classification", "resnet18", "quick", None, "dense", 0, {}, {}, None).id == PLAIN.id
 
@@ -38,6 +50,7 @@ def test_every_scientific_field_counts():
     changes = [
         {"task": "toy"}, {"model": "resnet50"}, {"scale": "study"}, {"pattern": NMPattern(1, 4)},
         {"method": "ste"}, {"seed": 4},
+        {"distill": {"weight": 0.5, "temperature": 2.0}}, {"distill": {"weight": 0.6, "temperature": 2.0}},
         {"train": {"epochs": 21}}, {"hyper": {"lambda_w": 2e-3}}, {"init": InitialWeights("cd", "w")},
     ]  # fmt: skip
     ids = {replace(SPARSE, **change).id for change in changes}
@@ -66,6 +79,7 @@ def test_the_twin_shares_what_the_engine_sees():
     twin = SPARSE.twin
     assert (twin.pattern, twin.method, twin.hyper) == (None, "dense", {})
     assert (twin.train, twin.seed, twin.init) == (SPARSE.train, 3, SPARSE.init)
+    assert replace(SPARSE, distill={"weight": 0.5}).twin == twin
 
 
 def test_whole_floats_and_integers_are_the_same_setting():

@@ -31,18 +31,25 @@ TOY = TaskDeclaration(
 
 
 def _method(name, **defaults):
-    return Plugin(name, "m:a", "d", "1", declaration=MethodDeclaration(settings=Settings.declared(defaults)))
+    settings = Settings.declared(defaults)
+    declaration = MethodDeclaration(settings=settings, layerwise=name != "searching")
+    return Plugin(name, "m:a", "d", "1", declaration=declaration)
 
 
+PRUNER = MethodDeclaration(settings=Settings.declared({}), starts_dense=True)
 CATALOGUE = Catalogue(
     {
         "toy": Plugin("toy", "m:a", "d", "1", declaration=TOY),
+        "talker": Plugin(
+            "talker", "m:a", "d", "1", declaration=TOY.model_copy(update={"name": "talker", "logits": True})
+        ),
         "broken": Plugin("broken", "m:a", "d", "1", status=PluginStatus.IMPORT),
     },
     {
         name: _method(name, **defaults)
-        for name, defaults in (("sr-ste", {"lambda_w": 2e-4}), ("ste", {}), ("dense", {}))
-    },
+        for name, defaults in (("sr-ste", {"lambda_w": 2e-4}), ("ste", {}), ("dense", {}), ("searching", {}))
+    }
+    | {"wanda": Plugin("wanda", "m:a", "d", "1", declaration=PRUNER)},
     [],
 )
 
@@ -55,6 +62,15 @@ def unfold(tmp_path, text, head='name = "m"\nscale = "smoke"\ntasks = ["toy"]\n'
 
 def labels(found):
     return [cell.label.replace("toy/mlp ", "") for cell in found]
+
+
+def test_distillation_multiplies_is_complete_and_leaves_the_twin_alone(tmp_path):
+    grid = '[[grid]]\ntasks = "talker"\npattern = "2:4"\ndistill = { weight = [0.3, 0.6] }\n'
+    dense, *taught = unfold(tmp_path, grid)
+    assert dense.distill == {}
+    assert [cell.distill for cell in taught] == [{"weight": w, "temperature": 2} for w in (0.3, 0.6)]
+    assert {cell.twin.id for cell in taught} == {dense.id}
+    assert len({cell.id for cell in taught}) == 2
 
 
 def test_the_dense_twin_of_each_seed_is_added_once(tmp_path):
@@ -74,6 +90,13 @@ def test_lists_multiply_and_twins_follow_the_engine_settings(tmp_path):
         "2:4 sr-ste steps=6 lambda_w=0.0001 seed 0",
         "2:4 sr-ste steps=6 lambda_w=0.001 seed 0",
     ]
+
+
+def test_a_pattern_may_be_a_table_of_layers(tmp_path):
+    table = '{ "*.conv1" = "dense", "*" = "1:4" }'
+    found = unfold(tmp_path, f'[[grid]]\npattern = ["2:4", {table}, "erk-1:16", "*.conv1=dense,*=1:4"]\n')
+    assert labels(found)[1:] == ["2:4 sr-ste seed 0", "*.conv1=dense,*=1:4 sr-ste seed 0", "erk-1:16 sr-ste seed 0"]
+    assert labels(unfold(tmp_path, f"[[grid]]\npattern = {table}\n")) == [labels(found)[0], labels(found)[2]]
 
 
 def test_settings_at_their_default_make_no_new_cell(tmp_path):
@@ -113,6 +136,10 @@ WRONG = {
     "grid = []\n": "'grid' is empty",
     "[[grid]]\npattern = []\n": "'grid.1.pattern' is empty",
     '[[grid]]\npattern = "5:4"\n': "pattern 5:4: N must lie between 1 and M",
+    '[[grid]]\npattern = { a = "2-4" }\n': "'grid.1.pattern': pattern '2-4': write N:M",
+    '[[grid]]\npattern = [{ "*" = "2:4", b = "1:4" }]\n': "'b' comes after '*', which fits every layer",
+    '[[grid]]\npattern = "a=2:4,b"\n': "'b' is no rule",
+    '[[grid]]\npattern = "erk-1:4"\nmethod = "searching"\n': "method 'searching' takes no pattern for each layer",
     '[[grid]]\npattern = "2-4"\n': "pattern '2-4': write N:M",
     '[[grid]]\npattern = "2:4"\nmethod = "sr-set"\n': "unknown method 'sr-set'; did you mean 'sr-ste'?",
     '[[grid]]\npattern = "2:4"\ntasks = "toi"\n': "unknown task 'toi'; did you mean 'toy'?",
@@ -123,6 +150,11 @@ WRONG = {
     '[[grid]]\npattern = "2:4"\ntrain = { mode = "c" }\n': "mode must be one of 'a', 'b', not 'c'",
     '[[grid]]\npattern = "2:4"\nseeds = [-1]\n': "'grid.1.seeds.1': Input should be greater than or equal to 0",
     '[[grid]]\npattern = "dense"\nhyper = { lambda_w = 1.0 }\n': "dense cells take no hyper-parameters",
+    '[[grid]]\npattern = "2:4"\ndistill = { weight = 0.5 }\n': "task 'toy' has no logits",
+    '[[grid]]\ntasks = "talker"\ndistill = { weight = 0.5 }\n': "dense cells have no twin to learn from",
+    '[[grid]]\ntasks = "talker"\npattern = "2:4"\nmethod = "wanda"\ndistill = { weight = 0.5 }\n': "prunes a trained",
+    '[[grid]]\ntasks = "talker"\npattern = "2:4"\ndistill = { weight = 2.0 }\n': "above 0 and at most 1, not 2.0",
+    '[[grid]]\ntasks = "talker"\npattern = "2:4"\ndistill = { heat = 2.0 }\n': "distill has no setting 'heat'",
     'init = "none.safetensors"\n[[grid]]\npattern = "2:4"\n': "init = 'none.safetensors': No such file",
     "[[grid\n": "not TOML",
     "[[grid]]\ntrain = { steps = [] }\n": "'grid.1.train': the list steps is empty, which makes no cell",

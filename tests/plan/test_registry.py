@@ -1,9 +1,6 @@
 """Plugins: a stranger's package takes part; a broken one is a visible row and stops nobody."""
 
 import json
-import os
-import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -60,25 +57,19 @@ def site(tmp_path):
     return folder
 
 
-def nmbench(folder: Path, site: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1", **variables}
-    command = [sys.executable, "-m", "nmbench", *arguments]
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=200)
-
-
-def test_a_strangers_package_runs(tmp_path, site):
+def test_a_strangers_package_runs(tmp_path, site, nmbench):
     matrix = 'name = "own"\nscale = "smoke"\ntasks = ["toy"]\n[[grid]]\npattern = "2:4"\n'
     (tmp_path / "own.toml").write_text(matrix)
-    done = nmbench(tmp_path, site, "run", "own.toml")
+    done = nmbench("run", "own.toml", cwd=tmp_path, PYTHONPATH=str(site))
     assert done.returncode == 0, done.stdout + done.stderr
     records = [json.loads(p.read_text()) for p in tmp_path.glob("results/own/toy/*/attempt-1/record.json")]
     assert [r["status"] for r in records] == ["ok", "ok"]
     assert records[0]["plugin"] == {"distribution": "aardvark", "version": "1.5", "contract": 1}
 
 
-def test_broken_plugins_are_rows_with_their_reason_and_the_rest_goes_on(tmp_path, site):
+def test_broken_plugins_are_rows_with_their_reason_and_the_rest_goes_on(tmp_path, site, nmbench):
     _install(site, "broken", {name: source for name, (source, _, _) in BROKEN.items()})
-    out = nmbench(tmp_path, site, "doctor").stdout
+    out = nmbench("doctor", cwd=tmp_path, PYTHONPATH=str(site)).stdout
     lines = {line.split()[1]: line for line in out.splitlines() if "(broken)" in line}
     for name, (_, status, reason) in BROKEN.items():
         assert lines[name].startswith(status), lines[name]
@@ -89,7 +80,7 @@ def test_broken_plugins_are_rows_with_their_reason_and_the_rest_goes_on(tmp_path
     # a matrix with two of them ends with a record for each, and runs the good one
     tasks = '["cannot", "needy", "toy"]'
     (tmp_path / "m.toml").write_text(f'name = "m"\nscale = "smoke"\ntasks = {tasks}\n[[grid]]\npattern = "dense"\n')
-    done = nmbench(tmp_path, site, "run", "m.toml")
+    done = nmbench("run", "m.toml", cwd=tmp_path, PYTHONPATH=str(site))
     assert done.returncode == 1, done.stdout + done.stderr
     found = {p.parts[-4]: json.loads(p.read_text()) for p in tmp_path.glob("results/m/*/*/attempt-1/record.json")}
     assert {name: record["status"] for name, record in found.items()} == {
@@ -100,9 +91,11 @@ def test_broken_plugins_are_rows_with_their_reason_and_the_rest_goes_on(tmp_path
     assert "pip install 'no-such-thing>=3'" in found["needy"]["error"]["message"]
 
 
-def test_a_description_is_cached_until_the_source_changes(tmp_path, site):
+def test_a_description_is_cached_until_the_source_changes(tmp_path, site, nmbench):
+    variables = {"PYTHONPATH": str(site), "NMBENCH_CACHE": str(tmp_path / "cache")}
+
     def listed() -> dict[Path, int]:
-        assert "toy" in nmbench(tmp_path, site, "list", NMBENCH_CACHE=str(tmp_path / "cache")).stdout
+        assert "toy" in nmbench("list", **variables).stdout
         return {p: p.stat().st_mtime_ns for p in (tmp_path / "cache" / "describe").iterdir()}
 
     cached = listed()
@@ -111,7 +104,7 @@ def test_a_description_is_cached_until_the_source_changes(tmp_path, site):
     source = site / "aardvark_toy.py"
     source.write_text(source.read_text().replace('"wide")', '"wide", "wider")'))
     assert len(set(listed()) - set(cached)) == 1
-    assert "wider" in nmbench(tmp_path, site, "list", NMBENCH_CACHE=str(tmp_path / "cache")).stdout
+    assert "wider" in nmbench("list", **variables).stdout
 
 
 def test_an_import_that_hangs_is_not_waited_for_again(tmp_path, monkeypatch):
@@ -176,8 +169,8 @@ class Sounds(Task):
         ("()", "import os; os._exit(3)", ["faulty      sounds: its diagnosis failed: its process ended with status 3"]),
     ],
 )  # fmt: skip
-def test_a_task_says_its_own_diagnosis_in_doctor(tmp_path, requires, body, lines):
+def test_a_task_says_its_own_diagnosis_in_doctor(tmp_path, nmbench, requires, body, lines):
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "sounds.py").write_text(DIAGNOSED.replace("REQUIRES", requires).replace("BODY", body))
-    out = nmbench(tmp_path, tmp_path, "doctor", "--plugins", "own").stdout
+    out = nmbench("doctor", "--plugins", "own", cwd=tmp_path).stdout
     assert [line for line in lines if not any(said.startswith(line) for said in out.splitlines())] == [], out

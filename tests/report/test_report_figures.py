@@ -18,6 +18,7 @@ from nmbench.report.style import few, sheet, shorten, slugs, styles
 PNG = b"\x89PNG\r\n\x1a\n"
 FIGURES = {
     "tradeoff": tradeoff.figure,
+    "speed-tradeoff": tradeoff.measured,
     "forest": forest.figure,
     "flips": training.flips,
     "layers": layers.figure,
@@ -62,7 +63,7 @@ def drawn(results, tmp_path):
         found = {}
         with sheet():
             for name in names or FIGURES:
-                rows = study.rows if name == "tradeoff" else study.tasks[task]
+                rows = study.rows if "tradeoff" in name else study.tasks[task]
                 block = next(iter(FIGURES[name](study, rows)), None)
                 block = block.content[0] if isinstance(block, Fold) else block
                 file = figures / block.file if isinstance(block, Picture) else None
@@ -139,11 +140,15 @@ def test_the_first_figure_has_a_panel_a_task_and_what_is_saved(drawn):
     assert {"classification", "translation", "MACs, share of dense", "difference in loss (nats)", "1:16"} <= set(said)
 
 
-def test_measured_speed_goes_before_counted_arithmetic(results, drawn):
+def test_measured_speed_has_a_figure_of_its_own(results, drawn):
     timed = {"batch": 8, "dense_ms": 2.0, "converted_ms": 1.5, "ratio": 4 / 3}
     results.twin()
+    assert drawn("speed-tradeoff", folder="b")["speed-tradeoff"][0] is None
     results.add(speed={"device": "Example GPU", "dtype": "float16", "how": "wall", "type": "cuda", "rows": [timed]})
-    assert "measured time of inference, share of dense" in words(drawn("tradeoff")["tradeoff"][2])
+    block, _, svg = drawn("speed-tradeoff")["speed-tradeoff"]
+    assert block.title == "Quality against speed"
+    assert "measured time of inference, share of dense" in words(svg)
+    assert "MACs, share of dense" in words(drawn("tradeoff", folder="c")["tradeoff"][2])
 
 
 @pytest.mark.usefixtures("many")

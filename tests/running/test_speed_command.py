@@ -8,7 +8,9 @@ import pytest
 from nmbench.plan.cell import Cell
 from nmbench.records.schema import Record, Speed, SpeedRow, Status
 from nmbench.records.store import CellState
+from nmbench.running.brief import groups
 from nmbench.running.speed import Answer, wanted
+from nmbench.sparsity.pattern import NMPattern
 
 CELL = Cell("toy", "mlp", "smoke")
 
@@ -77,3 +79,48 @@ def test_a_failure_is_a_note_and_the_result_stays(trained: Any) -> None:
         assert record["status"] == "ok"
         assert "speed" not in record
         assert sum(note.startswith("its speed was not measured: ") for note in record["notes"]) == 1
+
+
+# -- measured by default --------------------------------------------------------------------------------------------
+def test_seeds_and_methods_of_a_pattern_share_a_measurement_and_dense_twins_join_them() -> None:
+    def state(pattern: str | None, method: str, seed: int = 0, model: str = "mlp") -> CellState:
+        parsed = None if pattern is None else NMPattern.parse(pattern)
+        return CellState(Cell("toy", model, "smoke", parsed, method, seed), Status.OK, 1, None, None)
+
+    dense, other = state(None, "dense"), state(None, "dense", model="cnn")
+    cells = [dense, state("2:4", "sr-ste"), state("2:4", "ste", 1), state("1:4", "sr-ste"), other]
+    found = [[one.cell.label for one in group.cells] for group in groups(cells)]
+    assert found == [
+        [cells[1].cell.label, cells[2].cell.label, dense.cell.label],
+        [cells[3].cell.label],
+        [other.cell.label],
+    ]
+
+
+def test_a_matrix_may_measure_speed_by_default(trained: Any) -> None:
+    file = trained.folder / "toys.toml"
+    file.write_text("speed = true\n" + file.read_text())
+    assert "forward pass" not in trained.run("run", "--no-speed", "--device", "cpu")
+    said = trained.run("run", "--device", "cpu")
+    assert "one forward pass of 1 model" in said
+    assert "(and 1 more cell)" in said
+    dense, sparse = trained.ok("dense")["speed"], trained.ok("2:4")["speed"]
+    assert dense["brief"]
+    assert sparse["threads"] == 1
+    assert dense["rows"][0]["dense_ms"] == sparse["rows"][0]["dense_ms"] > 0
+    assert dense["rows"][0]["ratio"] is None
+    assert sparse["rows"][0]["ratio"] > 0
+    assert "speed 1/" not in trained.run("run", "--device", "cpu"), "there is nothing left to measure"
+    assert "batch 1" in trained.run("run", "--speed", "--speed-budget", "0.2", "--device", "cpu"), "which asks for more"
+    assert not trained.ok("2:4")["speed"]["brief"]
+
+
+def test_what_cannot_be_measured_by_default_costs_no_result(trained: Any) -> None:
+    file = trained.folder / "toys.toml"
+    file.write_text("speed = true\n" + file.read_text())
+    for weights in trained.folder.glob("results/toys/toy/*/attempt-1/weights.safetensors"):
+        weights.write_bytes(b"torn")
+    assert "its speed was not measured" in trained.run("run", "--device", "cpu")
+    for record in trained.records():
+        assert record["status"] == "ok"
+        assert "speed" not in record

@@ -218,11 +218,9 @@ def test_ctrl_c_still_sends_the_cells_that_it_ended(project, odd):
     assert [line.split()[0] for line in lines] == ["interrupted", "closed"]
 
 
-def test_export_sends_what_is_there_and_tells_of_failure(trained, odd):
-    export = [sys.executable, "-m", "nmbench", "export", "toys"]
-
+def test_export_sends_what_is_there_and_tells_of_failure(trained, odd, nmbench):
     def run(*arguments):
-        done = subprocess.run([*export, *arguments], cwd=trained.folder, capture_output=True, text=True, check=False)
+        done = nmbench("export", "toys", *arguments, cwd=trained.folder)
         return done.returncode, done.stdout + done.stderr
 
     assert run("--sink", "notes") == (0, "toys: 2 of 2 records to notes\n")

@@ -58,15 +58,19 @@ def zoo(dtype: torch.dtype = torch.float32) -> Zoo:
     return Zoo().to(dtype)
 
 
-def step_of(model: nn.Module, optimizer: torch.optim.Optimizer, number: int, parts: int = 1) -> float:
-    """One optimizer step on a batch that the number names, in so many micro-batches."""
+def step_of(
+    model: nn.Module, optimizer: torch.optim.Optimizer, number: int, parts: int = 1, part: int | None = None
+) -> float:
+    """One optimizer step on a batch that the number names, in so many micro-batches; or on one half of it."""
     made = torch.Generator().manual_seed(number)
     images, wanted = torch.randn(8, 8, 6, 6, generator=made), torch.randn(8, 4, generator=made)
+    if part is not None:
+        images, wanted = images.chunk(2)[part], wanted.chunk(2)[part]
     dtype = next(model.parameters()).dtype
     optimizer.zero_grad()
     total = 0.0
-    for some, part in zip(images.to(dtype).chunk(parts), wanted.to(dtype).chunk(parts), strict=True):
-        loss = nn.functional.mse_loss(model(some), part) / parts
+    for some, target in zip(images.to(dtype).chunk(parts), wanted.to(dtype).chunk(parts), strict=True):
+        loss = nn.functional.mse_loss(model(some), target) / parts
         loss.backward()
         total += float(loss.detach())
     optimizer.step()

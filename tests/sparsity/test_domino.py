@@ -1,6 +1,7 @@
 """The search for a pattern of each layer."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,14 +9,14 @@ from golden import FOLDER, golden, off, on_weight
 from method_toys import step_of, zoo
 
 from nmbench.sparsity import audit, cost, sparsify
-from nmbench.sparsity.methods.domino import kernel_shares
+from nmbench.sparsity.allocation import kernel_shares
 
 
 def test_shares_of_layers_are_the_authors():
     data = json.loads((FOLDER / "dominosearch/erk.json").read_text())
     for sparsity, shares in data["erk"].items():
         made = kernel_shares(list(data["shapes"].values()), float(sparsity))
-        assert made == pytest.approx(list(shares.values()), abs=1e-5)
+        assert made == pytest.approx(list(shares.values()), abs=1e-6)
 
 
 def test_one_step_of_the_search_is_the_authors():
@@ -54,4 +55,4 @@ def test_layers_end_with_patterns_of_their_own_that_add_up():
     assert {line.pattern for line in report.layers} > {None}
     images = (torch.randn(1, 8, 6, 6),)
     same = cost(model, images, "1:4", handle.layers).bytes_compressed
-    assert same != cost(model, images, "1:4", [line for line in handle.layers if line.pattern is None]).bytes_compressed
+    assert same != cost(model, images, "1:4", [replace(line, pattern=None) for line in handle.layers]).bytes_compressed

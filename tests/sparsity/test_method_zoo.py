@@ -8,9 +8,11 @@ import pytest
 import torch
 from method_toys import SHORT, step_of, zoo
 from sparsity_toys import weights
+from torch import multiprocessing as mp
 from torch import nn
+from torch.utils._pytree import tree_leaves_with_path
 
-from nmbench.sparsity import audit, cost, sparsify
+from nmbench.sparsity import NMPattern, audit, cost, sparsify
 from nmbench.sparsity.low_rank import LowRankLinear
 from nmbench.sparsity.methods import load
 
@@ -57,6 +59,8 @@ def test_it_trains_every_kind_of_layer_and_ends_sparse(method):
         torch.testing.assert_close(model(images), before)
     report = audit(model, "2:4", handle.layers)
     assert report.ok is handle.method.sparse
+    assert model.tied.weight is model.mix.weight
+    assert {"mix.weight", "attention.in_proj_weight"} <= {line.name for line in report.sparse}
     assert report.density == 1.0 if not handle.method.sparse else report.density <= 0.56
     own = {name for name, _ in zoo().named_parameters()}
     left = {name for name, _ in model.named_parameters()} - own
@@ -97,7 +101,7 @@ def test_micro_batches_are_one_batch(method):
     assert other.steps == handle.steps
 
 
-@pytest.mark.parametrize("method", ["s-ste", "bi-mask", "slope", "lbc", "maskllm", "fst"])
+@pytest.mark.parametrize("method", SHORT)
 def test_it_runs_under_autocast(method):
     model, handle = attached(method)
     handle.start_phase(handle.method.phases - 1)
@@ -113,6 +117,85 @@ def test_it_runs_under_autocast(method):
     grads = [p.grad for p in model.parameters() if p.requires_grad and p.grad is not None]
     assert grads
     assert all(torch.isfinite(g).all() and g.dtype == torch.float32 for g in grads)
+
+
+def ranked(rank: int, folder: str) -> None:
+    """Each method on this rank's half of the batches."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/join", rank=rank, world_size=2)
+    for method in SHORT:
+        torch.manual_seed(1)
+        model, handle = attached(method)
+        torch.manual_seed(100 + rank)  # as a training seeds its ranks
+        unused = method in ("maskllm", "slope")
+        wrapped = nn.parallel.DistributedDataParallel(model, find_unused_parameters=unused)
+        for phase in range(handle.method.phases):
+            handle.start_phase(phase)
+            optimizer = optimizer_of(model, method)
+            handle.bind(optimizer)
+            for number in range(STEPS):
+                step_of(wrapped, optimizer, number, part=rank)
+        state = handle.state_dict()
+        found = {"weights": weights(model), "masks": handle.masks, "memory": [state["memory"], state["layers"]]}
+        torch.save(found, f"{folder}/{method}-{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without torch.distributed")
+def test_two_ranks_have_the_same_masks_and_memory_to_the_bit(tmp_path):
+    """One pair of processes for all methods; without sampling they train what one process trains."""
+    mp.spawn(ranked, (str(tmp_path),), nprocs=2)
+    for method in SHORT:
+        first, second = (torch.load(tmp_path / f"{method}-{rank}.pt") for rank in (0, 1))
+        for (path, one), (_, other) in zip(*map(tree_leaves_with_path, (first, second)), strict=True):
+            assert torch.equal(one, other) if torch.is_tensor(one) else one == other, (method, path)
+        if method not in SAMPLED | {"maskllm"}:
+            torch.manual_seed(1)
+            alone, _, _ = trained(method)
+            for name, weight in weights(alone).items():
+                torch.testing.assert_close(first["weights"][name], weight, rtol=1e-3, atol=5e-4, msg=f"{method} {name}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", SHORT)
+def test_compiled_it_trains_what_it_trains_without(method):
+    """The graph breaks where a method computes the weight or the product itself; the rest of the model is compiled."""
+    torch.compiler.reset()
+    found = []
+    for compiled in (True, False):
+        torch.manual_seed(2)
+        model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 8))
+        handle = sparsify(model, "2:4", method, steps=3, **SHORT[method])
+        handle.start_phase(handle.method.phases - 1)
+        optimizer = optimizer_of(model, method)
+        handle.bind(optimizer)
+        run = torch.compile(model, backend="eager") if compiled else model
+        for number in range(3):
+            optimizer.zero_grad()
+            inputs = torch.randn(4, 8, generator=torch.Generator().manual_seed(number))
+            run(inputs).square().mean().backward()
+            optimizer.step()
+        found.append((weights(model), handle.masks))
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", SHORT)
+def test_layers_have_patterns_of_their_own(method):
+    table = {"frozen": "dense", "attention.*": "1:4", "*": "2:4"}
+    refuses = [text for text in ("1:4", "2:4") if load(method)().refuses(NMPattern.parse(text))]
+    if not load(method).layerwise:
+        pytest.skip("it finds the patterns itself")
+    if refuses == ["1:4"]:
+        table.pop("attention.*")
+    model, handle, _ = trained(method, pattern=table)
+    handle.finalize()
+    report = audit(model, handle.pattern, handle.layers)
+    assert report.ok is handle.method.sparse
+    own = {line.name: str(line.pattern) for line in report.sparse}
+    assert own.pop("attention.in_proj_weight") == ("2:4" if refuses else "1:4")
+    assert own["plain.weight"] == "2:4"
+    assert next(line for line in report.layers if line.name == "frozen.weight").role == "dense"
 
 
 def test_a_low_rank_branch_stays_and_counts():

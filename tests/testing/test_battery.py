@@ -4,8 +4,6 @@
 """
 
 import inspect
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -142,11 +140,7 @@ def test_a_battery_that_ran_nothing_is_not_ok():
 # -- the command line ---------------------------------------------------------------------------------------------
 
 
-def nmbench(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "nmbench", *arguments], capture_output=True, text=True, check=False)
-
-
-def test_the_command_prints_each_check_and_the_counts():
+def test_the_command_prints_each_check_and_the_counts(nmbench):
     done = nmbench("check", "sr-ste", "dense")
     assert done.returncode == 0, done.stderr
     assert "ran               pattern-is-kept" in done.stdout
@@ -154,7 +148,7 @@ def test_the_command_prints_each_check_and_the_counts():
 
 
 @pytest.mark.slow
-def test_a_failed_check_is_exit_status_1_and_says_how_beside_others_too(tmp_path):
+def test_a_failed_check_is_exit_status_1_and_says_how_beside_others_too(tmp_path, nmbench):
     folder = tmp_path / "plugins"
     folder.mkdir()
     source = (BAD / "_good.py").read_text().replace("class Good", "class Bad").replace('"good"', '"bad"')
@@ -167,7 +161,7 @@ def test_a_failed_check_is_exit_status_1_and_says_how_beside_others_too(tmp_path
     assert done.stdout.index("task bad: ") < done.stdout.index("method dense: ")
 
 
-def test_an_unknown_name_is_exit_status_2():
+def test_an_unknown_name_is_exit_status_2(nmbench):
     done = nmbench("check", "no-such")
     assert done.returncode == 2
     assert "there is no task, method, pruner or backend 'no-such'; there are: admm, alps, asp, ast" in done.stderr

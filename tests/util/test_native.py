@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from nmbench._util import native
 from nmbench._util.native import NotCompiled, compiled
 
 needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ("gcc", "cc", "clang"))), reason="no C compiler")
@@ -64,3 +65,12 @@ def test_a_folder_that_cannot_be_written_is_a_reason(source: Path, monkeypatch: 
     monkeypatch.setenv("NMBENCH_CACHE", str(source.parent / "file"))
     with pytest.raises(NotCompiled):
         compiled(source)
+
+
+@needs_compiler
+def test_each_processor_has_an_object_of_its_own(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache folder may be shared by machines: an object of another one could hold instructions that this lacks."""
+    compiled(source)
+    monkeypatch.setattr(native, "_processor", lambda: "flags : another one")
+    assert compiled(source).twice(21) == 42
+    assert len([path for path in kept(source) if path.suffix == ".so"]) == 2

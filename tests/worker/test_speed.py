@@ -76,11 +76,19 @@ def test_both_models_at_batch_one_and_at_the_largest(convert: SimpleNamespace, m
     assert found.dtype == "float32"
 
 
-def test_where_nothing_is_sparse_a_cpu_has_the_dense_time_only(convert: SimpleNamespace) -> None:
+def test_where_nothing_runs_sparse_the_converted_model_is_the_dense_one(convert: SimpleNamespace) -> None:
     convert.sparse = False
-    (row, *_) = measure(net(), (torch.zeros(1, 16),), CPU, budget_s=0.1).rows
-    assert row.dense_ms > 0
-    assert row.converted_ms is row.ratio is None
+    found = measure(net(), (torch.zeros(1, 16),), CPU, budget_s=0.1)
+    assert found.rows[0].converted_ms == found.rows[0].dense_ms > 0
+    assert found.rows[0].ratio == 1.0
+    assert any("the converted model is the dense one" in note for note in found.notes)
+
+
+def test_in_brief_there_is_one_batch_size(convert: SimpleNamespace) -> None:
+    found = measure(net(), (torch.zeros(1, 16),), CPU, budget_s=0.1, brief=True)
+    assert found.brief
+    assert [row.batch for row in found.rows] == [1]
+    assert set(found.rows[0].engines) == {"eager", "folded"}
 
 
 def test_a_dense_cell_is_not_converted(convert: SimpleNamespace) -> None:

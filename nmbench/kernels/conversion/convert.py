@@ -27,13 +27,14 @@ from nmbench.kernels.conversion.bypass.whole import judge, units
 from nmbench.kernels.conversion.choose import Trial, decide
 from nmbench.kernels.conversion.layers import Layer, sparse_layer
 from nmbench.kernels.conversion.prepare import finish, prepare
+from nmbench.kernels.conversion.remaining import candidates, remaining
 from nmbench.kernels.conversion.report import Report, Row
 from nmbench.kernels.conversion.survey import Surveyed, survey
 from nmbench.kernels.conversion.swap import checked, copied, swap
 from nmbench.kernels.conversion.watch import Arguments, Call, Seen, Watched, watching
 from nmbench.kernels.problem import dtype_name, linear_problem
 from nmbench.sparsity import NMPattern
-from nmbench.sparsity.pattern import PatternLike
+from nmbench.sparsity.allocation import Patterns, PatternsLike, read
 from nmbench.sparsity.select import Layers
 
 Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
@@ -45,7 +46,7 @@ def convert(
     model: nn.Module,
     example_inputs: Inputs,
     *,
-    pattern: PatternLike | None = None,
+    pattern: PatternsLike | None = None,
     layers: Layers = None,
     backends: Sequence[str | Backend] | None = None,
     launch: Literal["eager", "graph"] = "eager",
@@ -61,15 +62,16 @@ def convert(
     those shapes; the fastest right one is taken if it needs at most 97 % of the dense time. A layer that is called with
     several shapes is decided by the total of one pass (of its eight most frequent shapes).
 
-    On a CPU the model is put in channels last, BatchNorm is folded into convolutions, and ReLU and residual additions
-    are fused into sparse layers (where torch.fx can follow the module that calls them, which becomes a GraphModule);
-    what comes back gave the dense model's result on the example inputs to 1e-4, or is that model.
+    On a CPU the model is put in channels last, BatchNorm is folded into convolutions, layers that stay dense get
+    weights reordered for oneDNN where that is faster, and ReLU and residual additions are fused into layers (where
+    torch.fx can follow the module that calls them, which becomes a GraphModule); what comes back gave the dense
+    model's result on the example inputs to 1e-4, or is that model.
 
     Args:
         model: finalised; on the device and of the dtype that it will run with. Not compiled: compile what comes back.
         example_inputs: one tensor, the positional inputs, or a mapping of keyword inputs; tensors are moved to the
             model's device.
-        pattern: that all weights should keep to; read off each weight if None.
+        pattern: that all weights should keep to, or each its own, as `sparsify` takes it; read off each if None.
         layers: which may be converted, as in `nmbench.sparsity.sparsify`.
         backends: which may be used, by name or your own; all that are installed if None.
         launch: "eager" times layers as plain calls, what Python takes included; "graph" as CUDA graphs, for a model
@@ -89,7 +91,7 @@ def convert(
             the example inputs; a bad pattern, layer name or backend.
     """
     checked(model)
-    parsed = None if pattern is None else NMPattern.parse(pattern)
+    parsed = None if pattern is None else read(pattern)
     if launch not in ("eager", "graph"):
         raise ValueError(f"launch {launch!r}: use 'eager' or 'graph'")
     chosen, notes = _backends(backends)
@@ -105,7 +107,8 @@ def convert(
         right = _result(model, given)
         shaken = _result(model, shake(given)) if inplace else None  # there is no dense model to ask afterwards
         folded = prepare(model)
-    seen = _run(model, given, [m for one in surveyed if one.pattern for m in one.modules])
+    tried = [m for one in surveyed if one.pattern for m in one.modules]
+    seen = _run(model, given, [*tried, *(candidates(model) if whole else [])])
     attentions = seen_inside(model, seen)
     surveyed = unfold(surveyed, attentions, model)
     versions = {name: backend.version for name, backend in registry.backends().items()}
@@ -119,16 +122,17 @@ def convert(
             for i in _order(surveyed, trial):
                 decided[i] = _decided(surveyed[i], seen.layers, chosen, trial)
             rows, replaced = _judged(model, [decided[i] for i in range(len(surveyed))], attentions, seen, trial)
+            others = remaining(model, replaced, seen, trial) if whole and replaced else {}
         finally:
             choices.write()
     notes += [choices.note] if choices.note else []
     if device.type == "cpu" and not _any_on_cpu(chosen):
         notes.append("no sparse backend applies on this CPU: every layer stays dense, and results are identical")
-    model = swap(model, replaced)
+    model = swap(model, replaced | others)
     if whole and not replaced:
         model = model if inplace else copied(dense)
     elif whole:
-        notes += [done] if (done := finish(model, folded)) else []
+        notes += [done] if (done := finish(model, folded, len(others))) else []
         again = functools.partial(_result, dense, shake(given)) if shaken is None else lambda: shaken
         held_whole = agreement(right, _result(model, given), again)
         notes.append(held_whole.words)
@@ -172,7 +176,7 @@ def _any_on_cpu(backends: list[Backend]) -> bool:
     return any(refused(backend, problem) is None for backend in backends for problem in plain)
 
 
-def _refuse(surveyed: list[Surveyed], pattern: NMPattern | None) -> None:
+def _refuse(surveyed: list[Surveyed], pattern: Patterns | None) -> None:
     if not surveyed:
         raise ValueError("the model has no linear or convolution layer to convert")
     first = next((one for one in surveyed if one.reason.kind is Kind.PATTERN), surveyed[0])

@@ -1,6 +1,6 @@
-"""ReLU and the addition of a residual, done by the sparse layer before them while its outputs are in registers.
+"""ReLU and the addition of a residual, done by the layer before them while its outputs are in registers.
 
-Only where the layer's backend can (`Backend.fuses`), and where torch.fx can follow the module that calls them.
+Only where the layer's product can (`Backend.fuses`), and where torch.fx can follow the module that calls them.
 """
 
 import operator
@@ -11,9 +11,12 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from nmbench.kernels.conversion.layers import SparseLayer
+from nmbench.kernels.conversion.reordered import ReorderedLayer
 from nmbench.kernels.conversion.tracing import called_once, graphs, only_user, places
 
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
+Ours = SparseLayer | ReorderedLayer
+_OURS = (SparseLayer, ReorderedLayer)
 _RELUS = (F.relu, torch.relu, torch.relu_)
 
 
@@ -34,7 +37,7 @@ def fuse(model: nn.Module) -> Fused:
         layers = {
             node: module
             for node, path in called_once(graph).items()
-            if isinstance(module := unit.get_submodule(path), SparseLayer) and module.fuses and owners[module] == 1
+            if isinstance(module := unit.get_submodule(path), _OURS) and module.fuses and owners[module] == 1
         }
         changed = [_fuse(node, module, unit, owners, fused, bool(name)) for node, module in layers.items()]
         if any(changed):
@@ -50,9 +53,7 @@ def fuse(model: nn.Module) -> Fused:
     return fused
 
 
-def _fuse(
-    node: fx.Node, layer: SparseLayer, unit: nn.Module, owners: dict[nn.Module, int], fused: Fused, inner: bool
-) -> bool:
+def _fuse(node: fx.Node, layer: Ours, unit: nn.Module, owners: dict[nn.Module, int], fused: Fused, inner: bool) -> bool:
     """Fuse what follows one layer. Was the graph changed? inner: it may be; else only modules are replaced."""
     last, addend = _past(node, unit), None
     user = only_user(last)
@@ -104,7 +105,7 @@ def _writes(node: fx.Node, unit: nn.Module) -> bool:
     """Might it write to what it reads?"""
     if node.op == "call_module":
         module = unit.get_submodule(str(node.target))
-        known = isinstance(module, SparseLayer) or type(module).__module__.startswith("torch.nn.")
+        known = isinstance(module, _OURS) or type(module).__module__.startswith("torch.nn.")
         return not known or any(getattr(one, "inplace", False) for one in module.modules())
     name = str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", "")
     return (name.endswith("_") and not name.endswith("__")) or name in ("iadd", "imul", "isub", "setitem")
@@ -120,7 +121,7 @@ def _is_relu(node: fx.Node | None, unit: nn.Module) -> bool:
     return node.op == "call_function" and node.target in _RELUS
 
 
-def _replaced(node: fx.Node, layer: SparseLayer, unit: nn.Module, owners: dict[nn.Module, int], fused: Fused) -> bool:
+def _replaced(node: fx.Node, layer: Ours, unit: nn.Module, owners: dict[nn.Module, int], fused: Fused) -> bool:
     """Of the model itself, which keeps its class: a ReLU module that is called once becomes an identity."""
     if node.op == "call_module" and node in called_once(node.graph):
         parent, _, leaf = str(node.target).rpartition(".")

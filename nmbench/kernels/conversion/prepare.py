@@ -22,8 +22,9 @@ def is_prepared(model: nn.Module) -> bool:
     return _MARK in model.__dict__
 
 
-def finish(model: nn.Module, folded: int) -> str:
-    """Fuse what follows its sparse layers, in place; what was done, in words, or ""."""
+def finish(model: nn.Module, folded: int, reordered: int = 0) -> str:
+    """Fuse what follows its layers, in place; what was done, in words, or ""."""
     fused = fuse(model)
-    counts = {"BatchNorms folded": folded, "ReLUs fused": fused.relus, "additions fused": fused.additions}
+    counts = {"BatchNorms folded": folded, "dense weights reordered": reordered}
+    counts |= {"ReLUs fused": fused.relus, "additions fused": fused.additions}
     return ", ".join(f"{count} {what}" for what, count in counts.items() if count)

@@ -17,6 +17,7 @@ from nmbench.kernels.backends.dense import Dense
 from nmbench.kernels.conversion.bypass.unfold import named_inside
 from nmbench.kernels.conversion.layers import Layer, SparseLayer, sparse_layer
 from nmbench.kernels.conversion.prepare import finish, is_prepared, prepare
+from nmbench.kernels.conversion.reordered import reorder, reordered_names
 from nmbench.kernels.conversion.swap import checked, copied, swap
 from nmbench.kernels.conversion.watch import Call
 from nmbench.kernels.nmtensor import compress
@@ -41,7 +42,7 @@ def save_converted(path: Path | str, model: nn.Module) -> None:
                 "tuned_on": packed.tuned_on,
                 "input": list(packed.problem.input),
             }
-    prepared = {_PREPARED: "1"} if is_prepared(model) else {}
+    prepared = {_PREPARED: json.dumps(reordered_names(model))} if is_prepared(model) else {}
     weights.save(model, path, {_KEY: json.dumps(layers)} | prepared)
 
 
@@ -69,6 +70,7 @@ def load_converted(
     model = model if inplace else copied(model)
     folded = prepare(model) if _PREPARED in about else None
     model = _rebuilt(model, names, layers, backends, f"{path}", blank=True)
+    model = swap(model, reorder(model, about.get(_PREPARED, "[]")))
     if folded is not None:
         finish(model, folded)
     try:

@@ -10,6 +10,7 @@ from nmbench.kernels.backend import DEPTHWISE, Kind, Refusal
 from nmbench.kernels.nmtensor import compress, inferred
 from nmbench.kernels.problem import dtype_name
 from nmbench.sparsity import NMPattern
+from nmbench.sparsity.allocation import Patterns
 from nmbench.sparsity.select import Layers, Weight, choose, find_weights
 
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32)
@@ -30,7 +31,7 @@ class Surveyed:
     key: str = "weight"
 
 
-def survey(model: nn.Module, pattern: NMPattern | None, layers: Layers) -> list[Surveyed]:
+def survey(model: nn.Module, pattern: Patterns | None, layers: Layers) -> list[Surveyed]:
     """Every weight of a linear, convolution or attention layer, in the model's order, and the quantised layers.
 
     pattern: what the weights should keep to; None: whatever each keeps to.
@@ -48,7 +49,7 @@ def survey(model: nn.Module, pattern: NMPattern | None, layers: Layers) -> list[
         one = Surveyed(called, modules, weight.parameter, key=weight.uses[0][1])
         one.reason = Refusal(_refused(weight) or ("" if lines[weight.name].sparse else lines[weight.name].reason))
         if not one.reason:
-            _keep(one, pattern)
+            _keep(one, None if pattern is None else lines[weight.name].own(pattern))
         found.append(one)
     for name, module in model.named_modules():
         if _is_quantised(module):
@@ -75,6 +76,9 @@ def _keep(one: Surveyed, pattern: NMPattern | None) -> None:
         one.pattern = inferred(weight)
         if one.pattern is None:
             one.reason = Refusal("violates the pattern: the weight keeps to no N:M", Kind.PATTERN)
+        return
+    if pattern.n == pattern.m:
+        one.reason = Refusal(f"dense by its pattern, {pattern}", Kind.PATTERN)
         return
     try:
         compress(weight, pattern, "violates the pattern")

@@ -27,7 +27,8 @@ _WHAT = (
     "Time is that of one forward pass, the median of passes that take turns; both models have the same masked weights. "
     "Only a ratio above 1 is a gain. Means are over the seeds, that of ratios geometric."
 )
-_WALL = "On a CPU no sparse kernel applies, so that only the dense time is there."
+_CPU = "On a CPU dense is the fastest of the engines that were tried ({engines}), {threads}, and time is {time}."
+_BRIEF = "Measured in brief, once for each model and pattern; `nmbench run --speed` measures each cell at length."
 _GRAPH = "The passes were replayed as CUDA graphs: what Python takes to launch kernels is not in the time."
 
 
@@ -43,19 +44,33 @@ class _Group:
 
 def speed(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
     """The rows of one setting at each batch size; devices and dtypes are never mixed."""
-    body, hows, types = [], set(), set()
+    body, hows = [], set()
+    sections: list[Speed] = []
     for row in rows:
         groups: dict[tuple[str, str, int], _Group] = {}
-        for speed in (record.speed for record in study.records_of(row) if record.speed):
+        own = [record.speed for record in study.records_of(row) if record.speed and record.speed.rows]
+        sections += own
+        for speed in own:
             for timed in speed.rows:
                 key = (str(speed.device), str(speed.dtype), timed.batch)
                 _add(groups.setdefault(key, _Group()), timed, speed)
                 hows |= set(str(speed.how).split(", "))
-                types.add(speed.type)
         body += [(*names(row), *_cells(key, group)) for key, group in sorted(groups.items())]
     if body:
-        notes = [_WHAT, *([_GRAPH] if "cuda-graph" in hows else []), *([_WALL] if "cpu" in types else [])]
+        notes = [_WHAT, *([_GRAPH] if "cuda-graph" in hows else []), *_on_cpu(sections)]
+        notes += [_BRIEF] if any(one.brief for one in sections) else []
         yield filled(Table("speed", "Measured speed of inference", _COLUMNS, tuple(body), tuple(notes), keys=2))
+
+
+def _on_cpu(sections: Sequence[Speed]) -> list[str]:
+    """What dense and time mean there."""
+    own = [one for one in sections if one.type == "cpu"]
+    if not own:
+        return []
+    engines = sorted({name for one in own for timed in one.rows for name in timed.engines} or {"eager"})
+    most = max(one.threads or 1 for one in own)
+    time = "that of the thread" if most == 1 else "the clock's, or the thread's where there is one"
+    return [_CPU.format(engines=", ".join(engines), threads=plural(most, "thread"), time=time)]
 
 
 def _add(group: _Group, timed: SpeedRow, speed: Speed) -> None:

@@ -13,8 +13,6 @@ from nmbench.document.model import Block, Picture
 from nmbench.report.sections.quality import compared
 from nmbench.report.style import MOST_PANELS, Style, difference_axis, few, few_labels, panels, save, styles
 
-_NAME = "overall-tradeoff.png"
-
 
 @dataclass(frozen=True)
 class Cost:
@@ -22,6 +20,10 @@ class Cost:
 
     name: str
     read: Callable[[Row], float | None]
+
+    def known(self, rows: Sequence[Row]) -> int:
+        """Of how many rows."""
+        return sum(self.read(row) is not None for row in rows)
 
 
 def _relative(part: str, whole: str) -> Callable[[Row], float | None]:
@@ -32,15 +34,42 @@ def _relative(part: str, whole: str) -> Callable[[Row], float | None]:
     return read
 
 
+_CAPTION = (
+    "Up is better, left is cheaper. Difference to the dense twin (the star), mean over the seeds with its 95 % "
+    "interval (none for one seed); in the grey zone a loss is within the margin that the task declares, and far "
+    "beyond it the scale is logarithmic. The grey steps join the rows that no other row beats on both axes."
+)
+_TIMED = (
+    " Time is that of one forward pass at the largest batch that was timed, over the fastest dense engine's: right "
+    "of 1 sparsity costs time. The table of measured speed says on what."
+)
 MACS = Cost("MACs, share of dense", _relative("macs_effective", "macs_dense"))
 _TIME = Cost("measured time of inference, share of dense", _relative("speed_converted_ms", "speed_dense_ms"))
 _DENSITY = Cost("density of the sparse layers", lambda row: row.means.get("density"))
 
 
 def figure(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
-    """One panel a setting. x: measured time, else MACs, else density, as a share of dense; y: difference to dense."""
+    """What it saves: MACs, else density. One panel a setting, as a share of dense; y: difference to dense."""
+
+    def cost(own: Sequence[Row]) -> Cost:
+        return MACS if MACS.known(own) * 2 > len(own) else _DENSITY
+
+    yield from _drawn(study, rows, cost, "overall-tradeoff.png", "Quality against what it saves")
+
+
+def measured(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
+    """The same against the measured time of inference, for the settings where it is known."""
+    timed = {row.setting for row in rows if _TIME.read(row) is not None and row.comparison is not None}
+    own = [row for row in rows if row.setting in timed]
+    yield from _drawn(study, own, lambda _: _TIME, "overall-speed.png", "Quality against speed", _TIMED)
+
+
+def _drawn(
+    study: Study, rows: Sequence[Row], cost: Callable[[Sequence[Row]], Cost], name: str, title: str, more: str = ""
+) -> Iterator[Block]:
     shown, too_many = few_labels(rows)
-    groups = [own for setting in study.settings if (own := compared(row for row in shown if row.setting == setting))]
+    own_rows = (compared(row for row in shown if row.setting == setting) for setting in study.settings)
+    groups = [own for own in own_rows if own]
     if not groups:
         return
     groups, left_out = few(groups, MOST_PANELS, "settings")
@@ -48,20 +77,9 @@ def figure(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
     whole, axes = panels([study.titles[own[0].setting] for own in groups], 2, height=3.0 if len(groups) == 1 else 2.2)
     look = styles(rows)
     for axis, own in zip(axes, groups, strict=True):
-        _panel(axis, own, _saved(own), look)
-    save(whole, axes, study.figures / _NAME)
-    caption = (
-        "Up is better, left is cheaper. Difference to the dense twin (the star), mean over the seeds with its 95 % "
-        "interval (none for one seed); in the grey zone a loss is within the margin that the task declares, and far "
-        "beyond it the scale is logarithmic. The grey steps join the rows that no other row beats on both axes."
-    )
-    yield Picture(_NAME, "Quality against what it saves", "all tasks", caption + left_out + too_many)
-
-
-def _saved(rows: Sequence[Row]) -> Cost:
-    """The first that is known for more than half of the rows; measured speed says more than a count."""
-    kinds = (_TIME, MACS, _DENSITY)
-    return next((kind for kind in kinds if sum(kind.read(row) is not None for row in rows) * 2 > len(rows)), _DENSITY)
+        _panel(axis, own, cost(own), look)
+    save(whole, axes, study.figures / name)
+    yield Picture(name, title, "all tasks", _CAPTION + more + left_out + too_many)
 
 
 def _panel(axis: Axes, rows: Sequence[Row], kind: Cost, look: Mapping[str, Style]) -> None:

