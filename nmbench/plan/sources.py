@@ -17,8 +17,6 @@ _OURS = ("nmbench", "nmbench_tasks")
 _WORKER = "nmbench.worker.cell"
 #: packages whose modules are imported by the names of their entry points
 _PLUGINS = ("nmbench.sparsity.methods", "nmbench.sparsity.pruning.pruners")
-#: fields of a statement, a handler or a case that hold statements
-_BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 #: what lies beside a module and is read or compiled by it
 _DATA = (".c", ".cpp", ".cu", ".json", ".toml", ".yaml")
 _BLOCKS = (ast.stmt, ast.excepthandler, ast.match_case)
@@ -113,11 +111,8 @@ def _imports(file: Path) -> frozenset[str]:
 
 
 def _executed(tree: ast.AST, lazy: bool) -> Iterator[ast.Import | ast.ImportFrom]:
-    """Its import statements; those for type checkers only in a package that imports its names on demand (PEP 562).
-
-    They stand in blocks of statements, so that expressions, most of a tree, need not be looked into.
-    """
-    for node in (node for block in _BLOCKS for node in getattr(tree, block, ())):
+    """Its import statements; those for type checkers only in a package that imports its names on demand (PEP 562)."""
+    for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield node
         elif not isinstance(node, _BLOCKS):  # no expression holds a statement
