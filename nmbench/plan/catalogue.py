@@ -137,8 +137,11 @@ def _own_hash() -> str:
 
 # -- tasks ----------------------------------------------------------------------------------------------------------
 def _plugin(point: EntryPoint) -> Plugin[Any]:
-    told = point.dist.metadata if point.dist else {"Name": "?", "Version": "?"}  # parsed anew each time it is asked for
-    return Plugin(point.name, point.value.split("[")[0].strip(), told["Name"], told["Version"])
+    reference = point.value.split("[")[0].strip()
+    if point.dist is None:
+        return Plugin(point.name, reference, "?", "?")
+    told = point.dist.metadata  # which is parsed anew each time it is asked for
+    return Plugin(point.name, reference, told["Name"], told["Version"])
 
 
 def _folder_plugins(folder: Path) -> list[TaskPlugin]:
