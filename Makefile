@@ -3,6 +3,7 @@
 # make test-fast   the tests that train no task, under two minutes;  make cov: their coverage
 # make fmt, lint, typecheck   format; every static check; mypy alone
 # make test-libraries   tests on peft, accelerate, timm, transformers, ... (the extra `libraries`, installed first)
+# make test-ray   tests on a real Ray of three nodes on this machine (the extra `ray`, installed first)
 # make check-all   the conformance battery of every task and method (nmbench check all)
 # make wheel   build the wheel, compare it with git, try it in a clean environment
 # make docs    build the documentation site into site/
@@ -18,7 +19,7 @@ BIN := $(VENV)/bin
 # What a run sees is what the scheduler gives it; this is for the tests and the benchmarks.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: quick test test-fast test-libraries cov fmt lint typecheck check-all docs wheel bench gpu constraints clean
+.PHONY: quick test test-fast test-libraries test-ray cov fmt lint typecheck check-all docs wheel bench gpu constraints clean
 
 # fairseq's own pins are refused by current pip, so it comes without them; setup.cfg lists what it needs. It is built from
 # source (45 s, needs g++ and Python's headers): where that fails, everything but the translation task still works.
@@ -75,6 +76,11 @@ test-libraries: $(VENV)/.dev
 	$(BIN)/pip install -q -c constraints.txt -e '.[libraries]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 0 -rs tests/sparsity/test_libraries.py tests/sparsity/test_tracing.py
 	$(BIN)/python tests/campaign/models.py
+
+# `make test` skips what is not installed; a Ray is 240 MB, and these take minutes. Where none can be started: skipped.
+test-ray: $(VENV)/.dev
+	$(BIN)/pip install -q -c constraints.txt -e '.[ray]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 0 -rs tests/engines/test_ray.py
 
 # Kept apart from `make test`: it trains every task several times over.
 check-all: $(VENV)/.user

@@ -14,9 +14,13 @@ from pydantic_core import PydanticUndefined
 
 from nmbench._util.errors import nearest
 
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+
 
 def plain(value: Any) -> Any:
     """`value` in canonical form: 20.0 and 20 are the same setting, and tuples are lists."""
+    if value is None or isinstance(value, (str, int)):  # the most frequent first: it is asked for every cell of many
+        return value
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
     if isinstance(value, Mapping):
@@ -31,7 +35,7 @@ def canonical(value: Any) -> str:
 
     Raises ValueError for NaN and infinities, which JSON does not have.
     """
-    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _encode(plain(value))
 
 
 class SettingError(ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,11 +49,13 @@ def status(
     chosen = select(matrix, results, only, seeds, plugins, yes)
     counts: Counter[str] = Counter()
     going_on = activities(chosen.store)
+    gc.freeze()  # many cells need not be looked through again and again for what can be freed
+    lines = []
     for cell in chosen.cells:  # a line each: all records together may not fit the memory
         state = chosen.store.state(cell, brief=True)
         activity = going_on.get(state.cell.id)
         word = _word(state, activity, chosen.matrix.hang)
         counts[word] += 1
-        typer.echo(_line(state, word, activity))
+        lines.append(_line(state, word, activity))
     summary = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
-    typer.echo(f"{len(chosen.cells)} cells: {summary}")
+    typer.echo("\n".join([*lines, f"{len(chosen.cells)} cells: {summary}"]))

@@ -4,6 +4,7 @@ Entry points name them; `python -m nmbench.worker --describe` imports one in a p
 declarations, which are cached by the distribution's version and a hash of its sources.
 """
 
+import functools
 import hashlib
 import logging
 import os
@@ -128,6 +129,7 @@ def _kept(path: Path, answer: Mapping[str, Any]) -> None:
         _LOG.info("the description is not kept: %s", error)
 
 
+@functools.cache
 def _own_hash() -> str:
     """What a description depends on besides the plugin."""
     return import_hash("nmbench.plan.describe", "nmbench.worker.__main__", "nmbench._util.child") + sys.version
@@ -135,9 +137,11 @@ def _own_hash() -> str:
 
 # -- tasks ----------------------------------------------------------------------------------------------------------
 def _plugin(point: EntryPoint) -> Plugin[Any]:
-    distribution = point.dist.name if point.dist else "?"
-    version = point.dist.version if point.dist else "?"
-    return Plugin(point.name, point.value.split("[")[0].strip(), distribution, version)
+    reference = point.value.split("[")[0].strip()
+    if point.dist is None:
+        return Plugin(point.name, reference, "?", "?")
+    told = point.dist.metadata  # which is parsed anew each time it is asked for
+    return Plugin(point.name, reference, told["Name"], told["Version"])
 
 
 def _folder_plugins(folder: Path) -> list[TaskPlugin]:

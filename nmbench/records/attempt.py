@@ -29,12 +29,11 @@ TRACEBACK = "traceback.txt"
 BATCHES = "batches.txt"
 
 
-def number_of(attempt: Path) -> int | None:
-    """The k of a folder `attempt-<k>`; None for any other name."""
-    digits = attempt.name.removeprefix("attempt-")
-    return (
-        int(digits) if digits != attempt.name and digits.isascii() and digits.isdigit() and len(digits) < 10 else None
-    )
+def number_of(attempt: Path | str) -> int | None:
+    """The k of a folder `attempt-<k>`, or of such a name; None for any other."""
+    name = attempt if isinstance(attempt, str) else attempt.name
+    digits = name.removeprefix("attempt-")
+    return int(digits) if digits != name and digits.isascii() and digits.isdigit() and len(digits) < 10 else None
 
 
 def overtaken(work: Path) -> bool:

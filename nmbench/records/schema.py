@@ -115,7 +115,8 @@ def _cell(value: object) -> Cell:
         isinstance(text, str) for text in (tables["init"].get("sha256"), *tables["init"].values())
     ):
         raise ValueError("its init is not a hash and a name")
-    json.dumps(tables, allow_nan=False)
+    if any(tables.values()):
+        json.dumps(tables, allow_nan=False)
     return Cell.from_dict({**value, **tables})
 
 

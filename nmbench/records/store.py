@@ -76,7 +76,7 @@ class Store:
             names = os.listdir(folder)
         except OSError:  # there is none yet, or it cannot be looked into
             return []
-        numbers = [number for name in names if (number := number_of(Path(name))) is not None]
+        numbers = [number for name in names if (number := number_of(name)) is not None]
         return [folder / f"attempt-{k}" for k in sorted(numbers)]
 
     def _attempt(self, cell: Cell, number: int) -> Path:
@@ -113,7 +113,7 @@ class Store:
         while not mine.exists():
             with contextlib.suppress(FileNotFoundError):  # another took or removed it, and is to be looked for again
                 folder.mkdir(parents=True, exist_ok=True)
-                there = {k: folder / name for name in os.listdir(folder) if (k := number_of(Path(name))) is not None}
+                there = {k: folder / name for name in os.listdir(folder) if (k := number_of(name)) is not None}
                 # of others the results were removed
                 if later := [k for k in there if k > number and self._attempt(cell, k).exists()]:
                     raise Overtaken(f"attempt {max(later)} of {cell.label} took it over")

@@ -58,7 +58,7 @@ def _heartbeat(store: Store, cell_id: str) -> Path | None:
     """Of the newest attempt that has resume state."""
     folder = store.work / cell_id
     try:
-        numbers = [number for name in os.listdir(folder) if (number := number_of(Path(name))) is not None]
+        numbers = [number for name in os.listdir(folder) if (number := number_of(name)) is not None]
     except OSError:
         return None
     return folder / f"attempt-{max(numbers)}" / "heartbeat.json" if numbers else None

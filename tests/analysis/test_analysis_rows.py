@@ -86,6 +86,8 @@ def test_the_strictest_margin_counts(results, rows):
     [
         {"timings": {"train_s": 50.0, "alone": False}},
         {"timings": {"train_s": 50.0, "alone": True, "resumed": True}},
+        {"timings": {"train_s": 50.0, "alone": True}, "environment": {"cpu": "another"}},
+        {"timings": {"train_s": 50.0, "alone": True}, "environment": {"gpu": "another"}},
         {"timings": {"train_s": 50.0}},
         {"environment": {"cpu": "another"}},
     ],

@@ -1,6 +1,6 @@
 """What happens to cells on a real Slurm: each function is one story, with what must hold at its end.
 
-QUICK is run by test_slurm.py; all of them by `python tests/campaign/cluster.py`.
+QUICK is run by test_slurm.py; those of long_scenarios.py too by `python tests/campaign/cluster.py`.
 """
 
 import contextlib
@@ -10,7 +10,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +21,7 @@ Story = Callable[[SlurmCluster, Path], None]
 ON = ("--device", "cpu", "--on", "slurm", "--engine", "settle=3", "--engine", "poll=2")
 LIMIT = ("--engine", "time=20")
 SLOW = "{ pause = 0.3, steps = 60 }"
-_PATIENCE_S = 900.0
+PATIENCE_S = 900.0
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -33,7 +32,7 @@ def start(project: Project, *more: str) -> "subprocess.Popen[str]":
 
 def finish(process: "subprocess.Popen[str]", expect: int = 0) -> str:
     """What it printed."""
-    out, _ = process.communicate(timeout=_PATIENCE_S)
+    out, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == expect, out
     return out
 
@@ -56,7 +55,7 @@ def new(folder: Path, name: str = "p", train: str = SLOW, **matrix: str) -> Proj
 
 def training(project: Project, cluster: SlurmCluster) -> str:
     """Wait until a cell has a checkpoint; the id of its job."""
-    wait(project.checkpoints, _PATIENCE_S)
+    wait(project.checkpoints, PATIENCE_S)
     (job,) = cluster.jobs("RUNNING").values()
     return job
 
@@ -112,7 +111,7 @@ def cancelled_by_its_verb(cluster: SlurmCluster, folder: Path) -> None:
     """Status tells where a cell stands with no driver alive, and cancel ends it."""
     project = new(folder)
     assert "2 jobs submitted" in run(project, "--detach")
-    wait(lambda: re.search(r"running .* step \d+", project.run("status")), _PATIENCE_S)
+    wait(lambda: re.search(r"running .* step \d+", project.run("status")), PATIENCE_S)
     assert "2 jobs cancelled" in project.run("cancel")
     wait(lambda: not cluster.jobs(), 60)
     assert "running" not in project.run("status")
@@ -123,21 +122,6 @@ def requeued(cluster: SlurmCluster, folder: Path) -> None:
     project = new(folder)
     process = start(project, "--only", "dense")
     cluster.ask("scontrol", "requeue", training(project, cluster))
-    finish(process)
-    assert statuses(project) == ["interrupted", "ok"]
-    resumed_at_the_end(project)
-
-
-def preempted(cluster: SlurmCluster, folder: Path) -> None:
-    """As if requeued."""
-    project = new(folder)
-    process = start(project, "--only", "dense")
-    node = cluster.ask("squeue", "--noheader", f"--jobs={training(project, cluster)}", "--format=%N").strip()
-    for name in cluster.names:
-        cluster.ask(
-            "sbatch", "-p", "urgent", "-w", name, "-n", str(cluster.cpus), "-o", "/dev/null", "--wrap", "sleep 4"
-        )
-    assert node in cluster.names
     finish(process)
     assert statuses(project) == ["interrupted", "ok"]
     resumed_at_the_end(project)
@@ -163,24 +147,11 @@ def driver_killed(cluster: SlurmCluster, folder: Path) -> None:
     """Its jobs go on, and the next driver takes them over: nothing is started twice."""
     project = new(folder)
     process = start(project)
-    wait(project.checkpoints, _PATIENCE_S)
+    wait(project.checkpoints, PATIENCE_S)
     process.kill()
     process.communicate()
     assert "taken over" in run(project)
     assert statuses(project) == ["ok", "ok"]
-
-
-def two_drivers(cluster: SlurmCluster, folder: Path) -> None:
-    """Where a lock does not reach, Slurm sees to it that each cell is trained once."""
-    project = new(folder)
-    first = start(project)
-    wait(lambda: cluster.jobs(), _PATIENCE_S)
-    (project.folder / "results" / "toys" / ".lock").unlink()  # as on another machine without shared locks
-    second = start(project)
-    finish(first)
-    finish(second)
-    assert statuses(project) == ["ok", "ok"]
-    assert len(list(project.folder.glob("results/toys/*/*/attempt-*"))) == 2
 
 
 def other_code(cluster: SlurmCluster, folder: Path) -> None:
@@ -195,119 +166,8 @@ def other_code(cluster: SlurmCluster, folder: Path) -> None:
     assert "where the cell was submitted" in record["error"]["message"]
 
 
-def time_limit(cluster: SlurmCluster, folder: Path) -> None:
-    """The cell ends before the limit, and is submitted again as long as it comes further."""
-    project = new(folder, train="{ pause = 4.0, steps = 25, save_every = 2 }")
-    run(project, "--only", "dense", "--engine", "time=2")
-    *first, last = sorted(project.records(), key=lambda it: it["attempt"])
-    assert first
-    assert {(record["status"], record["error"]["kind"]) for record in first} == {("interrupted", "time limit")}
-    assert (last["status"], last["timings"]["resumed"]) == ("ok", True)
-
-
-def node_cut_off(cluster: SlurmCluster, folder: Path) -> None:
-    """The old worker ends once its successor has the work folder, and nothing is torn."""
-    project = new(folder, train="{ pause = 1.5, steps = 60 }")
-    process = start(project, "--only", "dense")
-    job = training(project, cluster)
-    node = cluster.ask("squeue", "--noheader", f"--jobs={job}", "--format=%N").strip()
-    (worker,) = project.workers()
-    os.kill(cluster.pid(f"slurmd.{node}"), signal.SIGKILL)
-    try:
-        wait(lambda: list(project.folder.glob("work/toys/*/attempt-2/heartbeat.json")), _PATIENCE_S)
-        wait(lambda: not Path(f"/proc/{worker}").exists(), 60)
-        finish(process)
-    finally:
-        cluster.node(node)
-    assert statuses(project) == ["interrupted", "ok"]
-    resumed_at_the_end(project)
-
-
-def controller_gone(cluster: SlurmCluster, folder: Path) -> None:
-    """The driver says so once and goes on."""
-    project = new(folder)
-    process = start(project)
-    wait(project.checkpoints, _PATIENCE_S)
-    os.kill(cluster.pid("slurmctld"), signal.SIGKILL)
-    time.sleep(20)
-    cluster.controller()
-    out = finish(process)
-    assert statuses(project) == ["ok", "ok"]
-    assert out.count("wait   slurm:") == 1, out
-
-
-def full_disk(cluster: SlurmCluster, folder: Path) -> None:
-    """The run waits, names the folder, and goes on when there is room."""
-    project = new(folder, train="{}")
-    results = project.folder / "results"
-    results.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(results)], check=True)
-    try:
-        (results / "ballast").write_bytes(b"x" * 390_000)
-        process = start(project)
-        logs = project.folder / "work" / "toys" / "tickets"
-        wait(lambda: any("no room is left in" in log.read_text() for log in logs.glob("*.log")), _PATIENCE_S)
-        (results / "ballast").unlink()
-        finish(process)
-        assert "ok" in statuses(project)
-        assert project.run("status").endswith("2 cells: 2 ok\n")
-    finally:
-        subprocess.run(["umount", "-l", str(results)], check=False)
-
-
-def ranks_over_nodes(cluster: SlurmCluster, folder: Path) -> None:
-    """A cell of two ranks, one on each of two nodes, has the loss that two ranks on one machine have."""
-    project, plain = (new(folder, name, train="{ gpus = 2 }") for name in ("p", "local"))
-    for it in (project, plain):
-        file = it.folder / "toys.toml"
-        file.write_text(file.read_text().replace('"toy"', '"ranked"'))
-    run(project, "--only", "dense", "--engine", "nodes=2", "--engine", "cpus-per-task=1", "--engine", "time=20")
-    finish(plain.start("run", "--only", "dense", "--device", "cpu"))
-    there, here = project.ok("dense"), plain.ok("dense")
-    assert there["facts"]["ranks"] == 2
-    assert there["metrics"] == here["metrics"]
-
-
-def engines_of_tasks(cluster: SlurmCluster, folder: Path) -> None:
-    """Fabric and mmengine know a Slurm job by its variables, and must not take a cell for one of its tasks."""
-    alone = "one", '["classification", "detection"]', "{}"
-    for name, tasks, train in (alone, ("two", '["detection"]', "{ gpus = 2 }")):
-        project = new(folder, name, train=train, pattern='"dense"', method='"dense"')
-        file = project.folder / "toys.toml"
-        file.write_text(file.read_text().replace('["toy"]', tasks))
-        run(project, "--engine", "ntasks=2")
-        assert set(statuses(project)) == {"ok"}, [record.get("error") for record in project.records()]
-
-
-def stale_folder(cluster: SlurmCluster, folder: Path) -> None:
-    """Each node has a cache of ten seconds, and locks do not reach: nothing is lost or overwritten."""
-    project = new(folder, train="{}", method='["sr-ste", "asp"]')
-    views = [folder / f"view-{name}" for name in cluster.names]
-    cached = "attr_timeout=10,entry_timeout=10,negative_timeout=10"
-    try:
-        for name, view in zip(cluster.names, views, strict=True):
-            view.mkdir()
-            subprocess.run(["bindfs", "-o", cached, str(project.folder), str(view)], check=True)
-            cluster.end_node(name)
-            cluster.node(name, view, project.folder)
-        cluster.until_idle()
-        run(project, "--engine", "settle=20")
-        assert statuses(project) == ["ok"] * 3
-        assert not list(project.folder.rglob("lost.json"))
-        assert len(list(project.folder.glob("results/toys/*/*/attempt-*"))) == 3
-    finally:
-        for name, view in zip(cluster.names, views, strict=True):
-            cluster.end_node(name)
-            subprocess.run(["umount", "-l", str(view)], check=False)
-            cluster.node(name)
-
-
 QUICK: tuple[Story, ...] = (
     all_cells, packed, cancelled_by_hand, cancelled_by_its_verb, requeued, scheduler_killed, driver_killed, other_code,
-)  # fmt: skip
-SLOW_STORIES: tuple[Story, ...] = (
-    ranks_over_nodes, engines_of_tasks, two_drivers, preempted, time_limit, node_cut_off, controller_gone, full_disk,
-    stale_folder,
 )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """A real Slurm on this machine, as root: munge, slurmctld and virtual nodes with pretended GPUs, all below one folder.
 
-Needs: apt-get install --no-install-recommends slurmctld slurmd slurm-client munge
+Needs: apt-get install --no-install-recommends slurmctld slurmd slurm-client munge; for accounting (limits of a user,
+sacct) slurmdbd mariadb-server too.
 """
 
 import os
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 _CONF = """\
@@ -49,25 +51,49 @@ JobRequeue=1
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 GresTypes=gpu
+{accounting}
 {nodes}
 PartitionName=main Nodes=ALL Default=YES MaxTime=1:00:00 State=UP PriorityTier=1 PreemptMode=REQUEUE
 PartitionName=urgent Nodes=ALL MaxTime=1:00:00 State=UP PriorityTier=10 PreemptMode=OFF
 """
+_ACCOUNTING = """\
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={port}
+AccountingStoragePass={dir}/run/munge.socket
+AccountingStorageEnforce=limits"""
+_DBD = """\
+AuthType=auth/munge
+AuthInfo=socket={dir}/run/munge.socket
+DbdHost=localhost
+DbdPort={port}
+SlurmUser=root
+LogFile={dir}/log/slurmdbd.log
+PidFile={dir}/run/slurmdbd.pid
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort={database}
+StorageUser=root
+StoragePass=none
+StorageLoc=slurm_acct
+"""
 _NODE = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory=4000 Gres=gpu:2"
 
 
-def missing() -> str:
-    """Why no Slurm can be started here; "" where it can."""
+def missing(*more: str) -> str:
+    """Why no Slurm can be started here, or one that needs the tools `more`; "" where it can."""
     if os.geteuid() != 0:
         return "a Slurm of one's own takes root"
-    tools = [tool for tool in ("slurmctld", "slurmd", "sbatch", "munged") if shutil.which(tool) is None]
-    return f"no {', '.join(tools)}: apt-get install slurmctld slurmd slurm-client munge" if tools else ""
+    tools = [tool for tool in ("slurmctld", "slurmd", "sbatch", "munged", *more) if shutil.which(tool) is None]
+    packages = "slurmctld slurmd slurm-client munge" + (" slurmdbd mariadb-server" if more else "")
+    return f"no {', '.join(tools)}: apt-get install {packages}" if tools else ""
 
 
 class SlurmCluster:
-    """Started by `start`, ended by `stop`. conf: value of SLURM_CONF."""
+    """Started by `start`, ended by `stop`. accounting: with a database, so that limits hold. conf: for SLURM_CONF."""
 
-    def __init__(self, folder: Path, nodes: int = 2, cpus: int = 2, port: int = 0) -> None:
+    def __init__(self, folder: Path, nodes: int = 2, cpus: int = 2, port: int = 0, accounting: bool = False) -> None:
+        self.accounting = accounting
         self.folder, self.names, self.cpus = folder, [f"n{i + 1}" for i in range(nodes)], cpus
         self.port = port or 17000 + 20 * (os.getpid() % 500)  # tests may run side by side
         self.conf = folder / "slurm.conf"
@@ -85,6 +111,8 @@ class SlurmCluster:
         places = [f"--{kind}={run}/munge.{end}" for kind, end in (("key-file", "key"), ("socket", "socket"))]
         places += [f"--pid-file={run}/munged.pid", f"--log-file={self.folder}/log/munged.log"]
         self._call("munged", "--force", *places, f"--seed-file={run}/munge.seed")
+        if self.accounting:
+            self._keep_accounts()
         self.controller("-c")
         for name in self.names:
             self.node(name)
@@ -100,9 +128,38 @@ class SlurmCluster:
                     os.mknod(device, 0o20666, os.makedev(1, 3))
             gpus.append(f"NodeName={name} Name=gpu File={self.folder}/run/{name}-gpu[0-1] Flags=nvidia_gpu_env")
         fields = {"host": host, "dir": self.folder, "port": self.port, "nodes": "\n".join(nodes)}
+        accounts = _ACCOUNTING.format(dir=self.folder, port=self.port + 2)
+        fields["accounting"] = accounts if self.accounting else ""
         self.conf.write_text(_CONF.format(**fields))
         (self.folder / "gres.conf").write_text("\n".join(gpus) + "\n")
         (self.folder / "cgroup.conf").write_text("CgroupAutomount=no\n")
+
+    def _keep_accounts(self) -> None:
+        """Start a database of its own and slurmdbd, and make the cluster and its user known to it."""
+        run, data = self.folder / "run", f"--datadir={self.folder}/db"
+        conf = self.folder / "slurmdbd.conf"
+        conf.write_text(_DBD.format(dir=self.folder, port=self.port + 2, database=self.port + 3))
+        conf.chmod(0o600)
+        install = "mariadb-install-db", "--no-defaults", "--user=root", "--auth-root-authentication-method=normal"
+        self._call(*install, "--skip-test-db", data)
+        places = [f"--socket={run}/mariadb.socket", f"--pid-file={run}/mariadbd.pid", f"--port={self.port + 3}"]
+        command = ["mariadbd", "--no-defaults", "--user=root", data, *places, "--bind-address=127.0.0.1"]
+        with (self.folder / "log" / "mariadbd.log").open("wb") as out:
+            subprocess.Popen([*command, "--skip-grant-tables"], stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        self._until(lambda: (run / "mariadb.socket").exists(), "the database does not start")
+        self._call("slurmdbd")
+        self._until(lambda: "error" not in self.ask("sacctmgr", "-n", "list", "cluster"), "slurmdbd does not answer")
+        self.ask("sacctmgr", "--immediate", "add", "cluster", "nmtest")
+        self.ask("sacctmgr", "--immediate", "add", "account", "lab", "cluster=nmtest")
+        self.ask("sacctmgr", "--immediate", "add", "user", "root", "account=lab", "cluster=nmtest")
+
+    @staticmethod
+    def _until(condition: Callable[[], bool], trouble: str, seconds: float = 60.0) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > end:
+                raise RuntimeError(trouble)
+            time.sleep(0.2)
 
     def controller(self, *arguments: str) -> None:
         """Start slurmctld."""
@@ -135,13 +192,9 @@ class SlurmCluster:
 
     def until_idle(self, seconds: float = 60.0) -> None:
         """Wait until every node is idle. Raises RuntimeError."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            idle = self.ask("sinfo", "--noheader", "--Node", "--partition=main", "--states=idle", "--format=%N")
-            if len(idle.split()) == len(self.names):
-                return
-            time.sleep(0.2)
-        raise RuntimeError("the nodes of Slurm do not become idle")
+        question = "sinfo", "--noheader", "--Node", "--partition=main", "--states=idle", "--format=%N"
+        idle = lambda: len(self.ask(*question).split()) == len(self.names)  # noqa: E731
+        self._until(idle, "the nodes of Slurm do not become idle", seconds)
 
     def ask(self, *command: str) -> str:
         """What a command of Slurm prints, with its errors."""
@@ -161,13 +214,11 @@ class SlurmCluster:
         return int((self.folder / "run" / f"{daemon}.pid").read_text())
 
     def processes(self, job: str) -> list[int]:
-        """Ids of the processes of a job."""
-        found = []
+        """Ids of the processes of a job; another Slurm beside this one has jobs of the same number."""
+        wanted, found = {f"SLURM_JOB_ID={job}".encode(), f"SLURM_CONF={self.conf}".encode()}, []
         for entry in Path("/proc").iterdir():
             try:
-                if entry.name.isdigit() and f"SLURM_JOB_ID={job}".encode() in (entry / "environ").read_bytes().split(
-                    b"\0"
-                ):
+                if entry.name.isdigit() and wanted <= set((entry / "environ").read_bytes().split(b"\0")):
                     found.append(int(entry.name))
             except OSError:
                 continue
@@ -182,7 +233,7 @@ class SlurmCluster:
         """By pid files, never by name."""
         self.ask("scancel", "--user=root")
         time.sleep(0.5)
-        for daemon in (*(f"slurmd.{name}" for name in self.names), "slurmctld", "munged"):
+        for daemon in (*(f"slurmd.{name}" for name in self.names), "slurmctld", "slurmdbd", "mariadbd", "munged"):
             try:
                 pid = self.pid(daemon)
                 os.kill(pid, signal.SIGTERM)

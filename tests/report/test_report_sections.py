@@ -230,10 +230,11 @@ def test_provenance_of_a_task_does_not_ask_other_tasks(results, table):
     assert shown(found, "torch") == ["2.11.0", "4"]
 
 
-def test_twins_that_were_trained_by_other_gpus_are_told(results, blocks):
-    for seed, gpu in enumerate(("H100", "H100", "A100")):
-        results.twin(seed, environment={"gpu": "A100"})
-        results.add(seed=seed, environment={"gpu": gpu})
+@pytest.mark.parametrize("kind", ["gpu", "cpu"])
+def test_twins_that_were_trained_by_other_hardware_are_told(results, blocks, kind):
+    for seed, name in enumerate(("H100", "H100", "A100")):
+        results.twin(seed, environment={kind: "A100"})
+        results.add(seed=seed, environment={kind: name})
     words = [line for block in blocks(intro.cautions) for line in block.items]
     told = [line.replace("\N{NO-BREAK SPACE}", " ") for line in words]
     assert sum("2 cells (A100 and H100)" in line for line in told) == 1

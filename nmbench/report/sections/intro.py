@@ -85,7 +85,7 @@ def _is(count: int) -> str:
 # -- cautions -------------------------------------------------------------------------------------------------------
 def cautions(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
     """What is not as it should be, a sentence each."""
-    words = (_twins(rows), _one_seed(rows), _not_finite(rows), _other_data(study.loaded), _other_gpus(study))
+    words = (_twins(rows), _one_seed(rows), _not_finite(rows), _other_data(study.loaded), _other_hardware(study))
     if any(words):
         yield Bullets(tuple(filter(None, words)))
 
@@ -143,15 +143,15 @@ def _name(setting: Setting) -> str:
     return f"{setting.task}/{setting.model} ({setting.scale})"
 
 
-def _other_gpus(study: Study) -> str:
-    """Said where a cell and its dense twin were trained by GPUs of two types, as may be on a cluster."""
+def _other_hardware(study: Study) -> str:
+    """Said where a cell and its dense twin were trained by GPUs or, without one, CPUs of two types, as on a cluster."""
     good = [record for record in study.counting if record.status.done and record.environment is not None]
-    gpus = {record.cell.id: record.environment.gpu for record in good if record.environment}
-    sparse = [record.cell for record in good if not record.cell.is_dense and record.cell.twin.id in gpus]
-    apart = [(gpus[cell.twin.id], gpus[cell.id]) for cell in sparse if gpus[cell.twin.id] != gpus[cell.id]]
+    kind = {it.cell.id: it.environment.gpu or it.environment.cpu or "a CPU" for it in good if it.environment}
+    sparse = [record.cell for record in good if not record.cell.is_dense and record.cell.twin.id in kind]
+    apart = [(kind[cell.twin.id], kind[cell.id]) for cell in sparse if kind[cell.twin.id] != kind[cell.id]]
     if not apart:
         return ""
-    kinds = some([text(f"{twin or 'a CPU'} and {own or 'a CPU'}") for twin, own in dict.fromkeys(apart)], _NAMED)
+    kinds = some([text(" and ".join(pair)) for pair in dict.fromkeys(apart)], _NAMED)
     return (
         f"**Other hardware than the dense twin's** trained {plural(len(apart), 'cell')} ({kinds}): their arithmetic "
         "rounds differently, which counts into the difference; times are not compared."
