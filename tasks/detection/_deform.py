@@ -6,6 +6,9 @@
 Shapes: input (n, c, h, w), weight (o, c / group, kh, kw), offset (n, 2 * deformable_group * kh * kw, oh, ow) as y, x,
 y, x, ..., mask (n, deformable_group * kh * kw, oh, ow), output (n, o, oh, ow). `columns`, `ones` and `im2col_step` are
 mmcv's working memory and change no number. 16-bit floats are computed in float32 and rounded once, at the end.
+
+An offset or mask that is larger than the output (mmdet's DyHead has such) is read as mmcv's kernels read it: the first
+numbers of each image.
 """
 
 import torch
@@ -49,6 +52,13 @@ def _operands(
     return tuple(t.to(dtype) for t in (input, weight, offset, mask, bias))
 
 
+def _read(given: Tensor, size: torch.Size) -> Tensor:
+    """What is read of an offset or mask where the output has `size`: a view of `given`, which is contiguous."""
+    if given.shape[2:] == size or given[0].numel() < given.shape[1] * size.numel():  # too few: torchvision refuses it
+        return given
+    return given.flatten(1)[:, : given.shape[1] * size.numel()].unflatten(1, (given.shape[1], *size))
+
+
 def deform_conv_forward(
     input: Tensor, weight: Tensor, offset: Tensor, output: Tensor, columns: Tensor, ones: Tensor,
     kW: int, kH: int, dW: int, dH: int, padW: int, padH: int, dilationW: int, dilationH: int,
@@ -56,7 +66,7 @@ def deform_conv_forward(
 ) -> None:  # fmt: skip
     """Deformable convolution without a bias into `output`."""
     geometry = (dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
-    output.copy_(_forward(input, weight, offset, None, None, geometry))
+    output.copy_(_forward(input, weight, _read(offset, output.shape[2:]), None, None, geometry))
 
 
 def deform_conv_backward_input(
@@ -66,9 +76,10 @@ def deform_conv_backward_input(
 ) -> None:  # fmt: skip
     """Its gradients by input and offset into `gradInput` and `gradOffset`."""
     geometry = (dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
-    grads = _backward(gradOutput, input, weight, offset, None, geometry)
+    size = gradOutput.shape[2:]
+    grads = _backward(gradOutput, input, weight, _read(offset, size), None, geometry)
     gradInput.copy_(grads[0])
-    gradOffset.copy_(grads[2])
+    _read(gradOffset.zero_(), size).copy_(grads[2])
 
 
 def deform_conv_backward_parameters(
@@ -79,7 +90,7 @@ def deform_conv_backward_parameters(
     """Its gradient by the weight, times `scale`, into `gradWeight`."""
     geometry = (dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
     # torchvision has one backward for all of them; the weight's gradient depends on the weight's shape alone
-    grads = _backward(gradOutput, input, gradWeight, offset, None, geometry)
+    grads = _backward(gradOutput, input, gradWeight, _read(offset, gradOutput.shape[2:]), None, geometry)
     gradWeight.copy_(scale * grads[1])
 
 
@@ -90,6 +101,7 @@ def modulated_deform_conv_forward(
 ) -> None:  # fmt: skip
     """Modulated deformable convolution into `output`; `bias` (o,) is read only if `with_bias`."""
     geometry = (stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group)
+    offset, mask = (_read(given, output.shape[2:]) for given in (offset, mask))
     output.copy_(_forward(input, weight, offset, mask, bias if with_bias else None, geometry))
 
 
@@ -101,8 +113,10 @@ def modulated_deform_conv_backward(
 ) -> None:  # fmt: skip
     """Its gradients into `grad_input`, `grad_weight`, `grad_offset`, `grad_mask` and, if `with_bias`, `grad_bias`."""
     geometry = (stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group)
-    grads = _backward(grad_output, input, weight, offset, mask, geometry)
-    for given, found in zip((grad_input, grad_weight, grad_offset, grad_mask), grads[:4], strict=True):
+    size = grad_output.shape[2:]
+    grads = _backward(grad_output, input, weight, _read(offset, size), _read(mask, size), geometry)
+    places = _read(grad_offset.zero_(), size), _read(grad_mask.zero_(), size)
+    for given, found in zip((grad_input, grad_weight, *places), grads[:4], strict=True):
         given.copy_(found)
     if with_bias:
         grad_bias.copy_(grads[4])

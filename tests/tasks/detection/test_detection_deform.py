@@ -86,6 +86,22 @@ def test_gradients_of_both():
         assert gradcheck(lambda *t: mmcv.ops.modulated_deform_conv2d(*t, *more), given, fast_mode=True)
 
 
+def test_of_a_larger_offset_and_mask_the_first_numbers_of_each_image_are_read():
+    input, offset, mask, weight, bias = operands()
+    larger = [
+        torch.cat([t.flatten(1), noise(2, t[0].numel(), seed=5)], 1).view(2, -1, 6, 5).requires_grad_()
+        for t in (offset, mask)
+    ]
+    more = (*GEOMETRY, GROUPS, OFFSET_GROUPS)
+    found = mmcv.ops.modulated_deform_conv2d(input, *larger, weight, bias, *more)
+    torch.testing.assert_close(found, slow(input, offset, mask, weight, bias), rtol=1e-12, atol=1e-12)
+    plain = mmcv.ops.deform_conv2d(input, larger[0], weight, *more)
+    torch.testing.assert_close(plain, slow(input, offset, None, weight, None), rtol=1e-12, atol=1e-12)
+    given = (input, *larger, weight, bias)
+    assert gradcheck(lambda *t: mmcv.ops.modulated_deform_conv2d(*t, *more), given, fast_mode=True)
+    assert gradcheck(lambda *t: mmcv.ops.deform_conv2d(*t, *more), (input, larger[0], weight), fast_mode=True)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_16_bits_round_only_the_result(dtype):
     low = [t.to(dtype).requires_grad_() for t in operands()]
