@@ -56,7 +56,7 @@ def _read(given: Tensor, size: torch.Size) -> Tensor:
     """What is read of an offset or mask where the output has `size`: a view of `given`, which is contiguous."""
     if given.shape[2:] == size or given[0].numel() < given.shape[1] * size.numel():  # too few: torchvision refuses it
         return given
-    return given.flatten(1)[:, : given.shape[1] * size.numel()].unflatten(1, (given.shape[1], *size))
+    return given.flatten(1)[:, : given.shape[1] * size.numel()].view(*given.shape[:2], *size)
 
 
 def deform_conv_forward(

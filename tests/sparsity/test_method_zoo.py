@@ -27,9 +27,8 @@ def attached(method, pattern="2:4", **settings):
 
 def optimizer_of(model, method):
     kind = torch.optim.AdamW if load(method).adam else torch.optim.SGD
-    return kind(
-        model.parameters(), lr=1e-3 if kind is torch.optim.AdamW or method == "maxq" else 0.01, weight_decay=1e-3
-    )
+    rate = 1e-3 if kind is torch.optim.AdamW or method == "maxq" else 0.01
+    return kind(model.parameters(), lr=rate, weight_decay=1e-3)
 
 
 def trained(method, parts=1, stop=None, pattern="2:4"):
@@ -50,13 +49,11 @@ def test_it_trains_every_kind_of_layer_and_ends_sparse(method):
     model, handle, _ = trained(method)
     assert all(torch.isfinite(weight).all() for weight in weights(model).values())
     images = torch.randn(2, 8, 6, 6)
-    model.eval()
     with torch.no_grad():
-        before = model(images)
+        before = model.eval()(images)
     handle.finalize()
-    model.eval()
     with torch.no_grad():
-        torch.testing.assert_close(model(images), before)
+        torch.testing.assert_close(model.eval()(images), before)
     report = audit(model, "2:4", handle.layers)
     assert report.ok is handle.method.sparse
     assert model.tied.weight is model.mix.weight
