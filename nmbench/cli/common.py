@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import gc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -87,6 +88,7 @@ def select(
             grid.seeds = None
     known = catalogue(plugins)
     found = cells(matrix, known, None if yes else MOST)
+    gc.freeze()  # of many cells none will be freed: they need not be looked through again and again
     for text in only or []:
         if not any(_matches(cell, text) for cell in found):
             raise UsageError(f"--only {text!r} fits no cell of {matrix.name}; `nmbench plan {name}` lists them")

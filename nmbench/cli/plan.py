@@ -38,8 +38,9 @@ def plan(
                 typer.echo(shlex.join(parts))
         return
     done = 0
+    lines = []
     for cell in chosen.cells:
         state = chosen.store.state(cell, brief=True)
         done += state.done
-        typer.echo(f"{cell.id}  {state.status:<11}  {cell.label}")
-    typer.echo(f"{len(chosen.cells)} cells, {done} done, {len(chosen.cells) - done} to run")
+        lines.append(f"{cell.id}  {state.status:<11}  {cell.label}")
+    typer.echo("\n".join([*lines, f"{len(chosen.cells)} cells, {done} done, {len(chosen.cells) - done} to run"]))

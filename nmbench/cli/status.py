@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,7 +48,6 @@ def status(
     chosen = select(matrix, results, only, seeds, plugins, yes)
     counts: Counter[str] = Counter()
     going_on = activities(chosen.store)
-    gc.freeze()  # many cells need not be looked through again and again for what can be freed
     lines = []
     for cell in chosen.cells:  # a line each: all records together may not fit the memory
         state = chosen.store.state(cell, brief=True)

@@ -8,9 +8,15 @@ import ast
 import functools
 import hashlib
 import importlib.util
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from nmbench._util.files import write_text
+from nmbench._util.paths import cache_dir
 
 _PARSING = threading.Lock()  # CPython 3.11 counts the depth of all threads' trees together, and may find them unequal
 _OURS = ("nmbench", "nmbench_tasks")
@@ -20,6 +26,10 @@ _PLUGINS = ("nmbench.sparsity.methods", "nmbench.sparsity.pruning.pruners")
 #: what lies beside a module and is read or compiled by it
 _DATA = (".c", ".cpp", ".cu", ".json", ".toml", ".yaml")
 _BLOCKS = (ast.stmt, ast.excepthandler, ast.match_case)
+#: level, module and names of a `from` import; of any other -1, "" and the modules
+_Statement = tuple[int, str, tuple[str, ...]]
+_KEPT = TypeAdapter(dict[str, tuple[_Statement, ...]])
+_MOST = 5000  # files whose statements are kept
 
 
 def core_hash() -> str:
@@ -73,6 +83,8 @@ def _reached(starts: Iterable[Path], families: tuple[str, ...]) -> frozenset[Pat
             if module.partition(".")[0] in families and (target := _file(module)) is not None:
                 waiting.append(target)
                 beside |= _parents(module)
+    with _PARSING:
+        _statements().keep()
     return frozenset(reached | beside)
 
 
@@ -103,11 +115,62 @@ def _file(module: str) -> Path | None:
 def _imports(file: Path) -> frozenset[str]:
     """Names of the modules that a file imports, inside its functions too."""
     try:
-        with _PARSING:
-            tree = ast.parse(file.read_bytes())
-    except (OSError, SyntaxError, ValueError):
+        data = file.read_bytes()
+    except OSError:
         return frozenset()
-    return frozenset(name for node in _executed(tree, file.name == "__init__.py") for name in _named(node, file))
+    lazy = file.name == "__init__.py"
+    with _PARSING:
+        found = _statements().of(data, lazy)
+    return frozenset(name for statement in found for name in _named(statement, file))
+
+
+class _Statements:
+    """Import statements by a file's content, kept between commands: to parse all of nmbench takes a second."""
+
+    def __init__(self) -> None:
+        self._path = cache_dir() / f"imports-{sys.implementation.cache_tag}.json"
+        self._held: dict[str, tuple[_Statement, ...]] = {}
+        self._grown = False
+        try:
+            checksum, _, data = self._path.read_bytes().partition(b"\n")
+            if checksum.decode() == hashlib.sha256(data).hexdigest():
+                self._held = _KEPT.validate_json(data)
+        except (OSError, ValidationError, UnicodeDecodeError):
+            pass
+
+    def of(self, data: bytes, lazy: bool) -> tuple[_Statement, ...]:
+        """Those of a file with content `data`; none if it is no Python. lazy: see `_executed`."""
+        key = f"{hashlib.sha256(data).hexdigest()[:32]}{'-lazy' * lazy}"
+        if (found := self._held.get(key)) is None:
+            self._held = {} if len(self._held) >= _MOST else self._held
+            found = self._held[key] = tuple(_parsed(data, lazy))
+            self._grown = True
+        return found
+
+    def keep(self) -> None:
+        """Write what is new; where it cannot be, the next command parses again."""
+        if not self._grown:
+            return
+        data = _KEPT.dump_json(self._held, ensure_ascii=True)
+        self._grown = False
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(self._path, f"{hashlib.sha256(data).hexdigest()}\n{data.decode()}")
+        except OSError:
+            pass
+
+
+_statements = functools.cache(_Statements)
+
+
+def _parsed(data: bytes, lazy: bool) -> Iterator[_Statement]:
+    try:
+        tree = ast.parse(data)
+    except (SyntaxError, ValueError):
+        return
+    for node in _executed(tree, lazy):
+        names = tuple(alias.name for alias in node.names)
+        yield (-1, "", names) if isinstance(node, ast.Import) else (node.level, node.module or "", names)
 
 
 def _executed(tree: ast.AST, lazy: bool) -> Iterator[ast.Import | ast.ImportFrom]:
@@ -121,15 +184,16 @@ def _executed(tree: ast.AST, lazy: bool) -> Iterator[ast.Import | ast.ImportFrom
             yield from _executed(node, lazy)
 
 
-def _named(node: ast.Import | ast.ImportFrom, file: Path) -> Iterator[str]:
-    if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
+def _named(statement: _Statement, file: Path) -> Iterator[str]:
+    """The modules that an import statement in `file` names."""
+    level, module, names = statement
+    if level < 0:
+        yield from names
         return
-    module = node.module or ""
-    if node.level:
-        package = _package_of(file.parent)[: -(node.level - 1) or None]
+    if level:
+        package = _package_of(file.parent)[: -(level - 1) or None]
         module = ".".join([*package, *([module] if module else [])])
-    inner = [f"{module}.{alias.name}" for alias in node.names]
+    inner = [f"{module}.{name}" for name in names]
     modules = [name for name in inner if _file(name) is not None]
     yield from modules
     if len(modules) < len(inner):  # it takes other names than modules from the package itself

@@ -68,3 +68,13 @@ def test_what_a_cell_executes_changes_the_core(site, name):
 def test_a_plugin_is_its_package_and_what_that_imports_of_its_own(site):
     assert changed(site, "mine/data.py") == [False, True, False]
     assert changed(site, "own_method.py") == [False, False, True]
+
+
+@pytest.mark.parametrize("damage", [lambda text: "", lambda text: text.replace("task", "tusk"), lambda text: text[:-9]])
+def test_kept_import_statements_that_are_damaged_are_read_anew(site, tmp_path, monkeypatch, damage):
+    monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path))
+    right = hashes(site)
+    [kept] = tmp_path.glob("imports-*.json")
+    assert hashes(site) == right
+    kept.write_text(damage(kept.read_text()))
+    assert hashes(site) == right
