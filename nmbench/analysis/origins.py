@@ -15,13 +15,17 @@ _OF = " of "
 
 def origins(records: Iterable[Record]) -> Origins:
     """Every key of the environments, with plugin, code and data of each task: its values and their number of cells."""
-    known = [(record.status.done, _origin(record)) for record in records]
+    # most cells of a matrix ran in one place: each of those is looked at once
+    places = Counter((record.status.done, tuple(_origin(record).items())) for record in records)
+    known = [(good, dict(origin), cells) for (good, origin), cells in places.items()]
     found: Origins = {}
-    for key in dict.fromkeys(key for _, origin in known for key in origin):
+    for key in dict.fromkeys(key for _, origin, _ in known for key in origin):
         # another task's data, and those that a failed cell never reached, are no gap
         gaps_count = _OF not in key
-        asked = (origin for good, origin in known if key in origin or (gaps_count and good))
-        found[key] = Counter(_word(key, origin.get(key)) for origin in asked)
+        found[key] = Counter()
+        for good, origin, cells in known:
+            if key in origin or (gaps_count and good):
+                found[key][_word(key, origin.get(key))] += cells
     return found
 
 
@@ -41,12 +45,16 @@ def _origin(record: Record) -> dict[str, Any]:
         origin[f"plugin{_OF}{task}"] = f"{record.plugin.distribution} {record.plugin.version or ''}".strip()
     if record.data and record.data.fingerprint:
         origin[f"data{_OF}{task}"] = record.data.fingerprint[:16]
-    return {key: value for key, value in origin.items() if value != ""}
+    return {key: _scalar(value) for key, value in origin.items() if value != ""}
 
 
-def _word(key: str, value: Any) -> str:
+def _scalar(value: Any) -> str | bool | None:
+    return value if value is None or isinstance(value, str | bool) else canonical(value)
+
+
+def _word(key: str, value: str | bool | None) -> str:
     if value is None:
         return "none" if key in ("gpu", "driver") else "not recorded"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return short(value if isinstance(value, str) else canonical(value), 80)
+    return short(value, 80)
