@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -92,8 +93,13 @@ def _shorten(record: Record, shared: dict[tuple[float | None, ...], list[Any]] |
 
 def _attempts(folder: Path) -> list[tuple[str, Path]]:
     """(path relative to `folder`, path) of each attempt's folder below it, in that order."""
-    paths = (path for path in folder.rglob("attempt-*") if path.is_dir())
-    return sorted((path.relative_to(folder).as_posix(), path) for path in paths)
+    found: list[tuple[str, Path]] = []
+    for root, folders, _ in os.walk(folder):  # three times as fast as rglob, which looks into the attempts too
+        inner = [name for name in folders if name.startswith("attempt-")]
+        around = Path(root).relative_to(folder)
+        found += [((around / name).as_posix(), Path(root, name)) for name in inner]
+        folders[:] = [name for name in folders if name not in inner]
+    return sorted(found)
 
 
 @contextlib.contextmanager
