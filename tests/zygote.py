@@ -2,7 +2,7 @@
 
 An interpreter that imports torch and its compiler takes eight seconds of a processor, a fork of one takes none. What a
 fork runs is what `python -m nmbench ...` would: its environment, folder, session and pipes are those that were asked
-for. The documentation, the scaffold, the engines and the isolation of plugins are tested with real interpreters.
+for. Tests of the command line, the documentation, the engines and the isolation of plugins start real interpreters.
 """
 
 import contextlib
@@ -206,6 +206,8 @@ def warm_up() -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 2:  # zygote.py ADDRESS nmbench ...: for a shell
+        sys.exit(Remote(sys.argv[1], [sys.executable, "-m", *sys.argv[2:]]).wait())
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = "1"
     warm_up()
