@@ -3,6 +3,8 @@
 import errno
 import os
 import signal
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from pretended import GONE, LATE, LOST, Node, Pretended
@@ -230,8 +232,24 @@ def test_questions_that_fail_end_nothing(fleet, node, cells, told):
     assert record.status is Status.OK
 
 
+@pytest.fixture
+def heeded() -> Iterator[Callable[[int], None]]:
+    """A signal that the tests themselves may have been started to ignore, as with nohup, is not ignored."""
+    before: dict[int, Any] = {}
+
+    def heed(number: int) -> None:
+        usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        before[number] = signal.signal(number, usual)
+
+    yield heed
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize(("number", "cancelled"), [(signal.SIGINT, ["1"]), (signal.SIGHUP, []), (signal.SIGTERM, [])])
-def test_ctrl_c_cancels_and_other_signals_leave_the_tickets_be(fleet, cells, number, cancelled):
+def test_ctrl_c_cancels_and_other_signals_leave_the_tickets_be(fleet, cells, number, cancelled, heeded):
+    heeded(number)
+
     def act(handle, ticket):
         os.kill(os.getpid(), number)
         return RUNNING
