@@ -74,7 +74,10 @@ def _may_live(beat: Beat) -> bool:
         return False
     except PermissionError:
         pass
-    return True
+    try:  # one that was killed is there until its parent has looked, and in a container that may be never
+        return Path(f"/proc/{beat.pid}/stat").read_bytes().rpartition(b") ")[2][:1] != b"Z"
+    except OSError:
+        return True
 
 
 def _time(file: Path) -> float:
