@@ -102,7 +102,7 @@ def _measure_speed(
             say("speed: every done cell has been timed")
     elif states:
         groups = brief.groups(states)
-        say(f"speed: one forward pass of {plural(len(groups), 'model')}, dense and converted, takes a minute or less")
+        say(f"speed: one forward pass of {plural(len(groups), 'model')}, dense and converted")
         brief.measure(groups, {name: task.reference for name, task in tasks.items()}, settings, say)
 
 

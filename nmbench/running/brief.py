@@ -1,6 +1,7 @@
 """The speed of a matrix' done cells, measured once for each model and pattern in one process: `speed = true`.
 
-Seeds and methods change which weights a model keeps, not how many: what was measured on one cell holds for its group.
+Seeds and most methods change which weights a model keeps, not how many: what was measured on one cell holds for its
+group. Where a method left other layers sparse, or to other patterns, its cells are a group of their own.
 """
 
 from __future__ import annotations
@@ -43,9 +44,16 @@ def groups(states: Iterable[CellState]) -> list[Group]:
     made = []
     for own in by_model.values():
         dense = [state for state in own if state.cell.is_dense]
-        sparse = list(grouped((str(state.cell.pattern), state) for state in own if not state.cell.is_dense).values())
+        sparse = list(grouped((_kept(state), state) for state in own if not state.cell.is_dense).values())
         made += [Group((*first, *dense)) for first in sparse[:1] or [()]] + [Group(tuple(one)) for one in sparse[1:]]
     return made
+
+
+def _kept(state: CellState) -> tuple[object, ...]:
+    """What the audit found each layer to keep to."""
+    audit = state.record.audit if state.record else None
+    layers = [(layer.name, layer.role, layer.pattern) for layer in audit.layers] if audit else []
+    return state.cell.pattern_text, *layers
 
 
 def measure(wanted: list[Group], references: Mapping[str, str], settings: Settings, say: Callable[[str], None]) -> None:

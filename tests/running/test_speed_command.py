@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from nmbench.plan.cell import Cell
-from nmbench.records.schema import Record, Speed, SpeedRow, Status
+from nmbench.records.schema import Audit, LayerAudit, Record, Speed, SpeedRow, Status
 from nmbench.records.store import CellState
 from nmbench.running.brief import groups
 from nmbench.running.speed import Answer, wanted
@@ -95,6 +95,17 @@ def test_seeds_and_methods_of_a_pattern_share_a_measurement_and_dense_twins_join
         [cells[3].cell.label],
         [other.cell.label],
     ]
+
+
+def test_a_method_that_gave_layers_patterns_of_their_own_is_measured_by_itself() -> None:
+    def state(method: str, seed: int, **own: str) -> CellState:
+        cell = Cell("toy", "mlp", "smoke", NMPattern(1, 4), method, seed)
+        layers = [LayerAudit(name=name, role="sparse", pattern=own.get(name)) for name in ("a", "b")]
+        record = Record(cell=cell, cell_id=cell.id, attempt=1, status=Status.OK, audit=Audit(layers=layers))
+        return CellState(cell, Status.OK, 1, record, None)
+
+    cells = [state("sr-ste", 0), state("domino", 0, a="1:8"), state("ste", 0), state("domino", 1, a="1:2")]
+    assert [list(group.cells) for group in groups(cells)] == [[cells[0], cells[2]], [cells[1]], [cells[3]]]
 
 
 def test_a_matrix_may_measure_speed_by_default(trained: Any) -> None:
