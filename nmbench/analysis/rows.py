@@ -5,7 +5,7 @@ seeds of one row, saw different data, the row's notes say so.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,6 +37,7 @@ class Row:
         comparison: with the dense twins; None for the dense twin itself and where no cell ended `ok`.
         means: mean over the `ok` cells of each numeric column that all of them have.
         time_ratio: training time over the dense twin's, mean over the pairs whose times may be compared, else None.
+        step_ratio: the same of the median time of an optimizer step; of two passes that are the second's.
         shadow: for a dense row, the pattern of the mask that was only watched (for SAD).
         notes: what a reader must know about the pairing, in words.
         records: positions of the `ok` cells in `Loaded.records`.
@@ -53,6 +54,7 @@ class Row:
     comparison: Comparison | None
     means: Mapping[str, float]
     time_ratio: float | None
+    step_ratio: float | None
     shadow: str | None
     notes: tuple[str, ...]
     records: tuple[int, ...]
@@ -172,7 +174,8 @@ def _row(
         values=tuple(_value(cell, metric) for cell in good),
         comparison=comparison,
         means=_means(good),
-        time_ratio=_time_ratio(pairs),
+        time_ratio=_ratio(pairs, _trained),
+        step_ratio=_ratio(pairs, lambda cell: float(cell["step_ms_median"] or 0.0)),
         shadow=next((cell["sad_pattern"] for cell in good if cell["sad_pattern"]), None) if dense else None,
         notes=tuple(notes),
         records=tuple(cell["_index"] for cell in good),
@@ -246,12 +249,12 @@ def _means(cells: list[Cell]) -> dict[str, float]:
     return {name: sum(values) / len(values) for name, values in columns.items() if None not in values}
 
 
-def _time_ratio(pairs: Pairs[Cell]) -> float | None:
-    """Mean of sparse / dense training time. Both ran alone, in one go and on the same hardware, or do not count."""
+def _ratio(pairs: Pairs[Cell], time: Callable[[Cell], float]) -> float | None:
+    """Mean of sparse / dense time. Both ran alone, in one go and on the same hardware, or do not count."""
     ratios = [
-        _trained(cell) / _trained(twin)
+        time(cell) / time(twin)
         for cell, twin in zip(pairs.first, pairs.second, strict=True)
-        if all(one["alone"] and not one["resumed"] and _trained(one) > 0 for one in (cell, twin))
+        if all(one["alone"] and not one["resumed"] and time(one) > 0 for one in (cell, twin))
         and (cell["cpu"], cell["gpu"]) == (twin["cpu"], twin["gpu"])
     ]
     return sum(ratios) / len(ratios) if ratios else None

@@ -14,7 +14,6 @@ from nmbench.analysis.pairs import LEAST, against, decimals, in_short, matched, 
 from nmbench.analysis.rows import Row
 from nmbench.analysis.setting import Setting
 from nmbench.analysis.statistics import Comparison
-from nmbench.analysis.steps import step_ratio
 from nmbench.analysis.study import Study
 from nmbench.analysis.verdict import Verdict
 from nmbench.document.model import Fold, Prose, Section
@@ -129,7 +128,7 @@ def _cells(study: Study, key: tuple[Setting, str], rows: Sequence[Row]) -> Itera
 def _cost(study: Study, row: Row) -> tuple[Cell, Cell, Cell]:
     """Step, passes, state."""
     return (
-        numeric(step_ratio(study, row), "{:.2f}×".format),
+        numeric(row.step_ratio, "{:.2f}×".format),
         numeric(row.means.get("training_passes"), "{:g}".format),
         numeric(row.means.get("method_bytes"), binary),
     )
