@@ -131,9 +131,9 @@ def convert(
     if device.type == "cpu" and not _any_on_cpu(chosen):
         notes.append("no sparse backend applies on this CPU: every layer stays dense, and results are identical")
     if whole and replaced:
-        held = gain(model, replaced, others, given, trial, None if inplace else dense)
-        notes.append(held.words)
-        rows, replaced = (_stay(rows, held.words), {}) if held.lost else (rows, replaced)
+        told = gain(model, replaced, others, given, trial, None if inplace else dense)
+        notes.append(told.words)
+        rows, replaced = (_stay(rows, told.words), {}) if told.lost else (rows, replaced)
     model = swap(model, replaced | others)
     if whole and not replaced:
         model = model if inplace else copied(dense)
