@@ -155,7 +155,7 @@ def trained_norms(model):
 @pytest.mark.usefixtures("every_layer")
 def test_a_conversion_that_went_wrong_as_a_whole_is_not_handed_back(monkeypatch):
     model, x = trained(Net()), torch.randn(2, 32, 9, 9)
-    monkeypatch.setattr(Cpu, "conv2d", _drops_what_is_added(Cpu.conv2d))
+    monkeypatch.setattr(Cpu, "bound", _drops_what_is_added(Cpu.bound))
     made, report = fast(model, x)
     assert torch.equal(made(x), model(x))
     assert not report.sparse
@@ -192,10 +192,12 @@ def test_a_whole_that_cannot_be_timed_says_so():
     assert any("could not be timed as a whole: OSError: busy" in note for note in report.notes)
 
 
-def _drops_what_is_added(conv2d):
-    return lambda self, x, packed, bias, problem, addend=None, relu=False: conv2d(
-        self, x, packed, bias, problem, None, relu
-    )
+def _drops_what_is_added(bound):
+    def changed(self, packed, problem):
+        run = bound(self, packed, problem)
+        return lambda x, bias, addend=None, relu=False: run(x, bias, None, relu)
+
+    return changed
 
 
 def test_what_is_drawn_or_chosen_is_not_called_wrong():
