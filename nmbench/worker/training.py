@@ -46,9 +46,7 @@ def load_init(model: nn.Module, init: InitialWeights, path: Path | None) -> None
 
 
 #: of a cell whose model is neither trained nor evaluated
-NO_DATA = DataInfo(
-    Path(), {}, "untrained", ("Untrained: its weights are random, so that it has no quality.",)
-)
+NO_DATA = DataInfo(Path(), {}, "untrained", ("Untrained: its weights are random, so that it has no quality.",))
 
 
 def is_untrained(spec: Spec) -> bool:

@@ -126,7 +126,7 @@ class Product:
         self.template = _template(problem, form)
         self.tiles = form is not Form.ROWS and "rows" not in dict(problem.settings)
         self.inner = torch.bfloat16 if form is Form.DOT else torch.float32
-        self.linear = problem.kind == "linear"
+        self.linear, self.channels = problem.kind == "linear", problem.weight[1] * problem.groups
         self.layout = torch.contiguous_format if self.linear else torch.channels_last
 
     def __call__(self, x: Tensor, bias: Tensor | None, addend: Tensor | None = None, relu: bool = False) -> Tensor:
@@ -135,16 +135,21 @@ class Product:
         addend: of the result's shape, or broadcast to it.
         """
         x = self._laid_out(x)
-        shift = None if bias is None else bias.detach().to(torch.float32).contiguous()
+        if bias is not None and not (bias.dtype is torch.float32 and bias.is_contiguous()):
+            bias = bias.detach().to(torch.float32).contiguous()
         if addend is not None:
             if addend.shape != result_shape(x, self.problem):  # it is to be broadcast, then
-                y = self._run(x, shift, None, False).to(self.problem.dtype) + addend
+                y = self._run(x, bias, None, False).to(self.problem.dtype) + addend
                 return y.relu() if relu else y
-            addend = self._laid_out(addend.detach())
-        return self._run(x, shift, addend, relu).to(self.problem.dtype)
+            addend = self._laid_out(addend)
+        y = self._run(x, bias, addend, relu)
+        return y if y.dtype is self.problem.dtype else y.to(self.problem.dtype)
 
     def _laid_out(self, x: Tensor) -> Tensor:
-        return x.to(self.inner).contiguous(memory_format=self.layout)
+        # asked first, as each call of torch counts here
+        if x.dtype is self.inner and x.is_contiguous(memory_format=self.layout):
+            return x
+        return x.detach().to(self.inner).contiguous(memory_format=self.layout)
 
     def _run(self, x: Tensor, bias: Tensor | None, addend: Tensor | None, relu: bool) -> Tensor:
         """Everything as the kernel reads it: contiguous, of `inner`, but the bias, which is float32."""
@@ -152,8 +157,8 @@ class Product:
         layer.x, layer.w, layer.relu = x.data_ptr(), self.packed.data_ptr(), relu
         layer.threads = torch.get_num_threads()
         if self.linear:
-            y = x.new_empty((*x.shape[:-1], layer.outputs))
-            rows = layer.images = x.numel() // layer.channels
+            y = torch.empty((*x.shape[:-1], self.problem.weight[0]), dtype=self.inner)
+            rows = layer.images = x.numel() // self.channels
         else:
             shape = result_shape(x, self.problem)
             y = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
