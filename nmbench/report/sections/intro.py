@@ -55,10 +55,8 @@ def _speed(rows: Sequence[Row]) -> str:
         return ""
     faster = [ratio for ratio in ratios if ratio > 1]
     most = f", up to {max(faster):.2f} times as fast" if faster else ""
-    return (
-        f"**{len(faster)} of {plural(len(ratios), 'untrained model')} ran faster than the fastest dense engine{most}.** "
-        "Of quality they say nothing."
-    )
+    of = f"{len(faster)} of {plural(len(ratios), 'untrained model')}"
+    return f"**{of} ran faster than the fastest dense engine{most}.** Of quality they say nothing."
 
 
 def _saving(rows: Sequence[Row]) -> str:
