@@ -203,8 +203,8 @@ _SAMPLE = 1 << 16
 def inferred(weight: Tensor) -> NMPattern | None:
     """The pattern whose groups hold exactly N non-zeros most often, and nearly all; the smallest M of those.
 
-    None holds more. Where there is none, as after further pruning: the smallest power of two for M, or a larger one that is clearly
-    sparser. Groups run along the inputs.
+    None holds more. Where there is none, as after further pruning: the smallest power of two for M, or a larger one
+    that is clearly sparser. Groups run along the inputs.
 
     weight: (out, in, ...). None if no pattern up to 3:4 holds, or if it is all zero.
     """
