@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import nmbench
 from nmbench._util.files import write_json
 from nmbench._util.machine import cpu_name, versions
 from nmbench._util.paths import cache_dir
+from nmbench.kernels.cpu.build import ISA_VARIABLE
 from nmbench.kernels.problem import Settings
 
 T = TypeVar("T")
@@ -44,6 +46,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "triton": versions().get("triton"),
+        "isa": os.environ.get(ISA_VARIABLE, ""),
         "cusparselt": torch.backends.cusparselt.version() if cuda else None,
     }
 

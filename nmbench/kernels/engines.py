@@ -2,6 +2,7 @@
 
 eager            torch as it is
 folded           channels last, BatchNorm folded into the convolutions
+reordered        the same, with weights reordered for oneDNN, ReLU and additions fused, as in a converted model
 compiled         torch.compile with freezing, of the same: weights reordered for oneDNN, pointwise operators fused
 onnxruntime      exported to ONNX, where it is installed (extra `engines`)
 openvino         the same file, where it is installed; float32 sums
@@ -20,7 +21,10 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from nmbench._util.errors import first_line
-from nmbench.kernels.conversion.prepare import prepare
+from nmbench.kernels.conversion.prepare import finish, prepare
+from nmbench.kernels.conversion.reordered import reordered as layer
+from nmbench.kernels.conversion.reordered import takes
+from nmbench.kernels.conversion.swap import swap
 
 Run = Callable[[], object]
 #: makes one ready; raises whatever it raises where the model or the inputs are not for it
@@ -41,6 +45,15 @@ def eager(model: nn.Module, inputs: Sequence[Any]) -> Run:
 def folded(model: nn.Module, inputs: Sequence[Any]) -> Run:
     """A copy of it, prepared."""
     made = _prepared(model)
+    given = _channels_last(inputs)
+    return lambda: made(*given)
+
+
+def reordered(model: nn.Module, inputs: Sequence[Any]) -> Run:
+    """A copy, prepared as a converted model is, without a sparse layer."""
+    made = _prepared(model)
+    made = swap(made, {module: layer(module) for module in made.modules() if takes(module)})
+    finish(made, 0)
     given = _channels_last(inputs)
     return lambda: made(*given)
 
@@ -98,10 +111,11 @@ def openvino(model: nn.Module, inputs: Sequence[Any]) -> Run:
 
 #: by name; the last three take seconds to minutes to make ready
 ENGINES: Mapping[str, Engine] = {
-    "eager": eager, "folded": folded, "compiled": compiled, "onnxruntime": onnxruntime, "openvino": openvino,
+    "eager": eager, "folded": folded, "reordered": reordered, "compiled": compiled,
+    "onnxruntime": onnxruntime, "openvino": openvino,
 }  # fmt: skip
 #: those that are ready at once
-QUICK = ("eager", "folded")
+QUICK = ("eager", "folded", "reordered")
 
 
 def ready(

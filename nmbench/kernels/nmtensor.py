@@ -110,6 +110,12 @@ def check(name: str, stored: NMTensor) -> None:
             raise ValueError(f"{name}: {key} of shape {tuple(part.shape)}, not ({length},) as {pattern} of {shape} has")
     if stored.positions.dtype != torch.uint8:
         raise ValueError(f"{name}: positions of {stored.positions.dtype}, not torch.uint8")
+    if stored.values.dtype == torch.bool or stored.values.is_complex():
+        raise ValueError(f"{name}: values of {stored.values.dtype}, which no weight has")
+    if pattern.m & (pattern.m - 1) and stored.positions.device.type != "meta":  # a power of two fills its bits
+        where = _unpack(stored.positions, len(stored.values), pattern.index_bits)
+        if len(where) and int(where.max()) >= pattern.m:
+            raise ValueError(f"{name}: a position of {int(where.max())} in a group of {pattern.m}")
 
 
 def lengths(shape: tuple[int, ...], pattern: NMPattern) -> tuple[int, int]:

@@ -37,12 +37,16 @@ def from_parts(parts: list[Tensor], shape: tuple[int, ...]) -> NMTensor:
     """The way back. Raises ValueError if the parts are not of a weight of `shape`."""
     values, positions, pattern = parts
     numbers = pattern.flatten().tolist()
-    if len(numbers) not in (2, 3) or not all(isinstance(number, int) for number in numbers):
+    if numbers[2:] not in ([], [1]) or len(numbers) < 2 or not all(isinstance(number, int) for number in numbers):
         raise ValueError(f"{numbers} is no pattern")
     keeps = NMPattern(numbers[0], numbers[1], "kernel" if numbers[2:] == [1] else "input")
     stored = NMTensor(values, positions, keeps, tuple(shape))
     check("its weight", stored)
     return stored
+
+
+def _same(before: Tensor, after: Tensor | None) -> bool:
+    return after is before or (after is not None and torch.equal(before, after))
 
 
 def _usable(tensor: Tensor) -> Tensor:
@@ -151,7 +155,11 @@ class PackedWeight(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PackedWeight:
         probe = fn(torch.empty(0, dtype=self.problem.dtype, device=self.device))
         if (probe.device, probe.dtype) == (self.device, self.problem.dtype):
-            return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
+            held = dict(self._buffers)
+            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+            # `to_empty` leaves anything in them, of which a kernel would take positions
+            self._buffers.update({k: v for k, v in held.items() if v is not None and not _same(v, self._buffers[k])})
+            return self
         if probe.device.type == "meta":
             raise ValueError("a converted layer holds packed weights and cannot be moved to the meta device")
         self._hold(fn(self.weight))
@@ -183,7 +191,7 @@ class PackedWeight(nn.Module):
             stored = from_parts([state_dict[prefix + part] for part in PARTS], before.weight)
             self.problem = replace(before, pattern=stored.pattern)
             self._hold(decompress(stored.to(self.device)).to(before.dtype))
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:
             self.problem = before
             error_msgs.append(f"{prefix[:-1]}: {error}")
 

@@ -36,4 +36,4 @@ class BlockLinear(nn.Linear):
 def block_sums(x: Tensor, blocks: int) -> Tensor:
     """(..., in) -> (..., blocks): the sums of ceil(in / blocks) neighbours each; the last ones may be fewer."""
     size = -(-x.shape[-1] // blocks)
-    return F.pad(x, (0, blocks * size - x.shape[-1])).unflatten(-1, (blocks, size)).sum(-1)
+    return F.pad(x, (0, blocks * size - x.shape[-1])).reshape(*x.shape[:-1], blocks, size).sum(-1)

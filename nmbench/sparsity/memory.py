@@ -42,10 +42,13 @@ def watched() -> bool:
     )
 
 
-def _readable(tensor: Tensor) -> bool:
-    """Plain, strided, on the CPU or a GPU, and its storage is not released (as FSDP does)."""
+def readable(tensor: Tensor) -> bool:
+    """Plain or of a subclass that holds its numbers as it does, strided, on the CPU or a GPU, its storage not released.
+
+    FSDP releases storages; fake tensors and wrappers are subclasses that have a dispatch of their own.
+    """
     return (
-        type(tensor) in _PLAIN
+        (type(tensor) in _PLAIN or type(tensor).__torch_dispatch__ is Tensor.__torch_dispatch__)
         and not _is_wrapped(tensor)
         and tensor.layout is torch.strided
         and (tensor.is_cpu or tensor.is_cuda)
@@ -58,7 +61,7 @@ def addressable(*tensors: Tensor) -> bool:
     if watched():
         return False
     for tensor in tensors:  # noqa: SIM110 # a generator would take longer than the checks
-        if not _readable(tensor):
+        if not readable(tensor):
             return False
     return True
 

@@ -164,6 +164,55 @@ def test_a_conversion_that_went_wrong_as_a_whole_is_not_handed_back(monkeypatch)
         fast(copy.deepcopy(model), x, inplace=True)
 
 
+class Dropping(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(32, 32), nn.Linear(32, 32)
+        self.scale = 2.0
+
+    def forward(self, x):
+        return self.b(F.dropout(F.relu(self.a(x)), 0.5, self.training))
+
+
+class Top(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.block = Dropping()
+
+    def forward(self, x):
+        return self.block(x) * self.block.scale
+
+
+@pytest.mark.usefixtures("every_layer")
+def test_a_block_is_followed_as_it_runs_in_evaluation_and_keeps_its_attributes(tmp_path):
+    model, x = trained(Top()), torch.randn(4, 32)
+    right = model(x)
+    made, report = fast(model.train(), x)
+    assert len(report.sparse) == 2
+    assert any("1 ReLUs fused" in note for note in report.notes)
+    torch.testing.assert_close(made.eval()(x), right)
+    save_converted(tmp_path / "m.safetensors", made)
+    loaded = load_converted(tmp_path / "m.safetensors", Top())  # a new model is in training mode
+    torch.testing.assert_close(loaded.eval()(x), right)
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_weight_that_is_read_by_name_keeps_its_batch_norm(inplace):
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.bn = nn.Conv2d(8, 8, 1, bias=False), nn.BatchNorm2d(8)
+
+        def forward(self, x):
+            return self.bn(self.conv(x)) + F.conv2d(x, self.conv.weight)
+
+    model, x = trained_norms(Named()), torch.randn(2, 8, 5, 5)
+    sparsify(model, "2:4", "one-shot").finalize()
+    right = model(x)
+    made, _ = convert(model, [x], backends=["cpu"], budget_s=0.01, cache=False, inplace=inplace)
+    torch.testing.assert_close(made(x), right)
+
+
 @pytest.mark.parametrize("inplace", [False, True])
 def test_layers_that_win_alone_and_lose_together_stay_dense(inplace):
     model, x = trained(Net()), torch.randn(2, 32, 9, 9)

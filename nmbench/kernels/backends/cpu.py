@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nmbench.kernels.backend import DEPTHWISE, Backend, Bound, Kind, Problem, Refusal, Settings
 from nmbench.kernels.cpu import ops
-from nmbench.kernels.cpu.build import Form, covering, library, rows_library
+from nmbench.kernels.cpu.build import Form, Lanes, covering, library, rows_library
 from nmbench.kernels.cpu.product import FEW_ROWS, Product, form_for, lanes_of, pack, tile_for, unpack
 from nmbench.kernels.problem import dtype_name
 from nmbench.sparsity.memory import watched
@@ -45,12 +45,12 @@ class Cpu(Backend):
         """{name of the form: bytes}. ValueError if the weight breaks the pattern."""
         lanes = lanes_of(problem)
         form = form_for(problem, lanes)
-        return {form.name.lower(): pack(weight, problem, form, lanes)}
+        return {_named(form, lanes): pack(weight, problem, form, lanes)}
 
     def unpack(self, packed: Mapping[str, Tensor], problem: Problem) -> Tensor:
         """The weight that was packed."""
-        form, held = _held(packed)
-        return unpack(held, problem, form, lanes_of(problem, form))
+        form, lanes, held = _held(packed)
+        return unpack(held, problem, form, lanes_of(problem, form, lanes))
 
     def variants(
         self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem
@@ -72,12 +72,11 @@ class Cpu(Backend):
         relu: bool = False,
     ) -> Tensor:
         """x (..., in) -> (..., out)."""
-        _check(x, problem, -1, problem.weight[1])
-        form, held = _held(packed)
+        form, lanes, held = _held(packed)
         if watched():
-            y: Tensor = ops.linear(x, held, bias, addend, relu, *_about(problem, form), [])
+            y: Tensor = ops.linear(x, held, bias, addend, relu, *_about(problem, form, lanes), [])
             return y
-        return Product(problem, form)(x, held, bias, addend, relu)
+        return Product(problem, form, lanes)(x, held, bias, addend, relu)
 
     def conv2d(
         self,
@@ -89,22 +88,19 @@ class Cpu(Backend):
         relu: bool = False,
     ) -> Tensor:
         """x (N, in, H, W) -> (N, out, H', W'), channels_last; an x that is not channels_last is copied."""
-        _check(x, problem, 1, problem.weight[1] * problem.groups)
-        form, held = _held(packed)
+        form, lanes, held = _held(packed)
         if watched():
             geometry = [*problem.stride, *problem.padding, *problem.dilation, problem.groups]
-            y: Tensor = ops.conv2d(x, held, bias, addend, relu, *_about(problem, form), geometry)
+            y: Tensor = ops.conv2d(x, held, bias, addend, relu, *_about(problem, form, lanes), geometry)
             return y
-        return Product(problem, form)(x, held, bias, addend, relu)
+        return Product(problem, form, lanes)(x, held, bias, addend, relu)
 
     def bound(self, packed: Mapping[str, Tensor], problem: Problem) -> Bound:
         """The product, with all that is the same at each call worked out."""
-        form, held = _held(packed)
-        product, linear = Product(problem, form), problem.kind == "linear"
-        dim, size = (-1, problem.weight[1]) if linear else (1, problem.weight[1] * problem.groups)
+        form, lanes, held = _held(packed)
+        product = Product(problem, form, lanes)
 
         def run(x: Tensor, bias: Tensor | None, addend: Tensor | None = None, relu: bool = False) -> Tensor:
-            _check(x, problem, dim, size)
             return product(x, held, bias, addend, relu)
 
         return run
@@ -130,7 +126,8 @@ class CpuRows(Cpu):
 
     def pack(self, weight: Tensor, problem: Problem) -> dict[str, Tensor]:
         """{name of the form: bytes}. ValueError if the weight breaks the pattern."""
-        return {"rows": pack(weight, problem, Form.ROWS, lanes_of(problem, Form.ROWS))}
+        lanes = lanes_of(problem, Form.ROWS)
+        return {_named(Form.ROWS, lanes): pack(weight, problem, Form.ROWS, lanes)}
 
     def variants(
         self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem
@@ -139,23 +136,18 @@ class CpuRows(Cpu):
         return [()]
 
 
-def _about(problem: Problem, form: Form) -> tuple[list[int], list[int], int]:
-    """The weight's shape, its pattern and its form, as the operators take them."""
-    return list(problem.weight), [problem.pattern.n, problem.pattern.m], int(form)
+def _about(problem: Problem, form: Form, lanes: int) -> tuple[list[int], list[int], list[int]]:
+    """The weight's shape, its pattern, and how it is packed, as the operators take them."""
+    return list(problem.weight), [problem.pattern.n, problem.pattern.m], [int(form), lanes]
 
 
-def _held(packed: Mapping[str, Tensor]) -> tuple[Form, Tensor]:
-    """How the weight was packed, and its bytes."""
+def _named(form: Form, lanes: Lanes) -> str:
+    """Of packed bytes: how they were packed, and for vectors of how many lanes, on which their layout depends."""
+    return f"{form.name.lower()}_{lanes.lanes}"
+
+
+def _held(packed: Mapping[str, Tensor]) -> tuple[Form, int, Tensor]:
+    """How the weight was packed, for how many lanes, and its bytes."""
     ((name, held),) = packed.items()
-    return Form[name.upper()], held
-
-
-def _check(x: Tensor, problem: Problem, dim: int, size: int) -> None:
-    """Raises RuntimeError for an input that the packed weight cannot meet, before its memory is touched."""
-    if x.dtype != problem.dtype or x.device.type != "cpu":
-        given = f"{dtype_name(x.dtype)} on {x.device.type}"
-        raise RuntimeError(f"an input of {dtype_name(problem.dtype)} on a CPU is needed, not of {given}")
-    if x.dim() < 1 or (problem.kind == "conv2d" and x.dim() != 4) or x.shape[dim] != size:
-        raise RuntimeError(f"an input of shape {tuple(x.shape)} does not fit a weight of shape {problem.weight}")
-    if x.requires_grad and torch.is_grad_enabled():
-        raise RuntimeError("a packed weight is for inference: there is no gradient; use torch.no_grad()")
+    form, _, lanes = name.rpartition("_")
+    return Form[form.upper()], int(lanes), held

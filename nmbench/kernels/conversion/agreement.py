@@ -1,7 +1,7 @@
 """A converted model held whole against the dense one, on the example inputs."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -95,6 +95,8 @@ def _plain(result: Any) -> Any:
     """A result of a class of its own (of mmdet, of transformers) by its attributes or items."""
     if isinstance(result, list | tuple):
         return [_plain(one) for one in result]
+    if is_dataclass(result) and not isinstance(result, type):
+        return {field.name: _plain(getattr(result, field.name)) for field in fields(result)}
     if hasattr(result, "items") and callable(result.items):
         return {str(key): _plain(value) for key, value in result.items()}
     return result

@@ -6,7 +6,7 @@ Survey, one pass over the example inputs, a decision for each weight, and a verd
 import functools
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from nmbench.contract.modes import evaluating
 from nmbench.kernels import registry
 from nmbench.kernels.backend import Backend, Kind, refused
 from nmbench.kernels.cache import Choices, fingerprint, keeping, machine
-from nmbench.kernels.conversion.agreement import agreement, shake
+from nmbench.kernels.conversion.agreement import Agreement, agreement, shake
 from nmbench.kernels.conversion.bypass.by_name import bypassing, called
 from nmbench.kernels.conversion.bypass.unfold import Attentions, seen_inside, unfold
 from nmbench.kernels.conversion.bypass.whole import judge, units
@@ -33,6 +33,7 @@ from nmbench.kernels.conversion.report import Report, Row
 from nmbench.kernels.conversion.survey import Surveyed, survey
 from nmbench.kernels.conversion.swap import checked, copied, swap
 from nmbench.kernels.conversion.watch import Arguments, Call, Seen, Watched, watching
+from nmbench.kernels.cpu.build import prepare as compile_all
 from nmbench.kernels.problem import dtype_name, linear_problem
 from nmbench.sparsity import NMPattern
 from nmbench.sparsity.allocation import Patterns, PatternsLike, read
@@ -109,6 +110,8 @@ def convert(
         right = _result(model, given)
         shaken = _result(model, shake(given)) if inplace else None  # there is no dense model to ask afterwards
         folded = prepare(model)
+    if any(backend.name == "cpu" for backend in chosen) and device.type == "cpu":
+        compile_all({one.pattern for one in surveyed if one.pattern})  # at once, not one after the other
     tried = [m for one in surveyed if one.pattern for m in one.modules]
     seen = _run(model, given, [*tried, *(candidates(model) if whole else [])])
     attentions = seen_inside(model, seen)
@@ -135,18 +138,26 @@ def convert(
         notes.append(told.words)
         rows, replaced = (_stay(rows, told.words), {}) if told.lost else (rows, replaced)
     model = swap(model, replaced | others)
-    if whole and not replaced:
-        model = model if inplace else copied(dense)
+    if whole and not replaced and not inplace:
+        model = copied(dense)
     elif whole:
         notes += [done] if (done := finish(model, folded, len(others))) else []
         again = functools.partial(_result, dense, shake(given)) if shaken is None else lambda: shaken
-        agreed = agreement(right, _result(model, given), again)
+        agreed = _agreed(model, given, right, again)
         notes.append(agreed.words)
         if agreed.wrong:
             if inplace:
                 raise RuntimeError(f"{agreed.wrong}, in place: load the model again, and please report this")
             model, rows = copied(dense), _stay(rows, agreed.wrong)
     return model, Report(tuple(rows), tuple(notes), machine(device), fingerprint(device), launch)
+
+
+def _agreed(model: nn.Module, given: Arguments, right: Any, again: Callable[[], Any]) -> Agreement:
+    """Of the converted model with the dense one; one that fails is wrong, too."""
+    try:
+        return agreement(right, _result(model, given), again)
+    except ValueError as error:
+        return Agreement(None, f"the converted model fails: {first_line(error.__cause__ or error)}")
 
 
 def _stay(rows: list[Row], why: str) -> list[Row]:

@@ -46,6 +46,8 @@ def fuse(model: nn.Module) -> Fused:
         graph.lint()
         made = fx.GraphModule(unit, graph, type(unit).__name__)
         made.training = unit.training
+        for key, value in unit.__dict__.items():  # what others may ask of it
+            made.__dict__.setdefault(key, value)
         for parent in model.modules():
             for key, child in parent._modules.items():
                 if child is unit:

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from nmbench.contract.modes import evaluating
 from nmbench.kernels.conversion.fold import fold_batch_norms
 from nmbench.kernels.conversion.fuse import fuse
 
@@ -14,7 +15,8 @@ def prepare(model: nn.Module) -> int:
     model.__dict__[_MARK] = True
     if any(isinstance(module, nn.Conv2d) for module in model.modules()):
         model.to(memory_format=torch.channels_last)
-    return fold_batch_norms(model)
+    with evaluating(model):  # as it will run: what a forward pass asks of `training` is traced
+        return fold_batch_norms(model)
 
 
 def is_prepared(model: nn.Module) -> bool:
@@ -24,7 +26,8 @@ def is_prepared(model: nn.Module) -> bool:
 
 def finish(model: nn.Module, folded: int, reordered: int = 0) -> str:
     """Fuse what follows its layers, in place; what was done, in words, or ""."""
-    fused = fuse(model)
+    with evaluating(model):
+        fused = fuse(model)
     counts = {"BatchNorms folded": folded, "dense weights reordered": reordered}
     counts |= {"ReLUs fused": fused.relus, "additions fused": fused.additions}
     return ", ".join(f"{count} {what}" for what, count in counts.items() if count)

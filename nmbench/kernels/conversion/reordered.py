@@ -19,19 +19,24 @@ from nmbench.sparsity import NMPattern
 from nmbench.sparsity.memory import watched
 
 _ANY = NMPattern(1, 1)
+#: (the weight that was reordered and what tells its changes, the reordered one, the product with it)
+_Held = tuple[tuple[Any, ...], Tensor, prepacked.Product]
 
 
 class ReorderedLayer(nn.Module):
-    """What both have. The reordered weight is made at the first call, and anew when the weight has changed."""
+    """What both have. The reordered weight is made at the first call, and anew when the weight has changed.
+
+    A change through `weight.data` is not seen, as torch counts none: load a state dict, or change it under no_grad.
+    """
 
     fuses = True
     #: does a ReLU follow? see nmbench.kernels.conversion.fuse
     relu = False
-    _held: tuple[object, Tensor, prepacked.Product] | None = None
+    _held: _Held | None = None
 
     def forward(self, input: Tensor, addend: Tensor | None = None) -> Tensor:
         """As the layer's. addend: of the result's shape, where one is fused."""
-        run = self._product(input)
+        run = None if self._tracked(addend) else self._product(input)
         if run is None:
             y: Tensor = super().forward(input)
             y = y if addend is None else y + addend
@@ -44,19 +49,25 @@ class ReorderedLayer(nn.Module):
             result: Tensor = product(x, held, bias, None if addend is None else self._laid_out(addend), self.relu)
         return result
 
+    def _tracked(self, addend: Tensor | None) -> bool:
+        """Does a gradient go anywhere but to the input and the weight?"""
+        others = self._parameters["bias"], addend
+        return torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in others)
+
     def _laid_out(self, x: Tensor) -> Tensor:
         return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
 
-    def _product(self, x: Tensor) -> tuple[object, Tensor, prepacked.Product] | None:
+    def _product(self, x: Tensor) -> _Held | None:
         """None where torch's own forward pass is to run."""
         weight = weight_of(self)
         plain = x.device.type == "cpu" and x.dtype == weight.dtype and x.numel() and x.dim() >= 2
         tracked = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
         if not plain or tracked or watched() or torch.is_autocast_enabled("cpu"):
             return None
-        now = weight.data_ptr(), weight.dtype, weight.device, None if weight.is_inference() else weight._version
+        now = weight, weight.data_ptr(), weight.dtype, None if weight.is_inference() else weight._version
         held = self._held
-        if held is None or held[0] != now:
+        # the parameter itself is held: of one that is gone a new one may have the address
+        if held is None or held[0][0] is not weight or held[0][1:] != now[1:]:
             made = prepacked.prepack(weight.detach(), problem_of(self, tuple(x.shape)))
             if made is None:
                 return None
@@ -74,7 +85,7 @@ class ReorderedLinear(ReorderedLayer, nn.Linear):
 class ReorderedConv2d(ReorderedLayer, nn.Conv2d):
     """A convolution; its output is channels_last."""
 
-    def _product(self, x: Tensor) -> tuple[object, Tensor, prepacked.Product] | None:
+    def _product(self, x: Tensor) -> _Held | None:
         return super()._product(x) if x.dim() == 4 else None
 
 

@@ -48,7 +48,10 @@ def _graph(module: nn.Module) -> fx.Graph | None:
 
 def called_once(graph: fx.Graph) -> dict[fx.Node, str]:
     """The nodes that call a module which nothing else in the graph names, on one argument; and its name."""
-    calls = Counter(str(node.target) for node in graph.nodes if node.op in ("call_module", "get_attr"))
+    calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
+    for node in graph.nodes:
+        if node.op == "get_attr":  # of "block.conv.weight" all modules that hold it
+            calls.update(str(node.target)[:end] for end, sign in enumerate(str(node.target)) if sign == ".")
     return {
         node: str(node.target)
         for node in graph.nodes

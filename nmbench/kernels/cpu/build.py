@@ -95,6 +95,8 @@ def _library(n: int, m: int, isa: str) -> Lanes | str:
 
 @functools.cache
 def _built(name: str, about: tuple[str, ...], isa: str, heads: int) -> Lanes | str:
+    if isa not in ("", "avx2", "portable"):
+        return f"{ISA_VARIABLE} is {isa!r}: use avx2 or portable, or leave it empty"
     flags = [*about, "-Wno-psabi", *_isa_flags(isa)]
     source = Path(__file__).with_name(name)
     try:

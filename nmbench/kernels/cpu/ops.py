@@ -23,7 +23,7 @@ Numbers = Sequence[int]
 
 _SCHEMA = (
     "(Tensor x, Tensor packed, Tensor? bias, Tensor? addend, bool relu, "
-    "int[] weight, int[] pattern, int form, int[] geometry) -> Tensor"
+    "int[] weight, int[] pattern, int[] form, int[] geometry) -> Tensor"
 )
 
 
@@ -35,24 +35,26 @@ def _run(
     relu: bool,
     weight: Numbers,
     pattern: Numbers,
-    form: int,
+    form: Numbers,
     geometry: Numbers,
 ) -> Tensor:
     isa = os.environ.get(ISA_VARIABLE, "")
-    product = _product(tuple(weight), tuple(pattern), form, tuple(geometry), x.dtype, isa)
+    product = _product(tuple(weight), tuple(pattern), tuple(form), tuple(geometry), x.dtype, isa)
     return product(x, packed, bias, addend, relu)
 
 
 @functools.lru_cache(4096)
-def _product(weight: Numbers, pattern: Numbers, form: int, geometry: Numbers, dtype: torch.dtype, isa: str) -> Product:
+def _product(
+    weight: Numbers, pattern: Numbers, form: Numbers, geometry: Numbers, dtype: torch.dtype, isa: str
+) -> Product:
     """Of any input of that dtype. isa: of the kernels, which depend on it."""
-    cpu, (n, m) = torch.device("cpu"), pattern
+    cpu, (n, m), (number, lanes) = torch.device("cpu"), pattern, form
     if not geometry:
-        return Product(linear_problem(tuple(weight), (1, weight[1]), NMPattern(n, m), dtype, cpu), Form(form))
+        return Product(linear_problem(tuple(weight), (1, weight[1]), NMPattern(n, m), dtype, cpu), Form(number), lanes)
     sh, sw, ph, pw, dh, dw, groups = geometry
     least = [d * (k - 1) + 1 for d, k in zip((dh, dw), weight[2:], strict=True)]
     about = tuple(weight), (1, weight[1] * groups, *least), NMPattern(n, m), dtype, cpu
-    return Product(conv2d_problem(*about, (sh, sw), (ph, pw), (dh, dw), groups), Form(form))
+    return Product(conv2d_problem(*about, (sh, sw), (ph, pw), (dh, dw), groups), Form(number), lanes)
 
 
 def _fake(
@@ -63,7 +65,7 @@ def _fake(
     relu: bool,
     weight: Numbers,
     pattern: Numbers,
-    form: int,
+    form: Numbers,
     geometry: Numbers,
 ) -> Tensor:
     if not geometry:

@@ -6,8 +6,9 @@ import functools
 import torch
 from torch import Tensor
 
-from nmbench.kernels.cpu.build import Form, Lanes, Layer, covering, library, rows_library
-from nmbench.kernels.problem import Pair, Problem, output_size
+from nmbench.kernels.cpu.build import ISA_VARIABLE, Form, Lanes, Layer, covering, library, rows_library
+from nmbench.kernels.problem import Pair, Problem, dtype_name, output_size
+from nmbench.sparsity.memory import readable
 
 #: up to so many rows the bytes of the weight count, above it the instructions
 FEW_ROWS = 8
@@ -15,8 +16,12 @@ FEW_ROWS = 8
 _LINE = 64
 
 
-def lanes_of(problem: Problem, form: Form | None = None) -> Lanes:
-    """The compiled functions for the problem's pattern. Raises ValueError, in words, if there are none."""
+def lanes_of(problem: Problem, form: Form | None = None, packed: int | None = None) -> Lanes:
+    """The compiled functions for the problem's pattern.
+
+    packed: the lanes for which its weight was packed. Raises ValueError, in words, if there are none, and RuntimeError
+    where these have other lanes.
+    """
     ours = covering(problem.pattern)
     if form is Form.ROWS:
         found = rows_library()
@@ -24,6 +29,8 @@ def lanes_of(problem: Problem, form: Form | None = None) -> Lanes:
         found = f"no vector form for {problem.pattern}" if ours is None else library(ours)
     if isinstance(found, str):
         raise ValueError(found)
+    if packed not in (None, found.lanes):
+        raise RuntimeError(f"the weight was packed before {ISA_VARIABLE} was changed: convert the model again")
     return found
 
 
@@ -60,7 +67,7 @@ def pack(weight: Tensor, problem: Problem, form: Form, lanes: Lanes) -> Tensor:
 
 def _aligned(size: int) -> Tensor:
     """Zeros that begin at a cache line, with a line behind them."""
-    held = torch.zeros(size + 2 * _LINE, dtype=torch.uint8)
+    held = torch.zeros(size + 2 * _LINE, dtype=torch.uint8, device="cpu")
     start = -held.data_ptr() % _LINE
     return held[start : start + size]
 
@@ -68,7 +75,7 @@ def _aligned(size: int) -> Tensor:
 def unpack(packed: Tensor, problem: Problem, form: Form, lanes: Lanes) -> Tensor:
     """The weight again, of `problem.weight` and `problem.dtype`."""
     out, groups, taps, inputs = _sizes(problem.weight, problem.groups)
-    weight = torch.zeros(out, taps, inputs)
+    weight = torch.zeros(out, taps, inputs, device="cpu")
     head = _head(form, problem, lanes)
     lanes.functions.nm_unpack(*head, packed.data_ptr(), out, groups, taps, inputs, weight.data_ptr())
     return weight.movedim(1, -1).reshape(problem.weight).contiguous().to(problem.dtype)
@@ -120,9 +127,9 @@ class Product:
     What is the same at each call is worked out once: at few rows it would take longer than the product itself.
     """
 
-    def __init__(self, problem: Problem, form: Form) -> None:
-        """Of the problem's input the leading sizes do not count. Raises ValueError if there is no kernel here."""
-        self.problem, self.lanes = problem, lanes_of(problem, form)
+    def __init__(self, problem: Problem, form: Form, lanes: int) -> None:
+        """Of the problem's input the leading sizes do not count. form, lanes: how weights are packed. As `lanes_of`."""
+        self.problem, self.lanes = problem, lanes_of(problem, form, lanes)
         self.template = _template(problem, form)
         self.tiles = form is not Form.ROWS and "rows" not in dict(problem.settings)
         self.inner = torch.bfloat16 if form is Form.DOT else torch.float32
@@ -136,11 +143,13 @@ class Product:
 
         packed: as `pack` returns it for that form. addend: of the result's shape, or broadcast to it.
         """
+        self._check(x, bias, addend)
         x = self._laid_out(x)
         if bias is not None and not (bias.dtype is torch.float32 and bias.is_contiguous()):
             bias = bias.detach().to(torch.float32).contiguous()
         if addend is not None:
-            if addend.shape != result_shape(x, self.problem):  # it is to be broadcast, then
+            if addend.shape != result_shape(x, self.problem) or addend.dtype is not self.problem.dtype:
+                # it is to be broadcast, or decides on the result's dtype
                 y = self._run(x, packed, bias, None, False).to(self.problem.dtype) + addend
                 return y.relu() if relu else y
             addend = self._laid_out(addend)
@@ -149,9 +158,31 @@ class Product:
 
     def _laid_out(self, x: Tensor) -> Tensor:
         # asked first, as each call of torch counts here
-        if x.dtype is self.inner and x.is_contiguous(memory_format=self.layout):
+        if x.dtype is self.inner and x.is_contiguous(memory_format=self.layout) and not x.is_neg():
             return x
-        return x.detach().to(self.inner).contiguous(memory_format=self.layout)
+        return x.detach().resolve_neg().to(self.inner).contiguous(memory_format=self.layout)
+
+    def _check(self, x: Tensor, bias: Tensor | None, addend: Tensor | None) -> None:
+        """Raises RuntimeError for what the packed weight cannot meet, before any memory is touched."""
+        problem = self.problem
+        if x.dtype is not problem.dtype or not x.is_cpu:
+            given = f"{dtype_name(x.dtype)} on {x.device.type}"
+            raise RuntimeError(f"an input of {dtype_name(problem.dtype)} on a CPU is needed, not of {given}")
+        fits = x.dim() >= 1 if self.linear else x.dim() == 4
+        if not fits or x.shape[-1 if self.linear else 1] != self.channels:
+            raise RuntimeError(f"an input of shape {tuple(x.shape)} does not fit a weight of shape {problem.weight}")
+        if not self.linear and min(result_shape(x, problem)[2:]) < 1:
+            raise RuntimeError(f"an input of shape {tuple(x.shape)} is smaller than the kernel of {problem.weight}")
+        if bias is not None and (bias.shape != problem.weight[:1] or not bias.is_cpu):
+            given = f"shape {tuple(bias.shape)} on {bias.device.type}"
+            raise RuntimeError(f"a bias of shape {problem.weight[:1]} on a CPU is needed, not of {given}")
+        if addend is not None and not addend.is_cpu:
+            raise RuntimeError(f"what is added has to be on a CPU, not on {addend.device.type}")
+        tensors = [tensor for tensor in (x, bias, addend) if tensor is not None]
+        if not all(map(readable, tensors)):
+            raise RuntimeError("a sparse product needs tensors with memory of their own")
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+            raise RuntimeError("a packed weight is for inference: there is no gradient; use torch.no_grad()")
 
     def _run(self, x: Tensor, packed: Tensor, bias: Tensor | None, addend: Tensor | None, relu: bool) -> Tensor:
         """Everything as the kernel reads it: contiguous, of `inner`, but the bias, which is float32."""
@@ -159,11 +190,11 @@ class Product:
         layer.x, layer.w, layer.relu = x.data_ptr(), packed.data_ptr(), relu
         layer.threads = torch.get_num_threads()
         if self.linear:
-            y = torch.empty((*x.shape[:-1], self.problem.weight[0]), dtype=self.inner)
+            y = torch.empty((*x.shape[:-1], self.problem.weight[0]), dtype=self.inner, device="cpu")
             rows = layer.images = x.numel() // self.channels
         else:
             shape = result_shape(x, self.problem)
-            y = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+            y = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last, device="cpu")
             layer.images, layer.height, layer.width = x.shape[0], x.shape[2], x.shape[3]
             layer.out_height, layer.out_width = size = shape[2:]
             rows = x.shape[0] * size[0] * size[1]

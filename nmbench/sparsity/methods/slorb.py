@@ -28,7 +28,7 @@ class ASTWithSLoRB(adaptive.AST):
     """Adaptive sparse trainer, with a branch of block means."""
 
     name = "ast-slorb"
-    settings = Settings
+    settings = Settings  # type: ignore[assignment] # a wider one
 
     def extra(self, layer: Layer) -> dict[str, nn.Parameter]:
         """blocks: (out, blocks of inputs), the means of what is pruned."""
