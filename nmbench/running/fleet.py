@@ -257,7 +257,8 @@ class Fleet:
                 record, attempt = self._lose(flight, cell, fate)
             if record is None or attempt is None:
                 self._show(flight, cell)
-            elif gone or record.status is not Status.INTERRUPTED:  # an interrupted one may be requeued
+            # an interrupted one may be requeued, and one that lacked room waits for it on its node
+            elif gone or not (record.status is Status.INTERRUPTED or lacked_room(record)):
                 self._end(flight, cell, record, attempt, fate, queue)
         if gone and not flight.cells:
             del self._flights[flight.name]

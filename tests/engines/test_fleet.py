@@ -134,6 +134,19 @@ def test_an_interrupted_attempt_of_a_ticket_that_waits_again_is_not_the_end(flee
     assert (record.status, record.attempt) == (Status.OK, 2)
 
 
+def test_a_cell_that_waits_on_its_node_for_room_is_not_at_its_end(fleet, node, cells):
+    looks = []
+
+    def act(handle, ticket):
+        looks.append(handle)
+        if len(looks) == 1:
+            node.attempt(cells[0].id, Status.ERROR, words="OSError: [Errno 28] No space left on device")
+        return RUNNING if len(looks) < 5 else node.all_well(handle, ticket)
+
+    (record,) = fleet(Pretended(act)).run(cells[:1])
+    assert (record.status, record.attempt) == (Status.OK, 2)
+
+
 def test_tickets_of_an_earlier_driver_are_taken_over(fleet, node, cells, told):
     engine = Pretended(node.all_well)
     first = fleet(engine, pack=2)
