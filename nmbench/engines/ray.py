@@ -77,6 +77,7 @@ class Ray:
     """See Engine. options: address (default: RAY_ADDRESS, else the one of this machine), resource (a custom one)."""
 
     name = "ray"
+    chains = False
 
     def __init__(self, options: Mapping[str, str]) -> None:
         for key in options:
@@ -114,8 +115,6 @@ class Ray:
 
     def submit(self, ticket: Ticket) -> str:
         """See Engine. What another driver has submitted under that name is taken for it."""
-        if ticket.after:
-            raise UsageError("Ray starts nothing after something else: leave out --detach")
         carried = {k: v for k, v in os.environ.items() if k == "PYTHONPATH" or k.startswith("NMBENCH_")}
         place = self._ray.remote(_place()).options(
             name=ticket.name,

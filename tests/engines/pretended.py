@@ -20,6 +20,7 @@ class Pretended:
 
     name = "pretended"
     accelerated = False
+    chains = True
 
     def __init__(self, act: Act) -> None:
         self.act = act

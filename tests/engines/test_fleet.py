@@ -175,6 +175,30 @@ def test_a_pack_of_an_earlier_driver_is_taken_over_as_a_whole_though_a_cell_of_i
     assert len(node.runs) == 3
 
 
+def test_a_ticket_that_cannot_start_unless_somebody_acts_is_told_once_for_a_reason(fleet, node, cells, told):
+    looks = []
+
+    def act(handle, ticket):
+        looks.append(handle)
+        return Fate(Phase.WAITING, message="held") if len(looks) < 9 else node.all_well(handle, ticket)
+
+    records = fleet(Pretended(act)).run(cells)
+    assert {record.status for record in records} == {Status.OK}
+    assert told.lines == ["pretended: 1 cannot start as it is: held"]
+
+
+@pytest.mark.parametrize(("terms", "words"), [({}, "dense twins"), ({"workers": 1}, "--workers")])
+def test_an_engine_that_holds_no_ticket_back_detaches_no_chain_and_nothing_is_submitted(
+    fleet, node, cells, terms, words
+):
+    engine = Pretended(node.all_well)
+    engine.chains = False
+    with pytest.raises(UsageError, match=words):
+        fleet(engine, **terms).detach(cells)
+    assert engine.submitted == []
+    assert fleet(engine).detach(cells[:1]) == (1, "")
+
+
 def test_an_engine_that_is_away_at_the_start_is_told_in_a_line(fleet, cells):
     class Away(Pretended):
         def known(self, prefix):
