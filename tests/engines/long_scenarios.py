@@ -39,6 +39,17 @@ def two_drivers(cluster: SlurmCluster, folder: Path) -> None:
     assert len(list(project.folder.glob("results/toys/*/*/attempt-*"))) == 2
 
 
+def detached(cluster: SlurmCluster, folder: Path) -> None:
+    """With no driver at all each cell is done once, and ASP after its dense twin; status tells what waits."""
+    project = new(folder, train="{}", method='["sr-ste", "asp"]')
+    assert "3 jobs submitted" in run(project, "--detach", "--workers", "2")
+    assert " waiting " in project.run("status")
+    wait(lambda: project.run("status").endswith("3 cells: 3 ok\n"), PATIENCE_S)
+    assert statuses(project) == ["ok"] * 3
+    assert [bool(record.get("reused")) for record in project.records()].count(True) == 1
+    assert not list(project.folder.rglob("lost.json"))
+
+
 def time_limit(cluster: SlurmCluster, folder: Path) -> None:
     """The cell ends before the limit, and is submitted again as long as it comes further."""
     project = new(folder, train="{ pause = 4.0, steps = 25, save_every = 2 }")
@@ -162,6 +173,6 @@ def stale_folder(cluster: SlurmCluster, folder: Path) -> None:
 
 
 LONG: tuple[Story, ...] = (
-    ranks_over_nodes, engines_of_tasks, two_drivers, preempted, time_limit, node_cut_off, controller_gone, submit_limit,
+    ranks_over_nodes, engines_of_tasks, two_drivers, detached, preempted, time_limit, node_cut_off, controller_gone, submit_limit,
     full_disk, stale_folder,
 )  # fmt: skip

@@ -1,10 +1,15 @@
 """Cells by their ids, as a driver or any job array runs them: `plan --commands`, `run --cell`, `status`, `logs`."""
 
+import os
+import re
 import shlex
 import subprocess
+from pathlib import Path
 
 import pytest
 from project import wait
+
+PAGE = Path(__file__).parents[2] / "docs" / "howto" / "job-arrays.md"
 
 
 def _each(project, lines: list[str]) -> None:
@@ -13,10 +18,24 @@ def _each(project, lines: list[str]) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+def _as_pbs_would(project, lines: list[str]) -> None:
+    """By the job script of the page about other schedulers."""
+    (script,) = re.findall(r"(?s)cat > cell.sh <<'END'\n(.*?\n)END\n", PAGE.read_text())
+    (project.folder / "cells.txt").write_text("".join(f"{line}\n" for line in lines))
+    (project.folder / "cell.sh").write_text(script)
+    for number in range(len(lines)):
+        given = {"PBS_O_WORKDIR": str(project.folder), "PBS_ARRAY_INDEX": str(number + 1), "CUDA_VISIBLE_DEVICES": ""}
+        command = ["sh", str(project.folder / "cell.sh")]
+        done = subprocess.run(
+            command, cwd="/", env={**os.environ, **given}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_a_command_a_cell_does_the_whole_matrix_from_anywhere(project):
     lines = project.run("plan", "--commands").splitlines()
     assert len(lines) == 2
-    _each(project, [f"{line} --device cpu" for line in lines])
+    _as_pbs_would(project, lines)
     assert [record["status"] for record in project.records()] == ["ok", "ok"]
     assert {record["timings"]["alone"] for record in project.records()} == {False}, "nobody knows what else ran there"
     assert project.run("plan", "--commands") == ""
