@@ -173,6 +173,6 @@ def stale_folder(cluster: SlurmCluster, folder: Path) -> None:
 
 
 LONG: tuple[Story, ...] = (
-    ranks_over_nodes, engines_of_tasks, two_drivers, detached, preempted, time_limit, node_cut_off, controller_gone, submit_limit,
-    full_disk, stale_folder,
+    ranks_over_nodes, engines_of_tasks, two_drivers, detached, preempted, time_limit, node_cut_off, controller_gone,
+    submit_limit, full_disk, stale_folder,
 )  # fmt: skip

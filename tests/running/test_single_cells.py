@@ -1,5 +1,6 @@
 """Cells by their ids, as a driver or any job array runs them: `plan --commands`, `run --cell`, `status`, `logs`."""
 
+import json
 import os
 import re
 import shlex
@@ -66,6 +67,16 @@ def test_of_two_runs_of_one_cell_the_later_has_it(project):
     earlier, later = sorted(project.records(), key=lambda it: it["attempt"])
     assert (earlier["status"], earlier["error"]["message"]) == ("interrupted", "another run took the cell over")
     assert (later["status"], later["timings"]["resumed"]) == ("ok", True)
+
+
+def test_status_tells_what_waits_with_no_driver_alive(project):
+    cell, *_ = project.run("plan", "--only", "dense").split()
+    notes = project.folder / "work" / "toys" / "tickets"
+    notes.mkdir(parents=True)
+    (notes / "nm-x.json").write_text(json.dumps({"engine": "slurm", "cells": [cell]}))
+    out = project.run("status")
+    assert re.search(rf"{cell} +waiting .* in slurm's queue as nm-x", out)
+    assert out.endswith("2 cells: 1 new, 1 waiting\n")
 
 
 @pytest.mark.parametrize(
