@@ -98,7 +98,8 @@ class Ray:
             ray.init(address=address, namespace=_SPACE, log_to_driver=False, logging_level="ERROR")
         except Exception as error:  # OSError, RuntimeError, AuthenticationError: each in its own way
             why = type(error).__name__
-            raise UsageError(f"no Ray answers at {address} ({why}); `ray start --head` here, or address=...") from None
+            where = "on this machine" if address == "auto" else f"at {address}"
+            raise UsageError(f"no Ray answers {where} ({why}); `ray start --head` here, or address=...") from None
         self.accelerated = ray.cluster_resources().get("GPU", 0) > 0
         self._actors: dict[str, Any] = {}
         self._asked: dict[str, Any] = {}  # questions that are open
