@@ -9,10 +9,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from nmbench.kernels.backend import DEPTHWISE, Backend, Kind, Problem, Refusal, Settings
+from nmbench.kernels.backend import DEPTHWISE, Backend, Bound, Kind, Problem, Refusal, Settings
 from nmbench.kernels.cpu import ops
 from nmbench.kernels.cpu.build import Form, covering, library, rows_library
-from nmbench.kernels.cpu.product import FEW_ROWS, form_for, lanes_of, pack, tile_for, unpack
+from nmbench.kernels.cpu.product import FEW_ROWS, Product, form_for, lanes_of, pack, tile_for, unpack
 from nmbench.kernels.problem import dtype_name
 from nmbench.sparsity.memory import watched
 
@@ -78,7 +78,7 @@ class Cpu(Backend):
             n, m = problem.pattern.n, problem.pattern.m
             y: Tensor = ops.linear(x, held, bias, addend, relu, problem.weight[0], [n, m], int(form))
             return y
-        return ops.multiply(x, held, bias, problem, form, addend, relu)
+        return Product(held, problem, form)(x, bias, addend, relu)
 
     def conv2d(
         self,
@@ -97,7 +97,19 @@ class Cpu(Backend):
             about = list(problem.weight), [problem.pattern.n, problem.pattern.m], int(form)
             y: Tensor = ops.conv2d(x, held, bias, addend, relu, *about, geometry)
             return y
-        return ops.multiply(x, held, bias, problem, form, addend, relu)
+        return Product(held, problem, form)(x, bias, addend, relu)
+
+    def bound(self, packed: Mapping[str, Tensor], problem: Problem) -> Bound:
+        """The product, with all that is the same at each call worked out."""
+        form, held = _held(packed)
+        product, linear = Product(held, problem, form), problem.kind == "linear"
+        dim, size = (-1, problem.weight[1]) if linear else (1, problem.weight[1] * problem.groups)
+
+        def run(x: Tensor, bias: Tensor | None, addend: Tensor | None = None, relu: bool = False) -> Tensor:
+            _check(x, problem, dim, size)
+            return product(x, bias, addend, relu)
+
+        return run
 
 
 class CpuRows(Cpu):
