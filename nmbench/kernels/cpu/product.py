@@ -115,34 +115,36 @@ def result_shape(x: Tensor, problem: Problem) -> tuple[int, ...]:
 
 
 class Product:
-    """x W^T + bias (+ addend), then ReLU if asked, of one packed weight.
+    """x W^T + bias (+ addend), then ReLU if asked, for weights of one problem and form.
 
     What is the same at each call is worked out once: at few rows it would take longer than the product itself.
     """
 
-    def __init__(self, packed: Tensor, problem: Problem, form: Form) -> None:
-        """packed: as `pack` returns it for that form. Raises ValueError if there is no kernel here."""
-        self.packed, self.problem, self.lanes = packed, problem, lanes_of(problem, form)
+    def __init__(self, problem: Problem, form: Form) -> None:
+        """Of the problem's input the leading sizes do not count. Raises ValueError if there is no kernel here."""
+        self.problem, self.lanes = problem, lanes_of(problem, form)
         self.template = _template(problem, form)
         self.tiles = form is not Form.ROWS and "rows" not in dict(problem.settings)
         self.inner = torch.bfloat16 if form is Form.DOT else torch.float32
         self.linear, self.channels = problem.kind == "linear", problem.weight[1] * problem.groups
         self.layout = torch.contiguous_format if self.linear else torch.channels_last
 
-    def __call__(self, x: Tensor, bias: Tensor | None, addend: Tensor | None = None, relu: bool = False) -> Tensor:
+    def __call__(
+        self, x: Tensor, packed: Tensor, bias: Tensor | None, addend: Tensor | None = None, relu: bool = False
+    ) -> Tensor:
         """x: (..., in) or (N, in, H, W), of any memory layout; bias, addend, the result: of the problem's dtype.
 
-        addend: of the result's shape, or broadcast to it.
+        packed: as `pack` returns it for that form. addend: of the result's shape, or broadcast to it.
         """
         x = self._laid_out(x)
         if bias is not None and not (bias.dtype is torch.float32 and bias.is_contiguous()):
             bias = bias.detach().to(torch.float32).contiguous()
         if addend is not None:
             if addend.shape != result_shape(x, self.problem):  # it is to be broadcast, then
-                y = self._run(x, bias, None, False).to(self.problem.dtype) + addend
+                y = self._run(x, packed, bias, None, False).to(self.problem.dtype) + addend
                 return y.relu() if relu else y
             addend = self._laid_out(addend)
-        y = self._run(x, bias, addend, relu)
+        y = self._run(x, packed, bias, addend, relu)
         return y if y.dtype is self.problem.dtype else y.to(self.problem.dtype)
 
     def _laid_out(self, x: Tensor) -> Tensor:
@@ -151,10 +153,10 @@ class Product:
             return x
         return x.detach().to(self.inner).contiguous(memory_format=self.layout)
 
-    def _run(self, x: Tensor, bias: Tensor | None, addend: Tensor | None, relu: bool) -> Tensor:
+    def _run(self, x: Tensor, packed: Tensor, bias: Tensor | None, addend: Tensor | None, relu: bool) -> Tensor:
         """Everything as the kernel reads it: contiguous, of `inner`, but the bias, which is float32."""
         layer = Layer.from_buffer_copy(self.template)
-        layer.x, layer.w, layer.relu = x.data_ptr(), self.packed.data_ptr(), relu
+        layer.x, layer.w, layer.relu = x.data_ptr(), packed.data_ptr(), relu
         layer.threads = torch.get_num_threads()
         if self.linear:
             y = torch.empty((*x.shape[:-1], self.problem.weight[0]), dtype=self.inner)
