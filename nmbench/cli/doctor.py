@@ -68,6 +68,7 @@ def doctor(
 
 def _remote(on: str, typed: list[str], results: Path, device: str) -> None:
     """One probe; exit status 1 where cells would fail there, or not be comparable."""
+    from nmbench.cli.fleet import number
     from nmbench.engines import engine
     from nmbench.engines.engine import Needs
     from nmbench.engines.options import merged
@@ -75,11 +76,13 @@ def _remote(on: str, typed: list[str], results: Path, device: str) -> None:
     from nmbench.running.probe import ask
 
     options = {key: value for key, value in merged(on, {}, typed).items() if key not in ("settle", "poll")}
+    cpus = int(number("cpus-per-task", options.get("cpus-per-task"), 1))
     folder = Store(results, "doctor").work / secrets.token_hex(4)
     found = engine(on, options)
     gpus = int(device == "cuda" or (device == "auto" and found.accelerated))
+    typer.echo(f"one job goes to {on}; its answer is waited for, 15 minutes at most", err=True)
     try:
-        findings = ask(found, folder, Needs(cpus=int(options.get("cpus-per-task") or 1), gpus=gpus, minutes=10))
+        findings = ask(found, folder, Needs(cpus=cpus, gpus=gpus, minutes=10))
     finally:
         found.close()
         shutil.rmtree(folder, ignore_errors=True)

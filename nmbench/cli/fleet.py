@@ -43,8 +43,8 @@ class Remote:
         from nmbench.running.flight import Terms
 
         given = merged(self.engine, chosen.matrix.engine, self.options)
-        settle = _number("settle", given.pop("settle", None), _SETTLE_S)
-        poll = _number("poll", given.pop("poll", None), 10.0)
+        settle = number("settle", given.pop("settle", None), _SETTLE_S)
+        poll = number("poll", given.pop("poll", None), 10.0)
         found = engine(self.engine, given)
         gpus = self.device == "cuda" or (self.device == "auto" and found.accelerated)
         terms = Terms(
@@ -52,7 +52,7 @@ class Remote:
             workers=self.workers,
             pack=self.pack,
             again=self.again,
-            cpus=int(_number("cpus-per-task", given.get("cpus-per-task"), _GPU_CPUS if gpus else 1)),
+            cpus=int(number("cpus-per-task", given.get("cpus-per-task"), _GPU_CPUS if gpus else 1)),
             gpus=gpus,
             exclusive=given.get("exclusive") == "",
             minutes=None if self.timeout is None else math.ceil(self.timeout / 60),
@@ -62,14 +62,15 @@ class Remote:
         return Fleet(chosen.store, chosen.catalogue, options, progress, found, terms, written)
 
 
-def _number(key: str, text: str | None, default: float) -> float:
+def number(key: str, text: str | None, default: float) -> float:
+    """An option of an engine that is one, at least 0. Raises UsageError."""
     try:
-        number = default if text is None else float(text)
+        value = default if text is None else float(text)
     except ValueError:
-        number = -1.0
-    if not 0 <= number < math.inf:
+        value = -1.0
+    if not 0 <= value < math.inf:
         raise UsageError(f"--engine {key}={text}: give a number")
-    return number
+    return value
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,8 @@ class Fate:
     """What became of a ticket.
 
     status, message: of a cell that left no record, once the ticket is gone. again: the cell had no part in its end (the
-    node failed, time was up), so that another try makes sense. cancelled: a person ended it.
+    node failed, time was up), so that another try makes sense. cancelled: a person ended it. message, of a ticket that
+    waits: why it cannot start unless somebody does something; "" where it only has to wait.
     """
 
     phase: Phase
@@ -71,6 +72,7 @@ class Engine(Protocol):
 
     name: str
     accelerated: bool  # its nodes have GPUs, as far as is known
+    chains: bool  # it can hold a ticket back until others are gone
 
     def check(self, needs: Needs) -> None:
         """Raises UsageError where a ticket of such needs could never start."""

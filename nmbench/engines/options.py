@@ -7,7 +7,8 @@ from typing import Any
 
 from platformdirs import user_config_path
 
-from nmbench._util.errors import UsageError
+from nmbench._util.errors import UsageError, nearest
+from nmbench.engines import ENGINES
 
 
 def user_file() -> Path:
@@ -17,6 +18,8 @@ def user_file() -> Path:
 
 def merged(engine: str, matrix: Mapping[str, Mapping[str, Any]], typed: Sequence[str]) -> dict[str, str]:
     """The options of `engine`. "" is that of an option without a value. Raises UsageError for what is none."""
+    if other := [name for name in matrix if name not in ENGINES]:
+        raise UsageError(f"[engine.{other[0]}] in the matrix file: no such engine{nearest(other[0], ENGINES)}")
     given: dict[str, Any] = {**_of_user(engine), **matrix.get(engine, {})}
     for text in typed:
         key, equals, value = text.partition("=")
@@ -29,14 +32,18 @@ def merged(engine: str, matrix: Mapping[str, Mapping[str, Any]], typed: Sequence
 def _of_user(engine: str) -> Mapping[str, Any]:
     file = user_file()
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8-sig")).get(engine, {})
+        tables = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise UsageError(f"{file}: {error}") from error
-    if not isinstance(table, dict):
-        raise UsageError(f"{file}: write a table [{engine}]")
-    return table
+    for name, table in tables.items():
+        if name not in ENGINES:
+            raise UsageError(f"{file}: [{name}] is no engine{nearest(name, ENGINES)}")
+        if not isinstance(table, dict):
+            raise UsageError(f"{file}: write a table [{name}]")
+    found: Mapping[str, Any] = tables.get(engine, {})
+    return found
 
 
 def _text(key: str, value: Any) -> str:

@@ -77,6 +77,7 @@ class Ray:
     """See Engine. options: address (default: RAY_ADDRESS, else the one of this machine), resource (a custom one)."""
 
     name = "ray"
+    chains = False
 
     def __init__(self, options: Mapping[str, str]) -> None:
         for key in options:
@@ -97,7 +98,8 @@ class Ray:
             ray.init(address=address, namespace=_SPACE, log_to_driver=False, logging_level="ERROR")
         except Exception as error:  # OSError, RuntimeError, AuthenticationError: each in its own way
             why = type(error).__name__
-            raise UsageError(f"no Ray answers at {address} ({why}); `ray start --head` here, or address=...") from None
+            where = "on this machine" if address == "auto" else f"at {address}"
+            raise UsageError(f"no Ray answers {where} ({why}); `ray start --head` here, or address=...") from None
         self.accelerated = ray.cluster_resources().get("GPU", 0) > 0
         self._actors: dict[str, Any] = {}
         self._asked: dict[str, Any] = {}  # questions that are open
@@ -114,8 +116,6 @@ class Ray:
 
     def submit(self, ticket: Ticket) -> str:
         """See Engine. What another driver has submitted under that name is taken for it."""
-        if ticket.after:
-            raise UsageError("Ray starts nothing after something else: leave out --detach")
         carried = {k: v for k, v in os.environ.items() if k == "PYTHONPATH" or k.startswith("NMBENCH_")}
         place = self._ray.remote(_place()).options(
             name=ticket.name,

@@ -36,7 +36,11 @@ exec {command}
 _GPU_OPTIONS = ("gres", "gpus", "gpus-per-node", "gpus-per-task", "gpus-per-socket")
 _AWAY = re.compile(r"contact slurm controller|timed out|connect failure|Connection refused|Zero Bytes|try again", re.I)
 _LIMIT = re.compile(r"Max\w*Submit\w*|MaxJobCount|MaxJobs\w*Limit|temporarily unable to accept", re.I)
-_OURS = ("job-name", "array", "parsable", "wrap", "test-only", "wait")
+_OURS = ("job-name", "array", "parsable", "wrap", "test-only", "wait", "output", "error")
+#: reasons for which a job waits until somebody does something
+_STUCK = re.compile(
+    r"[Hh]eld|Hold|^(Partition|QOS|Association)(Time|Node)Limit$|PerJob|QOSMin|NotAllowed|^Invalid|Never|BadConstraints"
+)
 _MANY = 500  # jobs: beyond, squeue is asked for all of the user's
 _MARGIN_S = 120  # before a time limit, for a cell to end by itself
 _PATIENCE_S = 120.0
@@ -46,13 +50,14 @@ class Slurm:
     """See Engine. options: of sbatch, by their long names."""
 
     name = "slurm"
+    chains = True
 
     def __init__(self, options: Mapping[str, str]) -> None:
         if missing := [tool for tool in ("sbatch", "squeue", "scancel") if shutil.which(tool) is None]:
             raise UsageError(f"--on slurm: there is no {missing[0]} on PATH; run this where jobs are submitted")
         for key in options:
             if key in _OURS:
-                raise UsageError(f"--engine {key}: that is how nmbench finds its jobs again; it cannot be set")
+                raise UsageError(f"--engine {key}: nmbench sets it, to find its jobs and their logs again")
             if (known := _sbatch_options()) and key not in known:
                 raise UsageError(f"--engine {key}: sbatch has no such option{nearest(key, known)}")
         self._options = dict(options)
@@ -129,7 +134,7 @@ class Slurm:
 
 def _fate(job: str, state: str, reason: str) -> Fate:
     if state in _WAITING:
-        return Fate(Phase.WAITING, message=reason)
+        return Fate(Phase.WAITING, message=reason if _STUCK.search(reason) else "")
     if state in _RUNNING:
         return Fate(Phase.RUNNING)
     status, again = _ENDS.get(state, (Status.CRASH, False))

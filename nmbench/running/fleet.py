@@ -67,6 +67,7 @@ class Fleet:
         self._records: list[Record] = []
         self._stop = 0
         self._trouble = ""  # that was told
+        self._told: set[str] = set()  # why tickets cannot start
         self._not_before = 0.0  # nothing is asked until then
         self._pause_s, self._quiet_since = _SOON_S, time.monotonic()
 
@@ -212,13 +213,14 @@ class Fleet:
         return self.engine.submit(Ticket(name, command, Path.cwd(), self._tickets.log(name), needs, after))
 
     def detach(self, cells: list[Cell]) -> tuple[int, str]:
-        """Submit all of them and go: (tickets submitted, why not all of them).
-
-        A cell that takes over its dense twin's training is to start after it.
-        """
+        """Submit all of them and go, each after its dense twin: (tickets submitted, why not all). Raises UsageError."""
         try:
+            queue = self._queue(cells)
+            if not self.engine.chains and (self.terms.workers or queue.chained):
+                why = "--workers" if self.terms.workers else "cells that begin with their dense twins"
+                raise UsageError(f"{self.engine.name} starts nothing after something else: no --detach with {why}")
             self._take_stock(cells)
-            return self._submit_all(self._queue(cells))
+            return self._submit_all(queue)
         finally:
             self.engine.close()
 
@@ -250,6 +252,9 @@ class Fleet:
         elif flight.gone_since is None:
             flight.gone_since = now
         gone, flight.phase = fate.phase is Phase.GONE, fate.phase
+        if fate.phase is Phase.WAITING and fate.message and fate.message not in self._told:
+            self._told.add(fate.message)
+            self.progress.waits(f"{self.engine.name}: {flight.handle} cannot start as it is: {fate.message}")
         settled = flight.gone_since is not None and now - flight.gone_since >= self.terms.settle_s
         for cell in list(flight.cells.values()):
             record, attempt = newest_record(self.store, cell, flight.ended[cell.id], self.terms.again)
@@ -257,7 +262,8 @@ class Fleet:
                 record, attempt = self._lose(flight, cell, fate)
             if record is None or attempt is None:
                 self._show(flight, cell)
-            elif gone or record.status is not Status.INTERRUPTED:  # an interrupted one may be requeued
+            # an interrupted one may be requeued, and one that lacked room waits for it on its node
+            elif gone or not (record.status is Status.INTERRUPTED or lacked_room(record)):
                 self._end(flight, cell, record, attempt, fate, queue)
         if gone and not flight.cells:
             del self._flights[flight.name]
@@ -288,8 +294,7 @@ class Fleet:
         """Write down that the ticket is gone and the cell has no record."""
         newest = [number for path in self.store.attempts(cell) if (number := number_of(path)) is not None][-1:]
         number = newest[0] if newest and newest[0] > flight.ended[cell.id] else self.store.new_attempt(cell)[0]
-        command = self.options.command
-        record = head(cell, number, self.catalogue.tasks[cell.task], self.store.matrix, command)
         message = self._losses.message(fate, self._tickets.log(flight.name), self.engine.name)
+        record = head(cell, number, self.catalogue.tasks[cell.task], self.store.matrix, self.options.command)
         record = lost(record, fate.status, message)
         return record, self.store.lost(cell, number, record)

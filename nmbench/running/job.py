@@ -25,6 +25,8 @@ def _cell(value: Any) -> Any:
 
 #: exit status of a worker that ends because another attempt has taken its cell over
 OVERTAKEN = 75
+#: and of one whose record found no room on the disk: what it prints may find none either
+NO_ROOM = 74
 
 
 class Job(BaseModel):

@@ -54,6 +54,11 @@ class Queue:
         """Cells that have not been taken."""
         return self._waiting
 
+    @property
+    def chained(self) -> bool:
+        """Do some cells wait for others?"""
+        return bool(self._after)
+
     def first(self) -> Cell | None:
         """The cell that is to start next; None if all that are left wait for others."""
         return self._ready[0][1] if self._ready else None

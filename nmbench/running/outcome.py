@@ -1,12 +1,14 @@
 """Records of cells that wrote none themselves: refused before they began, or dead."""
 
+import errno
+import os
 import signal
 
 from nmbench._util.machine import describe
 from nmbench.plan.declarations import PluginStatus, TaskPlugin
 from nmbench.records.schema import Environment, Failure, Record, Status, Timings
 from nmbench.running.executor import Cause, Ending
-from nmbench.running.job import OVERTAKEN
+from nmbench.running.job import NO_ROOM, OVERTAKEN
 from nmbench.running.stops import Stop, reason
 
 _REFUSED = {PluginStatus.UNAVAILABLE: Status.SKIPPED, PluginStatus.IMPORT: Status.IMPORT}
@@ -75,6 +77,8 @@ def _words(ending: Ending) -> str:
         case Cause.SIGNAL:
             hint = " (out of memory?)" if ending.number == signal.SIGKILL else ""
             how = f"was killed by signal {ending.number:g}{hint}"
+        case Cause.EXIT if ending.number == NO_ROOM:
+            return f"{os.strerror(errno.ENOSPC)}: the worker process could not write its record"
         case Cause.EXIT:
             how = f"ended with exit status {ending.number:g} and no record"
     return f"the worker process {how}" + (f"; it last printed: {ending.last_line}" if ending.last_line else "")

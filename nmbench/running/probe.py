@@ -113,10 +113,14 @@ def ask(engine: Engine, folder: Path, needs: Needs, limit_s: float = 900.0) -> F
             handle = engine.submit(ticket)
         except (Busy, Unreachable) as error:
             raise UsageError(f"{engine.name}: {error}") from None
-        told = _wait(folder / "there.json", limit_s, lambda: _gone(engine, handle))
+        told = None
+        try:
+            told = _wait(folder / "there.json", limit_s, lambda: _gone(engine, handle))
+        finally:  # Ctrl-C too
+            if told is None:
+                engine.cancel([handle])
         seen = time.time()
         if told is None:
-            engine.cancel([handle])
             raise UsageError(f"the probe gave no sign in {folder}: {_why(log)}")
         there = Machine.model_validate(told)
         write_json(folder / "back.json", {"written": time.time()})

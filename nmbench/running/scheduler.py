@@ -185,13 +185,13 @@ class Scheduler:
 
         That is so where the disk was full: what the attempt did is kept, and goes on when there is room.
         """
-        written: Record | OSError | None
+        outcome: Record | OSError
         try:
-            record = written = read_record(job.attempt_dir / RECORD)
+            record = outcome = read_record(job.attempt_dir / RECORD)
         except UnreadableRecord:
             record = died(job.record, ending, job.code, self.executor.device)
-            written = self._write(record, job.attempt_dir)
-        if written is not None and lacked_room(written) and not self._asked_to_stop and self._room.lacked():
+            outcome = self._write(record, job.attempt_dir) or record
+        if lacked_room(outcome) and not self._asked_to_stop and self._room.lacked():
             return False
         self._ended(job.cell, record, ending.seconds, job.attempt_dir)
         if not record.status.resumable:

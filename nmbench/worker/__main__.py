@@ -31,7 +31,8 @@ def main(arguments: list[str]) -> int:
         die_with_parent()
         answer(_asked(verb, *rest))
         return 0
-    from nmbench.running.job import TrainingJob
+    from nmbench.running.job import NO_ROOM, TrainingJob
+    from nmbench.running.room import lacked_room
     from nmbench.running.stops import listen, raise_stopped
     from nmbench.worker.cell import execute, execute_rank
 
@@ -41,7 +42,12 @@ def main(arguments: list[str]) -> int:
     listen(raise_stopped)
     if verb == "--rank":
         return execute_rank(job)
-    execute(job, file)
+    try:
+        execute(job, file)
+    except OSError as error:
+        if not lacked_room(error):
+            raise
+        os._exit(NO_ROOM)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # the record is the end: a thread or an exit handler of some library would hold the slot

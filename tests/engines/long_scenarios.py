@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from project import wait
-from scenarios import PATIENCE_S, Story, finish, new, resumed_at_the_end, run, start, statuses, training
+from scenarios import PATIENCE_S, Story, finish, new, resumed_at_the_end, run, seen_through, start, statuses, training
 from slurm_cluster import SlurmCluster
 
 
@@ -37,6 +37,17 @@ def two_drivers(cluster: SlurmCluster, folder: Path) -> None:
     finish(second)
     assert statuses(project) == ["ok", "ok"]
     assert len(list(project.folder.glob("results/toys/*/*/attempt-*"))) == 2
+
+
+def detached(cluster: SlurmCluster, folder: Path) -> None:
+    """With no driver at all each cell is done once, and ASP after its dense twin; status tells what waits."""
+    project = new(folder, train="{}", method='["sr-ste", "asp"]')
+    assert "3 jobs submitted" in run(project, "--detach", "--workers", "2")
+    assert " waiting " in project.run("status")
+    wait(lambda: project.run("status").endswith("3 cells: 3 ok\n"), PATIENCE_S)
+    assert statuses(project) == ["ok"] * 3
+    assert [bool(record.get("reused")) for record in project.records()].count(True) == 1
+    assert not list(project.folder.rglob("lost.json"))
 
 
 def time_limit(cluster: SlurmCluster, folder: Path) -> None:
@@ -145,27 +156,23 @@ def engines_of_tasks(cluster: SlurmCluster, folder: Path) -> None:
 def stale_folder(cluster: SlurmCluster, folder: Path) -> None:
     """Each node has a cache of ten seconds, and locks do not reach: nothing is lost or overwritten."""
     project = new(folder, train="{}", method='["sr-ste", "asp"]')
-    views = [folder / f"view-{name}" for name in cluster.names]
+    views = {name: folder / f"view-{name}" for name in cluster.names}
     cached = "attr_timeout=10,entry_timeout=10,negative_timeout=10"
     try:
-        for name, view in zip(cluster.names, views, strict=True):
+        for view in views.values():
             view.mkdir()
             subprocess.run(["bindfs", "-o", cached, str(project.folder), str(view)], check=True)
-            cluster.end_node(name)
-            cluster.node(name, view, project.folder)
-        cluster.until_idle()
-        run(project, "--engine", "settle=20")
+        with seen_through(cluster, views, project.folder):
+            run(project, "--engine", "settle=20")
         assert statuses(project) == ["ok"] * 3
         assert not list(project.folder.rglob("lost.json"))
         assert len(list(project.folder.glob("results/toys/*/*/attempt-*"))) == 3
     finally:
-        for name, view in zip(cluster.names, views, strict=True):
-            cluster.end_node(name)
+        for view in views.values():
             subprocess.run(["umount", "-l", str(view)], check=False)
-            cluster.node(name)
 
 
 LONG: tuple[Story, ...] = (
-    ranks_over_nodes, engines_of_tasks, two_drivers, preempted, time_limit, node_cut_off, controller_gone, submit_limit,
-    full_disk, stale_folder,
+    ranks_over_nodes, engines_of_tasks, two_drivers, detached, preempted, time_limit, node_cut_off, controller_gone,
+    submit_limit, full_disk, stale_folder,
 )  # fmt: skip

@@ -20,6 +20,7 @@ class Pretended:
 
     name = "pretended"
     accelerated = False
+    chains = True
 
     def __init__(self, act: Act) -> None:
         self.act = act
@@ -59,7 +60,9 @@ class Node:
         words = ticket.command
         return [words[i + 1].partition("@")[0] for i, word in enumerate(words) if word == "--cell"]
 
-    def attempt(self, cell_id: str, status: Status = Status.OK, kind: str = "", moves: bool = False) -> Path:
+    def attempt(
+        self, cell_id: str, status: Status = Status.OK, kind: str = "", moves: bool = False, words: str = ""
+    ) -> Path:
         """One more attempt at a cell, ended. moves: it wrote a checkpoint before."""
         cell = self.cells[cell_id]
         number, path = self.store.new_attempt(cell)
@@ -68,7 +71,7 @@ class Node:
             state = self.store.take_work(cell, number) / "phase-0" / "last.pt"
             state.parent.mkdir(exist_ok=True)
             state.write_text(str(number))
-        failure = Failure(kind=kind or status, message="in its own words") if status.failed else None
+        failure = Failure(kind=kind or status, message=words or "in its own words") if status.failed else None
         record = Record(schema_version=1, cell=cell, cell_id=cell.id, attempt=number, status=status)
         if failure is not None:
             record.error = failure

@@ -10,7 +10,8 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from project import Project, gone, wait
@@ -154,6 +155,35 @@ def driver_killed(cluster: SlurmCluster, folder: Path) -> None:
     assert statuses(project) == ["ok", "ok"]
 
 
+@contextlib.contextmanager
+def seen_through(cluster: SlurmCluster, views: Mapping[str, Path], share: Path) -> Iterator[None]:
+    """Each node sees the view of its name in place of `share`."""
+    try:
+        for name, view in views.items():
+            cluster.end_node(name)
+            cluster.node(name, view, share)
+        cluster.until_idle()
+        yield
+    finally:
+        for name in views:
+            cluster.end_node(name)
+            cluster.node(name)
+        cluster.until_idle()
+
+
+def unlike_nodes(cluster: SlurmCluster, folder: Path) -> None:
+    """Nodes that do not see the study, or not the environment: the first record says so."""
+    project, empty = new(folder, train="{}"), folder / "empty"
+    empty.mkdir()
+    for share, words in ((project.folder, "do the nodes see this folder?"), (Path(sys.prefix), "its log ends: ")):
+        with seen_through(cluster, dict.fromkeys(cluster.names, empty), share):
+            run(project, "--only", "dense", expect=1)
+        *_, lost = sorted(project.folder.glob("results/toys/*/*/attempt-*/lost.json"))
+        message = json.loads(lost.read_text())["error"]["message"]
+        assert words in message, message
+        assert "\n" not in message
+
+
 def other_code(cluster: SlurmCluster, folder: Path) -> None:
     """A node with another nmbench trains nothing, and says which it has."""
     project = new(folder, train="{}")
@@ -168,6 +198,7 @@ def other_code(cluster: SlurmCluster, folder: Path) -> None:
 
 QUICK: tuple[Story, ...] = (
     all_cells, packed, cancelled_by_hand, cancelled_by_its_verb, requeued, scheduler_killed, driver_killed, other_code,
+    unlike_nodes,
 )  # fmt: skip
 
 

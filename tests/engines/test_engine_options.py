@@ -1,5 +1,7 @@
 """Options of an engine: where they come from, and what is none."""
 
+import sys
+
 import pytest
 
 from nmbench._util.errors import UsageError
@@ -23,11 +25,22 @@ def test_what_is_typed_wins_over_the_matrix_and_that_over_the_users_file(own):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("text", ["[slurm", "slurm = 3", "[slurm]\npartition = [1]"])
+@pytest.mark.parametrize("text", ["[slurm", "slurm = 3", "[slurm]\npartition = [1]", "[slrum]\npartition = 'a'"])
 def test_a_users_file_that_is_broken_is_named(own, text):
     own.write_text(text)
     with pytest.raises(UsageError, match=r"engines.toml|option partition"):
         options.merged("slurm", {}, [])
+
+
+def test_a_matrix_with_options_of_no_engine_is_told():
+    with pytest.raises(UsageError, match="did you mean 'slurm'"):
+        options.merged("slurm", {"slrum": {"partition": "a"}}, [])
+
+
+def test_without_ray_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UsageError, match=r"pip install 'nmbench\[ray\]'"):
+        engine("ray", {})
 
 
 def test_an_unknown_engine_is_told_with_the_nearest():

@@ -134,6 +134,19 @@ def test_an_interrupted_attempt_of_a_ticket_that_waits_again_is_not_the_end(flee
     assert (record.status, record.attempt) == (Status.OK, 2)
 
 
+def test_a_cell_that_waits_on_its_node_for_room_is_not_at_its_end(fleet, node, cells):
+    looks = []
+
+    def act(handle, ticket):
+        looks.append(handle)
+        if len(looks) == 1:
+            node.attempt(cells[0].id, Status.ERROR, words="OSError: [Errno 28] No space left on device")
+        return RUNNING if len(looks) < 5 else node.all_well(handle, ticket)
+
+    (record,) = fleet(Pretended(act)).run(cells[:1])
+    assert (record.status, record.attempt) == (Status.OK, 2)
+
+
 def test_tickets_of_an_earlier_driver_are_taken_over(fleet, node, cells, told):
     engine = Pretended(node.all_well)
     first = fleet(engine, pack=2)
@@ -160,6 +173,30 @@ def test_a_pack_of_an_earlier_driver_is_taken_over_as_a_whole_though_a_cell_of_i
     assert [node.ids(ticket) for ticket in engine.submitted[2:]] == [[dense.id]]
     assert {record.status for record in records} == {Status.OK}
     assert len(node.runs) == 3
+
+
+def test_a_ticket_that_cannot_start_unless_somebody_acts_is_told_once_for_a_reason(fleet, node, cells, told):
+    looks = []
+
+    def act(handle, ticket):
+        looks.append(handle)
+        return Fate(Phase.WAITING, message="held") if len(looks) < 9 else node.all_well(handle, ticket)
+
+    records = fleet(Pretended(act)).run(cells)
+    assert {record.status for record in records} == {Status.OK}
+    assert told.lines == ["pretended: 1 cannot start as it is: held"]
+
+
+@pytest.mark.parametrize(("terms", "words"), [({}, "dense twins"), ({"workers": 1}, "--workers")])
+def test_an_engine_that_holds_no_ticket_back_detaches_no_chain_and_nothing_is_submitted(
+    fleet, node, cells, terms, words
+):
+    engine = Pretended(node.all_well)
+    engine.chains = False
+    with pytest.raises(UsageError, match=words):
+        fleet(engine, **terms).detach(cells)
+    assert engine.submitted == []
+    assert fleet(engine).detach(cells[:1]) == (1, "")
 
 
 def test_an_engine_that_is_away_at_the_start_is_told_in_a_line(fleet, cells):

@@ -67,6 +67,18 @@ def test_one_that_prints_nothing_may_not_see_the_folder(tmp_path):
         probe.ask(Pretended(lambda handle, ticket: RUNNING), tmp_path / "probe", Needs(), limit_s=0.3)
 
 
+def test_a_probe_that_nobody_waits_for_any_more_is_cancelled(tmp_path, monkeypatch):
+    engine = Pretended(lambda handle, ticket: RUNNING)
+
+    def ctrl_c(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(probe.time, "sleep", ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        probe.ask(engine, tmp_path / "probe", Needs())
+    assert engine.cancelled == ["1"]
+
+
 def test_an_engine_that_is_full_is_told(tmp_path):
     class Full(Pretended):
         def submit(self, ticket):

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from project import Project, wait
 
+from nmbench.engines import Phase, Ticket, engine
+
 pytest.importorskip("ray", reason="no Ray: pip install 'nmbench[ray]'")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -92,11 +94,23 @@ def test_a_cell_whose_node_died_is_sent_out_again_and_the_orphan_ends(run, ray, 
     ("arguments", "words"),
     [
         (["--engine", "adress=x"], "did you mean 'address'"),
+        (["--detach", "--workers", "1"], "no --detach with --workers"),
         (["--device", "cuda", "--engine", "cpus-per-task=64"], "no node of this Ray has 64 CPUs"),
     ],
 )
 def test_what_cannot_be_is_told_in_a_line(run, project, arguments, words):
     assert words in finish(run(project, *arguments), expect=2)
+
+
+def test_a_node_that_does_not_see_the_folder_says_so(ray, run, tmp_path):
+    asked = engine("ray", {"address": ray["address"]})
+    try:
+        nowhere = tmp_path / "nowhere"
+        handle = asked.submit(Ticket("nm-nowhere", ("true",), nowhere, nowhere / "log"))
+        fate = wait(lambda: (fate := asked.fates([handle])[handle]).phase is Phase.GONE and fate, _PATIENCE_S)
+        assert "its node cannot start it: [Errno 2]" in fate.message
+    finally:
+        asked.close()
 
 
 def test_without_a_ray_it_says_how_to_start_one(run, project):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nmbench._util.errors import UsageError
-from nmbench.engines.engine import Busy, Needs, Phase, Ticket, Unreachable
+from nmbench.engines.engine import Busy, Fate, Needs, Phase, Ticket, Unreachable
 from nmbench.engines.slurm import Slurm, minutes_of
 from nmbench.records.schema import Status
 
@@ -119,6 +119,23 @@ def test_each_state_of_a_job_is_a_fate(tools, state, phase, status, again, cance
     assert (fate.phase, fate.status, fate.again, fate.cancelled) == (phase, status, again, cancelled)
 
 
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("Resources", ""),
+        ("BeginTime", ""),
+        ("AssocGrpNodeLimit", ""),
+        ("PartitionTimeLimit", "PartitionTimeLimit"),
+        ("QOSMaxWallDurationPerJobLimit", "QOSMaxWallDurationPerJobLimit"),
+        ("launch failed requeued held", "launch failed requeued held"),
+        ("JobHeldUser", "JobHeldUser"),
+    ],
+)
+def test_a_job_that_waits_for_a_person_says_why(tools, reason, words):
+    tools.answer("squeue", f"7|PENDING|{reason}")
+    assert Slurm({}).fates(["7"])["7"] == Fate(Phase.WAITING, message=words)
+
+
 def test_a_job_that_nobody_knows_any_more_is_gone(tools):
     tools.answer("squeue", code=1, err="slurm_load_jobs error: Invalid job id specified")
     assert Slurm({}).fates(["7"])["7"].phase is Phase.GONE
@@ -146,7 +163,8 @@ def test_jobs_are_found_again_by_their_names(tools):
 
 
 @pytest.mark.parametrize(
-    ("option", "words"), [("partiton", "did you mean 'partition'"), ("job-name", "how nmbench finds its jobs again")]
+    ("option", "words"),
+    [("partiton", "did you mean 'partition'"), ("job-name", "to find its jobs"), ("output", "and their logs")],
 )
 def test_an_option_that_is_none_is_told(tools, option, words):
     with pytest.raises(UsageError, match=words):

@@ -18,7 +18,7 @@ from nmbench.records.attempt import RECORD, read_record
 from nmbench.records.schema import Environment, Failure, Record, Status
 from nmbench.records.store import Store
 from nmbench.running.executor import Cause, Ending, Fate
-from nmbench.running.job import OVERTAKEN, Beat, TrainingJob
+from nmbench.running.job import NO_ROOM, OVERTAKEN, Beat, TrainingJob
 from nmbench.running.order import Options, Queue
 from nmbench.running.progress import Progress
 from nmbench.running.scheduler import Scheduler
@@ -188,6 +188,16 @@ def test_a_cell_that_cannot_even_start_on_a_full_disk_waits_too(schedule, disk, 
 
     (record,) = schedule(Full(), DENSE, progress=Waiting(disk))
     assert record.status == "ok"
+
+
+def test_a_worker_whose_record_found_no_room_starts_again_though_some_was_made_since(schedule, disk, monkeypatch):
+    monkeypatch.setattr("nmbench.running.room._FIRST_S", 0.1)
+    monkeypatch.setattr("nmbench.running.room._MORE", 2**30)  # more than is ever made
+    disk[0] = 2**30
+    progress = Waiting([0])
+    executor = Pretended(lambda job: Ending(Cause.EXIT, NO_ROOM) if job.record.attempt == 1 else None)
+    (record,) = schedule(executor, DENSE, progress=progress)
+    assert (record.status, record.attempt, len(progress.told)) == ("ok", 2, 1)
 
 
 def test_where_there_is_room_a_cell_that_found_none_has_failed(schedule, disk):

@@ -1,10 +1,16 @@
 """Cells by their ids, as a driver or any job array runs them: `plan --commands`, `run --cell`, `status`, `logs`."""
 
+import json
+import os
+import re
 import shlex
 import subprocess
+from pathlib import Path
 
 import pytest
 from project import wait
+
+PAGE = Path(__file__).parents[2] / "docs" / "howto" / "job-arrays.md"
 
 
 def _each(project, lines: list[str]) -> None:
@@ -13,10 +19,24 @@ def _each(project, lines: list[str]) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+def _as_pbs_would(project, lines: list[str]) -> None:
+    """By the job script of the page about other schedulers."""
+    (script,) = re.findall(r"(?s)cat > cell.sh <<'END'\n(.*?\n)END\n", PAGE.read_text())
+    (project.folder / "cells.txt").write_text("".join(f"{line}\n" for line in lines))
+    (project.folder / "cell.sh").write_text(script)
+    for number in range(len(lines)):
+        given = {"PBS_O_WORKDIR": str(project.folder), "PBS_ARRAY_INDEX": str(number + 1), "CUDA_VISIBLE_DEVICES": ""}
+        command = ["sh", str(project.folder / "cell.sh")]
+        done = subprocess.run(
+            command, cwd="/", env={**os.environ, **given}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_a_command_a_cell_does_the_whole_matrix_from_anywhere(project):
     lines = project.run("plan", "--commands").splitlines()
     assert len(lines) == 2
-    _each(project, [f"{line} --device cpu" for line in lines])
+    _as_pbs_would(project, lines)
     assert [record["status"] for record in project.records()] == ["ok", "ok"]
     assert {record["timings"]["alone"] for record in project.records()} == {False}, "nobody knows what else ran there"
     assert project.run("plan", "--commands") == ""
@@ -47,6 +67,16 @@ def test_of_two_runs_of_one_cell_the_later_has_it(project):
     earlier, later = sorted(project.records(), key=lambda it: it["attempt"])
     assert (earlier["status"], earlier["error"]["message"]) == ("interrupted", "another run took the cell over")
     assert (later["status"], later["timings"]["resumed"]) == ("ok", True)
+
+
+def test_status_tells_what_waits_with_no_driver_alive(project):
+    cell, *_ = project.run("plan", "--only", "dense").split()
+    notes = project.folder / "work" / "toys" / "tickets"
+    notes.mkdir(parents=True)
+    (notes / "nm-x.json").write_text(json.dumps({"engine": "slurm", "cells": [cell]}))
+    out = project.run("status")
+    assert re.search(rf"{cell} +waiting .* in slurm's queue as nm-x", out)
+    assert out.endswith("2 cells: 1 new, 1 waiting\n")
 
 
 @pytest.mark.parametrize(
