@@ -43,7 +43,11 @@ class SettingError(ValueError):
 
 
 class Setting(BaseModel):
-    """One setting of a method, or of a task at one scale: its default, which sets the type too, its help and range."""
+    """One setting of a method, or of a task at one scale: its default, which sets the type too, its help and range.
+
+    up_to: another setting, which it must not be above. beside: another share, with which it must not be above 1. In a
+    pydantic model they stand in a field's `json_schema_extra`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -54,6 +58,8 @@ class Setting(BaseModel):
     le: float | None = None
     lt: float | None = None
     choices: tuple[Any, ...] = ()
+    up_to: str = ""
+    beside: str = ""
 
     @property
     def range(self) -> str:
@@ -117,7 +123,18 @@ class Settings(RootModel[dict[str, Setting]]):
                 made[key] = self.root[key].typed(value)
             except SettingError as error:
                 raise SettingError(f"{owner}: {key} {error}") from None
+        self._related(owner, {**self.defaults, **made})
         return made
+
+    def _related(self, owner: str, values: Mapping[str, Any]) -> None:
+        """Raises SettingError for two that do not go together."""
+        for key, setting in self.root.items():
+            if setting.up_to and values[key] > values[setting.up_to]:
+                words = f"{key} {values[key]!r} must not be above {setting.up_to} {values[setting.up_to]!r}"
+                raise SettingError(f"{owner}: {words}")
+            if setting.beside and values[key] + values[setting.beside] > 1:
+                words = f"{key} {values[key]!r} and {setting.beside} {values[setting.beside]!r} together exceed 1"
+                raise SettingError(f"{owner}: {words}")
 
     def overrides(self, owner: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """`given` in canonical form, without what equals its default. Raises SettingError."""
@@ -133,6 +150,7 @@ def _setting(field: FieldInfo) -> Setting:
     """A field of a pydantic model: its default, description, bounds, and the values of a Literal."""
     default = field.get_default(call_default_factory=True)
     default = None if default is PydanticUndefined else default
+    extra: Mapping[str, Any] = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     bounds = {
         name: getattr(limit, name)
         for limit in field.metadata
@@ -142,6 +160,8 @@ def _setting(field: FieldInfo) -> Setting:
     return Setting(
         default=float(default) if field.annotation is float and isinstance(default, int) else default,
         help=field.description or "",
+        up_to=extra.get("up_to", ""),
+        beside=extra.get("beside", ""),
         choices=get_args(field.annotation) if get_origin(field.annotation) is Literal else (),
         **bounds,
     )

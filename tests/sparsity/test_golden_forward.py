@@ -112,6 +112,17 @@ def test_sampled_gradients_have_the_authors_values_and_are_unbiased():
     assert ((draws.mean(0) - grad).abs() < noise).all()
 
 
+@pytest.mark.parametrize(
+    "four", [[1e6, 0, 0, 0], [3.0, 0, 0, 0], [10.0, 1e-8, 1e-8, 1e-8], [65536.0, 1.0, 1e-3, 0], [0.0] * 4]
+)
+def test_one_large_gradient_among_small_ones_is_sampled_as_it_is(four):
+    grad = torch.tensor(four)
+    draws = sample_2_of_4(grad.expand(20000, 4), torch.Generator().manual_seed(0))
+    assert draws.isfinite().all()
+    assert ((draws != 0).sum(1) <= 2).all()
+    assert ((draws.mean(0) - grad).abs() <= 5 * draws.std(0) / 20000**0.5 + 1e-6 * grad.abs()).all()
+
+
 def test_inclusion_adds_up_to_two():
     chance = torch.rand(100, 4, dtype=torch.float64)
     chance /= chance.sum(1, keepdim=True)

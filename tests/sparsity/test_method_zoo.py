@@ -310,6 +310,61 @@ def test_other_optimizers_than_adam_are_named(method):
         step_of(model, optimizer, 0)
 
 
+@pytest.mark.parametrize(
+    ("method", "settings", "says"),
+    [
+        ("gmp", {"start": 0.8, "end": 0.5}, "start 0.8 must not be above end 0.5"),
+        ("lbc", {"start": 0.9}, "start 0.9 must not be above end 0.5"),
+        ("step", {"t_min": 0.9, "t_max": 0.1}, "t_min 0.9 must not be above t_max 0.1"),
+        ("decaying-mask", {"dense": 0.5, "fine": 0.6}, "dense 0.5 and fine 0.6 together exceed 1"),
+        ("sr-ste", {"lambda_w": -1.0}, "lambda_w must be at least 0"),
+    ],
+)
+def test_shares_that_do_not_go_together_are_told(method, settings, says):
+    with pytest.raises(ValueError, match=says):
+        sparsify(zoo(), "2:4", method, **settings)
+
+
+def test_what_is_no_method_and_no_length_is_told():
+    with pytest.raises(ValueError, match="the name of one, or a Method, is wanted"):
+        sparsify(zoo(), "2:4", None)
+    handle = sparsify(zoo(), "2:4", "gmp")
+    for total in (0, -3, 2.5):
+        with pytest.raises(ValueError, match="a number of optimizer steps is wanted"):
+            handle.observe(total=total)
+
+
+def test_the_dense_pass_of_domino_is_dense():
+    found = []
+    for method, hyper in (("dense", {}), ("domino", {"lambda_w": 0.5})):
+        torch.manual_seed(0)
+        model = zoo()
+        handle = sparsify(model, "2:4", method, steps=STEPS, **hyper)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        handle.bind(optimizer)
+        for number in range(STEPS):
+            step_of(model, optimizer, number)
+        found.append({name: value.clone() for name, value in model.state_dict().items() if "nm_" not in name})
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def test_a_short_search_of_domino_has_a_vote_for_each_of_m():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 32))
+    handle = sparsify(model, "1:16", "domino", layers=["0", "1"], steps=400, search=0.5, decay=10.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    handle.bind(optimizer)
+    handle.start_phase(1)
+    kept = []
+    for _ in range(199):
+        optimizer.zero_grad()
+        model(torch.randn(8, 64)).square().mean().backward()
+        optimizer.step()
+        kept.append(min(handle._weights[0].memory.get("n", 16), handle._weights[1].memory.get("n", 16)))
+    assert kept[-1] <= 8, "the votes of a search of 200 steps are not 100 steps apart"
+    assert sorted(kept, reverse=True) == kept
+
+
 def test_shares_of_an_unknown_length_are_asked_for():
     model = nn.Sequential(nn.Linear(8, 8))
     handle = sparsify(model, "2:4", "gmp")

@@ -2,12 +2,14 @@
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from pruning_toys import Images, images, made
 from torch import nn
 
 from nmbench.sparsity import NothingSparseError, sparsify
+from nmbench.sparsity.permutation import permute
 from nmbench.sparsity.pruning import CalibrationError, Pruner, prune
 
 
@@ -26,6 +28,7 @@ CALIBRATION = {
     "no iterable": (3, "an iterable of batches is wanted, not 3"),
     "other width": ([torch.zeros(2, 9)], r"batch 0 does not fit the model \(RuntimeError: .*forward=lambda"),
     "labels beside": ([(torch.zeros(2, 8), torch.zeros(2))], "batch 0 does not fit the model"),
+    "numpy": ([np.ones((2, 8), np.float32)], "batches of torch tensors are wanted, not of ndarray"),
     "a later batch": ([torch.ones(2, 8), torch.zeros(2, 9)], "batch 1 does not fit the model"),
 }
 
@@ -105,3 +108,14 @@ def test_a_model_that_takes_no_pattern_or_is_attached():
     sparsify(model, "2:4")
     with pytest.raises(ValueError, match="finalize"):
         prune(model, "2:4", "magnitude")
+
+
+@pytest.mark.parametrize("pruner", [None, object()])
+def test_what_is_no_pruner(pruner):
+    with pytest.raises(ValueError, match="the name of one, or a Pruner, is wanted"):
+        prune(small(), "2:4", pruner, [torch.ones(2, 8)])
+
+
+def test_inputs_that_a_permutation_cannot_be_traced_with():
+    with pytest.raises(ValueError, match="the model does not take the example inputs"):
+        permute(small(), "2:4", torch.zeros(2, 9))

@@ -31,6 +31,8 @@ def names() -> list[str]:
 
 def load(name: str) -> type[Method]:
     """The class of the method called `name`. Raises ValueError for an unknown name or a class of another kind."""
+    if not isinstance(name, str):
+        raise ValueError(f"method: the name of one, or a Method, is wanted, not {name!r:.60}")
     if name not in _found():
         near = difflib.get_close_matches(name, names(), 1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names())}"

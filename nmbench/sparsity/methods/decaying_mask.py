@@ -9,7 +9,7 @@ length.
 Departures: f falls over a share of training (`length`), where the authors have 1e-4 a step whatever the length: `rate`
 has that form. A stretch is a function of the step, where theirs begins when an epoch equals its key and a resumed run
 can miss it; praxis' own structure decay, which goes below N, is left out. `through = false` is praxis' gradient, times
-the mask.
+the mask; that f is 0 there after 16 updates is left out.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ class Settings(BaseModel):
     structure: Literal["none", "sparsify", "densify", "geometric"] = Field(
         "none", description="stretches of the pattern: M-1:M to N:M, N:8M to N:M, 8N:8M to N:M; f is 0 then"
     )
-    dense: float = Field(0.0, ge=0, lt=1, description="share of training before the first mask")
+    dense: float = Field(
+        0.0, ge=0, lt=1, json_schema_extra={"beside": "fine"}, description="share of training before the first mask"
+    )
     fine: float = Field(0.1, ge=0, lt=1, description="last share of training, with the plain N:M mask")
     through: bool = Field(True, description="the gradient passes pruned weights whole; false: times the mask")
 

@@ -8,7 +8,8 @@ them, fewer than n weights above their threshold loses one of n. The search ends
 together are as sparse as N:M asks; a layer then keeps the power of two up to its n.
 
 Two passes: the dense network (that of the dense twin), then search and training. Departures: f is what a layer lacks
-of its Erdos-Renyi kernel share alone, without their half by operations. Where the search has not arrived when its
+of its Erdos-Renyi kernel share alone, not less than 0, without their half by operations; `decay` does not double. In
+a search of fewer than 100 M steps votes come more often. Where the search has not arrived when its
 share of training is over, the layers that lack most go down until it has. It runs with the optimizer of the training.
 """
 
@@ -34,12 +35,12 @@ from nmbench.sparsity.pattern import NMPattern
 class Settings(Decay):
     """Hyper-parameters."""
 
-    lambda_w: float = Field(2e-4, description="decay of the pruned weights after the search")
+    lambda_w: float = Field(2e-4, ge=0, description="decay of the pruned weights after the search")
     search: float = Field(
         0.1, ge=0, le=1, description="share of the second pass at which the search ends at the latest"
     )
     decay: float = Field(0.1, ge=0, description="decay of the kept weights while it searches")
-    every: int = Field(100, ge=1, description="optimizer steps from one vote of the groups to the next")
+    every: int = Field(100, ge=1, description="steps between votes, at most; a short search has M votes")
     decay_every: int = Field(5, ge=1, description="optimizer steps from one decay to the next")
     votes: float = Field(0.75, ge=0, le=1, description="share of groups that must be for it")
 
@@ -71,7 +72,9 @@ class Domino(SRSTE):
         return torch.where(layer.mask, weight, 0) if self.searching else super().forward(layer, weight)
 
     def before(self, layers: Sequence[Layer], optimizer: Optimizer | None) -> None:
-        """Decay of the kept weights in the search, of the pruned ones after it."""
+        """Decay of the kept weights in the search, of the pruned ones after it; nothing in the dense pass."""
+        if self.now.phase == 0:
+            return None
         if not self.searching:
             return super().before(layers, optimizer)
         for layer in layers if self.now.step % int(self.hyper["decay_every"]) == 0 else ():
@@ -93,7 +96,7 @@ class Domino(SRSTE):
         """The votes of the groups, and the end of the search."""
         if not self.searching:
             return
-        for layer in layers if self.now.step % int(self.hyper["every"]) == 0 else ():
+        for layer in layers if self.now.step % self._interval(layers[0].asked.m) == 0 else ():
             above = (layer.groups(layer.values.detach().abs()) > self._threshold(layer)).sum(1)
             if float((above < _kept(layer)).float().mean()) >= float(self.hyper["votes"]) and _kept(layer) > 1:
                 layer.memory["n"] = _kept(layer) - 1
@@ -104,6 +107,10 @@ class Domino(SRSTE):
         over = self.now.step >= self.now.at(float(self.hyper["search"]))
         if over or _density(layers) <= layers[0].asked.density + 1e-3:
             self._end(layers, targets)
+
+    def _interval(self, m: int) -> int:
+        """Steps from one vote to the next: in the search each layer can come down from M to one."""
+        return max(1, min(int(self.hyper["every"]), self.now.at(float(self.hyper["search"])) // m))
 
     def _end(self, layers: Sequence[Layer], targets: Sequence[float]) -> None:
         for layer in layers:

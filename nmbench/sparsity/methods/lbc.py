@@ -6,8 +6,8 @@ step all but ceil((C - 1) (1 - t)^3) + 1 of the C scores are set to zero, the sm
 between `start` and `end`. The weight has the masked gradient (no STE); a score has the sum of g * w over its
 combination.
 
-Departures: none that is meant. A removed combination may come back, since momentum moves its score, as in theirs. It
-needs C(M, N) / M more numbers a weight, so that large M are refused.
+Departures: none that is meant. A removed combination may come back, since momentum moves its score, as in theirs, also
+after `end`. It needs C(M, N) / M more numbers a weight, so that large M are refused.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ _MOST = 70  # those of 4:8
 class Settings(BaseModel):
     """Hyper-parameters."""
 
-    start: float = Field(0.0, ge=0, lt=1, description="share of training at which removal begins")
+    start: float = Field(
+        0.0, ge=0, lt=1, json_schema_extra={"up_to": "end"}, description="share of training at which removal begins"
+    )
     end: float = Field(0.5, gt=0, le=1, description="share of training at which one combination is left")
 
 

@@ -7,7 +7,8 @@ pass sees w times a Gumbel-softmax over them, whose temperature falls from 4 to 
 the likeliest.
 
 Two passes: the dense network (that of the dense twin), then the masks. Departures: the prior is the
-magnitude mask of the dense pass, by `prior` standard deviations, and logits train at the learning rate of all.
+magnitude mask of the dense pass, by `prior` standard deviations, and logits train at the learning rate of all. The
+weights that get masks stay; biases, norms and dense layers train on, which theirs do not.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ weights. The factor is baked in at the end.
 With `grow` (`mullt_axis_query_v2_pro.py`) the groups with the smallest magnitudes stay whole at first, fewer and fewer,
 none from that share of training on; 0, as their arguments have it, is N:M from the first step.
 
-Departures: of a linear weight, which has one position, b is over the whole weight.
+Departures: of a linear weight, which has one position, b is over the whole weight. Their second version's sigmoid in
+place of the steps is left out.
 """
 
 from __future__ import annotations

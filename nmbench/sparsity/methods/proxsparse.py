@@ -5,8 +5,8 @@ science/ProxSparse 4a558bc (end-to-end/prox_op.py). After each update w becomes 
 (|y1 y2 y3| + |y2 y3 y4| + |y3 y4 y1| + |y4 y1 y2|), each four of a group; lambda is not scaled by the learning rate,
 as in their trainer. In the end the two largest of each four stay, with the values that they had before.
 
-Two passes: the dense network (that of the dense twin), then this. Departure: evaluation sees the pruned network
-throughout.
+Two passes: the dense network (that of the dense twin), then this. Departures: evaluation sees the pruned network
+throughout; biases, norms and dense layers keep what they learn in the second pass, where theirs go back as well.
 """
 
 from __future__ import annotations

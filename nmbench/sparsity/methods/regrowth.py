@@ -6,8 +6,9 @@ that ends at `until`, and fill each group up to N: by the largest gradient, or a
 come back. GMP prunes by magnitude over the layer, cubically, but never the N largest of a group, so that it ends at
 N:M.
 
-Departures: a grown weight starts at zero (theirs keeps its old value, an oversight), and so does the optimizer's state
-of it. Masks begin as magnitude masks; pruned weights are held at zero.
+Departures: the cubic form of GMP is that of its paper, not the accelerated one. A grown weight starts at zero (theirs
+keeps its old value, an oversight), and so does the optimizer's state of it. Masks begin as magnitude masks; pruned
+weights are held at zero.
 """
 
 from __future__ import annotations
@@ -117,7 +118,9 @@ class GMPSettings(BaseModel):
     """Hyper-parameters of GMP."""
 
     every: int = Field(50, ge=1, description="optimizer steps from one mask to the next")
-    start: float = Field(0.0, ge=0, lt=1, description="share of training at which pruning begins")
+    start: float = Field(
+        0.0, ge=0, lt=1, json_schema_extra={"up_to": "end"}, description="share of training at which pruning begins"
+    )
     end: float = Field(0.75, gt=0, le=1, description="share of training at which the pattern is reached")
 
 

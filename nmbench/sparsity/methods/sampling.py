@@ -17,10 +17,19 @@ from nmbench.sparsity.clock import Clock
 from nmbench.sparsity.layer import Layer
 
 
-def inclusion(chance: Tensor) -> Tensor:
-    """How likely each of four is among two that are drawn one after the other. chance: (groups, 4), rows sum to 1."""
-    odds = chance / (1 - chance)
-    return chance * (1 + odds.sum(1, keepdim=True) - odds)
+def inclusion(size: Tensor) -> Tensor:
+    """How likely each of four is among two that are drawn one after the other.
+
+    size: (groups, 4), above 0; an element's chance to come first is its share of its group. The sums leave out one
+    each, instead of taking it off: beside one large element nothing would be left of three small ones.
+    """
+    odds = size / _others(size)
+    return size / size.sum(1, keepdim=True) * (1 + _others(odds))
+
+
+def _others(four: Tensor) -> Tensor:
+    """Of each element the sum of the other three."""
+    return torch.stack([four[:, [j for j in range(4) if j != i]].sum(1) for i in range(4)], 1)
 
 
 def sample_2_of_4(grad: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -37,7 +46,7 @@ def sample_2_of_4(grad: Tensor, generator: torch.Generator | None = None) -> Ten
         first = waits[:, j] <= waits[:, k]
         before[:, k] += first
         before[:, j] += ~first
-    values = (four.float() / inclusion(chance).clamp_(min=torch.finfo(torch.float32).tiny)).to(grad.dtype)
+    values = (four.float() / inclusion(size).clamp_(min=torch.finfo(torch.float32).tiny)).to(grad.dtype)
     return torch.where(before < 2, values, 0).reshape(grad.shape)
 
 

@@ -6,7 +6,8 @@ with the weight pruned along the outputs as well (bi-mask's second mask, outputs
 have neither gradient nor state. For the last `lora` share of training x L R / rank is added, R = 0 at first; it
 survives finalize().
 
-Departures: any N:M (their kernels are 2:4), convolutions too, without a branch. The branch sees all samples (in their
+Departures: any N:M (their kernels are 2:4), convolutions too, without a branch; layers with an aspect ratio above 5,
+which they leave dense, are a matter of `layers`. The branch sees all samples (in their
 accuracy experiments it sees the first of a batch). The initial mask is by magnitude, as their code has it.
 """
 

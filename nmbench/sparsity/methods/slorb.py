@@ -1,8 +1,9 @@
 """ast-slorb: ast with its low-rank branch, which stands in for what is pruned and stays after training.
 
-Huang et al. 2024 (see nmbench.sparsity.methods.adaptive), SLoRB: beside the sparse product runs one with the sums of
-each `block` inputs. It begins as the mean of the block's pruned weights, so that where a block's inputs are equal the
-layer gives at first what it gave dense; then it learns. Of plain linear layers, in blocks of nearly equal size.
+Huang et al. 2024 (code thu-ml/Adaptive-Sparse-Trainer 723d742, as nmbench.sparsity.methods.adaptive), SLoRB: beside the
+sparse product runs one with the sums of each `block` inputs. It begins as the mean of the block's pruned weights, so
+that where a block's inputs are equal the layer gives at first what it gave dense; then it learns. Departures: of plain
+linear layers, in blocks of nearly equal size where `block` does not divide the inputs.
 """
 
 from __future__ import annotations

@@ -26,7 +26,13 @@ from nmbench.sparsity.methods.base import DENSE, FOLLOW, Method
 class Settings(BaseModel):
     """Hyper-parameters."""
 
-    t_min: float = Field(0.1, ge=0, le=1, description="share of training before which it does not switch")
+    t_min: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        json_schema_extra={"up_to": "t_max"},
+        description="share of training before which it does not switch",
+    )
     t_max: float = Field(0.5, ge=0, le=1, description="share of training after which it switches in any case")
     mean: Literal["arithmetic", "geometric"] = Field("arithmetic", description="mean of |v_t - v_(t-1)| over weights")
 

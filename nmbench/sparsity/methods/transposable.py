@@ -27,7 +27,7 @@ class Settings(Decay):
     """Hyper-parameters."""
 
     every: int = Field(40, ge=1, description="optimizer steps from one mask to the next")
-    lambda_w: float = Field(0.0, description="decay of the pruned weights; the authors have none")
+    lambda_w: float = Field(0.0, ge=0, description="decay of the pruned weights; the authors have none")
 
 
 def tile_mask(layer: Layer, weight: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from nmbench._util.errors import first_line
 from nmbench.sparsity.allocation import Patterns, PatternsLike, read
 from nmbench.sparsity.pattern import NMPattern
 from nmbench.sparsity.permutation.graph import Seen, walk
@@ -71,13 +72,21 @@ def permute(
         layers: the weights that will be sparse, as `sparsify` takes them. None: all but those of the last linear layer.
 
     Raises:
-        ValueError: a bad pattern, one on the kernel axis, or a layer that is not there.
+        ValueError: a bad pattern, one on the kernel axis, a layer that is not there, or inputs that do not fit.
     """
     parsed = read(pattern)
     lines = choose(find_weights(model), parsed, default_candidates(model) if layers is None else layers)
     inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
     with ordinary_forward(model):
-        return permute_model(model, parsed, lines, lambda: model(*inputs))
+        return permute_model(model, parsed, lines, lambda: _output(model, inputs))
+
+
+def _output(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
+    """Raises ValueError for inputs that do not fit."""
+    try:
+        return model(*inputs)
+    except Exception as error:
+        raise ValueError(f"the model does not take the example inputs ({first_line(error)})") from error
 
 
 def permute_model(

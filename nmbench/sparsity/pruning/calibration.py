@@ -55,6 +55,9 @@ class Calibration:
             if not all(bool(torch.isfinite(t).all()) for t in tensors if t.is_floating_point()):
                 raise CalibrationError(f"calibration: batch {i} holds NaN or infinity")
             sequences += next((len(t) for t in tensors if t.dim()), 0)
+        if batches and not any(isinstance(leaf, Tensor) for batch in batches for leaf in tree_leaves(batch)):
+            kinds = sorted({type(leaf).__name__ for batch in batches for leaf in tree_leaves(batch)})
+            raise CalibrationError(f"calibration: batches of torch tensors are wanted, not of {', '.join(kinds)[:60]}")
         if not sequences:
             raise CalibrationError(f"calibration: {len(batches)} batches without one example; give some training data")
         moved = [tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, b) for b in batches]

@@ -72,6 +72,8 @@ def prune(
     """
     parsed = read(pattern)
     chosen = registry.load(pruner)(**settings) if isinstance(pruner, str) else pruner
+    if not isinstance(chosen, Pruner):
+        raise ValueError(f"pruner: the name of one, or a Pruner, is wanted, not {pruner!r:.60}")
     if is_attached(model):
         raise ValueError("this model is being made sparse: finalize() its handle before it is pruned")
     weights = find_weights(model)
