@@ -1,6 +1,7 @@
 """The columns of the frame: pandas dtype, where in a record each stands, what it means."""
 
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_args
@@ -30,10 +31,18 @@ class Column:
             model = next((kind for kind in get_args(field.annotation) if _is_model(kind)), None)
         return self.about or str(field.description)
 
+    def of(self, record: Record) -> Any:
+        """Its value; None where a section on the way is absent."""
+        return _at(record, self.parts)
+
     @cached_property
     def parts(self) -> list[str]:
         """The attributes that lead to it."""
         return self.where.split(".")
+
+
+def _at(value: Any, attributes: Iterable[str]) -> Any:
+    return functools.reduce(lambda held, name: None if held is None else getattr(held, name), attributes, value)
 
 
 def _is_model(kind: Any) -> bool:
@@ -112,8 +121,7 @@ def row(record: Record, path: str) -> dict[str, Any]:
     """The row of a record; `path` is that of its attempt's folder. Absent values are None."""
     values: dict[str, Any] = dict.fromkeys(COLUMNS)
     for section, columns in _SECTIONS.items():
-        held = functools.reduce(lambda value, part: value and getattr(value, part), section, record)
-        if held is not None:
+        if (held := _at(record, section)) is not None:
             values |= {name: getattr(held, key) for name, key in columns}
     values["hyper"] = {**values["hyper"], **({"distill": record.cell.distill} if record.cell.distill else {})}
     values |= {key: canonical(values[key]) for key in ("train", "hyper")}
