@@ -23,6 +23,11 @@ class Setting:
         return label("", self.train).strip(" ()")
 
     @property
+    def untrained(self) -> bool:
+        """Are its models neither trained nor evaluated? Only their cost and speed can be told then."""
+        return '"untrained":true' in self.train.replace(" ", "")
+
+    @property
     def described(self) -> str:
         """Model and scale, then what is not the scale's own; plain text."""
         parts = [self.model, f"scale {self.scale}"]

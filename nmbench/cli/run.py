@@ -144,8 +144,8 @@ def run(
         typer.Option(
             "--speed/--no-speed",
             help="Then time a forward pass of each done cell's model, dense and converted. Done cells are not trained "
-            "again: those that have no speed yet and still have their weights are timed. A matrix may do so in "
-            "brief by default.",
+            "again: those that have no speed yet and still have their weights are timed. A matrix may do so by "
+            "default, or in brief.",
         ),
     ] = None,
     speed_budget: Annotated[float, typer.Option(min=0.1, help="Seconds of timing a cell, for --speed.")] = 30.0,
@@ -179,6 +179,7 @@ def run(
         raise UsageError("--engine, --detach and --pack are for an engine: give --on slurm or --on ray")
     chosen = select(matrix, results, only, seeds, plugins, yes)
     timed = chosen.matrix.speed and on == "local" and not cell if speed is None else speed
+    full = speed is True or chosen.matrix.speed == "full"
     console = Console(stderr=False)
     codes: dict[str, str] = {}
     # cells by name are a driver's or a job array's, which see to it that each runs once
@@ -195,7 +196,7 @@ def run(
         if not cells:
             say(f"{chosen.matrix.name}: nothing to do, {done} cells are done")
             if timed:
-                _measure_speed(chosen, device, data, speed is True, speed_budget, say)
+                _measure_speed(chosen, device, data, full, speed_budget, say)
             return
         planned = chosen.matrix
         limits = Limits(planned.timeout if timeout is None else timeout, planned.hang if hang is None else hang)
@@ -222,7 +223,7 @@ def run(
                 return
             records = runner.run(cells)
             if timed:
-                _measure_speed(chosen, device, data, speed is True, speed_budget, say)
+                _measure_speed(chosen, device, data, full, speed_budget, say)
         except KeyboardInterrupt:
             left = isinstance(runner, Fleet) and runner.left
             text = "left; its jobs go on" if left else "interrupted"

@@ -80,7 +80,7 @@ def _scaled(value: float, base: float, units: Sequence[str]) -> str:
 
 def percent(share: float, digits: int = 3) -> str:
     """A share as a percentage with so many significant digits; the space does not break."""
-    return f"{100 * share:.{digits}g}{NBSP}%"
+    return f"{float(f'{100 * share:.{digits}g}'):g}{NBSP}%"
 
 
 def unused(name: str, taken: Container[str], first: int = 2) -> str:

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from enum import Enum
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -63,6 +63,13 @@ def no_gpu(problem: Problem) -> Refusal | None:
     return Refusal(f"{dtype_name(problem.dtype)} needs compute capability {least[0]}.{least[1]} or newer", Kind.MACHINE)
 
 
+class Bound(Protocol):
+    """The product with one weight."""
+
+    def __call__(self, x: Tensor, bias: Tensor | None, addend: Tensor | None = None, relu: bool = False) -> Tensor:
+        """As `Backend.linear` or `Backend.conv2d`; addend, relu: as `Backend.fuses` says."""
+
+
 class Backend(ABC):
     """One way to multiply with an N:M weight; `name` is what a report calls it."""
 
@@ -93,6 +100,13 @@ class Backend(ABC):
     def run(self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem) -> Tensor:
         """Whichever of the two the problem is."""
         return (self.linear if problem.kind == "linear" else self.conv2d)(x, packed, bias, problem)
+
+    def bound(self, packed: Mapping[str, Tensor], problem: Problem) -> Bound | None:
+        """`run` with this weight, as a function of x, bias, addend and relu; None where nothing is saved by it.
+
+        It is called where no one watches torch operations (torch.compile, a dispatch mode), and may go past them.
+        """
+        return None
 
     def variants(
         self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem

@@ -201,10 +201,10 @@ _SAMPLE = 1 << 16
 
 
 def inferred(weight: Tensor) -> NMPattern | None:
-    """The pattern of the smallest M whose groups nearly all hold exactly N non-zeros, none of them more.
+    """The pattern whose groups hold exactly N non-zeros most often, and nearly all; the smallest M of those.
 
-    Where there is none, as after further pruning: the smallest power of two for M, or a larger one that is clearly
-    sparser. Groups run along the inputs.
+    None holds more. Where there is none, as after further pruning: the smallest power of two for M, or a larger one
+    that is clearly sparser. Groups run along the inputs.
 
     weight: (out, in, ...). None if no pattern up to 3:4 holds, or if it is all zero.
     """
@@ -215,10 +215,17 @@ def inferred(weight: Tensor) -> NMPattern | None:
     # some of the rows suggest patterns; what they suggest is held against all
     step = max(1, nonzero.numel() // _SAMPLE)
     part = nonzero[::step]
+    exact, most = None, _EXACT
     for m in sizes:
         n = _most(part, m)
-        if n <= _DENSEST * m and _share(part, n, m) >= _EXACT and _most(nonzero, m) == n:
-            return NMPattern(n, m)
+        share = _share(part, n, m) if n <= _DENSEST * m else 0.0
+        # one group of 16 with a single non-zero is nearly always one of 15 with it, too
+        if (share > most or (share == most and exact is None)) and _most(nonzero, m) == n:
+            exact, most = NMPattern(n, m), share
+        if most == 1.0:
+            break
+    if exact is not None:
+        return exact
     best = None
     for m in (m for m in sizes if m & (m - 1) == 0):
         n = _most(nonzero, m)

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from nmbench._util.devices import on
-from nmbench.kernels.backend import Backend, Problem, Settings, refused
+from nmbench.kernels.backend import Backend, Bound, Problem, Settings, refused
 from nmbench.kernels.backends.dense import Dense
 from nmbench.kernels.cache import fingerprint
 from nmbench.kernels.nmtensor import NMTensor, check, compress, decompress
 from nmbench.kernels.problem import dtype_name
 from nmbench.sparsity import NMPattern
+from nmbench.sparsity.memory import watched
 
 #: what a file holds of a weight: see nmbench.kernels.nmtensor; `pattern` is (N, M), and a third 1 for the axis "kernel"
 PARTS = ("values", "positions", "pattern")
@@ -58,6 +59,9 @@ class PackedWeight(nn.Module):
         settings, tuned_on: what the backend was tuned to, and the machine (see nmbench.kernels.cache) of which that
             holds; on another one the backend's default runs.
     """
+
+    #: (one of the tensors, its name, problem, the product with them), of the last call: it holds while they are held
+    _bound: tuple[Tensor | None, str, Problem, Bound | None] | None = None
 
     def __init__(self, weight: Tensor, problem: Problem, backend: Backend) -> None:
         """weight: baked, of shape `problem.weight`. Raises ValueError if it breaks what the backend needs."""
@@ -119,6 +123,12 @@ class PackedWeight(nn.Module):
 
         addend: what is added to it, of its shape. relu: what is negative becomes zero, after that.
         """
+        if not watched():
+            bound = self._bound
+            if bound is None or bound[0] is not self._buffers.get(bound[1]) or bound[2] is not self.problem:
+                bound = self._bind()
+            if bound[3] is not None:
+                return bound[3](x, bias, addend, relu)
         if addend is None and not relu:
             return self.running.run(x, self.tensors(), bias, self.problem)
         if self.running.fuses:
@@ -127,6 +137,11 @@ class PackedWeight(nn.Module):
         y = self.running.run(x, self.tensors(), bias, self.problem)
         y = y if addend is None else y + addend
         return y.relu() if relu else y
+
+    def _bind(self) -> tuple[Tensor | None, str, Problem, Bound | None]:
+        name = f"packed_{self._names[0]}"
+        self._bound = self._buffers[name], name, self.problem, self.running.bound(self.tensors(), self.problem)
+        return self._bound
 
     # -- moves, copies, files -----------------------------------------------------------------------------------
     def stored(self) -> NMTensor:
@@ -144,7 +159,7 @@ class PackedWeight(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         stored = self.stored()
-        return {**self.__dict__, "_buffers": {}, "_stored": (stored.values, stored.positions)}
+        return {**self.__dict__, "_buffers": {}, "_bound": None, "_stored": (stored.values, stored.positions)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         values, positions = state.pop("_stored")
@@ -183,5 +198,5 @@ class PackedWeight(nn.Module):
         """A copy with memory of its own, of the packed form."""
         other = PackedWeight.__new__(PackedWeight)
         copied = {f"packed_{name}": tensor.clone() for name, tensor in self.tensors().items()}
-        other.__dict__ = {**self.__dict__, "_buffers": copied}
+        other.__dict__ = {**self.__dict__, "_buffers": copied, "_bound": None}
         return other

@@ -33,16 +33,17 @@ def prepack(weight: Tensor, problem: Problem) -> tuple[Tensor, Product] | None:
 def _linear(weight: Tensor, problem: Problem) -> tuple[Tensor, Product]:
     ops = torch.ops.mkldnn
     held = ops._reorder_linear_weight(weight.contiguous(), problem.rows)
+    plain, binary = ops._linear_pointwise.default, ops._linear_pointwise.binary  # looked up once, not at each call
 
     def run(x: Tensor, held: Tensor, bias: Tensor | None, addend: Tensor | None = None, relu: bool = False) -> Tensor:
         y: Tensor
         if addend is None:
-            y = ops._linear_pointwise(x, held, bias, "relu" if relu else "none", [], "")
+            y = plain(x, held, bias, "relu" if relu else "none", [], "")
             return y
         if addend.shape == (*x.shape[:-1], problem.weight[0]) and addend.dtype == x.dtype:
-            y = ops._linear_pointwise.binary(x, addend.contiguous(), held, bias, "add")
+            y = binary(x, addend.contiguous(), held, bias, "add")
         else:  # it is to be broadcast
-            y = ops._linear_pointwise(x, held, bias, "none", [], "") + addend
+            y = plain(x, held, bias, "none", [], "") + addend
         return y.relu() if relu else y
 
     return held, run
@@ -52,17 +53,18 @@ def _conv2d(weight: Tensor, problem: Problem) -> tuple[Tensor, Product]:
     ops = torch.ops.mkldnn
     about = list(problem.padding), list(problem.stride), list(problem.dilation), problem.groups
     held = ops._reorder_convolution_weight(weight.contiguous(), *about, list(problem.input))
+    plain, binary = ops._convolution_pointwise.default, ops._convolution_pointwise.binary
 
     def run(x: Tensor, held: Tensor, bias: Tensor | None, addend: Tensor | None = None, relu: bool = False) -> Tensor:
         y: Tensor
         if addend is None:
-            y = ops._convolution_pointwise(x, held, bias, *about, "relu" if relu else "none", [], "")
+            y = plain(x, held, bias, *about, "relu" if relu else "none", [], "")
             return y
         if addend.shape == result_shape(x) and addend.dtype == x.dtype:
             last = "relu" if relu else None
-            y = ops._convolution_pointwise.binary(x, addend, held, bias, *about, "add", 1.0, last, [], "")
+            y = binary(x, addend, held, bias, *about, "add", 1.0, last, [], "")
             return y
-        y = ops._convolution_pointwise(x, held, bias, *about, "none", [], "") + addend
+        y = plain(x, held, bias, *about, "none", [], "") + addend
         return y.relu() if relu else y
 
     def result_shape(x: Tensor) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ import math
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -83,8 +83,9 @@ class Grid(BaseModel):
 class Matrix(BaseModel):
     """A matrix file.
 
-    timeout, hang: seconds a cell may take, and may be silent, before it is stopped. speed: time each model and pattern
-    once when all cells have ended (nmbench.running.brief). engine: a table of options for each engine that runs cells
+    timeout, hang: seconds a cell may take, and may be silent, before it is stopped. speed: when all cells have ended,
+    time each model and pattern once in brief (nmbench.running.brief), or with "full" each cell, as `run --speed` does.
+    engine: a table of options for each engine that runs cells
     elsewhere, [engine.slurm] partition = "gpu".
     """
 
@@ -97,7 +98,7 @@ class Matrix(BaseModel):
     init: str | None = None
     timeout: Seconds | None = None
     hang: Seconds = 1800.0
-    speed: bool = False
+    speed: bool | Literal["full"] = False
     engine: dict[str, dict[str, str | int | float | bool]] = {}
     grid: list[Grid] = Field(min_length=1)
 

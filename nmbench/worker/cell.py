@@ -53,10 +53,11 @@ class _Attempt:
         """The task and its data."""
         with self.clock.stage("import"):
             self.task = load_task(self.job.reference)
-        self.record.metric_info = [MetricInfo(**vars(metric)) for metric in self.task.metrics]
         self.spec = spec_of(self.cell, self.task, device_of(self.job.device, self.ranks))
+        self.trains = not training.is_untrained(self.spec)
+        self.record.metric_info = [MetricInfo(**vars(metric)) for metric in self.task.metrics if self.trains]
         with self.clock.stage("prepare"), self.clock.heart.beating():
-            self.data = self.task.prepare(self.spec, self.job.data_dir)
+            self.data = self.task.prepare(self.spec, self.job.data_dir) if self.trains else training.NO_DATA
         counts = {name: int(finite(count, f"the count {name!r}")) for name, count in self.data.counts.items()}
         self.record.data = Data(fingerprint=self.data.fingerprint, counts=counts)
         self.record.notes = list(self.data.notes)
@@ -110,7 +111,8 @@ class _Attempt:
             return Run(self.spec, self.data, self.handle, state, phase, self.clock.heart, *place, teacher)
 
         method = pruning.DenseFirst() if self.pruning else self.handle.method
-        task = self.task if self.pruning is None or self.pruning.trains else training.Untrained()
+        trains = self.trains and (self.pruning is None or self.pruning.trains)
+        task = self.task if trains else training.Untrained()
         with self.clock.stage("train"):
             self.runs = training.train(task, self.model, begin, method, state, twin)
         self.record.memory = measure.memory(self.spec.device)
@@ -167,9 +169,10 @@ class _Attempt:
         self._audit()
         if sum(run.updates for run in self.runs) and handle.steps == 0:
             raise InvalidResult("train() never called run.bind(optimizer): the method took no part in training")
-        with self.clock.stage("evaluate"):
-            values = task.evaluate(model, self.runs[-1])
-        record.metrics = dict(measure.metrics(task, values))
+        if self.trains:
+            with self.clock.stage("evaluate"):
+                values = task.evaluate(model, self.runs[-1])
+            record.metrics = dict(measure.metrics(task, values))
         self._keep()
         with self.clock.stage("cost"):
             record.cost = measure.costs(task, model, handle, self.spec, self.cell)
@@ -284,7 +287,8 @@ def execute_rank(job: TrainingJob) -> int:
 def prepare(job: Job) -> Prepared:
     """Make or verify the data of `job`'s cell."""
     try:
-        data = (task := load_task(job.reference)).prepare(spec_of(job.cell, task, "cpu"), job.data_dir)
+        spec = spec_of(job.cell, task := load_task(job.reference), "cpu")
+        data = training.NO_DATA if training.is_untrained(spec) else task.prepare(spec, job.data_dir)
     except Exception as error:
         return Prepared(status=kind(error), message=first_lines(error))
     return Prepared(data=Data(fingerprint=data.fingerprint, counts=dict(data.counts)))

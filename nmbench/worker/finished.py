@@ -10,6 +10,7 @@ from nmbench.contract.spec import DataError
 from nmbench.plan.describe import load_task, spec_of
 from nmbench.records import weights
 from nmbench.running.job import Job
+from nmbench.worker.training import is_untrained
 
 
 def finished(
@@ -25,7 +26,8 @@ def finished(
     task = load_task(job.reference)
     spec = spec_of(job.cell, task, job.device)
     try:
-        task.prepare(spec, job.data_dir)
+        if not is_untrained(spec):
+            task.prepare(spec, job.data_dir)
         model = task.build(spec)
     except DataError as lacking:
         try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from nmbench.contract.resume import read_state, write_state
 from nmbench.contract.run import Run
-from nmbench.contract.spec import DataError
+from nmbench.contract.spec import DataError, DataInfo, Spec
 from nmbench.contract.task import Task
 from nmbench.plan.cell import InitialWeights
 from nmbench.records import weights
@@ -43,6 +43,15 @@ def load_init(model: nn.Module, init: InitialWeights, path: Path | None) -> None
     except RuntimeError as error:
         second = [line.strip() for line in str(error).splitlines()][1:2]
         raise DataError(f"init: {init.file} does not fit this model: {' '.join(second)}") from error
+
+
+#: of a cell whose model is neither trained nor evaluated
+NO_DATA = DataInfo(Path(), {}, "untrained", ("Untrained: its weights are random, so that it has no quality.",))
+
+
+def is_untrained(spec: Spec) -> bool:
+    """Does the setting `untrained` say so, where the task declares one?"""
+    return bool(spec.train.get("untrained"))
 
 
 class Untrained(Task):

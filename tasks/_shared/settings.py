@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nmbench.task import Spec
 
@@ -13,6 +13,10 @@ class Settings(BaseModel):
     """The field names are those of the matrix, their defaults the values at scale quick."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    untrained: bool = Field(
+        False, description="no data and no training: a model with its initial weights, for matrices about speed alone"
+    )
 
     @classmethod
     def of(cls, spec: Spec) -> Self:

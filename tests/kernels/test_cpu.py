@@ -265,3 +265,18 @@ def test_it_takes_less_memory_than_the_dense_weight():
     weight, _, problem = linear(64, 256, 256, pattern=NMPattern(1, 4))
     held = sum(part.nbytes for part in Cpu().pack(weight, problem).values())
     assert held <= 0.35 * weight.nbytes
+
+
+def test_the_product_follows_the_weight_that_is_held():
+    weight, x, problem = linear()
+    other = -weight
+    packed = PackedWeight(weight, problem, Cpu())
+    torch.testing.assert_close(packed.product(x, None), x @ weight.T)
+    packed.load_state_dict(PackedWeight(other, problem, Cpu()).state_dict())
+    torch.testing.assert_close(packed.product(x, None), x @ other.T)
+    copied = copy.deepcopy(packed)
+    for name, held in copied.named_buffers():
+        setattr(copied, name, PackedWeight(weight, problem, Cpu()).get_buffer(name).clone())
+        assert held is not copied.get_buffer(name)
+    torch.testing.assert_close(copied.product(x, None), x @ weight.T)
+    torch.testing.assert_close(packed.product(x, None), x @ other.T)

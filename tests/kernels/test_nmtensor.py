@@ -99,6 +99,12 @@ def test_the_pattern_that_was_put_there_is_found(pattern, shape):
     assert inferred(baked(shape, p)) == p
 
 
+@pytest.mark.parametrize("pattern", ["1:8", "1:16", "2:16"])
+def test_a_layer_of_one_group_keeps_its_own_pattern(pattern):
+    p = NMPattern.parse(pattern)
+    assert inferred(baked((128, p.m), p)) == p
+
+
 @given(out=st.integers(1, 5), width=st.integers(1, 70), density=st.floats(0, 1), seed=st.integers(0, 999))
 @settings(max_examples=60, deadline=None)
 def test_what_is_found_holds(out, width, density, seed):

@@ -2,15 +2,17 @@
 
 import copy
 import pickle
+from unittest import mock
 
 import pytest
 import torch
+from convert_toys import priced
 from torch import nn
 from torch.nn import functional as F
 
-from nmbench.kernels import SparseConv2d, convert, engines, load_converted, save_converted
+from nmbench.kernels import SparseConv2d, convert, engines, load_converted, save_converted, timing
 from nmbench.kernels.backends.cpu import Cpu
-from nmbench.kernels.conversion import choose
+from nmbench.kernels.conversion import choose, gain
 from nmbench.kernels.conversion.agreement import agreement
 from nmbench.kernels.conversion.fold import fold_batch_norms
 from nmbench.sparsity import sparsify
@@ -63,6 +65,7 @@ def trained(model):
 def every_layer(monkeypatch):
     """Sparse wins always."""
     monkeypatch.setattr(choose, "CLEAR_WIN", 1e9)
+    monkeypatch.setattr(gain, "NOT_SLOWER", 1e9)
 
 
 def fast(model, *inputs, **options):
@@ -152,7 +155,7 @@ def trained_norms(model):
 @pytest.mark.usefixtures("every_layer")
 def test_a_conversion_that_went_wrong_as_a_whole_is_not_handed_back(monkeypatch):
     model, x = trained(Net()), torch.randn(2, 32, 9, 9)
-    monkeypatch.setattr(Cpu, "conv2d", _drops_what_is_added(Cpu.conv2d))
+    monkeypatch.setattr(Cpu, "bound", _drops_what_is_added(Cpu.bound))
     made, report = fast(model, x)
     assert torch.equal(made(x), model(x))
     assert not report.sparse
@@ -161,10 +164,40 @@ def test_a_conversion_that_went_wrong_as_a_whole_is_not_handed_back(monkeypatch)
         fast(copy.deepcopy(model), x, inplace=True)
 
 
-def _drops_what_is_added(conv2d):
-    return lambda self, x, packed, bias, problem, addend=None, relu=False: conv2d(
-        self, x, packed, bias, problem, None, relu
-    )
+@pytest.mark.parametrize("inplace", [False, True])
+def test_layers_that_win_alone_and_lose_together_stay_dense(inplace):
+    model, x = trained(Net()), torch.randn(2, 32, 9, 9)
+    right = model(x)
+    with priced(cpu=1.0, sparse=60.0):  # the others take 50
+        made, report = convert(model, [x], backends=["cpu"], cache=False, inplace=inplace)
+    assert (made is model) == inplace
+    assert not report.sparse
+    assert all("as a whole it would be slower: 0.06 ms" in row.reason for row in report.rows)
+    torch.testing.assert_close(made(x), right, rtol=1e-4, atol=1e-4)
+    with priced(cpu=1.0, sparse=40.0):
+        assert any("as a whole it takes 0.04 ms" in note for note in convert(model, [x], cache=False)[1].notes)
+
+
+def test_a_whole_that_cannot_be_timed_says_so():
+    with priced(cpu=1.0):
+        invented = timing.compare
+
+        def busy(candidates, *args, **options):
+            if "sparse" in candidates:
+                raise OSError("busy")
+            return invented(candidates, *args, **options)
+
+        with mock.patch.object(timing, "compare", busy):
+            _, report = convert(trained(Net()), [torch.randn(2, 32, 9, 9)], backends=["cpu"], cache=False)
+    assert any("could not be timed as a whole: OSError: busy" in note for note in report.notes)
+
+
+def _drops_what_is_added(bound):
+    def changed(self, packed, problem):
+        run = bound(self, packed, problem)
+        return lambda x, bias, addend=None, relu=False: run(x, bias, None, relu)
+
+    return changed
 
 
 def test_what_is_drawn_or_chosen_is_not_called_wrong():

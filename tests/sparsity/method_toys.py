@@ -18,6 +18,7 @@ SHORT = {
     "bi-mask": {"every": 3, "tries": 4},
     "slope": {"lora": 0.5, "rank": 2},
     "ast": {"every": 3},
+    "ast-slorb": {"every": 3, "block": 4},
     "lbc": {},
     "maxq": {},
     "maskllm": {},

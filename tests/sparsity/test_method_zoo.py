@@ -13,10 +13,12 @@ from torch import nn
 from torch.utils._pytree import tree_leaves_with_path
 
 from nmbench.sparsity import NMPattern, audit, cost, sparsify
-from nmbench.sparsity.low_rank import LowRankLinear
+from nmbench.sparsity.low_rank import BlockLinear, LowRankLinear
 from nmbench.sparsity.methods import load
 
 STEPS = 6
+#: those whose branch stays in the model
+BRANCHED = ("slope", "ast-slorb")
 
 
 def attached(method, pattern="2:4", **settings):
@@ -60,7 +62,7 @@ def test_it_trains_every_kind_of_layer_and_ends_sparse(method):
     assert report.density == 1.0 if not handle.method.sparse else report.density <= 0.56
     own = {name for name, _ in zoo().named_parameters()}
     left = {name for name, _ in model.named_parameters()} - own
-    assert left == set() or method == "slope"
+    assert left == set() or method in BRANCHED
     again = pickle.loads(pickle.dumps(model))
     with torch.no_grad():
         assert torch.equal(again.eval()(images), model(images))
@@ -194,6 +196,27 @@ def test_layers_have_patterns_of_their_own(method):
     assert next(line for line in report.layers if line.name == "frozen.weight").role == "dense"
 
 
+@pytest.mark.parametrize("inputs", [16, 10])
+def test_block_means_stand_in_for_what_is_pruned_and_stay(inputs):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(inputs, 8))
+    dense = nn.Linear(inputs, 8)
+    dense.load_state_dict(model[0].state_dict())
+    handle = sparsify(model, "2:4", "ast-slorb", block=8, steps=10)
+    size = -(-inputs // 2)
+    x = torch.randn(3, 2).repeat_interleave(size, 1)[:, :inputs]  # equal within each block
+    torch.testing.assert_close(model(x), dense(x))
+    free = torch.randn(3, inputs)
+    assert not torch.allclose(model(free), dense(free))
+    before = model.eval()(free)
+    handle.finalize()
+    assert isinstance(model[0], BlockLinear)
+    torch.testing.assert_close(model(free), before)
+    assert audit(model, "2:4", handle.layers).ok
+    counted = cost(model, (free[:1],), "2:4", handle.layers)
+    assert next(line for line in counted.layers if line.name == "0.weight_blocks").macs == 2 * 8
+
+
 def test_a_low_rank_branch_stays_and_counts():
     model, handle, _ = trained("slope")
     with warnings.catch_warnings():
@@ -278,7 +301,7 @@ def test_a_setting_out_of_range_is_named(method, setting, value, says):
         sparsify(zoo(), "2:4", method, **{setting: value})
 
 
-@pytest.mark.parametrize("method", ["step", "ast"])
+@pytest.mark.parametrize("method", ["step", "ast", "ast-slorb"])
 def test_other_optimizers_than_adam_are_named(method):
     model, handle = attached(method)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from nmbench.kernels.backend import DEPTHWISE, Backend, Kind, Problem, Refusal, Settings
+from nmbench.kernels.backend import DEPTHWISE, Backend, Bound, Kind, Problem, Refusal, Settings
 from nmbench.kernels.cpu import ops
 from nmbench.kernels.cpu.build import Form, covering, library, rows_library
-from nmbench.kernels.cpu.product import FEW_ROWS, form_for, lanes_of, pack, tile_for, unpack
+from nmbench.kernels.cpu.product import FEW_ROWS, Product, form_for, lanes_of, pack, tile_for, unpack
 from nmbench.kernels.problem import dtype_name
 from nmbench.sparsity.memory import watched
 
@@ -75,10 +75,9 @@ class Cpu(Backend):
         _check(x, problem, -1, problem.weight[1])
         form, held = _held(packed)
         if watched():
-            n, m = problem.pattern.n, problem.pattern.m
-            y: Tensor = ops.linear(x, held, bias, addend, relu, problem.weight[0], [n, m], int(form))
+            y: Tensor = ops.linear(x, held, bias, addend, relu, *_about(problem, form), [])
             return y
-        return ops.multiply(x, held, bias, problem, form, addend, relu)
+        return Product(problem, form)(x, held, bias, addend, relu)
 
     def conv2d(
         self,
@@ -94,10 +93,21 @@ class Cpu(Backend):
         form, held = _held(packed)
         if watched():
             geometry = [*problem.stride, *problem.padding, *problem.dilation, problem.groups]
-            about = list(problem.weight), [problem.pattern.n, problem.pattern.m], int(form)
-            y: Tensor = ops.conv2d(x, held, bias, addend, relu, *about, geometry)
+            y: Tensor = ops.conv2d(x, held, bias, addend, relu, *_about(problem, form), geometry)
             return y
-        return ops.multiply(x, held, bias, problem, form, addend, relu)
+        return Product(problem, form)(x, held, bias, addend, relu)
+
+    def bound(self, packed: Mapping[str, Tensor], problem: Problem) -> Bound:
+        """The product, with all that is the same at each call worked out."""
+        form, held = _held(packed)
+        product, linear = Product(problem, form), problem.kind == "linear"
+        dim, size = (-1, problem.weight[1]) if linear else (1, problem.weight[1] * problem.groups)
+
+        def run(x: Tensor, bias: Tensor | None, addend: Tensor | None = None, relu: bool = False) -> Tensor:
+            _check(x, problem, dim, size)
+            return product(x, held, bias, addend, relu)
+
+        return run
 
 
 class CpuRows(Cpu):
@@ -127,6 +137,11 @@ class CpuRows(Cpu):
     ) -> list[Settings]:
         """Its default."""
         return [()]
+
+
+def _about(problem: Problem, form: Form) -> tuple[list[int], list[int], int]:
+    """The weight's shape, its pattern and its form, as the operators take them."""
+    return list(problem.weight), [problem.pattern.n, problem.pattern.m], int(form)
 
 
 def _held(packed: Mapping[str, Tensor]) -> tuple[Form, Tensor]:

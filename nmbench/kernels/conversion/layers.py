@@ -104,7 +104,10 @@ class SparseLinear(SparseLayer):
 
     def forward(self, input: Tensor, addend: Tensor | None = None) -> Tensor:
         """(..., in) -> (..., out). addend: of the result's shape, where one is fused."""
-        return self._result(self.packed.product(self._cast(input), self.bias, addend, self.relu))
+        packed = self.packed
+        if input.dtype is not packed.problem.dtype or torch.is_autocast_enabled(input.device.type):
+            return self._result(packed.product(self._cast(input), self.bias, addend, self.relu))
+        return packed.product(input, self.bias, addend, self.relu)
 
     def extra_repr(self) -> str:
         """As torch.nn.Linear says."""

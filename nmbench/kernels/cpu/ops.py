@@ -1,107 +1,81 @@
 """The products as torch operators, for torch.compile; plain calls go past them, which costs less.
 
-nmbench_cpu::linear, nmbench_cpu::conv2d   the operators
+nmbench_cpu::linear   x (..., in) -> (..., out)
+nmbench_cpu::conv2d   x (N, in, H, W) -> (N, out, H', W'); geometry: stride, padding, dilation, two numbers each, groups
+
+They are registered for the CPU directly: what torch.library.custom_op puts around a function takes longer than a
+product of few rows.
 """
 
+import functools
+import os
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from nmbench.kernels.cpu.build import Form
-from nmbench.kernels.cpu.product import lanes_of, result_shape, run
-from nmbench.kernels.problem import Problem, conv2d_problem, linear_problem, output_size
+from nmbench.kernels.cpu.build import ISA_VARIABLE, Form
+from nmbench.kernels.cpu.product import Product
+from nmbench.kernels.problem import conv2d_problem, linear_problem, output_size
 from nmbench.sparsity import NMPattern
 
+Numbers = Sequence[int]
 
-def multiply(
-    x: Tensor,
-    packed: Tensor,
-    bias: Tensor | None,
-    problem: Problem,
-    form: Form,
-    addend: Tensor | None = None,
-    relu: bool = False,
-) -> Tensor:
-    """As `run`, for any memory layout of x and addend, and the dtype of the problem."""
-    inner = torch.bfloat16 if form is Form.DOT else torch.float32
-    layout = torch.channels_last if problem.kind == "conv2d" else torch.contiguous_format
-    x = x.to(inner).contiguous(memory_format=layout)
-    shift = None if bias is None else bias.detach().float().contiguous()
-    if addend is not None:
-        if addend.shape != result_shape(x, problem):  # it is to be broadcast, then
-            y = run(x, packed, shift, problem, form, lanes_of(problem, form)).to(problem.dtype) + addend
-            return y.relu() if relu else y
-        addend = addend.detach().to(inner).contiguous(memory_format=layout)
-    return run(x, packed, shift, problem, form, lanes_of(problem, form), addend, relu).to(problem.dtype)
+_SCHEMA = (
+    "(Tensor x, Tensor packed, Tensor? bias, Tensor? addend, bool relu, "
+    "int[] weight, int[] pattern, int form, int[] geometry) -> Tensor"
+)
 
 
-@torch.library.custom_op("nmbench_cpu::linear", mutates_args=())
-def linear(
+def _run(
     x: Tensor,
     packed: Tensor,
     bias: Tensor | None,
     addend: Tensor | None,
     relu: bool,
-    out: int,
-    pattern: Sequence[int],
+    weight: Numbers,
+    pattern: Numbers,
     form: int,
+    geometry: Numbers,
 ) -> Tensor:
-    """x (..., in) -> (..., out)."""
-    n, m = pattern
-    problem = linear_problem((out, x.shape[-1]), tuple(x.shape), NMPattern(n, m), x.dtype, x.device)
-    return multiply(x, packed, bias, problem, Form(form), addend, relu)
+    isa = os.environ.get(ISA_VARIABLE, "")
+    product = _product(tuple(weight), tuple(pattern), form, tuple(geometry), x.dtype, isa)
+    return product(x, packed, bias, addend, relu)
 
 
-@linear.register_fake
-def _(
+@functools.lru_cache(4096)
+def _product(weight: Numbers, pattern: Numbers, form: int, geometry: Numbers, dtype: torch.dtype, isa: str) -> Product:
+    """Of any input of that dtype. isa: of the kernels, which depend on it."""
+    cpu, (n, m) = torch.device("cpu"), pattern
+    if not geometry:
+        return Product(linear_problem(tuple(weight), (1, weight[1]), NMPattern(n, m), dtype, cpu), Form(form))
+    sh, sw, ph, pw, dh, dw, groups = geometry
+    least = [d * (k - 1) + 1 for d, k in zip((dh, dw), weight[2:], strict=True)]
+    about = tuple(weight), (1, weight[1] * groups, *least), NMPattern(n, m), dtype, cpu
+    return Product(conv2d_problem(*about, (sh, sw), (ph, pw), (dh, dw), groups), Form(form))
+
+
+def _fake(
     x: Tensor,
     packed: Tensor,
     bias: Tensor | None,
     addend: Tensor | None,
     relu: bool,
-    out: int,
-    pattern: Sequence[int],
+    weight: Numbers,
+    pattern: Numbers,
     form: int,
+    geometry: Numbers,
 ) -> Tensor:
-    return x.new_empty((*x.shape[:-1], out))
-
-
-@torch.library.custom_op("nmbench_cpu::conv2d", mutates_args=())
-def conv2d(
-    x: Tensor,
-    packed: Tensor,
-    bias: Tensor | None,
-    addend: Tensor | None,
-    relu: bool,
-    weight: Sequence[int],
-    pattern: Sequence[int],
-    form: int,
-    geometry: Sequence[int],
-) -> Tensor:
-    """x (N, in, H, W) -> (N, out, H', W'). geometry: stride, padding, dilation, two numbers each, and groups."""
-    problem = _convolution(x, weight, pattern, geometry)
-    return multiply(x, packed, bias, problem, Form(form), addend, relu)
-
-
-@conv2d.register_fake
-def _(
-    x: Tensor,
-    packed: Tensor,
-    bias: Tensor | None,
-    addend: Tensor | None,
-    relu: bool,
-    weight: Sequence[int],
-    pattern: Sequence[int],
-    form: int,
-    geometry: Sequence[int],
-) -> Tensor:
+    if not geometry:
+        return x.new_empty((*x.shape[:-1], weight[0]))
     size = output_size(x.shape[2:], weight[2:], geometry[:2], geometry[2:4], geometry[4:6])
     return x.new_empty((x.shape[0], weight[0], *size)).to(memory_format=torch.channels_last)
 
 
-def _convolution(x: Tensor, weight: Sequence[int], pattern: Sequence[int], geometry: Sequence[int]) -> Problem:
-    n, m = pattern
-    sh, sw, ph, pw, dh, dw, groups = geometry
-    about = tuple(weight), tuple(x.shape), NMPattern(n, m), x.dtype, x.device
-    return conv2d_problem(*about, (sh, sw), (ph, pw), (dh, dw), groups)
+_operators = torch.library.Library("nmbench_cpu", "DEF")  # type: ignore[no-untyped-call]
+for _name in ("linear", "conv2d"):
+    _operators.define(_name + _SCHEMA)  # type: ignore[no-untyped-call]
+    _operators.impl(_name, _run, "CPU")  # type: ignore[no-untyped-call]
+    torch.library.register_fake(f"nmbench_cpu::{_name}", _fake)
+
+linear, conv2d = torch.ops.nmbench_cpu.linear.default, torch.ops.nmbench_cpu.conv2d.default

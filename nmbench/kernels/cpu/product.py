@@ -96,6 +96,7 @@ def _template(problem: Problem, form: Form) -> bytes:
     layer.n, layer.m = problem.pattern.n, problem.pattern.m
     for name, value in zip(("kernel", "stride", "padding", "dilation"), _pairs(problem, kernel), strict=True):
         setattr(layer, name, (ctypes.c_long * 2)(*value))
+    layer.height = layer.width = layer.out_height = layer.out_width = 1
     settings = dict(problem.settings)
     layer.rows, layer.blocks = settings.get("rows", 0), settings.get("blocks", 0)
     return bytes(layer)
@@ -113,38 +114,63 @@ def result_shape(x: Tensor, problem: Problem) -> tuple[int, ...]:
     return x.shape[0], problem.weight[0], *size
 
 
-def run(
-    x: Tensor,
-    packed: Tensor,
-    bias: Tensor | None,
-    problem: Problem,
-    form: Form,
-    lanes: Lanes,
-    addend: Tensor | None = None,
-    relu: bool = False,
-) -> Tensor:
-    """x W^T + bias (+ addend), then ReLU if asked.
+class Product:
+    """x W^T + bias (+ addend), then ReLU if asked, for weights of one problem and form.
 
-    x: (..., in), or (N, in, H, W) with the channels last in memory; contiguous so, and of the form's dtype: bfloat16
-    for DOT, else float32. bias: float32. addend: of the result's shape, dtype and memory format.
+    What is the same at each call is worked out once: at few rows it would take longer than the product itself.
     """
-    layer = Layer.from_buffer_copy(_template(problem, form))
-    layer.x, layer.w, layer.relu, layer.threads = x.data_ptr(), packed.data_ptr(), relu, torch.get_num_threads()
-    shape = result_shape(x, problem)
-    if problem.kind == "conv2d":
-        size = shape[2:]
-        y = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
-        layer.images, layer.height, layer.width = x.shape[0], x.shape[2], x.shape[3]
-        layer.out_height, layer.out_width = size
-        rows = x.shape[0] * size[0] * size[1]
-    else:
-        y = x.new_empty(shape)
-        rows = layer.images = x.numel() // layer.channels
-        layer.height = layer.width = layer.out_height = layer.out_width = 1
-    if not layer.rows and form is not Form.ROWS:
-        layer.rows, layer.blocks = tile_for(rows, lanes.lanes)
-    layer.bias = None if bias is None else bias.data_ptr()
-    layer.addend, layer.y = None if addend is None else addend.data_ptr(), y.data_ptr()
-    if rows and layer.outputs and lanes.functions.nm_run(ctypes.byref(layer)):
-        raise MemoryError("no memory for the pointers of a sparse product")
-    return y
+
+    def __init__(self, problem: Problem, form: Form) -> None:
+        """Of the problem's input the leading sizes do not count. Raises ValueError if there is no kernel here."""
+        self.problem, self.lanes = problem, lanes_of(problem, form)
+        self.template = _template(problem, form)
+        self.tiles = form is not Form.ROWS and "rows" not in dict(problem.settings)
+        self.inner = torch.bfloat16 if form is Form.DOT else torch.float32
+        self.linear, self.channels = problem.kind == "linear", problem.weight[1] * problem.groups
+        self.layout = torch.contiguous_format if self.linear else torch.channels_last
+
+    def __call__(
+        self, x: Tensor, packed: Tensor, bias: Tensor | None, addend: Tensor | None = None, relu: bool = False
+    ) -> Tensor:
+        """x: (..., in) or (N, in, H, W), of any memory layout; bias, addend, the result: of the problem's dtype.
+
+        packed: as `pack` returns it for that form. addend: of the result's shape, or broadcast to it.
+        """
+        x = self._laid_out(x)
+        if bias is not None and not (bias.dtype is torch.float32 and bias.is_contiguous()):
+            bias = bias.detach().to(torch.float32).contiguous()
+        if addend is not None:
+            if addend.shape != result_shape(x, self.problem):  # it is to be broadcast, then
+                y = self._run(x, packed, bias, None, False).to(self.problem.dtype) + addend
+                return y.relu() if relu else y
+            addend = self._laid_out(addend)
+        y = self._run(x, packed, bias, addend, relu)
+        return y if y.dtype is self.problem.dtype else y.to(self.problem.dtype)
+
+    def _laid_out(self, x: Tensor) -> Tensor:
+        # asked first, as each call of torch counts here
+        if x.dtype is self.inner and x.is_contiguous(memory_format=self.layout):
+            return x
+        return x.detach().to(self.inner).contiguous(memory_format=self.layout)
+
+    def _run(self, x: Tensor, packed: Tensor, bias: Tensor | None, addend: Tensor | None, relu: bool) -> Tensor:
+        """Everything as the kernel reads it: contiguous, of `inner`, but the bias, which is float32."""
+        layer = Layer.from_buffer_copy(self.template)
+        layer.x, layer.w, layer.relu = x.data_ptr(), packed.data_ptr(), relu
+        layer.threads = torch.get_num_threads()
+        if self.linear:
+            y = torch.empty((*x.shape[:-1], self.problem.weight[0]), dtype=self.inner)
+            rows = layer.images = x.numel() // self.channels
+        else:
+            shape = result_shape(x, self.problem)
+            y = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+            layer.images, layer.height, layer.width = x.shape[0], x.shape[2], x.shape[3]
+            layer.out_height, layer.out_width = size = shape[2:]
+            rows = x.shape[0] * size[0] * size[1]
+        if self.tiles:
+            layer.rows, layer.blocks = tile_for(rows, self.lanes.lanes)
+        layer.bias = None if bias is None else bias.data_ptr()
+        layer.addend, layer.y = None if addend is None else addend.data_ptr(), y.data_ptr()
+        if rows and layer.outputs and self.lanes.functions.nm_run(ctypes.byref(layer)):
+            raise MemoryError("no memory for the pointers of a sparse product")
+        return y

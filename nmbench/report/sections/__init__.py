@@ -43,6 +43,16 @@ def _figure(blocks: Blocks) -> Blocks:
     return limited
 
 
+def _trained(blocks: Blocks) -> Blocks:
+    """The same without rows of untrained models, of which only cost and speed are told."""
+
+    def limited(study: Study, rows: Sequence[Row]) -> Iterator[Content]:
+        if trained := [row for row in rows if not row.setting.untrained]:
+            yield from blocks(study, trained)
+
+    return limited
+
+
 _ORDER: dict[Place, dict[str, Blocks]] = {
     Place.FRONT: {
         "outcome": intro.outcome,
@@ -50,25 +60,25 @@ _ORDER: dict[Place, dict[str, Blocks]] = {
         "mixed-origins": origins.mixed_overall,
         "tradeoff": tradeoff.figure,
         "speed-tradeoff": tradeoff.measured,
-        "patterns-by-tasks": overview.patterns_by_tasks,
-        "leaderboard": leaderboard.leaderboard,
+        "patterns-by-tasks": _trained(overview.patterns_by_tasks),
+        "leaderboard": _trained(leaderboard.leaderboard),
     },
     Place.SETTING: {
         "mixed-origins-of-setting": origins.mixed_in_setting,
-        "quality": quality.table,
-        "forest": _figure(forest.figure),
+        "quality": _trained(quality.table),
+        "forest": _trained(_figure(forest.figure)),
         "remarks": remarks.remarks,
         "precision": seeds.precision,
         "over-examples": seeds.over_evaluation,
         "other-metrics": quality.others,
         "size": cost.size,
-        "effort": cost.effort,
+        "effort": _trained(cost.effort),
         "patterns": patterns.by_layer,
         "speed": speed.speed,
-        "flips": _figure(training.flips),
-        "layers": _figure(layers.figure),
-        "curves": _figure(training.curves),
-        "examples": _figure(examples.examples),
+        "flips": _trained(_figure(training.flips)),
+        "layers": _trained(_figure(layers.figure)),
+        "curves": _trained(_figure(training.curves)),
+        "examples": _trained(_figure(examples.examples)),
     },
     Place.TASK: {"left-dense": layers.left_dense},
     Place.END: {

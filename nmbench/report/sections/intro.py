@@ -20,7 +20,7 @@ _NAMED = 3
 
 def outcome(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
     """The verdicts counted, the row that saves most without being worse, and what is not in the numbers."""
-    if finding := _finding(rows):
+    for finding in filter(None, (_finding([row for row in rows if not row.setting.untrained]), _speed(rows))):
         yield Prose(finding)
     sentences = [_ended(Counter(study.cells["status"])), *_not_counted(study)]
     yield Prose(f"{' '.join(sentences)} [How to read this report](#how-to-read-this-report) is at its end.")
@@ -42,6 +42,21 @@ def _finding(rows: Sequence[Row]) -> str:
         return f"**Nothing is shown to be as good as dense.** {words}."
     verb = "is" if len(good) == 1 else "are"
     return f"**{len(good)} of {plural(total, 'combination')} {verb} not worse than dense.** {words}.{_saving(good)}"
+
+
+def _speed(rows: Sequence[Row]) -> str:
+    """What untrained models show: how much faster they run than dense."""
+    ratios = [
+        row.means["speed_dense_ms"] / row.means["speed_converted_ms"]
+        for row in rows
+        if row.setting.untrained and row.means.get("speed_converted_ms") and "speed_dense_ms" in row.means
+    ]
+    if not ratios:
+        return ""
+    faster = [ratio for ratio in ratios if ratio > 1]
+    most = f", up to {max(faster):.2f} times as fast" if faster else ""
+    of = f"{len(faster)} of {plural(len(ratios), 'untrained model')}"
+    return f"**{of} ran faster than the fastest dense engine{most}.** Of quality they say nothing."
 
 
 def _saving(rows: Sequence[Row]) -> str:
@@ -117,7 +132,8 @@ def _one_seed(rows: Sequence[Row]) -> str:
 
 
 def _not_finite(rows: Sequence[Row]) -> str:
-    found = [row for row in rows if any(not math.isfinite(value) for value in row.values)]
+    broken = (row for row in rows if any(not math.isfinite(value) for value in row.values))
+    found = [row for row in broken if not row.setting.untrained]
     if not found:
         return ""
     names = dict.fromkeys(

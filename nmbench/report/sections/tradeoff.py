@@ -40,8 +40,8 @@ _CAPTION = (
     "beyond it the scale is logarithmic. The grey steps join the rows that no other row beats on both axes."
 )
 _TIMED = (
-    " Time is that of one forward pass at the largest batch that was timed, over the fastest dense engine's: right "
-    "of 1 sparsity costs time. The table of measured speed says on what."
+    "The same against the time of one forward pass at the largest batch that was timed, over the fastest dense "
+    "engine's: right of 1 sparsity costs time. The table of measured speed says on what."
 )
 MACS = Cost("MACs, share of dense", _relative("macs_effective", "macs_dense"))
 _TIME = Cost("measured time of inference, share of dense", _relative("speed_converted_ms", "speed_dense_ms"))
@@ -65,7 +65,12 @@ def measured(study: Study, rows: Sequence[Row]) -> Iterator[Block]:
 
 
 def _drawn(
-    study: Study, rows: Sequence[Row], cost: Callable[[Sequence[Row]], Cost], name: str, title: str, more: str = ""
+    study: Study,
+    rows: Sequence[Row],
+    cost: Callable[[Sequence[Row]], Cost],
+    name: str,
+    title: str,
+    caption: str = _CAPTION,
 ) -> Iterator[Block]:
     shown, too_many = few_labels(rows)
     own_rows = (compared(row for row in shown if row.setting == setting) for setting in study.settings)
@@ -79,7 +84,7 @@ def _drawn(
     for axis, own in zip(axes, groups, strict=True):
         _panel(axis, own, cost(own), look)
     save(whole, axes, study.figures / name)
-    yield Picture(name, title, "all tasks", _CAPTION + more + left_out + too_many)
+    yield Picture(name, title, "all tasks", caption + left_out + too_many)
 
 
 def _panel(axis: Axes, rows: Sequence[Row], kind: Cost, look: Mapping[str, Style]) -> None:

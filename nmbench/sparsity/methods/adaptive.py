@@ -5,8 +5,9 @@ Sparse-Trainer 723d742 (adamw.py). m is the average of the loss gradient alone; 
 u; w <- w (1 - lr wd) - lr / (1 - beta1^t) u / (sqrt(v / (1 - beta2^t)) + eps). d rises from 0 over `ramp`.
 
 Departures: the mask is a mask. In their code it is an integer, of which `~` is -2 or -1, so that d has the wrong sign
-and acts on kept weights as well. Masks are by magnitude. Their distillation from the dense model is the training's
-affair; their low-rank branch (SLoRB) is not here.
+and acts on kept weights as well. Masks are by magnitude (they offer Wanda's score too). Their
+distillation from the dense model is the training's affair (`distill`); with their low-rank branch the method is called
+ast-slorb.
 """
 
 from __future__ import annotations
