@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from nmbench._util.files import loads
 from nmbench.analysis.pairs import fingerprint, pair
@@ -113,7 +113,7 @@ def _interval(values: Array) -> tuple[float, float] | None:
     if len(distinct) <= _FEW:
         resamples = draw.multinomial(values.size, counts / values.size, size=RESAMPLES) @ distinct / values.size
     elif values.size >= _MANY:
-        half = float(stats.norm.ppf(tails[1] / 100)) * float(values.std()) / math.sqrt(values.size)
+        half = float(special.ndtri(tails[1] / 100)) * float(values.std()) / math.sqrt(values.size)
         return float(values.mean()) - half, float(values.mean()) + half
     else:
         resamples = np.array([values[draw.integers(0, values.size, values.size)].mean() for _ in range(RESAMPLES)])

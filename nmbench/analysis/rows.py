@@ -135,9 +135,9 @@ def _moved(attempts: pd.DataFrame) -> set[str]:
 
 def _plain(attempts: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as dictionaries of Python values; absent ones are None. `_index` is the position in the records."""
-    objects = attempts.astype(object).where(attempts.notna(), None)
-    cells = [{str(key): value for key, value in row.items()} for row in objects.to_dict("records")]
-    return [{**cell, "_index": index} for cell, index in zip(cells, attempts.index, strict=True)]
+    columns = [column.astype(object).where(column.notna(), None).tolist() for _, column in attempts.items()]
+    names = [*map(str, attempts.columns), "_index"]
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, attempts.index.tolist(), strict=True)]
 
 
 def _rows(setting: Setting, cells: Sequence[Cell]) -> list[Row]:

@@ -84,7 +84,7 @@ def band(many: Sequence[Series]) -> tuple[Series, Array, Array]:
 
 def _array(values: Sequence[float | None]) -> Array:
     """NaN for null."""
-    return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
+    return np.array(values, dtype=np.float64)
 
 
 def _continued(steps: Array) -> Array:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy import special, stats
+from scipy import special  # scipy.stats takes a second to import
 
 from nmbench.analysis.verdict import Lack, Verdict, verdict
 
@@ -138,4 +138,4 @@ def paired(
 @cache
 def _critical(n: int) -> float:
     """The quantile of Student's t that gives n pairs an interval of `CONFIDENCE`."""
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
+    return float(special.stdtrit(n - 1, (1 + CONFIDENCE) / 2))

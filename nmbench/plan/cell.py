@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from nmbench.sparsity.allocation import Patterns, read
 DENSE = "dense"
 
 
+@lru_cache(256)
 def pattern_of(text: str) -> Patterns | None:
     """The pattern that `str` of it, or "dense" (None), stands for. Raises ValueError on anything else."""
     return None if text == DENSE else read(text)
@@ -79,9 +80,9 @@ class Cell:
     distill: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "train", plain(self.train))
-        object.__setattr__(self, "hyper", plain(self.hyper))
-        object.__setattr__(self, "distill", plain(self.distill))
+        for name in ("train", "hyper", "distill"):
+            if value := getattr(self, name):
+                object.__setattr__(self, name, plain(value))
 
     @property
     def is_dense(self) -> bool:

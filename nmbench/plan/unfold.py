@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,14 +78,12 @@ def _unfold(matrix: Matrix, grids: Iterable[Grid], catalogue: Catalogue) -> dict
             if grid.distill and not subject.logits:
                 raise UsageError(f"distill: task {subject.task!r} has no logits, so nothing can be learnt from a twin")
             trainings = list(_trainings(subject, {**matrix.train, **grid.train}))
-            for train, seed, treatment in itertools.product(trainings, grid.seeds or matrix.seeds, treatments):
-                pattern, method, hyper, distill = treatment
-                cell = Cell(
-                    subject.task, subject.model, matrix.scale, pattern, method, seed, train, hyper, init, distill
-                )
-                if not cell.is_dense and (twin := cell.twin).id not in found:
-                    found[twin.id] = twin
-                found.setdefault(cell.id, cell)
+            for train, seed in itertools.product(trainings, grid.seeds or matrix.seeds):
+                twin = Cell(subject.task, subject.model, matrix.scale, None, DENSE, seed, train, {}, init)
+                for pattern, method, hyper, distill in treatments:
+                    found.setdefault(twin.id, twin)
+                    cell = replace(twin, pattern=pattern, method=method, hyper=hyper, distill=distill)
+                    found.setdefault(cell.id, cell)
     return found
 
 

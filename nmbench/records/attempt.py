@@ -14,6 +14,7 @@ batches.txt            a checksum of each training batch, with --trace-batches
 import os
 import stat
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 
 from nmbench.records.reading import parse
@@ -49,8 +50,7 @@ def overtaken(work: Path) -> bool:
 
 def record_of(attempt: Path) -> Path | None:
     """The file that says what became of an attempt; None where nothing does."""
-    files = (attempt / name for name in (RECORD, LOST))
-    return next((file for file in files if os.path.lexists(file)), None)
+    return next((attempt / name for name in (RECORD, LOST) if os.path.lexists(f"{attempt}/{name}")), None)
 
 
 def read_record(path: Path, read: Callable[[bytes, int], Record] = parse) -> Record:
@@ -58,7 +58,8 @@ def read_record(path: Path, read: Callable[[bytes, int], Record] = parse) -> Rec
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would wait for ever
             raise UnreadableRecord("not a regular file")
-        data = path.read_bytes()
+        with FileIO(path) as file:
+            data = file.readall()
     except OSError as error:
         raise UnreadableRecord(error.strerror or type(error).__name__) from error
     return read(data, number_of(path.parent) or 1)

@@ -1,11 +1,14 @@
 """The columns of the frame: pandas dtype, where in a record each stands, what it means."""
 
+import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_args
 
 from pydantic import BaseModel
 
+from nmbench._util.groups import grouped
 from nmbench._util.settings import canonical
 from nmbench.records.schema import Record
 
@@ -30,17 +33,16 @@ class Column:
 
     def of(self, record: Record) -> Any:
         """Its value; None where a section on the way is absent."""
-        value: Any = record
-        for part in self.parts:
-            value = getattr(value, part)
-            if value is None:
-                return None
-        return value
+        return _at(record, self.parts)
 
     @cached_property
     def parts(self) -> list[str]:
         """The attributes that lead to it."""
         return self.where.split(".")
+
+
+def _at(value: Any, attributes: Iterable[str]) -> Any:
+    return functools.reduce(lambda held, name: None if held is None else getattr(held, name), attributes, value)
 
 
 def _is_model(kind: Any) -> bool:
@@ -109,11 +111,18 @@ COLUMNS = {
         Column("path", "string", "", "the attempt's folder, relative to the folder that was loaded"),
     )
 }
+#: attributes that lead to a section -> (column, attribute there) of each column that it fills
+_SECTIONS = grouped(
+    (tuple(column.parts[:-1]), (name, column.parts[-1])) for name, column in COLUMNS.items() if column.where
+)
 
 
 def row(record: Record, path: str) -> dict[str, Any]:
     """The row of a record; `path` is that of its attempt's folder. Absent values are None."""
-    values = {name: column.of(record) for name, column in COLUMNS.items() if column.where}
+    values: dict[str, Any] = dict.fromkeys(COLUMNS)
+    for section, columns in _SECTIONS.items():
+        if (held := _at(record, section)) is not None:
+            values |= {name: getattr(held, key) for name, key in columns}
     values["hyper"] = {**values["hyper"], **({"distill": record.cell.distill} if record.cell.distill else {})}
     values |= {key: canonical(values[key]) for key in ("train", "hyper")}
     values |= {"init": values["init"].sha256[:16] if values["init"] else "", "path": path}

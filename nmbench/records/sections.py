@@ -6,10 +6,20 @@ invalid.
 
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 LIMIT = 2**63  # of a 64-bit integer, which is what a column of the frame holds
-Count = Annotated[int, Field(ge=0, lt=LIMIT)]
+Count = Annotated[int, Field(ge=0, le=LIMIT - 1)]  # `lt=LIMIT`, which no 64 bits hold, is compared slowly
+
+
+def _counts(values: list[int]) -> list[int]:
+    if values and not (min(values) >= 0 and max(values) < LIMIT):
+        raise ValueError("one of its numbers is negative, or no 64-bit integer")
+    return values
+
+
+#: checked as a whole, in a third of the time that `list[Count]` takes
+Counts = Annotated[list[int], AfterValidator(_counts)]
 Numbers = list[float | None]
 
 
@@ -52,7 +62,7 @@ class LayerAudit(Section):
     """One candidate weight."""
 
     name: str = Field(description="name of the parameter")
-    shape: list[Count] = about("its shape", [])
+    shape: Counts = about("its shape", [])
     role: str = about('"sparse" or "dense"', "")
     reason: str | None = about("why it stayed dense", "")
     density: float | None = about("non-zeros / weights")
@@ -74,8 +84,8 @@ class Audit(Section):
 class LayerFlips(Section):
     """Flips by layer through training, at most 32 entries."""
 
-    step: list[Count] = about("last step of each entry", [])
-    flips: dict[str, list[Count]] = about("{name: [..]}, summed over the steps since the previous entry", {})
+    step: Counts = about("last step of each entry", [])
+    flips: dict[str, Counts] = about("{name: [..]}, summed over the steps since the previous entry", {})
 
     @model_validator(mode="after")
     def _aligned(self) -> Self:
@@ -87,8 +97,8 @@ class LayerFlips(Section):
 class Snapshots(Section):
     """L1 distances of masks at a few steps."""
 
-    steps: list[Count] = about("when a mask was kept", [])
-    consecutive: list[Count] = about("distance of each two that follow each other", [])
+    steps: Counts = about("when a mask was kept", [])
+    consecutive: Counts = about("distance of each two that follow each other", [])
     first_last: Count | None = about("distance of the first and the last")
 
 
@@ -99,8 +109,8 @@ class Sad(Section):
     weights: Count | None = about("weights of the layers that were watched")
     total: Count | None = about("mask flips over all steps and layers")
     per_layer: dict[str, Count] = about("{name: flips}", {})
-    step: list[Count] = about("last step of each entry of `flips`", [])
-    flips: list[Count] = about("flips summed over the steps since the previous entry", [])
+    step: Counts = about("last step of each entry of `flips`", [])
+    flips: Counts = about("flips summed over the steps since the previous entry", [])
     layers: LayerFlips | None = about("the same by layer")
     uncounted: Count | None = about("first steps that were done elsewhere, of which no flips are known")
     snapshots: Snapshots | None = about("L1 distances of masks")
@@ -119,8 +129,8 @@ class Sad(Section):
 class Curve(Section):
     """Training, in at most 512 bins of optimizer steps over all passes."""
 
-    phase: list[Count] = about("training pass of each bin", [])
-    step: list[Count] = about("last step of each bin", [])
+    phase: Counts = about("training pass of each bin", [])
+    step: Counts = about("last step of each bin", [])
     loss: Numbers = about("mean loss", [])
     lr: Numbers = about("last learning rate", [])
 
@@ -250,7 +260,8 @@ class Environment(Section):
 
     def flat(self) -> dict[str, Any]:
         """The versions of distributions beside the other keys."""
-        return {**self.versions, **self.model_dump(exclude={"versions"}, exclude_unset=True)}
+        given = {key: value for key, value in self if key in self.model_fields_set and key != "versions"}
+        return {**self.versions, **given}
 
 
 class Failure(Section):

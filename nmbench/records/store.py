@@ -71,13 +71,13 @@ class Store:
 
     def attempts(self, cell: Cell) -> list[Path]:
         """Attempt folders of a cell, oldest first."""
-        folder = self.folder / cell.folder
+        folder = f"{self.folder}/{cell.folder}"
         try:
             names = os.listdir(folder)
         except OSError:  # there is none yet, or it cannot be looked into
             return []
         numbers = [number for name in names if (number := number_of(name)) is not None]
-        return [folder / f"attempt-{k}" for k in sorted(numbers)]
+        return [Path(f"{folder}/attempt-{k}") for k in sorted(numbers)]
 
     def _attempt(self, cell: Cell, number: int) -> Path:
         return self.folder / cell.folder / f"attempt-{number}"

@@ -51,9 +51,19 @@ def test_a_failed_record_leaves_its_numbers_absent(results):
     assert pd.isna(row["macs_dense"])
 
 
-def test_large_integers_keep_every_digit(results):
-    results.add(cost={"macs_dense": 2**53 + 1})
-    assert frame(results.folder)["macs_dense"].iloc[0] == 2**53 + 1
+@pytest.mark.parametrize("number", [2**53 + 1, 2**63 - 1])
+def test_large_integers_keep_every_digit(results, number):
+    results.add(cost={"macs_dense": number})
+    assert frame(results.folder)["macs_dense"].iloc[0] == number
+
+
+def test_links_to_folders_are_not_walked_except_to_attempts(results):
+    file = results.add()
+    (results.folder / "again").symlink_to(results.folder)
+    (file.parent.parent / "attempt-2").symlink_to(file.parent)
+    (results.folder / "attempt-3").write_text("no folder")
+    place = file.parent.parent.relative_to(results.folder).as_posix()
+    assert list(frame(results.folder)["path"]) == [f"{place}/attempt-1", f"{place}/attempt-2"]
 
 
 @pytest.mark.parametrize(
@@ -120,6 +130,9 @@ def test_a_record_without_a_valid_identity_is_unreadable(results, factory, chang
         ({"sad": {"per_layer": {"a": "many"}}}, "sad.per_layer.a"),
         ({"sad": {"layers": {"step": [1, 2], "flips": {"a": [1]}}}}, "sad.layers differ in length"),
         ({"sad": {"weights": -1, "total": 3}}, "sad.weights"),
+        ({"sad": {"step": [1, 2], "flips": [3, -1]}}, "sad.flips"),
+        ({"sad": {"layers": {"step": [1], "flips": {"a": [2**63]}}}}, "sad.layers.flips.a"),
+        ({"cost": {"macs_dense": 2**63}}, "cost.macs_dense"),
         ({"metric_info": [{"name": "top1", "margin": float("nan")}]}, "metric_info.0.margin"),
         ({"data": {"counts": {"train": "all"}}}, "data.counts.train"),
         ({"baselines": {"zero": 1.0}}, "baselines.zero"),
