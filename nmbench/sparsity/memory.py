@@ -43,12 +43,12 @@ def watched() -> bool:
 
 
 def readable(tensor: Tensor) -> bool:
-    """Plain or of a subclass that holds its numbers as it does, strided, on the CPU or a GPU, its storage not released.
+    """Strided, on the CPU or a GPU, its storage not released (as FSDP does), of a class without a dispatch of its own.
 
-    FSDP releases storages; fake tensors and wrappers are subclasses that have a dispatch of their own.
+    Such classes are fake tensors and wrappers, which have no memory or not that of their numbers.
     """
     return (
-        (type(tensor) in _PLAIN or type(tensor).__torch_dispatch__ is Tensor.__torch_dispatch__)
+        type(tensor).__torch_dispatch__ is Tensor.__torch_dispatch__
         and not _is_wrapped(tensor)
         and tensor.layout is torch.strided
         and (tensor.is_cpu or tensor.is_cuda)
@@ -61,7 +61,7 @@ def addressable(*tensors: Tensor) -> bool:
     if watched():
         return False
     for tensor in tensors:  # noqa: SIM110 # a generator would take longer than the checks
-        if not readable(tensor):
+        if type(tensor) not in _PLAIN or not readable(tensor):
             return False
     return True
 

@@ -67,14 +67,21 @@ def test_a_negated_view_is_read_as_what_it_says(packed):
     torch.testing.assert_close(packed.product(torch._neg_view(x), None), -packed.product(x, None))
 
 
-@pytest.mark.parametrize("which", ["x", "bias", "addend"])
-def test_a_gradient_that_would_be_lost_is_told(packed, which):
-    given = {"x": torch.randn(8, 64), "bias": torch.randn(32), "addend": torch.randn(8, 32)}
-    given[which].requires_grad_()
+def test_no_gradient_is_lost(packed):
+    x, bias, addend = torch.randn(8, 64), torch.randn(32), torch.randn(8, 32)
+    right = packed.product(x, bias, addend, relu=True)
+    for one in (bias, addend):
+        one.requires_grad_()
+    made = packed.product(x, bias, addend, relu=True)
+    torch.testing.assert_close(made, right)
+    made.sum().backward()
+    assert torch.equal(addend.grad, (made > 0).float())
+    assert torch.equal(bias.grad, (made > 0).float().sum(0))
+    x.requires_grad_()
     with pytest.raises(RuntimeError, match="there is no gradient"):
-        packed.product(given["x"], given["bias"], given["addend"])
+        packed.product(x, None)
     with torch.no_grad():
-        packed.product(given["x"], given["bias"], given["addend"])
+        assert torch.equal(packed.product(x, bias, addend, relu=True), right)
 
 
 def test_what_is_added_decides_on_the_dtype(packed):

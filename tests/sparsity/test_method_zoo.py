@@ -317,7 +317,7 @@ def test_other_optimizers_than_adam_are_named(method):
         ("lbc", {"start": 0.9}, "start 0.9 must not be above end 0.5"),
         ("step", {"t_min": 0.9, "t_max": 0.1}, "t_min 0.9 must not be above t_max 0.1"),
         ("decaying-mask", {"dense": 0.5, "fine": 0.6}, "dense 0.5 and fine 0.6 together exceed 1"),
-        ("sr-ste", {"lambda_w": -1.0}, "lambda_w must be at least 0"),
+        ("transposable", {"lambda_w": -1.0}, "lambda_w must be at least 0"),
     ],
 )
 def test_shares_that_do_not_go_together_are_told(method, settings, says):

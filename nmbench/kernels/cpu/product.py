@@ -144,6 +144,8 @@ class Product:
         packed: as `pack` returns it for that form. addend: of the result's shape, or broadcast to it.
         """
         self._check(x, bias, addend)
+        if torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in (bias, addend)):
+            return self._followed(x, packed, bias, addend, relu)
         x = self._laid_out(x)
         if bias is not None and not (bias.dtype is torch.float32 and bias.is_contiguous()):
             bias = bias.detach().to(torch.float32).contiguous()
@@ -155,6 +157,13 @@ class Product:
             addend = self._laid_out(addend)
         y = self._run(x, packed, bias, addend, relu)
         return y if y.dtype is self.problem.dtype else y.to(self.problem.dtype)
+
+    def _followed(self, x: Tensor, packed: Tensor, bias: Tensor | None, addend: Tensor | None, relu: bool) -> Tensor:
+        """The same with bias and addend added by torch, so that they get gradients."""
+        y = self(x, packed, None)
+        for one in (bias if bias is None or self.linear else bias.view(-1, 1, 1), addend):
+            y = y if one is None else y + one
+        return y.relu() if relu else y
 
     def _laid_out(self, x: Tensor) -> Tensor:
         # asked first, as each call of torch counts here
@@ -181,7 +190,7 @@ class Product:
         tensors = [tensor for tensor in (x, bias, addend) if tensor is not None]
         if not all(map(readable, tensors)):
             raise RuntimeError("a sparse product needs tensors with memory of their own")
-        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        if x.requires_grad and torch.is_grad_enabled():
             raise RuntimeError("a packed weight is for inference: there is no gradient; use torch.no_grad()")
 
     def _run(self, x: Tensor, packed: Tensor, bias: Tensor | None, addend: Tensor | None, relu: bool) -> Tensor:

@@ -21,7 +21,7 @@ from nmbench.sparsity.methods.base import Method
 class Settings(BaseModel):
     """Hyper-parameters."""
 
-    lambda_w: float = Field(2e-4, ge=0, description="decay of the pruned weights")
+    lambda_w: float = Field(2e-4, description="decay of the pruned weights")
 
 
 class SRSTE(Method):
