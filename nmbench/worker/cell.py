@@ -188,7 +188,9 @@ class _Attempt:
         lines = handle.layers if cell.is_dense else measure.operands(self.task, self.model, handle, self.spec)
         report = audit(self.model, handle.pattern, lines)
         self.record.audit = measure.audit(report, cell)
-        if not cell.is_dense and not report.ok:
+        if not handle.method.sparse:
+            self.record.notes.append("The method leaves a dense model: it is the training that is sparse.")
+        elif not cell.is_dense and not report.ok:
             names = [layer.name for layer in report.layers if layer.violations or layer.undone]
             where = f" ({', '.join(names[:3])})" if names else ""
             raise InvalidResult(f"{report.outcome}{where}; see the audit")
