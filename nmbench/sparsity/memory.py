@@ -52,7 +52,7 @@ def readable(tensor: Tensor) -> bool:
         and not _is_wrapped(tensor)
         and tensor.layout is torch.strided
         and (tensor.is_cpu or tensor.is_cuda)
-        and tensor.untyped_storage().nbytes() >= tensor.nbytes
+        and (tensor.untyped_storage().nbytes() > 0 or tensor.numel() == 0)
     )
 
 
@@ -61,7 +61,8 @@ def addressable(*tensors: Tensor) -> bool:
     if watched():
         return False
     for tensor in tensors:  # noqa: SIM110 # a generator would take longer than the checks
-        if type(tensor) not in _PLAIN or not readable(tensor):
+        plain = type(tensor) in _PLAIN and readable(tensor)
+        if not plain or tensor.untyped_storage().nbytes() < tensor.nbytes:
             return False
     return True
 

@@ -62,6 +62,12 @@ def test_tensors_without_memory_are_told(packed):
             packed.product(x, None)
 
 
+def test_expanded_and_empty_inputs_have_memory_enough(packed):
+    row = torch.randn(1, 64)
+    torch.testing.assert_close(packed.product(row.expand(8, 64), None), packed.product(row, None).expand(8, 32))
+    assert packed.product(torch.empty(0, 64), None).shape == (0, 32)
+
+
 def test_a_negated_view_is_read_as_what_it_says(packed):
     x = torch.randn(8, 64)
     torch.testing.assert_close(packed.product(torch._neg_view(x), None), -packed.product(x, None))
