@@ -60,7 +60,7 @@ def addressable(*tensors: Tensor) -> bool:
     """May their `data_ptr()` be handed to compiled code?"""
     if watched():
         return False
-    for tensor in tensors:  # noqa: SIM110 # a generator would take longer than the checks
+    for tensor in tensors:  # a generator would take longer than the checks
         plain = type(tensor) in _PLAIN and readable(tensor)
         if not plain or tensor.untyped_storage().nbytes() < tensor.nbytes:
             return False
