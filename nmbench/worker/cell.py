@@ -188,12 +188,14 @@ class _Attempt:
         lines = handle.layers if cell.is_dense else measure.operands(self.task, self.model, handle, self.spec)
         report = audit(self.model, handle.pattern, lines)
         self.record.audit = measure.audit(report, cell)
-        if not handle.method.sparse:
+        if cell.is_dense or report.ok:
+            return
+        if self.pruning is None and not handle.method.sparse:  # cells that a pruner prunes are attached as dense ones
             self.record.notes.append("The method leaves a dense model: it is the training that is sparse.")
-        elif not cell.is_dense and not report.ok:
-            names = [layer.name for layer in report.layers if layer.violations or layer.undone]
-            where = f" ({', '.join(names[:3])})" if names else ""
-            raise InvalidResult(f"{report.outcome}{where}; see the audit")
+            return
+        names = [layer.name for layer in report.layers if layer.violations or layer.undone]
+        where = f" ({', '.join(names[:3])})" if names else ""
+        raise InvalidResult(f"{report.outcome}{where}; see the audit")
 
     def _keep(self) -> None:
         """What the task stored besides its metrics: small things in the record, the rest in files beside it."""
