@@ -123,18 +123,21 @@ class Settings(RootModel[dict[str, Setting]]):
                 made[key] = self.root[key].typed(value)
             except SettingError as error:
                 raise SettingError(f"{owner}: {key} {error}") from None
-        self._related(owner, {**self.defaults, **made})
+        if made:  # the defaults go together, and a plan asks for each cell
+            self._related(owner, made)
         return made
 
-    def _related(self, owner: str, values: Mapping[str, Any]) -> None:
+    def _related(self, owner: str, given: Mapping[str, Any]) -> None:
         """Raises SettingError for two that do not go together."""
         for key, setting in self.root.items():
-            if setting.up_to and values[key] > values[setting.up_to]:
-                words = f"{key} {values[key]!r} must not be above {setting.up_to} {values[setting.up_to]!r}"
-                raise SettingError(f"{owner}: {words}")
-            if setting.beside and values[key] + values[setting.beside] > 1:
-                words = f"{key} {values[key]!r} and {setting.beside} {values[setting.beside]!r} together exceed 1"
-                raise SettingError(f"{owner}: {words}")
+            if not (setting.up_to or setting.beside):
+                continue
+            other = setting.up_to or setting.beside
+            one, two = (given.get(name, self.root[name].default) for name in (key, other))
+            if setting.up_to and one > two:
+                raise SettingError(f"{owner}: {key} {one!r} must not be above {other} {two!r}")
+            if setting.beside and one + two > 1:
+                raise SettingError(f"{owner}: {key} {one!r} and {other} {two!r} together exceed 1")
 
     def overrides(self, owner: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """`given` in canonical form, without what equals its default. Raises SettingError."""

@@ -1,5 +1,6 @@
 """What a sparse cell and its dense twin share, the seed apart."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ class Setting:
     @property
     def untrained(self) -> bool:
         """Are its models neither trained nor evaluated? Only their cost and speed can be told then."""
-        return '"untrained":true' in self.train.replace(" ", "")
+        return bool(json.loads(self.train or "{}").get("untrained"))
 
     @property
     def described(self) -> str:

@@ -85,8 +85,7 @@ class Matrix(BaseModel):
 
     timeout, hang: seconds a cell may take, and may be silent, before it is stopped. speed: when all cells have ended,
     time each model and pattern once in brief (nmbench.running.brief), or with "full" each cell, as `run --speed` does.
-    engine: a table of options for each engine that runs cells
-    elsewhere, [engine.slurm] partition = "gpu".
+    engine: a table of options for each engine that runs cells elsewhere, [engine.slurm] partition = "gpu".
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)

@@ -18,6 +18,13 @@ class Clock:
     total: int | None = None
     loss: float | None = None
 
+    def tell(self, loss: float | None, total: float | None) -> None:
+        """What is not None is new. Raises ValueError for a `total` that is no number of steps."""
+        if total is not None and not (float(total).is_integer() and total >= 1):
+            raise ValueError(f"total: a number of optimizer steps is wanted, not {total!r}")
+        self.loss = self.loss if loss is None else loss
+        self.total = self.total if total is None else int(total)
+
     def at(self, share: float) -> int:
         """The step at which `share` (0 to 1) of this pass is done.
 

@@ -82,15 +82,8 @@ class Handle:
 
     # -- schedule -----------------------------------------------------------------------------------------------
     def observe(self, loss: float | None = None, total: int | None = None) -> None:
-        """Tell the method the loss of the last step, and how many optimizer steps this phase has in all.
-
-        Raises ValueError for a number of steps that is none.
-        """
-        if total is not None and (not isinstance(total, int) or total < 1):
-            raise ValueError(f"total: a number of optimizer steps is wanted, not {total!r}")
-        now = self.method.now
-        now.loss = now.loss if loss is None else loss
-        now.total = now.total if total is None else total
+        """Tell the method the loss of the last step, and how many optimizer steps this phase has in all."""
+        self.method.now.tell(loss, total)
 
     def _set_patterns(self) -> bool:
         """Put the patterns of the coming forward pass in force; did one change?"""
