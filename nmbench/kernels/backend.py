@@ -9,7 +9,7 @@ DEPTHWISE, no_gpu   refusals that several backends give
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from enum import Enum
 from typing import ClassVar, Protocol
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from nmbench._util.errors import first_line
 from nmbench.kernels.problem import Problem, Settings, dtype_name, is_float8, result_dtype
+from nmbench.sparsity import NMPattern
 
 __all__ = ["DEPTHWISE", "Backend", "Kind", "Problem", "Refusal", "Settings", "no_gpu", "refused", "result_dtype"]
 
@@ -100,6 +101,9 @@ class Backend(ABC):
     def run(self, x: Tensor, packed: Mapping[str, Tensor], bias: Tensor | None, problem: Problem) -> Tensor:
         """Whichever of the two the problem is."""
         return (self.linear if problem.kind == "linear" else self.conv2d)(x, packed, bias, problem)
+
+    def prepare(self, patterns: Iterable[NMPattern]) -> None:  # noqa: B027 - most have nothing to do
+        """Compile what weights of these patterns will need, several at once; `convert` asks before it asks for one."""
 
     def bound(self, packed: Mapping[str, Tensor], problem: Problem) -> Bound | None:
         """`run` with this weight, as a function of x, bias, addend and relu; None where nothing is saved by it.

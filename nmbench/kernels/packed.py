@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +53,15 @@ def _usable(tensor: Tensor) -> Tensor:
     return tensor.clone() if tensor.is_inference() else tensor
 
 
+class _Product(NamedTuple):
+    """What a backend made for tensors of which one is called `name`; it holds while that and the problem are held."""
+
+    tensor: Tensor | None
+    name: str
+    problem: Problem
+    product: Bound | None
+
+
 class PackedWeight(nn.Module):
     """A weight of `problem.weight`, packed for `backend`.
 
@@ -64,8 +73,8 @@ class PackedWeight(nn.Module):
             holds; on another one the backend's default runs.
     """
 
-    #: (one of the tensors, its name, problem, the product with them), of the last call: it holds while they are held
-    _bound: tuple[Tensor | None, str, Problem, Bound | None] | None = None
+    #: of the last call
+    _bound: _Product | None = None
 
     def __init__(self, weight: Tensor, problem: Problem, backend: Backend) -> None:
         """weight: baked, of shape `problem.weight`. Raises ValueError if it breaks what the backend needs."""
@@ -128,11 +137,11 @@ class PackedWeight(nn.Module):
         addend: what is added to it, of its shape. relu: what is negative becomes zero, after that.
         """
         if not watched():
-            bound = self._bound
-            if bound is None or bound[0] is not self._buffers.get(bound[1]) or bound[2] is not self.problem:
-                bound = self._bind()
-            if bound[3] is not None:
-                return bound[3](x, bias, addend, relu)
+            held = self._bound
+            if held is None or held.tensor is not self._buffers.get(held.name) or held.problem is not self.problem:
+                held = self._bind()
+            if held.product is not None:
+                return held.product(x, bias, addend, relu)
         if addend is None and not relu:
             return self.running.run(x, self.tensors(), bias, self.problem)
         if self.running.fuses:
@@ -142,10 +151,11 @@ class PackedWeight(nn.Module):
         y = y if addend is None else y + addend
         return y.relu() if relu else y
 
-    def _bind(self) -> tuple[Tensor | None, str, Problem, Bound | None]:
+    def _bind(self) -> _Product:
         name = f"packed_{self._names[0]}"
-        self._bound = self._buffers[name], name, self.problem, self.running.bound(self.tensors(), self.problem)
-        return self._bound
+        product = self.running.bound(self.tensors(), self.problem)
+        made = self._bound = _Product(self._buffers[name], name, self.problem, product)
+        return made
 
     # -- moves, copies, files -----------------------------------------------------------------------------------
     def stored(self) -> NMTensor:

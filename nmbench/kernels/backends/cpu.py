@@ -4,16 +4,17 @@ At pruned positions nothing is multiplied: an infinity or NaN of the input that 
 the result, or does so where a group keeps fewer entries than it may. At kept ones it does as in a dense product.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from nmbench.kernels.backend import DEPTHWISE, Backend, Bound, Kind, Problem, Refusal, Settings
 from nmbench.kernels.cpu import ops
-from nmbench.kernels.cpu.build import Form, Lanes, covering, library, rows_library
+from nmbench.kernels.cpu.build import Form, Lanes, covering, library, prepare, rows_library
 from nmbench.kernels.cpu.product import FEW_ROWS, Product, form_for, lanes_of, pack, tile_for, unpack
 from nmbench.kernels.problem import dtype_name
+from nmbench.sparsity import NMPattern
 from nmbench.sparsity.memory import watched
 
 _DTYPES = (torch.float32, torch.bfloat16)
@@ -40,6 +41,10 @@ class Cpu(Backend):
             return Refusal(f"{problem.pattern} leaves nothing out in groups of 2, 4, 8 or 16", Kind.PATTERN)
         built = library(ours)
         return Refusal(f"not compiled: {built}", Kind.MACHINE) if isinstance(built, str) else None
+
+    def prepare(self, patterns: Iterable[NMPattern]) -> None:
+        """An object for each pattern."""
+        prepare(patterns)
 
     def pack(self, weight: Tensor, problem: Problem) -> dict[str, Tensor]:
         """{name of the form: bytes}. ValueError if the weight breaks the pattern."""
@@ -123,6 +128,10 @@ class CpuRows(Cpu):
             return DEPTHWISE
         built = rows_library()
         return Refusal(f"not compiled: {built}", Kind.MACHINE) if isinstance(built, str) else None
+
+    def prepare(self, patterns: Iterable[NMPattern]) -> None:
+        """One object for all patterns."""
+        rows_library()
 
     def pack(self, weight: Tensor, problem: Problem) -> dict[str, Tensor]:
         """{name of the form: bytes}. ValueError if the weight breaks the pattern."""

@@ -33,7 +33,6 @@ from nmbench.kernels.conversion.report import Report, Row
 from nmbench.kernels.conversion.survey import Surveyed, survey
 from nmbench.kernels.conversion.swap import checked, copied, swap
 from nmbench.kernels.conversion.watch import Arguments, Call, Seen, Watched, watching
-from nmbench.kernels.cpu.build import prepare as compile_all
 from nmbench.kernels.problem import dtype_name, linear_problem
 from nmbench.sparsity import NMPattern
 from nmbench.sparsity.allocation import Patterns, PatternsLike, read
@@ -110,8 +109,8 @@ def convert(
         right = _result(model, given)
         shaken = _result(model, shake(given)) if inplace else None  # there is no dense model to ask afterwards
         folded = prepare(model)
-    if any(backend.name == "cpu" for backend in chosen) and device.type == "cpu":
-        compile_all({one.pattern for one in surveyed if one.pattern})  # at once, not one after the other
+        for backend in chosen:
+            backend.prepare({one.pattern for one in surveyed if one.pattern})
     tried = [m for one in surveyed if one.pattern for m in one.modules]
     seen = _run(model, given, [*tried, *(candidates(model) if whole else [])])
     attentions = seen_inside(model, seen)
