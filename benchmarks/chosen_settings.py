@@ -4,7 +4,7 @@
 
 Only seeds that all trials of a method at one pattern have are counted; of equal means the first trial wins, the default
 settings being the first. Printed: every trial with its mean and spread, and the winner as `hyper = { ... }`.
-A difference to the second that is smaller than the spread is luck, and the line says so.
+A difference to the second that is smaller than the spread is luck, and the line says so; one seed has no spread.
 """
 
 import argparse
@@ -50,8 +50,15 @@ def lines(rows: Iterable[Row]) -> Iterator[str]:
         if not found:
             yield "    no seed that all trials have"
             continue
-        close = len(found) > 1 and abs(found[0][0] - found[1][0]) < found[0][1]
-        yield f"    -> hyper = {toml(found[0][2].hyper)}" + ("   # within its spread of the second" if close else "")
+        yield f"    -> hyper = {toml(found[0][2].hyper)}{_doubt(found)}"
+
+
+def _doubt(found: Sequence[tuple[float, float, Row]]) -> str:
+    """What the best trial's spread says about its lead."""
+    (best, spread, _), *others = found
+    if math.isnan(spread):
+        return "   # on one seed"
+    return "   # within its spread of the second" if others and abs(best - others[0][0]) < spread else ""
 
 
 def main() -> None:
