@@ -1,4 +1,4 @@
-"""The brief reader says what the whole one says, whatever became of the file. `pytest tests/records/test_headline.py`"""
+"""The brief reader says what the whole one does, whatever became of a file. `pytest tests/records/test_headline.py`"""
 
 from pathlib import Path
 
