@@ -18,7 +18,6 @@ from nmbench.sparsity import NMPattern
 from nmbench.sparsity.memory import watched
 
 _DTYPES = (torch.float32, torch.bfloat16)
-_WIDEST = 256
 
 
 class Cpu(Backend):
@@ -123,8 +122,6 @@ class CpuRows(Cpu):
             return Refusal(f"runs on a CPU, not on {problem.device}", Kind.MACHINE)
         if problem.pattern.axis != "input" or problem.pattern.n == problem.pattern.m:
             return Refusal(f"{problem.pattern}: groups along the reduction that leave something out", Kind.PATTERN)
-        if problem.pattern.m > _WIDEST:
-            return Refusal(f"{problem.pattern}: groups of at most {_WIDEST}, whose places a byte tells", Kind.PATTERN)
         if problem.dtype != torch.float32:
             return Refusal(f"no kernel for {dtype_name(problem.dtype)}", Kind.DTYPE)
         if problem.depthwise:

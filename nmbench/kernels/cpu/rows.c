@@ -5,7 +5,7 @@
 //
 // Packed, for each group and stretch of inputs (within a tap), for each SIDE outputs: their kept weights side by side,
 // then the place of each within the stretch, a byte. Entries that a group does not use have the value zero and its first
-// input. M is at most 256.
+// input. M is at most 64 (nmbench.sparsity.NMPattern).
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
