@@ -42,4 +42,4 @@ def allowed(right: Tensor, dense_worst: float, dtype: torch.dtype, terms: int = 
         return 0.0
     largest = float(right.abs().max()) if right.numel() else 0.0
     roundings = _ROUNDINGS * torch.finfo(dtype).eps + torch.finfo(torch.float32).eps * terms**0.5
-    return _TIMES_DENSE * dense_worst + roundings * largest
+    return float(_TIMES_DENSE * dense_worst + roundings * largest)
