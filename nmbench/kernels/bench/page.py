@@ -89,7 +89,8 @@ def _on_cpu(record: Record) -> str:
     ways = {way["way"] for cell in record["cells"] for way in cell["dense"]}
     others = [name for name in ("onnxruntime", "openvino") if any(way.startswith(name) for way in ways)]
     beside = f", and those of {' and '.join(others)} where they take the dtype" if others else ""
-    return f"On a CPU with {clock}. Dense is torch's eager product, oneDNN's with a reordered weight{beside}: the fastest."
+    dense = f"the fastest of torch's eager product, oneDNN's with a reordered weight{beside}"
+    return f"On a CPU with {clock}. Dense is {dense}."
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
