@@ -14,8 +14,8 @@ import math
 import torch
 from torch import Tensor
 
-#: passes of the projections; the temperature, with which an assignment (N = 1) is nearly integral
-_PASSES, _TEMPERATURE, _OF_ASSIGNMENTS = {True: 40, False: 60}, 40.0, 80.0
+#: (passes of the projections, temperature); of N = 1, an assignment, a higher one leaves nearly integral shares
+_PROJECTIONS, _OF_ASSIGNMENTS = (60, 40.0), (40, 80.0)
 #: a gain below this share of the largest score counts as rounding
 _SLACK = 4e-6
 #: rounds of cancelling per row; a sixth of them was needed at most
@@ -36,11 +36,11 @@ def _top(share: Tensor, n: int, dim: int) -> Tensor:
 
 def _relaxed(score: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """(tiles, m, m) shares, whose rows and columns sum to about n; (tiles, m) prices of the rows, in units of score."""
-    temperature = _OF_ASSIGNMENTS if n == 1 else _TEMPERATURE
+    passes, temperature = _OF_ASSIGNMENTS if n == 1 else _PROJECTIONS
     top = score.amax((1, 2)).clamp_(min=torch.finfo(score.dtype).tiny)
     share = ((score / top[:, None, None] - 1) * temperature).exp_().permute(1, 2, 0).contiguous()  # long inner loops
     dual, price = torch.ones_like(share), torch.zeros_like(share[0])
-    for _ in range(_PASSES[n == 1]):
+    for _ in range(passes):
         scale = n / share.sum(1)
         price -= scale.log()
         share.mul_(scale[:, None])
