@@ -31,7 +31,7 @@ def refusals(why: Callable[[NMPattern], str]) -> Iterator[Refusal]:
 
 
 def refused(found: Iterable[Refusal], pattern: Patterns) -> str:
-    """ "4:8: why", of the first rule of `pattern` whose pattern is among those found; "" where there is none.
+    """The first rule of `pattern` whose pattern is among those found, and why, as "4:8: why"; "" where none is.
 
     Of Erdos-Renyi shares, only where none that a layer might get would do.
     """
