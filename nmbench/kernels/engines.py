@@ -81,12 +81,7 @@ def load_onnx(file: Path) -> Callable[[Sequence[Any]], Callable[[], list[Any]]]:
 
     Raises Absent, and whatever onnxruntime raises.
     """
-    _installed("onnxruntime")
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
-    session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime_session(str(file))
     names = [one.name for one in session.get_inputs()]
 
     def bound(inputs: Sequence[Any]) -> Callable[[], list[Any]]:
@@ -96,17 +91,33 @@ def load_onnx(file: Path) -> Callable[[Sequence[Any]], Callable[[], list[Any]]]:
     return bound
 
 
+def onnxruntime_session(onnx: str | bytes) -> Any:
+    """A session of an ONNX file, or of its bytes, on a CPU with as many threads as torch has. Raises Absent."""
+    _installed("onnxruntime")
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
+    return ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+
+
 def openvino(model: nn.Module, inputs: Sequence[Any]) -> Run:
     """With as many threads as torch has, and float32 sums."""
     _installed("openvino", "onnx", "onnxscript")
+    with _exported(model, inputs) as file:
+        request = openvino_request(str(file))
+    feed = _named([port.get_any_name() for port in request.model_inputs], inputs)
+    return lambda: request.infer(feed, share_inputs=True, share_outputs=True)
+
+
+def openvino_request(onnx: str | bytes) -> Any:
+    """The same of OpenVINO, with float32 sums: an infer request. Raises Absent."""
+    _installed("openvino")
     import openvino as ov
 
     config = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
-    with _exported(model, inputs) as file:
-        core = ov.Core()
-        request = core.compile_model(core.read_model(file), "CPU", config).create_infer_request()
-    feed = _named([port.get_any_name() for port in request.model_inputs], inputs)
-    return lambda: request.infer(feed, share_inputs=True, share_outputs=True)
+    core = ov.Core()
+    return core.compile_model(core.read_model(onnx), "CPU", config).create_infer_request()
 
 
 #: by name; the last three take seconds to minutes to make ready

@@ -1,30 +1,24 @@
 """The one reader of records: bytes -> Record, lifted to the current version. Broken sections are left out and named.
 
 parse       all of it
-headline    what a line about the cell needs, in a fifth of the time
+headline    what a line about the cell needs, in a tenth of the time
 """
 
 import json
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import ValidationError, create_model
-from pydantic_core import ErrorDetails
+import msgspec
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails, from_json
 
 from nmbench._util.settings import plain
 from nmbench.records.schema import SCHEMA_VERSION, Record, UnreadableRecord
-from nmbench.records.sections import Section
 
 #: without these there is no record; any other key may be left out
 _IDENTITY = frozenset({"schema_version", "cell", "cell_id", "attempt", "status"})
-_TOLD: dict[str, Any] = {
-    key: (field.annotation, field)
-    for key, field in Record.model_fields.items()
-    if key in _IDENTITY | {"metric_info", "metrics", "error"}
-}
-_HEADLINE: Any = create_model("_HEADLINE", __base__=Section, **_TOLD)
-_HEADLINE.model_config["extra"] = "ignore"
-_HEADLINE.model_rebuild(force=True)
+_TOLD = sorted(_IDENTITY | {"metric_info", "metrics", "error"})
+_HEADLINE: Any = msgspec.json.Decoder(msgspec.defstruct("_HEADLINE", [(key, Any, msgspec.UNSET) for key in _TOLD]))
 #: version -> function that lifts a record of that version to the next one
 _MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
@@ -49,10 +43,18 @@ def parse(data: bytes, attempt: int = 1) -> Record:
 def headline(data: bytes, attempt: int = 1) -> Record:
     """Identity, status, metrics and error of the record in `data`; the rest looks absent. Raises as `parse`."""
     try:
-        found = _HEADLINE.model_validate_json(data)
-    except ValidationError:  # of an older version, or something in it is not what it should be
-        return parse(data, attempt)
-    return Record.model_validate({key: getattr(found, key) for key in found.model_fields_set})
+        return Record.model_validate(_told(data))
+    except (ValueError, msgspec.MsgspecError, RecursionError):
+        return parse(data, attempt)  # of an older version, or something in it is not what it should be
+
+
+def _told(data: bytes) -> dict[str, Any]:
+    """What a headline is made of. Raises ValueError, MsgspecError, RecursionError where the whole is no JSON object."""
+    if b"\\" in data or not data.isascii():  # which msgspec does not look into where it skips
+        whole = from_json(data)
+        return {key: whole[key] for key in _TOLD if key in whole} if isinstance(whole, dict) else {}
+    found = msgspec.structs.asdict(_HEADLINE.decode(data))
+    return {key: value for key, value in found.items() if value is not msgspec.UNSET}
 
 
 def _json(data: bytes) -> Any:

@@ -105,11 +105,8 @@ def _right(got: Tensor, case: Case, what: str = "") -> None:
     name = f"{p.kind} {tuple(p.weight)} of {p.pattern} in {p.dtype} for an input of {tuple(case.x.shape)}{what}"
     if got.dtype != dtype:
         raise Failed(f"{name} gives {got.dtype}, not {dtype}")
-    # the sums themselves round too: by the square root of their length, in float32
-    sums = torch.finfo(torch.float32).eps * case.weight[0].numel() ** 0.5 if dtype.is_floating_point else 0.0
-    largest = float(case.right.abs().max()) if case.right.numel() else 0.0
     off = worst(got, case.right)
-    if off > allowed(case.right, 0.0, dtype) + sums * largest:
+    if off > allowed(case.right, 0.0, dtype, case.weight[0].numel()):
         raise Failed(f"{name} is off by {off:.3g}")
 
 

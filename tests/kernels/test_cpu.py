@@ -5,6 +5,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from torch import nn
 from nmbench._util import native
 from nmbench.kernels import PackedWeight, convert
 from nmbench.kernels.backends.cpu import Cpu, CpuRows
+from nmbench.kernels.conversion.accuracy import allowed, worst
 from nmbench.kernels.cpu import build
 from nmbench.kernels.problem import conv2d_problem, linear_problem
 from nmbench.sparsity import NMPattern, nm_mask
@@ -280,3 +282,21 @@ def test_the_product_follows_the_weight_that_is_held():
         assert held is not copied.get_buffer(name)
     torch.testing.assert_close(copied.product(x, None), x @ weight.T)
     torch.testing.assert_close(packed.product(x, None), x @ other.T)
+
+
+def test_what_a_long_sum_rounds_is_allowed_in_any_order():
+    draw = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(1, 16384, generator=draw), torch.randn(64, 16384, generator=draw)
+    one_by_one = torch.from_numpy(np.add.accumulate((x * weight).numpy(), axis=1)[:, -1]).view(1, -1)
+    right = x.double() @ weight.double().t()
+    most = allowed(right, 0.0, torch.float32, 16384)
+    assert allowed(right, 0.0, torch.float32) < worst(one_by_one, right) <= most
+    assert worst(one_by_one + 1e-3 * right.abs().max(), right) > most
+
+
+def test_places_of_kept_weights_take_a_byte():
+    problem = conv2d_problem((64, 64, 3, 3), (1, 64, 8, 8), NMPattern(1, 4), torch.float32, torch.device("cpu"))
+    weight = torch.randn(64, 64, 3, 3)
+    for backend in (Cpu(), CpuRows()):
+        (held,) = backend.pack(weight * nm_mask(weight, problem.pattern), problem).values()
+        assert held.numel() <= 0.33 * weight.nbytes

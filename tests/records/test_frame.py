@@ -120,6 +120,9 @@ def test_a_record_without_a_valid_identity_is_unreadable(results, factory, chang
     ("changes", "reason"),
     [
         ({"cost": {"macs_dense": "many"}}, "cost.macs_dense"),
+        ({"sad": {"step": [1, -1], "flips": [1, 1]}}, "negative"),
+        ({"sad": {"step": [1, 2], "flips": [2**63, 1]}}, "64-bit"),
+        ({"sad": {"step": [1, 2], "flips": [2**64, 1]}}, "64-bit"),
         ({"timings": {"alone": "yes"}}, "timings.alone"),
         ({"metrics": [1]}, "metrics"),
         ({"metrics": {"top1": float("nan")}}, "metrics.top1"),

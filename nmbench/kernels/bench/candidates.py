@@ -85,12 +85,12 @@ def dense_ways(bench: Bench, refusals: Rows) -> dict[str, Candidate]:
     for way in dense.variants(problem, DTYPES[bench.dtype], compiled):
         count = bench.copies(way.dtype.itemsize * torch.Size(problem.weight).numel(), way.dtype)
         try:
-            inputs = bench.inputs(way.dtype, count, way.least_rows)
+            inputs = [way.lay(x) for x in bench.inputs(way.dtype, count, way.least_rows)]
             weights = [bench.source.draw(problem.weight, way.dtype) for _ in range(count)]
             right = reference(problem, inputs[0], weights[0])
             with torch.inference_mode():
-                weights = [way.prepare(weight) for weight in weights]
-                error = relative(way.run(inputs[0], weights[0]), right)
+                operands = [way.prepare(weight) for weight in weights]
+                error = relative(way.run(inputs[0], operands[0]), right)
         except torch.OutOfMemoryError:
             raise
         except Exception as reason:  # torch's way to say that it has no such product here
@@ -99,7 +99,7 @@ def dense_ways(bench: Bench, refusals: Rows) -> dict[str, Candidate]:
         if (wrong := _wrong(error, way.dtype)) is not None:
             refusals.append({"way": way.name, "error": error, **_refusal(wrong)})
             continue
-        calls = [partial(way.run, x, weight) for x, weight in zip(inputs, weights, strict=True)]
+        calls = [partial(way.run, x, operand) for x, operand in zip(inputs, operands, strict=True)]
         ways[way.name] = Candidate(list(calls), {"way": way.name, "error": error, "copies": count})
     if not ways and not refusals:
         refusals.append({"way": "-", "refused": f"torch has no dense {problem.kind} of {bench.dtype}"})

@@ -1,33 +1,21 @@
-"""The dense products that a sparse one has to beat: every way that torch has, and the fastest of them counts.
+"""The dense products that a sparse one has to beat: every way that torch and other engines have; the fastest counts.
 
 16-bit rows are held against the faster of float16 and bfloat16. The dense weights are dense: no zeros that save power.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nmbench.kernels.bench import engines
+from nmbench.kernels.bench.way import Way
 from nmbench.kernels.prepacked import prepack
 from nmbench.kernels.problem import Problem
 
 Product = Callable[[Tensor, Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Way:
-    """`run(x, weight)` with operands of `dtype`; `name` is what a table calls it.
-
-    least_rows: x is filled up to so many rows beforehand, which is not timed. prepare: the weight as `run` takes it.
-    """
-
-    name: str
-    dtype: torch.dtype
-    run: Product
-    least_rows: int = 1
-    prepare: Callable[[Tensor], Tensor] = lambda weight: weight
 
 
 def variants(problem: Problem, dtype: torch.dtype, compiled: bool) -> Iterator[Way]:
@@ -42,6 +30,7 @@ def variants(problem: Problem, dtype: torch.dtype, compiled: bool) -> Iterator[W
         yield Way(f"eager {short}", kind, _eager(problem))
         if problem.device == "cpu":
             yield from _prepacked(replace(problem, dtype=kind), f"onednn prepacked {short}")
+            yield from engines.ways(replace(problem, dtype=kind))
         if compiled:
             yield Way(f"compiled {short}", kind, _compiled(_eager(problem)))
 

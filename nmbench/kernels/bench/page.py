@@ -86,7 +86,10 @@ def _on_cpu(record: Record) -> str:
         clock = "one thread, by the time that it used of the processor, so that other processes' work is not in it"
     else:
         clock = f"{threads} threads, by the clock"
-    return f"On a CPU with {clock}. Dense is the faster of torch's eager product and oneDNN's with a reordered weight."
+    ways = {way["way"] for cell in record["cells"] for way in cell["dense"]}
+    others = [name for name in ("onnxruntime", "openvino") if any(way.startswith(name) for way in ways)]
+    beside = f", and those of {' and '.join(others)} where they take the dtype" if others else ""
+    return f"On a CPU with {clock}. Dense is torch's eager product, oneDNN's with a reordered weight{beside}: the fastest."
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:

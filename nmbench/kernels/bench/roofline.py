@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from nmbench.kernels.bench import dense
 from nmbench.kernels.bench.operands import Source
 from nmbench.kernels.bench.options import DTYPES
-from nmbench.kernels.problem import linear_problem
+from nmbench.kernels.bench.way import Way
+from nmbench.kernels.problem import Problem, linear_problem
 from nmbench.kernels.timing import bandwidth, compare, launch_floor, rotated
 from nmbench.sparsity import NMPattern
 
@@ -47,6 +51,10 @@ def measure(device: torch.device, dtypes: Sequence[str]) -> Roofline:
     return Roofline(copy, read, launch_floor(device), rates)
 
 
+def _operands(way: Way, problem: Problem, source: Source) -> tuple[Tensor, Any]:
+    return way.lay(source.draw(problem.input, way.dtype)), way.prepare(source.draw(problem.weight, way.dtype))
+
+
 def _rate(device: torch.device, dtype: torch.dtype, side: int) -> float | None:
     problem = linear_problem((side, side), (side, side), NMPattern(1, 1), dtype, device)
     source, best = Source(device), None
@@ -55,7 +63,7 @@ def _rate(device: torch.device, dtype: torch.dtype, side: int) -> float | None:
             continue
         try:
             pairs = rotated(
-                lambda: (source.draw(problem.input, dtype), source.draw(problem.weight, dtype)),
+                partial(_operands, way, problem, source),
                 2 * side * side * dtype.itemsize,
                 device,
             )

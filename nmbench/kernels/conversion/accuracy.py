@@ -31,13 +31,15 @@ def worst(y: Tensor, right: Tensor) -> float:
     return off if off == off else float("inf")
 
 
-def allowed(right: Tensor, dense_worst: float, dtype: torch.dtype) -> float:
+def allowed(right: Tensor, dense_worst: float, dtype: torch.dtype, terms: int = 0) -> float:
     """Largest deviation that a backend whose result has `dtype` may show.
 
     A few times that of the dense kernel, and two roundings of the largest value, since a dense kernel may be right by
-    luck. 0 for integers.
+    luck; and what sums of `terms` products round in float32, in whatever order, which grows with the root of their
+    number. 0 for integers.
     """
     if not dtype.is_floating_point:
         return 0.0
     largest = float(right.abs().max()) if right.numel() else 0.0
-    return _TIMES_DENSE * dense_worst + _ROUNDINGS * torch.finfo(dtype).eps * largest
+    roundings = _ROUNDINGS * torch.finfo(dtype).eps + torch.finfo(torch.float32).eps * terms**0.5
+    return float(_TIMES_DENSE * dense_worst + roundings * largest)

@@ -166,7 +166,8 @@ def _wrong(layer: Layer, packed: PackedWeight) -> Refusal | None:
         dims = 4 if isinstance(module, nn.Conv2d) else 2
         x, got, dense = (_ends(t, dims) for t in (x, got, dense))
         right = _float64(module, x, layer.problem(call))
-        off, most = worst(got, right), allowed(right, worst(dense, right), got.dtype)
+        terms = module.weight[0].numel()
+        off, most = worst(got, right), allowed(right, worst(dense, right), got.dtype, terms)
         if off > most:
             return Refusal(f"wrong numbers: off by {off:.3g}, of which {most:.3g} is allowed", Kind.FAULT)
     return None

@@ -35,7 +35,7 @@ typedef float vf __attribute__((vector_size(4 * L), aligned(4), may_alias));
 typedef uint32_t vu __attribute__((vector_size(4 * L), aligned(4), may_alias));
 
 enum { WIDE, NARROW, HALF, DOT, FORMS };
-enum { MOST_ROWS = 14, MOST_BLOCKS = 4, STEP = 16 };
+enum { MOST_ROWS = 14, MOST_BLOCKS = 4, STEP = 16, AHEAD = 1024 };  // AHEAD: bytes of a block that are fetched early
 #define PER_STEP (STEP / NM_M * NM_N)
 
 // ---- the layout -------------------------------------------------------------------------------------------------
@@ -88,6 +88,7 @@ INLINE void tile(int form, int R, int B, const float *const *rows, const char *w
     const int E = PER_STEP, S = steps_of(form), P = vectors_of(form), T = told_of(form), bits = bits_of(form);
     const int split = R * B < 4 ? 2 : 1;  // chains of additions, so that one does not wait for the other
     const long whole = inputs / STEP, steps = (inputs + STEP - 1) / STEP;
+    const char *const turn = w + apart - AHEAD;  // from here on the next tile's blocks are fetched, not those behind these
     vf acc[MOST_ROWS][MOST_BLOCKS][2];
     float rest[MOST_ROWS][STEP];
     const float *x[MOST_ROWS];
@@ -96,7 +97,10 @@ INLINE void tile(int form, int R, int B, const float *const *rows, const char *w
     for (long s = 0; s < steps; w += chunk_of(form)) {
         vu at[MOST_BLOCKS][4];
         UNROLL for (int b = 0; b < B; b++) UNROLL for (int p = 0; p < P; p++) at[b][p] = *(const vu *)(w + b * apart + p * 4 * L);
-        if (R == 1) UNROLL for (int b = 0; b < B; b++) UNROLL for (int l = 0; l < (int)chunk_of(form); l += 64) __builtin_prefetch(w + b * apart + l + 1024);
+        if (R == 1) {
+            const char *const far = w + AHEAD + (w < turn ? 0 : (size_t)(B - 1) * apart);
+            UNROLL for (int b = 0; b < B; b++) UNROLL for (int l = 0; l < (int)chunk_of(form); l += 64) __builtin_prefetch(far + b * apart + l);
+        }
         UNROLL for (int i = 0; i < S; i++) {
             if (__builtin_expect(s >= whole, 0)) {
                 if (s == steps) break;

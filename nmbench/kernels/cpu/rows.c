@@ -4,7 +4,8 @@
 // time, into a panel that stays in the first-level cache. One object for every pattern: N and M are arguments.
 //
 // Packed, for each group and stretch of inputs (within a tap), for each SIDE outputs: their kept weights side by side,
-// as {value, place within the stretch}. Entries that a group does not use have the value zero and its first input.
+// then the place of each within the stretch, a byte. Entries that a group does not use have the value zero and its first
+// input. M is at most 64 (nmbench.sparsity.NMPattern).
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -37,7 +38,6 @@ enum { SIDE = 2, MOST = 7 };
 typedef float vf __attribute__((vector_size(4 * L), aligned(4), may_alias));
 typedef uint32_t vu __attribute__((vector_size(4 * L), aligned(4), may_alias));
 enum { WIDTH = 8, STRETCH = 96 };
-struct entry { float value; uint32_t place; };
 INLINE vf splat(float value) { return value - (vf){0}; }
 
 // the struct of lanes.c, and the pattern
@@ -53,25 +53,35 @@ static long stretch_of(long m) { return m >= STRETCH ? m : STRETCH / m * m; }
 static long least(long a, long b) { return a < b ? a : b; }
 static long groups_in(long inputs, long m) { return (inputs + m - 1) / m; }
 static long sides(long outputs) { return (outputs + SIDE - 1) / SIDE; }
+// bytes of SIDE outputs with `kept` weights each
+static size_t block_bytes(long kept) { return (size_t)(kept * SIDE) * 4 + (size_t)(kept * SIDE + 3) / 4 * 4; }
+// of a tap of a group of outputs
+static size_t tap_bytes(long outputs, long inputs, long n, long m) {
+    size_t all = 0;
+    for (long from = 0; from < inputs; from += stretch_of(m)) all += (size_t)sides(outputs) * block_bytes(groups_in(least(stretch_of(m), inputs - from), m) * n);
+    return all;
+}
 
 // ---- SIDE outputs x T vectors of rows, over one stretch of inputs ------------------------------------------------
 // part: for each output T vectors, the sums so far; `first`: they begin at the bias
-INLINE void stretch(int T, const float *panel, const struct entry *w, long count, long outputs, const float *bias, int first, float *part) {
-    for (long o = 0; o < outputs; o += SIDE, part += SIDE * T * L) {
+INLINE void stretch(int T, const float *panel, const char *w, long count, long outputs, const float *bias, int first, float *part) {
+    for (long o = 0; o < outputs; o += SIDE, part += SIDE * T * L, w += block_bytes(count)) {
+        const float *const values = (const float *)w;
+        const uint8_t *const places = (const uint8_t *)(values + count * SIDE);
         vf sum[SIDE][MOST];
         UNROLL for (int u = 0; u < SIDE; u++) UNROLL for (int t = 0; t < T; t++)
             sum[u][t] = first ? splat(bias && o + u < outputs ? bias[o + u] : 0) : *(const vf *)(part + (u * T + t) * L);
-        for (const struct entry *end = w + count * SIDE; w < end; w += SIDE)
+        for (long e = 0; e < count * SIDE; e += SIDE)
             UNROLL for (int u = 0; u < SIDE; u++) {
-                const float *x = panel + (size_t)w[u].place * (size_t)(T * L);
-                const vf v = splat(w[u].value);
+                const float *x = panel + (size_t)places[e + u] * (size_t)(T * L);
+                const vf v = splat(values[e + u]);
                 UNROLL for (int t = 0; t < T; t++) sum[u][t] += v * *(const vf *)(x + t * L);
             }
         UNROLL for (int u = 0; u < SIDE; u++) UNROLL for (int t = 0; t < T; t++) *(vf *)(part + (u * T + t) * L) = sum[u][t];
     }
 }
-typedef void (*stretch_fn)(const float *, const struct entry *, long, long, const float *, int, float *);
-#define STRETCHES(T) static __attribute__((noinline)) void s_##T(const float *panel, const struct entry *w, long count, long outputs, \
+typedef void (*stretch_fn)(const float *, const char *, long, long, const float *, int, float *);
+#define STRETCHES(T) static __attribute__((noinline)) void s_##T(const float *panel, const char *w, long count, long outputs, \
     const float *bias, int first, float *part) { stretch(T, panel, w, count, outputs, bias, first, part); }
 STRETCHES(1) STRETCHES(2) STRETCHES(3) STRETCHES(4)
 #if L == 8 && !defined(NM_PLAIN)
@@ -163,10 +173,8 @@ int nm_portable(void) {
     return 0;
 #endif
 }
-// entries of a tap of a group of outputs
-static size_t tap_entries(long outputs, long inputs, long n, long m) { return (size_t)(groups_in(inputs, m) * n * sides(outputs) * SIDE); }
 size_t nm_bytes(long n, long m, long outputs, long groups, long taps, long inputs) {
-    return (size_t)(groups * taps) * tap_entries(outputs / groups, inputs, n, m) * sizeof(struct entry);
+    return (size_t)(groups * taps) * tap_bytes(outputs / groups, inputs, n, m);
 }
 // where the rows of a tile lie: the place that the kernel's first tap meets, and the image's inputs
 struct spot { const float *image; long y, x; };
@@ -199,14 +207,14 @@ static void tile(const struct layer *a, long group, long first, long last, long 
     int begun = 0;
     locate(a, first, T * L, group, spots);
     for (long t = 0; t < taps; t++) {
-        const struct entry *w = (const struct entry *)a->w + (size_t)(group * taps + t) * tap_entries(outputs, per, a->n, a->m);
+        const char *w = (const char *)a->w + (size_t)(group * taps + t) * tap_bytes(outputs, per, a->n, a->m);
         point(a, spots, T * L, t / a->kernel[1], t % a->kernel[1], zeros, rows);
         for (long from = 0; from < per; from += most) {
             const long to = least(per, from + most), kept = groups_in(to - from, a->m) * a->n;
             transpose_in(rows, from, to, T, panel);
-            stretches[T](panel, w + low * kept, kept, count, a->bias ? a->bias + group * outputs + low : 0, !begun, part);
+            stretches[T](panel, w + (size_t)(low / SIDE) * block_bytes(kept), kept, count, a->bias ? a->bias + group * outputs + low : 0, !begun, part);
             begun = 1;
-            w += sides(outputs) * SIDE * kept;
+            w += (size_t)sides(outputs) * block_bytes(kept);
         }
     }
     const long at = first * a->outputs + group * outputs + low;
@@ -243,41 +251,48 @@ int nm_run(const struct layer *a) {
 }
 
 // ---- packing ----------------------------------------------------------------------------------------------------
+// where output o of a group finds its entries of a stretch: SIDE apart
+struct place { float *values; uint8_t *places; };
+static struct place place_of(char *stretch, long o, long kept) {
+    float *values = (float *)(stretch + (size_t)(o / SIDE) * block_bytes(kept));
+    return (struct place){values + o % SIDE, (uint8_t *)(values + kept * SIDE) + o % SIDE};
+}
 // weight: (outputs, taps, inputs) of float, inputs those of one group; packed: nm_bytes of zeros.
 // 0, or 1 + output where a group of that output has more than N non-zeros
-long nm_pack(long n, long m, const float *weight, long outputs, long groups, long taps, long inputs, struct entry *packed) {
+long nm_pack(long n, long m, const float *weight, long outputs, long groups, long taps, long inputs, char *packed) {
     const long per = outputs / groups;
     for (long o = 0; o < outputs; o++) for (long t = 0; t < taps; t++) {
         const float *w = weight + (o * taps + t) * inputs;
-        struct entry *tap = packed + (size_t)(o / per * taps + t) * tap_entries(per, inputs, n, m);
+        char *at = packed + (size_t)(o / per * taps + t) * tap_bytes(per, inputs, n, m);
         for (long from = 0; from < inputs; from += stretch_of(m)) {
             const long to = least(inputs, from + stretch_of(m)), kept = groups_in(to - from, m) * n;
-            struct entry *e = tap + o % per / SIDE * SIDE * kept + o % per % SIDE;
-            for (long g = from; g < to; g += m) {
+            const struct place q = place_of(at, o % per, kept);
+            for (long g = from, e = 0; g < to; g += m) {
                 long slot = 0;
                 for (long k = g; k < least(to, g + m); k++) {
                     if (w[k] == 0) continue;
                     if (slot++ == n) return 1 + o;
-                    *e = (struct entry){w[k], (uint32_t)(k - from)};
+                    q.values[e] = w[k];
+                    q.places[e] = (uint8_t)(k - from);
                     e += SIDE;
                 }
-                for (; slot < n; slot++, e += SIDE) *e = (struct entry){0, (uint32_t)(g - from)};
+                for (; slot < n; slot++, e += SIDE) q.places[e] = (uint8_t)(g - from);
             }
-            tap += sides(per) * SIDE * kept;
+            at += (size_t)sides(per) * block_bytes(kept);
         }
     }
     return 0;
 }
 // the way back; weight: zeros
-void nm_unpack(long n, long m, const struct entry *packed, long outputs, long groups, long taps, long inputs, float *weight) {
+void nm_unpack(long n, long m, char *packed, long outputs, long groups, long taps, long inputs, float *weight) {
     const long per = outputs / groups;
     for (long o = 0; o < outputs; o++) for (long t = 0; t < taps; t++) {
-        const struct entry *tap = packed + (size_t)(o / per * taps + t) * tap_entries(per, inputs, n, m);
+        char *at = packed + (size_t)(o / per * taps + t) * tap_bytes(per, inputs, n, m);
         for (long from = 0; from < inputs; from += stretch_of(m)) {
             const long to = least(inputs, from + stretch_of(m)), kept = groups_in(to - from, m) * n;
-            const struct entry *e = tap + o % per / SIDE * SIDE * kept + o % per % SIDE;
-            for (long i = 0; i < kept; i++, e += SIDE) if (e->value != 0) weight[(o * taps + t) * inputs + from + e->place] = e->value;
-            tap += sides(per) * SIDE * kept;
+            const struct place q = place_of(at, o % per, kept);
+            for (long e = 0; e < kept * SIDE; e += SIDE) if (q.values[e] != 0) weight[(o * taps + t) * inputs + from + q.places[e]] = q.values[e];
+            at += (size_t)sides(per) * block_bytes(kept);
         }
     }
 }
