@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from nmbench._util.settings import Settings
 from nmbench.contract.spec import Metric
+from nmbench.plan.refusals import Refusal
 
 
 class PluginStatus(StrEnum):
@@ -44,13 +45,14 @@ class TaskDeclaration(_Declaration):
 
 
 class MethodDeclaration(_Declaration):
-    """The class attributes of a method (nmbench.sparsity.Method)."""
+    """The class attributes of a method (nmbench.sparsity.Method), and the patterns that it refuses by default."""
 
     settings: Settings
     phases: int = 1
     sparse: bool = True
     starts_dense: bool = False
     layerwise: bool = True
+    refusals: tuple[Refusal, ...] = ()
 
     @property
     def prunes(self) -> bool:

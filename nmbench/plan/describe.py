@@ -23,6 +23,7 @@ from nmbench.contract.spec import Metric, Spec
 from nmbench.contract.task import CONTRACT_VERSION, Task
 from nmbench.plan.cell import Cell
 from nmbench.plan.declarations import Description, MethodDeclaration, PluginStatus, TaskDeclaration
+from nmbench.plan.refusals import refusals
 
 if TYPE_CHECKING:
     from nmbench.sparsity import Method
@@ -204,6 +205,7 @@ def _method(load: Callable[[str], type[Method]], name: str) -> Description[Metho
             sparse=cls.sparse,
             starts_dense=cls.starts_dense,
             layerwise=cls.layerwise,
+            refusals=tuple(refusals(cls().refuses)),
         )
         return Description[MethodDeclaration](declaration=declaration)
     except Exception as error:

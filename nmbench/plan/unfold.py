@@ -11,13 +11,16 @@ from nmbench._util.errors import UsageError, nearest
 from nmbench._util.settings import SettingError, Settings
 from nmbench.contract.distillation import DECLARED as DISTILLATION
 from nmbench.plan.catalogue import Catalogue
-from nmbench.plan.cell import DENSE, Cell, InitialWeights, pattern_of
+from nmbench.plan.cell import DENSE, Cell, InitialWeights
+from nmbench.plan.declarations import MethodDeclaration, MethodPlugin
 from nmbench.plan.matrix import Grid, Matrix
-from nmbench.sparsity.allocation import Allocation, Patterns
+from nmbench.plan.refusals import along_kernels, refused
+from nmbench.sparsity.allocation import Allocation, Patterns, read
 
 #: combinations that are unfolded without a word: a slip of the finger makes millions
 MOST = 50_000
 _MOST_RANKS = 64
+_PERMUTE = "permute"  # nmbench.sparsity.pruning.recipe, whose import would bring torch
 
 
 class _Subject(NamedTuple):
@@ -133,16 +136,27 @@ def _treatments(grid: Grid, catalogue: Catalogue) -> Iterator[_Treatment]:
                 raise UsageError("distill: dense cells have no twin to learn from: put them into a grid of their own")
             yield _Treatment(None, DENSE, {}, {})
             continue
-        pattern, method = _pattern(text), catalogue.methods[name]
-        if method.declaration is None:
-            raise UsageError(f"method {name!r} cannot be used: {method.reason}")
-        if isinstance(pattern, Allocation) and not method.declaration.layerwise:
-            raise UsageError(f"method {name!r} takes no pattern for each layer, as {pattern} is")
-        if grid.distill and method.declaration.prunes:
+        pattern = _pattern(text)
+        declaration = _declaration(catalogue.methods[name], pattern)
+        if grid.distill and declaration.prunes:
             raise UsageError(f"distill: method {name!r} prunes a trained network, so nothing learns from the twin")
         for hyper, given in itertools.product(_product(grid.hyper), list(_product(grid.distill))):
-            own = _overrides(method.declaration.settings, f"method {name!r}", hyper)
+            own = _overrides(declaration.settings, f"method {name!r}", hyper)
+            if own.get(_PERMUTE) and along_kernels(pattern):
+                raise UsageError(f"permute: channels are reordered for patterns along the input only, not {pattern}")
             yield _Treatment(pattern, name, own, _distillation(given) if grid.distill else {})
+
+
+def _declaration(method: MethodPlugin, pattern: Patterns) -> MethodDeclaration:
+    """That of `method`. Raises UsageError where it cannot be used, or not with `pattern`."""
+    name, declaration = method.name, method.declaration
+    if declaration is None:
+        raise UsageError(f"method {name!r} cannot be used: {method.reason}")
+    if isinstance(pattern, Allocation) and not declaration.layerwise:
+        raise UsageError(f"method {name!r} takes no pattern for each layer, as {pattern} is")
+    if why := refused(declaration.refusals, pattern):
+        raise UsageError(f"method {name!r} cannot do {why}")
+    return declaration
 
 
 def _distillation(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,9 +166,9 @@ def _distillation(given: Mapping[str, Any]) -> dict[str, Any]:
         raise UsageError(str(error)) from error
 
 
-def _pattern(text: str) -> Patterns | None:
+def _pattern(text: str) -> Patterns:
     try:
-        return pattern_of(text)
+        return read(text)
     except ValueError as error:
         raise UsageError(str(error)) from error
 

@@ -31,7 +31,8 @@ class Outcome(StrEnum):
 class LayerAudit:
     """One weight: how dense it is, and how many of its groups hold more than N non-zeros (0 for dense layers).
 
-    undone, pattern: see LayerInfo. groups, violations: along the outputs too, where a transposable mask was asked for.
+    undone, pattern: see LayerInfo. groups, violations: along the outputs too, where a transposable mask was asked for;
+        where rows share columns (V:N:M), with the tiles, and those that use more columns.
     Of a sharded weight all numbers are those of this rank's part.
     """
 
@@ -114,6 +115,7 @@ def _audit_one(info: LayerInfo, weight: Tensor, pattern: Patterns) -> LayerAudit
         own = info.own(pattern)
         weight = local_part(weight, info.grouping, own)
         counts = [groups_over(weight, own, grouping) for grouping in (info.grouping, info.outputs) if grouping]
+        counts += [info.shared.over(weight)] if info.shared else []
         groups, over = (sum(column) for column in zip(*counts, strict=True))
     nonzeros = int(torch.count_nonzero(weight.detach()))
     told = (info.name, info.shape, info.role, info.reason)

@@ -55,8 +55,8 @@ class Handle:
             sparse.uses = by_name[info.name].uses
             if sparse.prunes:
                 sparse.serve(method)
-                if method.transposable:
-                    self.layers[place] = replace(info, outputs=sparse.outputs)
+                outputs = sparse.outputs if method.transposable else None
+                self.layers[place] = replace(info, outputs=outputs, shared=method.shared(sparse))
             self._weights.append(sparse)
             uses += [(module, key, sparse) for module, key in by_name[info.name].uses]
         self._updates = Updates(method, self._served() if "before" in self._own else self._weights)

@@ -14,6 +14,7 @@ from nmbench.sparsity.mask import Grouping
 from nmbench.sparsity.memory import numberless, opaque
 from nmbench.sparsity.pattern import NMPattern
 from nmbench.sparsity.products import undone_by_its_forward
+from nmbench.sparsity.tiling import SharedColumns
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -33,7 +34,7 @@ class LayerInfo:
 
     undone: it was chosen, but its layer multiplies with a dense weight that it computes from this one.
     pattern: its own, where that is not the run's. outputs: how it is grouped along the outputs, where the pattern is to
-        be kept there too (transposable masks).
+        be kept there too (transposable masks). shared: the tiles whose rows share columns (V:N:M).
     """
 
     name: str
@@ -44,6 +45,7 @@ class LayerInfo:
     undone: bool = False
     pattern: NMPattern | None = None
     outputs: Grouping | None = None
+    shared: SharedColumns | None = None
 
     @property
     def sparse(self) -> bool:

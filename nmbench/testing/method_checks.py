@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nmbench.sparsity import Handle, NMPattern, audit
+from nmbench.sparsity.allocation import read
 from nmbench.sparsity.methods.base import DENSE, FOLLOW, HOLD, KEEP, Method
 from nmbench.sparsity.methods.dense import Dense
 from nmbench.sparsity.select import find_weights
@@ -19,6 +20,7 @@ from nmbench.testing.bench import digest, drawn, generators, weights
 __all__ = ["METHOD_CHECKS", "MethodBench"]
 
 _STEPS = 12
+_PATTERNS = ("2:4", "1:4", "4:8", "1:8", "2:8")
 
 
 class MethodBench:
@@ -28,7 +30,7 @@ class MethodBench:
         self.method = method
 
     def start(self, pattern: str = "2:4", method: type[Method] | None = None) -> tuple[nn.Module, Handle]:
-        """A network with the method on it, always from the same weights."""
+        """A network with the method on it, always from the same weights; its layers are called 0, 3 and 5."""
         generator = torch.Generator().manual_seed(7)
         model = nn.Sequential(
             nn.Conv2d(4, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 9, 16), nn.ReLU(), nn.Linear(16, 4)
@@ -36,13 +38,16 @@ class MethodBench:
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
-        handle = Handle(model, NMPattern.parse(pattern), (method or self.method)(), find_weights(model), None)
+        handle = Handle(model, read(pattern), (method or self.method)(), find_weights(model), None)
         handle.observe(total=_STEPS)
         return model, handle
 
-    def refuses(self, pattern: str) -> bool:
-        """Does the method say that it cannot do `pattern`?"""
-        return bool(self.method().refuses(NMPattern.parse(pattern)))
+    def usable(self) -> list[str]:
+        """Patterns that the method does not refuse. Raises Skip where there is none."""
+        refuses = self.method().refuses
+        if found := [text for text in _PATTERNS if not refuses(NMPattern.parse(text))]:
+            return found
+        raise Skip("it refuses every pattern that is tried")
 
     def train(self, model: nn.Module, handle: Handle, phase: int, first: int, last: int, state: Any = None) -> Any:
         """Steps `first` to `last` of training pass `phase`; returns the optimizer's state."""
@@ -129,10 +134,7 @@ def gradient_is_as_declared(bench: MethodBench) -> None:
 
 @check("after all its training passes the finalised weights keep the pattern")
 def pattern_is_kept(bench: MethodBench) -> None:
-    asked = [pattern for pattern in ("2:4", "1:4", "4:8", "1:8", "2:8") if not bench.refuses(pattern)]
-    if not asked:
-        raise Skip("it refuses every pattern that is tried")
-    for pattern in asked[:3]:
+    for pattern in bench.usable()[:3]:
         model, handle = bench.trained(pattern)
         handle.finalize()
         report = audit(model, pattern, handle.layers)
@@ -140,6 +142,21 @@ def pattern_is_kept(bench: MethodBench) -> None:
             raise Failed(f"the pattern {pattern} is broken in {next(x.name for x in report.layers if x.violations)}")
         if not bench.method.sparse and report.density < 1:
             raise Failed("it declares a dense result, and some weights are zero")
+
+
+@check("layers with patterns of their own, where it takes such, keep them, and a layer without one stays whole")
+def layers_keep_patterns_of_their_own(bench: MethodBench) -> None:
+    if not bench.method.layerwise:
+        return  # sparsify() refuses such patterns for it
+    first, *others = bench.usable()
+    asked = f"3={first},5={[first, *others][:2][-1]}"
+    model, handle = bench.trained(asked)
+    handle.finalize()
+    broken = [line.name for line in audit(model, asked, handle.layers).layers if line.violations]
+    if bench.method.sparse and broken:
+        raise Failed(f"with {asked} the pattern of {broken[0]} is broken")
+    if not model.get_parameter("0.weight").all():
+        raise Failed(f"with {asked}, which leaves 0.weight dense, some of its weights are zero")
 
 
 @check("a pattern with N equal to M gives exactly the weights of dense training")

@@ -55,6 +55,15 @@ def groups_are_kept(pruner: type[Pruner]) -> None:
             raise Failed(f"with {text} it makes a weight that is NaN or infinite")
 
 
+@check("it prunes each layer by that layer's own pattern, whatever it pruned before")
+def patterns_do_not_mix(pruner: type[Pruner]) -> None:
+    one = pruner()
+    for text in ("2:4", "1:4", "4:8", "2:4"):
+        columns = Columns(NMPattern.parse(text), _SIZE)
+        if not torch.equal(one.prune(*_problem(), columns)[1], pruner().prune(*_problem(), columns)[1]):
+            raise Failed(f"after layers of other patterns it makes another mask of {text}")
+
+
 @check("it leaves the weight and the statistics that it is given alone, and does the same again")
 def nothing_is_changed(pruner: type[Pruner]) -> None:
     (weight, stats), (kept, before) = _problem(), _problem()

@@ -1,5 +1,6 @@
 """Methods that break one promise each; the class is named for the check that catches it."""
 
+from nmbench.sparsity.mask import torch_mask
 from nmbench.sparsity.methods.base import FOLLOW, HOLD, Method
 from nmbench.sparsity.methods.sr_ste import SRSTE
 
@@ -39,6 +40,16 @@ class PatternIsKept(Method):
 
     def rule(self, phase, step):
         return HOLD
+
+
+class LayersKeepPatternsOfTheirOwn(Method):
+    """Makes all masks by the pattern of the first layer."""
+
+    name = "bad"
+
+    def mask(self, layer, weight):
+        self.first = getattr(self, "first", layer.pattern)
+        return torch_mask(weight, self.first, layer.grouping)
 
 
 class EqualNAndMIsHarmless(Method):

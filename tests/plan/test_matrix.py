@@ -11,6 +11,7 @@ from nmbench._util.settings import Settings
 from nmbench.plan.catalogue import Catalogue
 from nmbench.plan.declarations import MethodDeclaration, Plugin, PluginStatus, TaskDeclaration
 from nmbench.plan.matrix import load, shipped
+from nmbench.plan.refusals import Refusal
 from nmbench.plan.unfold import cells
 from nmbench.task import Metric
 
@@ -36,6 +37,15 @@ def _method(name, **defaults):
     return Plugin(name, "m:a", "d", "1", declaration=declaration)
 
 
+def _choosy():
+    refusals = (
+        Refusal(reason="too many", axis="input", m=8, least=3, most=5),
+        *(Refusal(reason="no outputs", axis="kernel", m=m, least=1, most=m - 1) for m in (4, 8)),
+    )
+    declaration = MethodDeclaration(settings=Settings.declared({"permute": False}), refusals=refusals)
+    return Plugin("choosy", "m:a", "d", "1", declaration=declaration)
+
+
 PRUNER = MethodDeclaration(settings=Settings.declared({}), starts_dense=True)
 CATALOGUE = Catalogue(
     {
@@ -49,7 +59,7 @@ CATALOGUE = Catalogue(
         name: _method(name, **defaults)
         for name, defaults in (("sr-ste", {"lambda_w": 2e-4}), ("ste", {}), ("dense", {}), ("searching", {}))
     }
-    | {"wanda": Plugin("wanda", "m:a", "d", "1", declaration=PRUNER)},
+    | {"wanda": Plugin("wanda", "m:a", "d", "1", declaration=PRUNER), "choosy": _choosy()},
     [],
 )
 
@@ -99,6 +109,12 @@ def test_a_pattern_may_be_a_table_of_layers(tmp_path):
     assert labels(unfold(tmp_path, f"[[grid]]\npattern = {table}\n")) == [labels(found)[0], labels(found)[2]]
 
 
+def test_patterns_that_some_layer_can_have_are_not_refused(tmp_path):
+    """N = M prunes nothing, and of Erdos-Renyi shares only the model says which they are."""
+    grid = '[[grid]]\npattern = ["8:8", "4:4@kernel", "erk-4:8", "2:8", "5:16"]\nmethod = "choosy"\n'
+    assert len(unfold(tmp_path, grid)) == 6
+
+
 def test_settings_at_their_default_make_no_new_cell(tmp_path):
     plain = unfold(tmp_path, '[[grid]]\npattern = "2:4"\n')
     spelt = unfold(
@@ -140,6 +156,12 @@ WRONG = {
     '[[grid]]\npattern = [{ "*" = "2:4", b = "1:4" }]\n': "'b' comes after '*', which fits every layer",
     '[[grid]]\npattern = "a=2:4,b"\n': "'b' is no rule",
     '[[grid]]\npattern = "erk-1:4"\nmethod = "searching"\n': "method 'searching' takes no pattern for each layer",
+    '[[grid]]\npattern = ["2:8", "4:8"]\nmethod = "choosy"\n': "method 'choosy' cannot do 4:8: too many",
+    '[[grid]]\npattern = { a = "2:4", b = "1:4@kernel" }\nmethod = "choosy"\n': "cannot do 1:4@kernel: no outputs",
+    '[[grid]]\npattern = "erk-1:4@kernel"\nmethod = "choosy"\n': "cannot do erk-1:4@kernel: no outputs",
+    '[[grid]]\npattern = "1:16@kernel"\nmethod = "choosy"\nhyper = { permute = true }\n': (
+        "permute: channels are reordered for patterns along the input only, not 1:16@kernel"
+    ),
     '[[grid]]\npattern = "2-4"\n': "pattern '2-4': write N:M",
     '[[grid]]\npattern = "2:4"\nmethod = "sr-set"\n': "unknown method 'sr-set'; did you mean 'sr-ste'?",
     '[[grid]]\npattern = "2:4"\ntasks = "toi"\n': "unknown task 'toi'; did you mean 'toy'?",

@@ -19,20 +19,21 @@ def test_shares_of_layers_are_the_authors():
         assert made == pytest.approx(list(shares.values()), abs=1e-6)
 
 
-def test_one_step_of_the_search_is_the_authors():
+@pytest.mark.parametrize("n", [16, 12, 4])
+def test_one_step_of_the_search_is_the_authors(n):
     data = golden("dominosearch/search_ops")
     model, handle, layer = on_weight(data["weight"], "1:16", "domino", steps=10**6)
     handle.start_phase(1)
-    layer.memory.update(n=12, factor=0.37)
+    layer.memory.update(n=n, factor=0.37)
     handle.start_phase(1)
     handle.refresh()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     made = handle.method.forward(layer, layer.parameter)
     made.backward(data["grad_masked"])
-    assert off(made.detach(), data["N12.masked"]) < 1e-6
-    assert off(layer.grad, data["N12.grad_without"]) < 1e-6
+    assert off(made.detach(), data[f"N{n}.masked"]) < 1e-6
+    assert off(layer.grad, data[f"N{n}.grad_without"]) < 1e-6
     handle.before_step(optimizer)
-    assert off(layer.grad, data["N12.grad_with_penalty"]) < 1e-6
+    assert off(layer.grad, data[f"N{n}.grad_with_penalty"]) < 1e-6
     assert off(layer.memory["threshold"].flatten().sort().values, data["threshold"].flatten().sort().values) < 1e-6
 
 

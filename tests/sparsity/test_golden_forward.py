@@ -6,6 +6,8 @@ import pytest
 import torch
 from golden import FOLDER, at, golden, off, on_weight
 
+from nmbench.sparsity.entry import NothingSparseError
+from nmbench.sparsity.methods.s_ste import soft_threshold
 from nmbench.sparsity.methods.sampling import inclusion, sample_2_of_4
 
 
@@ -14,6 +16,32 @@ def passed(handle, layer, upstream):
     made = handle.method.forward(layer, layer.parameter)
     (grad,) = torch.autograd.grad(made, layer.parameter, upstream)
     return made.detach(), grad
+
+
+@pytest.mark.parametrize("pattern", ["2:4", "1:4", "4:8", "2:8"])
+@pytest.mark.parametrize("kind", ["linear", "conv_nhwc"])
+def test_sr_ste_has_the_authors_weight_and_gradient(kind, pattern):
+    data, case = golden("sr-ste/sparse_ops"), f"{kind}.{pattern}"
+    model, handle, layer = on_weight(data[f"{case}.weight"], pattern, "sr-ste", lambda_w=2e-4)
+    made, grad = passed(handle, layer, data[f"{case}.grad_masked"])
+    assert torch.equal(made, data[f"{case}.masked"])
+    layer.parameter.grad = grad.clone()
+    handle.bind(optimizer := torch.optim.SGD(model.parameters(), lr=0.0))
+    optimizer.step()
+    assert off(layer.grad, data[f"{case}.grad_weight"]) < 1e-6
+
+
+def test_three_input_channels_are_no_group_where_theirs_cross_kernel_positions():
+    data = golden("sr-ste/sparse_ops")
+    assert (data["trap.conv_nhwc_cin3.2:4.masked"] == 0).any()
+    with pytest.raises(NothingSparseError, match="its grouped dimension is 3, below M = 4"):
+        on_weight(data["trap.conv_nhwc_cin3.2:4.weight"], "2:4", "sr-ste")
+
+
+def test_the_soft_threshold_of_other_patterns_is_the_authors():
+    data = golden("fst/masks")
+    _, _, layer = on_weight(data["weight"], "1:2", "s-ste")
+    assert off(soft_threshold(layer, data["weight"]), data["soft12.weight_sparse"]) < 1e-6
 
 
 def test_s_ste_is_the_authors_soft_threshold_times_beta():
@@ -98,6 +126,17 @@ def test_maskllm_has_the_authors_soft_mask_and_gradient():
             assert off(grad, data[f"{pattern}.iteration{step}.grad_gate"]) < 1e-4
         mask = handle.method.mask(layer, layer.values)
         assert torch.equal(mask.view(-1).float(), data[f"{pattern}.eval_mask"].view(-1).float())
+
+
+def test_maskllm_leads_with_the_prior_as_the_authors():
+    data = golden("maskllm/differentiable_mask")
+    prior = data["2:4.prior"]
+    _, handle, layer = on_weight(prior + 0.01 * torch.rand(prior.shape), "2:4", "maskllm", prior=3, steps=2000)
+    with torch.no_grad():
+        layer.extra["gate"].copy_(data["2:4.gate"])
+    handle.start_phase(1)
+    handle.method.mask(layer, layer.values.detach())
+    assert off(layer.extra["gate"].detach(), data["2:4.gate_after_prior3"]) < 1e-6
 
 
 def test_sampled_gradients_have_the_authors_values_and_are_unbiased():

@@ -1,51 +1,40 @@
 """Masks of the methods that make their own, against the authors' code."""
 
+import json
+
 import pytest
 import torch
-from golden import golden, off, on_weight
+from golden import FOLDER, at, golden, off, on_weight
 
+from nmbench.sparsity import nm_mask
 from nmbench.sparsity.methods.bi_mask import backward_mask
 from nmbench.sparsity.methods.proxsparse import proximal
-from nmbench.sparsity.methods.tiles import transposable_mask
+
+
+@pytest.mark.parametrize("layer", ["linear", "conv1d", "conv2d"])
+def test_the_plain_mask_is_that_of_nvidias_asp(layer):
+    data = golden("apex-asp/m4n2_1d")
+    assert torch.equal(nm_mask(data[f"{layer}.weight"], "2:4"), data[f"{layer}.m4n2_1d"])
+
+
+@pytest.mark.parametrize("pattern", ["2:4", "1:4", "4:8", "1:16"])
+def test_the_plain_mask_is_that_of_praxis_along_both_axes(pattern):
+    data = golden("decaying-mask/praxis_masks")
+    for axis, dim in (("C", 0), ("R", 1)):
+        assert torch.equal(nm_mask(data[f"weight.{pattern}"], pattern, dim=dim), data[f"mask.{pattern}.{axis}"])
+    assert torch.equal(nm_mask(data["ties.weight"], "2:4"), data["ties.2:4.R"])
+
+
+@pytest.mark.parametrize(("key", "pattern"), [("12", "1:2"), ("14", "1:4"), ("48", "4:8"), ("24_torch", "2:4")])
+def test_the_plain_mask_is_that_of_the_authors_of_fst(key, pattern):
+    data = golden("fst/masks")
+    assert torch.equal(nm_mask(data["weight"], pattern), data[f"sparse{key}.mask"])
 
 
 def test_fst_has_the_authors_tiles():
     data = golden("fst/masks")
     _, handle, _ = on_weight(data["weight"], "2:4", "fst", steps=100)
     assert torch.equal(handle.masks["0.weight"].float(), data["transposable.2:4.mask"].float())
-
-
-@pytest.mark.parametrize("pattern", ["2:4", "4:8"])
-def test_transposable_masks_are_exact_and_near_the_optimum(pattern):
-    n = int(pattern.partition(":")[0])
-    blocks, optimum = transposable_case(pattern)
-    mask = transposable_mask(blocks, n)
-    assert (mask.sum(1) == n).all()
-    assert (mask.sum(2) == n).all()
-    share = (blocks * mask).sum((1, 2)) / optimum
-    assert float(share.mean()) > 0.998
-    assert float(share.max()) < 1 + 1e-6
-
-
-def transposable_case(pattern):
-    """The blocks of the golden data with the integer programme's sum; of 4:8, blocks of its own by the assignment."""
-    data = golden("transposable/hubara")
-    if f"{pattern}.blocks" in data:
-        blocks = data[f"{pattern}.blocks"].abs()
-        return blocks, (blocks * data[f"{pattern}.optimal_ip"]).sum((1, 2))
-    blocks = torch.randn(60, 8, 8, generator=torch.Generator().manual_seed(0)).abs()
-    return blocks, torch.tensor([best_of(block) for block in blocks])
-
-
-def best_of(block):
-    """The largest sum of n = 4 in each row and column: a linear programme, whose vertices are integral."""
-    from scipy.optimize import linprog
-
-    m = len(block)
-    rows = torch.kron(torch.eye(m), torch.ones(1, m))
-    columns = torch.kron(torch.ones(1, m), torch.eye(m))
-    found = linprog(-block.flatten().double(), A_eq=torch.cat([rows, columns]), b_eq=[4.0] * 2 * m, bounds=(0, 1))
-    return -found.fun
 
 
 @pytest.mark.parametrize("pattern", ["2:4", "1:4", "4:8"])
@@ -79,6 +68,20 @@ def test_rigl_drops_and_grows_as_the_authors(pattern, drop):
     assert torch.equal(layer.mask.float(), data[f"{pattern}.mask0"].float())
     grown = handle.method.changed(layer, layer.values.detach(), data[f"{pattern}.dense_gradient"].abs())
     assert torch.equal(grown.float(), data[f"{pattern}.prune_ratio{drop}.after_grow"].float())
+
+
+def test_rigl_changes_its_mask_when_the_authors_do_and_drops_as_much():
+    told = json.loads((FOLDER / "nm-rigl/schedules.json").read_text())["cosine quantity=0.3 t_end=750 delta_t=100"]
+    _, handle, layer = on_weight(torch.randn(100, 100), "2:4", "nm-rigl", every=100, drop=0.3, until=0.75, steps=1000)
+    method, kept = handle.method, int(layer.mask.sum())
+    assert sum(share is not None for share in told.values()) == 8
+    for step, share in told.items():
+        assert (method.rule(0, int(step)) == "follow") is (share is not None), step
+        if share is not None:
+            at(handle, int(step))
+            growth = torch.where(layer.mask, 0.0, torch.rand(100, 100) + 1)  # what is dropped never comes back
+            dropped = int((layer.mask & ~method.changed(layer, layer.values.detach(), growth)).sum())
+            assert abs(dropped - share * kept) <= 1
 
 
 def test_proxsparse_has_the_authors_proximal_step():

@@ -147,13 +147,22 @@ class Chaotic(nn.Module):
         return x
 
 
-def test_rounding_that_grows_is_told_from_another_function(monkeypatch):
-    model, x = made(Chaotic), torch.randn(30, 8)
+class Single(Chaotic):
+    """Asks for float32 whatever it runs in, as flow networks do for their coordinates."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(torch.sin(x.to(torch.float32)) + x.float())
+
+
+@pytest.mark.parametrize("kind", [Chaotic, Single])
+def test_rounding_that_grows_is_told_from_another_function(monkeypatch, kind):
+    model, x = made(kind), torch.randn(30, 8)
     monkeypatch.setattr(applying, "_tolerance", lambda output: 1e-9)
     report = permute(model, "2:4", x, layers=["down"])
     assert list(report.permuted) == ["down.weight"]
     assert report.difference < 1e-9
     assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert torch.get_default_dtype() is torch.float32
 
 
 def test_shared_layers_move_once():

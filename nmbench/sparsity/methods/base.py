@@ -16,6 +16,7 @@ from nmbench.sparsity.kept_mask import DENSE, FOLLOW, HOLD, KEEP
 from nmbench.sparsity.layer import Layer
 from nmbench.sparsity.mask import torch_mask
 from nmbench.sparsity.pattern import NMPattern
+from nmbench.sparsity.tiling import SharedColumns
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -101,6 +102,10 @@ class Method:
     def extra(self, layer: Layer) -> dict[str, nn.Parameter]:
         """Learnable tensors beside the weight, made once; `layer.extra` has them, and so has the model."""
         return {}
+
+    def shared(self, layer: Layer) -> SharedColumns | None:
+        """The tiles of the final mask whose rows share their columns (V:N:M), which the audit checks; None: no such."""
+        return None
 
     def survivor(self, layer: Layer) -> type[nn.Module] | None:
         """The class that the layer's module has after finalize(), if its extra tensors stay; None: they go."""

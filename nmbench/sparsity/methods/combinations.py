@@ -23,7 +23,7 @@ def combinations(layer: Layer) -> Tensor:
 def too_many(pattern: NMPattern, most: int) -> str:
     """Why a method that scores each of the combinations cannot do `pattern`; "" where there are at most `most`."""
     count = math.comb(pattern.m, pattern.n)
-    return f"it scores each of its {count} combinations, and takes at most {most}" if count > most else ""
+    return f"it scores each combination of N out of M, and takes at most {most} of them" if count > most else ""
 
 
 def group_count(layer: Layer) -> int:

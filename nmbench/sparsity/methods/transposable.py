@@ -5,8 +5,8 @@ code itayhubara/AcceleratedSparseNeuralTraining 425897d. The mask is made anew e
 
 Departures: tiles are M outputs x M inputs, so that both products of training can be sparse; theirs are M * M
 consecutive weights of one output channel, whose transpose does not keep the pattern. The solver is
-tiles.transposable_mask, which keeps exactly N in each row and column, where their 2-approximation leaves some short. A
-tile at the edge may keep fewer.
+tiles.transposable_mask, which keeps exactly N in each row and column with the largest sum, where their 2-approximation
+leaves some short. A tile at the edge may keep fewer.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from nmbench.sparsity.layer import Layer
 from nmbench.sparsity.methods.base import FOLLOW, KEEP
 from nmbench.sparsity.methods.sr_ste import SRSTE
 from nmbench.sparsity.methods.sr_ste import Settings as Decay
-from nmbench.sparsity.methods.tiles import from_tiles, into_tiles, transposable_mask
+from nmbench.sparsity.methods.tiles import transposable_mask
 from nmbench.sparsity.pattern import NMPattern
+from nmbench.sparsity.tiling import Tiling
 
 
 class Settings(Decay):
@@ -34,8 +35,8 @@ def tile_mask(layer: Layer, weight: Tensor) -> Tensor:
     """The transposable mask of a layer's weight, bool, of its shape."""
     if not torch.isfinite(weight).all():
         raise ValueError(f"{layer.name} holds NaN or infinity")
-    m = layer.pattern.m
-    return from_tiles(layer, transposable_mask(into_tiles(layer, weight.abs(), m, m), layer.pattern.n), weight)
+    tiling = Tiling(layer.grouping, layer.outputs, layer.pattern.m, layer.pattern.m)
+    return tiling.join(transposable_mask(tiling.split(weight.abs()), layer.pattern.n), weight)
 
 
 class Transposable(SRSTE):

@@ -21,17 +21,18 @@ from nmbench.sparsity.layer import Layer
 from nmbench.sparsity.methods.base import FOLLOW, KEEP
 from nmbench.sparsity.methods.sr_ste import SRSTE
 from nmbench.sparsity.methods.sr_ste import Settings as Decay
-from nmbench.sparsity.methods.tiles import from_tiles, into_tiles
 from nmbench.sparsity.pattern import NMPattern
+from nmbench.sparsity.tiling import SharedColumns, Tiling
 
 _COLUMNS = 4
 _MOST = 1820  # those of M = 16
+_TALLEST = 1024  # the authors go up to 128
 
 
 class Settings(Decay):
     """Hyper-parameters."""
 
-    v: int = Field(8, ge=1, description="outputs of a tile, which share their columns")
+    v: int = Field(8, ge=1, le=_TALLEST, description="outputs of a tile, which share their columns")
     every: int = Field(10, ge=1, description="optimizer steps from one mask to the next")
 
 
@@ -74,5 +75,11 @@ class VNM(SRSTE):
 
     def mask(self, layer: Layer, weight: Tensor) -> Tensor:
         """The best columns of each tile."""
-        tiles = into_tiles(layer, weight.abs(), int(self.hyper["v"]), layer.pattern.m)
-        return from_tiles(layer, column_mask(tiles, layer.pattern.n), weight)
+        tiling = self.shared(layer).tiling
+        return tiling.join(column_mask(tiling.split(weight.abs()), layer.pattern.n), weight)
+
+    def shared(self, layer: Layer) -> SharedColumns:
+        """Tiles of V outputs, or of all where a layer has fewer."""
+        outputs = layer.values.shape[layer.outputs.dim] // layer.outputs.groups
+        tiling = Tiling(layer.grouping, layer.outputs, min(int(self.hyper["v"]), outputs), layer.pattern.m)
+        return SharedColumns(tiling, _COLUMNS)

@@ -17,6 +17,7 @@ from nmbench.sparsity.allocation import Patterns, PatternsLike, read
 from nmbench.sparsity.pattern import NMPattern
 from nmbench.sparsity.permutation.graph import Seen, walk
 from nmbench.sparsity.permutation.layers import is_layer
+from nmbench.sparsity.permutation.precision import doubles
 from nmbench.sparsity.permutation.search import find, kept
 from nmbench.sparsity.permutation.spaces import Couplings, Space, Touch
 from nmbench.sparsity.products import ordinary_forward
@@ -199,10 +200,12 @@ def _in_double(model: nn.Module, output: Callable[[], Any], moved: list[Touch]) 
     hook = model.register_forward_pre_hook(cast, with_kwargs=True)
     model.double()
     try:
-        after = output()
+        with doubles():
+            after = output()
         _undo(moved)
         try:
-            return _difference(output(), after)
+            with doubles():
+                return _difference(output(), after)
         finally:
             _undo(moved)  # the other way round
     except Exception:  # whatever a stranger's forward does to doubles

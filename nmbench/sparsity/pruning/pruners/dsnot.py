@@ -1,8 +1,13 @@
 """dsnot: from Wanda's mask, weights are swapped within their group while that cancels the row's expected error.
 
-Dynamic Sparse No Training: Training-Free Fine-tuning for Sparse LLMs (Zhang et al. 2024), zyxxmu/DSnoT dd4e2ee,
-lib/prune.py. Departures: the variance is that of all rows (theirs merges batches without the shift of their means); a
-group whose kept weights were all swapped out is passed over (theirs prunes none there, so that more than N stay).
+Dynamic Sparse No Training: Training-Free Fine-tuning for Sparse LLMs (Zhang et al. 2024), zyxxmu/DSnoT 4c029df,
+lib/prune.py, which is the same in every commit; there is no golden data. Departures: it starts from Wanda's mask, as
+their README does (they can start from SparseGPT's score on the unchanged weights, or from magnitude, too); every layer
+is swapped in, where their `skip_layer` leaves the feed-forward ones with the first mask by default. The variance is
+that of all rows (theirs merges batches without the shift of their means), and an input that never varies divides by
+1e-12 (theirs by zero). A row is done when no pruned weight is left that cancels error (theirs goes on to weights that
+are kept already, and prunes for them); a group whose kept weights were all swapped out is passed over (theirs prunes
+none there, so that more than N stay).
 """
 
 import torch
