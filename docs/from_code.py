@@ -95,7 +95,7 @@ def record_statuses() -> str:
     """How an attempt can end."""
     from nmbench.records.schema import Status
 
-    return _table(["Status", "Meaning"], ([_code(str(status)), status.about] for status in Status))
+    return _table(["Status", "Meaning"], ([_code(str(status)), status.words] for status in Status))
 
 
 def _shortened(value: Any) -> Any:

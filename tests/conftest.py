@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from project import _trained_once, _zygote, another, nmbench, project, trained  # noqa: F401 (fixtures)
+from project import _trained_once, _zygote, another, nmbench, project, trained, two_ranks  # noqa: F401 (fixtures)
 
 from nmbench.sparsity.pattern import NMPattern
 
@@ -161,6 +161,13 @@ def _training(pattern: str, method: str, seed: int, steps: int) -> Record:
             **{"resumed": False, "alone": True},
         },
     }
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where embedded data are made, once for all the workers of a run; tests must not write there."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "embedded"
 
 
 @pytest.fixture

@@ -66,10 +66,15 @@ def script(path: Path) -> Any:
 
 @dataclass
 class Project:
-    """A working folder with a matrix file `toys.toml`; without a zygote each command is an interpreter of its own."""
+    """A working folder with a matrix file `toys.toml`; without a zygote each command is an interpreter of its own.
+
+    pause: seconds after each training step of `toy` and `ranked`, for commands that start from now on; no setting, so
+    that the next run goes on with the same cell at full speed.
+    """
 
     folder: Path
     zygote: str = ""
+    pause: float = 0.0
 
     def matrix(self, train: str = "{}", seeds: str = "[0]", pattern: str = '"2:4"', method: str = '"sr-ste"') -> None:
         text = MATRIX.format(train=train, seeds=seeds, pattern=pattern, method=method)
@@ -85,7 +90,7 @@ class Project:
         return start(
             self.command(verb, *arguments),
             cwd=self.folder,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "TOY_PAUSE": str(self.pause)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -143,6 +148,23 @@ def nmbench(_zygote: str) -> Callable[..., subprocess.CompletedProcess[str]]:
     def call(*arguments: str, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
         env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **variables}
         return zygote.run(_zygote, *arguments, cwd=cwd, env=env)
+
+    return call
+
+
+@pytest.fixture
+def two_ranks(_zygote: str, tmp_path: Path) -> Callable[[Callable[[int, Path], None]], str]:
+    """two_ranks(function): two processes call function(rank, tmp_path), and both must end well; what they print."""
+
+    def call(function: Callable[[int, Path], None]) -> str:
+        command = [sys.executable, "-m", "two_ranks", function.__module__, function.__name__, str(tmp_path)]
+        places = [Path(function.__code__.co_filename).parent, Path(__file__).parent]
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, places))}
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        with zygote.Remote(_zygote, command, cwd=tmp_path, env=env, **streams) as process:
+            out, _ = process.communicate(timeout=280)
+        assert process.returncode == 0, out[-3000:]
+        return out
 
     return call
 

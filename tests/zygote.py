@@ -14,6 +14,7 @@ import os
 import runpy
 import select
 import signal
+import site
 import socket
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NoReturn
 
-MODULES = ("nmbench", "nmbench.worker", "nmbench.sinks")
+MODULES = ("nmbench", "nmbench.worker", "nmbench.sinks", "two_ranks")
 _ASKED = inspect.signature(subprocess.Popen._execute_child)
 
 
@@ -50,7 +51,10 @@ def become(
         # the objects before them are not closed: these numbers would go with them
         sys.stdout = open(1, "w", errors="replace", buffering=1, closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", errors="replace", buffering=1, closefd=False)  # noqa: SIM115
-        sys.path[:1] = [os.getcwd(), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+        places = list(filter(None, environment.get("PYTHONPATH", "").split(os.pathsep)))
+        sys.path[:1] = [os.getcwd(), *places]
+        for place in places:
+            site.addsitedir(place)  # for packages that are installed there for editing
         sys.argv = list(command[2:])
         ready(command[2])
         runpy.run_module(command[2], run_name="__main__", alter_sys=True)

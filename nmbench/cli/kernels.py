@@ -15,6 +15,7 @@ from nmbench._util.errors import UsageError
 if TYPE_CHECKING:
     from nmbench.kernels.backend import Backend
     from nmbench.kernels.bench.options import Options
+    from nmbench.kernels.bench.schema import Record
 
 
 def kernels(
@@ -120,7 +121,7 @@ def _run(
         raise UsageError(f"--out {to}: no folder can be there ({error.strerror})") from error
     notes: list[str] = []
 
-    def save(record: dict[str, Any]) -> None:
+    def save(record: Record) -> None:
         notes[:] = write(record, to)
 
     def progress(done: int, total: int, what: str) -> None:

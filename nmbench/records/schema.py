@@ -7,13 +7,13 @@ no user name and no absolute path: `nmbench.records.redact` sees to it.
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, PrivateAttr
 
 from nmbench._util.files import write_json
+from nmbench._util.worded import Worded
 from nmbench.plan.cell import Cell
 from nmbench.records import redact
 from nmbench.records.sections import (
@@ -55,10 +55,8 @@ class UnreadableRecord(Exception):
     """A record file that cannot be used; the text says why, on one line."""
 
 
-class Status(StrEnum):
-    """How an attempt ended; `about` says when."""
-
-    about: str
+class Status(Worded):
+    """How an attempt ended; its words say when."""
 
     OK = "ok", "the cell is done; the only good one"
     SKIPPED = "skipped", "asked not to run here (a missing requirement, a GPU-only setting)"
@@ -73,13 +71,6 @@ class Status(StrEnum):
     ERROR = "error", "any other exception"
     INVALID = "invalid", "it ended, but its result breaks a promise (mask violated, a declared metric missing)"
     INTERRUPTED = "interrupted", "stopped by a signal"
-
-    def __new__(cls, value: str, about: str = "") -> Self:
-        """A member is its value, a text, and knows what it is about."""
-        member = str.__new__(cls, value)
-        member._value_ = value
-        member.about = about
-        return member
 
     @property
     def done(self) -> bool:

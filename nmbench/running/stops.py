@@ -9,17 +9,16 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from enum import StrEnum
 from types import FrameType
+
+from nmbench._util.worded import Worded
 
 _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _NEAR_S = 240.0  # before the end of a job: a signal that comes then is about its time limit
 
 
-class Stop(StrEnum):
-    """Why a run was stopped; `words` for people."""
-
-    words: str
+class Stop(Worded):
+    """Why a run was stopped."""
 
     CTRL_C = "ctrl-c", "stopped by Ctrl-C"
     HANGUP = "hangup", "stopped because its terminal was closed"
@@ -27,13 +26,6 @@ class Stop(StrEnum):
     NOTICE = "notice", "stopped by a notice of the job scheduler (time limit or preemption)"
     CANCELLED = "cancelled", "stopped by the job scheduler (cancelled, requeued or preempted)"
     TERMINATED = "terminated", "stopped by SIGTERM"
-
-    def __new__(cls, value: str, words: str = "") -> "Stop":
-        """A member is its value, a text, and has words."""
-        member = str.__new__(cls, value)
-        member._value_ = value
-        member.words = words
-        return member
 
 
 class Stopped(KeyboardInterrupt):

@@ -17,8 +17,8 @@ MOST_NOT_RUN = 3
 #: and those for what is not here: tests/engines has the same on a Slurm and a Ray of its own
 ELSEWHERE = ("it needs a cluster", "it needs a scheduler", "it needs several machines")
 LEAST_RUN = 35
-#: pages where each command is an interpreter of its own: they install for editing, which no search path shows
-REAL = {DOCS / "tutorial.md", DOCS / "howto" / "own-method.md"}
+#: the page where each command is an interpreter of its own, as a reader's
+REAL = {DOCS / "tutorial.md"}
 
 
 def _name(page: Path) -> str:
@@ -26,7 +26,7 @@ def _name(page: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def terminal(tmp_path_factory, _zygote) -> dict[str, str]:
+def terminal(tmp_path_factory, data_root, _zygote) -> dict[str, str]:
     """An environment that sees what is installed here, and takes what a page installs, for that page's session only."""
     home = tmp_path_factory.mktemp("terminal")
     venv = home / "venv"
@@ -56,7 +56,7 @@ def terminal(tmp_path_factory, _zygote) -> dict[str, str]:
         "COLUMNS": "200",
         "ZYGOTE": _zygote,
         "PYTHONPATH": inside["purelib"],
-        "NMBENCH_DATA": str(home / "data"),
+        "NMBENCH_DATA": str(data_root),
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     }
 

@@ -29,15 +29,19 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def before(site: Path) -> list[str]:
+    return hashes(site)
+
+
 def hashes(site: Path) -> list[str]:
     env = {**os.environ, "PYTHONPATH": str(site)}
     done = subprocess.run([sys.executable, "-c", ASK], env=env, capture_output=True, text=True, check=True, cwd=site)
     return done.stdout.rstrip("\n").split(" ")
 
 
-def changed(site: Path, *names: str) -> list[bool]:
+def changed(site: Path, before: list[str], *names: str) -> list[bool]:
     """Whether core, task and method are others once these files are."""
-    before = hashes(site)
     files = {site / name: (site / name).read_text() for name in names}
     for file, text in files.items():
         file.write_text(text + "\n# reworded\n")
@@ -48,12 +52,12 @@ def changed(site: Path, *names: str) -> list[bool]:
     return [a != b for a, b in zip(before, after, strict=True)][:3]
 
 
-def test_what_no_cell_executes_leaves_it_alone(site):
+def test_what_no_cell_executes_leaves_it_alone(site, before):
     folders = ("report", "analysis", "claims", "document", "cli", "sinks", "kernels", "testing", "scaffold")
     files = [str(p.relative_to(site)) for name in folders for p in (site / "nmbench" / name).rglob("*.py")]
     files += [f"nmbench/running/{name}.py" for name in ("scheduler", "local", "progress")]
     assert len(files) > 100
-    assert changed(site, *files) == [False, False, False]
+    assert changed(site, before, *files) == [False, False, False]
 
 
 @pytest.mark.parametrize(
@@ -61,20 +65,20 @@ def test_what_no_cell_executes_leaves_it_alone(site):
     ["_util/random.py", "sparsity/mask.py", "sparsity/handle.py", "sparsity/fast/nm.c", "sparsity/methods/sr_ste.py",
      "contract/run.py", "plan/cell.py", "records/weights.py", "worker/measure.py"],
 )  # fmt: skip
-def test_what_a_cell_executes_changes_the_core(site, name):
-    assert changed(site, f"nmbench/{name}") == [True, False, False]
+def test_what_a_cell_executes_changes_the_core(site, before, name):
+    assert changed(site, before, f"nmbench/{name}") == [True, False, False]
 
 
-def test_a_plugin_is_its_package_and_what_that_imports_of_its_own(site):
-    assert changed(site, "mine/data.py") == [False, True, False]
-    assert changed(site, "own_method.py") == [False, False, True]
+def test_a_plugin_is_its_package_and_what_that_imports_of_its_own(site, before):
+    assert changed(site, before, "mine/data.py") == [False, True, False]
+    assert changed(site, before, "own_method.py") == [False, False, True]
 
 
 @pytest.mark.parametrize("damage", [lambda text: "", lambda text: text.replace("task", "tusk"), lambda text: text[:-9]])
-def test_kept_import_statements_that_are_damaged_are_read_anew(site, tmp_path, monkeypatch, damage):
+def test_kept_import_statements_that_are_damaged_are_read_anew(site, before, tmp_path, monkeypatch, damage):
     monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path))
-    right = hashes(site)
+    assert hashes(site) == before
     [kept] = tmp_path.glob("imports-*.json")
-    assert hashes(site) == right
+    assert hashes(site) == before
     kept.write_text(damage(kept.read_text()))
-    assert hashes(site) == right
+    assert hashes(site) == before

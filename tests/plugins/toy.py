@@ -56,7 +56,7 @@ class Toy(Task):
             self._fail(settings["fail"], run)
             if run.updates % settings["save_every"] == 0:
                 run.save_checkpoint(model, optimizer)
-            time.sleep(settings["pause"])
+            time.sleep(float(os.environ.get("TOY_PAUSE", "0")) or settings["pause"])
 
     def logits(self, output, inputs, keywords):
         return output

@@ -9,29 +9,32 @@ import pytest
 from project import wait
 
 PLUGINS = Path(__file__).parent.parent / "plugins"
-SLOW = "{ pause = 0.15, steps = 40 }"
+LONG = "{ steps = 40 }"
 
 
 def _kill_parent_in_training(project, *arguments: str) -> None:
     """Kill `nmbench run` once a cell has a checkpoint; its workers must end by themselves."""
+    project.pause = 0.15
     process = project.start("run", *arguments)
     wait(project.checkpoints)
     assert project.workers()
     process.kill()
     process.wait()
     wait(lambda: not project.workers(), 10)
+    project.pause = 0.0
 
 
 def _uninterrupted(another, method: str, **more):
     plain = another()
-    plain.matrix(train=SLOW.replace("0.15", "0.0"), method=f'"{method}"')
+    plain.matrix(train=LONG, method=f'"{method}"')
     plain.run("run", "--only", f"2:4 {method}")
     return plain
 
 
 @pytest.mark.parametrize("method", ["sr-ste", "asp"])
 def test_a_killed_worker_resumes_bit_equal(project, another, method):
-    project.matrix(train=SLOW, method=f'"{method}"')
+    project.matrix(train=LONG, method=f'"{method}"')
+    project.pause = 0.15
     process = project.start("run", "--only", f"2:4 {method}")
     wait(project.checkpoints)
     (pid,) = project.workers()
@@ -40,12 +43,12 @@ def test_a_killed_worker_resumes_bit_equal(project, another, method):
     assert process.returncode == 1
     assert project.records()[0]["status"] == "crash"
     assert "signal 9 (out of memory?)" in out.replace("\n", " ")
+    project.pause = 0.0
     project.run("run", "--only", f"2:4 {method}")
     record = project.ok("2:4")
     assert record["attempt"] == 2
     assert record["timings"]["resumed"] is True
     plain = _uninterrupted(another, method)
-    # `pause` differs between the two, and nothing else may
     assert project.weights("2:4") == plain.weights("2:4")
     expected = plain.ok("2:4")
     for key in ("metrics", "sad", "curve", "audit", "cost"):
@@ -53,7 +56,7 @@ def test_a_killed_worker_resumes_bit_equal(project, another, method):
 
 
 def test_a_killed_parent_takes_its_workers_along_and_the_next_run_goes_on(project):
-    project.matrix(train=SLOW)
+    project.matrix(train=LONG)
     _kill_parent_in_training(project)
     assert project.records() == []
     assert "2 unfinished" in project.run("status")
@@ -73,7 +76,8 @@ def test_what_a_worker_started_ends_with_a_killed_parent(project):
 
 
 def test_ctrl_c_ends_cleanly_and_keeps_what_is_done(project):
-    project.matrix(train=SLOW, seeds="[0, 1]")
+    project.matrix(train=LONG, seeds="[0, 1]")
+    project.pause = 0.1
     process = project.start("run", "--workers", "1")
     wait(lambda: project.records() and not project.checkpoints())
     wait(project.checkpoints)  # of the second cell: the first one's went when it was done
@@ -91,7 +95,7 @@ def test_ctrl_c_ends_cleanly_and_keeps_what_is_done(project):
 
 
 def test_two_runs_do_not_share_a_folder(project):
-    project.matrix(train=SLOW)
+    project.pause = 1.0
     process = project.start("run")
     wait(project.workers)
     out = project.run("run", expect=2)
@@ -109,7 +113,7 @@ def test_what_other_code_or_data_left_behind_is_not_gone_on_with(project, change
     data.parent.mkdir()
     data.write_text("toys")
     (own / "toy.py").write_text(source)
-    project.matrix(train=SLOW)
+    project.matrix(train=LONG)
     _kill_parent_in_training(project, "--only", "dense", "--plugins", "own")
     if changed == "the code":
         (own / "toy.py").write_text(source + "# of another day\n")
@@ -122,7 +126,7 @@ def test_what_other_code_or_data_left_behind_is_not_gone_on_with(project, change
 
 
 def test_a_damaged_checkpoint_starts_the_cell_again(project, another):
-    project.matrix(train=SLOW)
+    project.matrix(train=LONG)
     _kill_parent_in_training(project, "--only", "dense")
     (path,) = project.folder.glob("work/toys/*/*/phase-0/last.pt")
     data = path.read_bytes()
@@ -130,13 +134,13 @@ def test_a_damaged_checkpoint_starts_the_cell_again(project, another):
     project.run("run", "--only", "dense")
     assert project.ok("dense")["timings"]["steps"] == 40
     plain = another()
-    plain.matrix(train=SLOW.replace("0.15", "0.0"))
+    plain.matrix(train=LONG)
     plain.run("run", "--only", "dense")
     assert project.weights("dense") == plain.weights("dense")
 
 
 def test_runs_into_two_results_folders_do_not_meet(project):
-    project.matrix(train=SLOW)
+    project.pause = 0.1
     runs = [project.start("run", "--results", name) for name in ("a", "b")]
     for process in runs:
         out, _ = process.communicate(timeout=120)

@@ -1,12 +1,8 @@
-"""Two gloo ranks, each with its rows: run by test_strange_tensors.py. Prints the name of each case that held."""
-
-import os
-import sys
+"""Two gloo ranks, each with its rows, for test_strange_tensors.py: a file for each case that held on each rank."""
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from sparsity_toys import batch, loss_of, mlp, reference_mask, sgd, train, weights
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -115,9 +111,8 @@ def mask(mesh):
     assert torch.equal(made.full_tensor(), reference_mask(weight, 2, 4))
 
 
-def rank_main(rank, folder):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/join", rank=rank, world_size=2)
+def ranked(rank, folder):
+    dist.init_process_group("gloo")
     mesh = init_device_mesh("cpu", (2,))
     cases = {
         "fsdp-first": lambda: fsdp(mesh, True),
@@ -129,12 +124,6 @@ def rank_main(rank, folder):
     }
     for name, case in cases.items():
         case()
-        sys.stdout.write(f"{name}\n")
-        sys.stdout.flush()
+        (folder / f"{name}.{rank}").touch()
     dist.barrier()
     dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    os.environ["OMP_NUM_THREADS"] = "1"
-    mp.spawn(rank_main, (sys.argv[1],), nprocs=2)

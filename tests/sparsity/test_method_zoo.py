@@ -8,7 +8,6 @@ import pytest
 import torch
 from method_toys import SHORT, step_of, zoo
 from sparsity_toys import weights
-from torch import multiprocessing as mp
 from torch import nn
 from torch.utils._pytree import tree_leaves_with_path
 
@@ -117,10 +116,9 @@ def test_it_runs_under_autocast(method):
     assert all(torch.isfinite(g).all() and g.dtype == torch.float32 for g in grads)
 
 
-def ranked(rank: int, folder: str) -> None:
+def ranked(rank, folder):
     """Each method on this rank's half of the batches."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/join", rank=rank, world_size=2)
+    torch.distributed.init_process_group("gloo")
     for method in SHORT:
         torch.manual_seed(1)
         model, handle = attached(method)
@@ -135,15 +133,15 @@ def ranked(rank: int, folder: str) -> None:
                 step_of(wrapped, optimizer, number, part=rank)
         state = handle.state_dict()
         found = {"weights": weights(model), "masks": handle.masks, "memory": [state["memory"], state["layers"]]}
-        torch.save(found, f"{folder}/{method}-{rank}.pt")
+        torch.save(found, folder / f"{method}-{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without torch.distributed")
-def test_two_ranks_have_the_same_masks_and_memory_to_the_bit(tmp_path):
+def test_two_ranks_have_the_same_masks_and_memory_to_the_bit(two_ranks, tmp_path):
     """One pair of processes for all methods; without sampling they train what one process trains."""
-    mp.spawn(ranked, (str(tmp_path),), nprocs=2)
+    two_ranks(ranked)
     for method in SHORT:
         first, second = (torch.load(tmp_path / f"{method}-{rank}.pt") for rank in (0, 1))
         for (path, one), (_, other) in zip(*map(tree_leaves_with_path, (first, second)), strict=True):

@@ -3,12 +3,8 @@
 `TERM` is large enough that a term multiplied by 2, by 12 or by a loss scale would be seen in every comparison.
 """
 
-import os
-import socket
-
 import pytest
 import torch
-import torch.multiprocessing as mp
 from sparsity_toys import batch, loss_of, mlp, reference_mask, sgd, train, weights
 from torch import nn
 
@@ -232,16 +228,8 @@ def test_bound_and_by_hand_together_is_an_error():
         optimizer.step()
 
 
-def _free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def _rank(rank, port, folder):
-    torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
+def ranked(rank, folder):
+    torch.distributed.init_process_group("gloo")
     for accumulate in (1, 2):
         model = mlp()
         handle = sparsify(model, "2:4", "sr-ste", lambda_w=TERM)
@@ -256,15 +244,15 @@ def _rank(rank, port, folder):
                 (nn.functional.mse_loss(wrapped(part), target) / accumulate).backward()
             optimizer.step()
         made = {"weights": weights(model), "history": handle.sad.history}
-        torch.save(made, f"{folder}/{accumulate}-{rank}.pt")
+        torch.save(made, folder / f"{accumulate}-{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without torch.distributed")
-def test_two_ranks_equal_one_process_on_the_joined_batch(tmp_path):
+def test_two_ranks_equal_one_process_on_the_joined_batch(two_ranks, tmp_path):
     """Without and with two micro-batches a rank; one pair of processes for both."""
-    mp.spawn(_rank, (_free_port(), str(tmp_path)), nprocs=2)
+    two_ranks(ranked)
     single = mlp()
     optimizer = sgd(single)
     handle = sparse(single, optimizer)

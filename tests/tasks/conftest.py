@@ -1,6 +1,5 @@
 """Fixtures of all tasks' tests, and classification's own: one embedded data set, runs that need no worker."""
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -51,13 +50,6 @@ def _spec_of(**over: Any) -> Spec:
 def spec_of() -> Callable[..., Spec]:
     """A smoke cell with fewer images; `seed`, `model`, `scale` replace fields, all else replaces settings."""
     return _spec_of
-
-
-@pytest.fixture(scope="session")
-def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where embedded data are made, once for all the workers of a run; tests must not write there."""
-    base = tmp_path_factory.getbasetemp()
-    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "embedded"
 
 
 @pytest.fixture(scope="session")

@@ -76,29 +76,22 @@ class Cpu(Backend):
         addend: Tensor | None = None,
         relu: bool = False,
     ) -> Tensor:
-        """x (..., in) -> (..., out)."""
-        form, lanes, held = _held(packed)
-        if watched():
-            y: Tensor = ops.linear(x, held, bias, addend, relu, *_about(problem, form, lanes), [])
-            return y
-        return Product(problem, form, lanes)(x, held, bias, addend, relu)
+        """x (..., in) -> (..., out), or of a convolution (N, in, H, W) -> (N, out, H', W'), channels_last.
 
-    def conv2d(
-        self,
-        x: Tensor,
-        packed: Mapping[str, Tensor],
-        bias: Tensor | None,
-        problem: Problem,
-        addend: Tensor | None = None,
-        relu: bool = False,
-    ) -> Tensor:
-        """x (N, in, H, W) -> (N, out, H', W'), channels_last; an x that is not channels_last is copied."""
+        An image that is not channels_last is copied.
+        """
         form, lanes, held = _held(packed)
-        if watched():
+        if not watched():
+            return Product(problem, form, lanes)(x, held, bias, addend, relu)
+        if problem.kind == "linear":
+            operator, geometry = ops.linear, []
+        else:
+            operator = ops.conv2d
             geometry = [*problem.stride, *problem.padding, *problem.dilation, problem.groups]
-            y: Tensor = ops.conv2d(x, held, bias, addend, relu, *_about(problem, form, lanes), geometry)
-            return y
-        return Product(problem, form, lanes)(x, held, bias, addend, relu)
+        y: Tensor = operator(x, held, bias, addend, relu, *_about(problem, form, lanes), geometry)
+        return y
+
+    conv2d = linear
 
     def bound(self, packed: Mapping[str, Tensor], problem: Problem) -> Bound:
         """The product, with all that is the same at each call worked out."""

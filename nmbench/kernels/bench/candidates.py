@@ -6,7 +6,7 @@ Each is checked against the product in higher precision first: a wrong one is ne
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from nmbench.kernels.backend import Backend, Kind, Problem, Refusal, refused
 from nmbench.kernels.bench import dense
 from nmbench.kernels.bench.operands import TOLERANCE, Source, reference, relative
 from nmbench.kernels.bench.options import DTYPES, Options
+from nmbench.kernels.bench.schema import Dense, Sparse, Told
 from nmbench.kernels.bench.suites import Case
 from nmbench.kernels.nmtensor import lengths
 from nmbench.kernels.timing import affordable, copies
@@ -25,16 +26,15 @@ from nmbench.sparsity import NMPattern
 _MOST_COPIES = 512
 #: operations a second of one core, about
 _CPU_RATE = 5e10
-#: of a record: facts about one way, with its refusal if it has one
-Rows = list[dict[str, Any]]
+Facts = TypeVar("Facts", Dense, Sparse)
 
 
 @dataclass
-class Candidate:
+class Candidate(Generic[Facts]):
     """One way to do the product. calls: one a buffer set. facts: what the record says of it besides its time."""
 
     calls: list[Callable[[], object]]
-    facts: dict[str, Any]
+    facts: Facts
 
 
 @dataclass
@@ -76,9 +76,9 @@ class Bench:
         return replace(self.case.problem.on(self.device, DTYPES[self.dtype]), pattern=pattern)
 
 
-def dense_ways(bench: Bench, refusals: Rows) -> dict[str, Candidate]:
+def dense_ways(bench: Bench, refusals: list[Dense]) -> dict[str, Candidate[Dense]]:
     """Name -> every way that works."""
-    problem, ways = bench.case.problem, dict[str, Candidate]()
+    problem, ways = bench.case.problem, dict[str, Candidate[Dense]]()
     compiled = bench.options.compiled and bench.device.type == "cuda" and not bench.options.check_only
     if compiled:
         torch._dynamo.reset()  # a function is recompiled only so often, and every case has a new shape
@@ -107,17 +107,17 @@ def dense_ways(bench: Bench, refusals: Rows) -> dict[str, Candidate]:
 
 
 def sparse_ways(
-    bench: Bench, pattern: NMPattern, backends: Mapping[str, Backend], refusals: Rows
-) -> dict[str, Candidate]:
+    bench: Bench, pattern: NMPattern, backends: Mapping[str, Backend], refusals: list[Sparse]
+) -> dict[str, Candidate[Sparse]]:
     """The same of the backends, with their own tunings, for one pattern."""
     dtype, problem = DTYPES[bench.dtype], bench.problem(pattern)
     weight, x = bench.source.sparse(problem), bench.inputs(dtype, 1)[0]
     right = reference(problem, x, weight)
-    candidates: dict[str, Candidate] = {}
+    candidates: dict[str, Candidate[Sparse]] = {}
     for name, backend in backends.items():
-        facts = {"pattern": str(pattern), "backend": name, "compressed_bytes": stored_bytes(problem)}
+        facts: Sparse = {"pattern": str(pattern), "backend": name, "compressed_bytes": stored_bytes(problem)}
         if (refusal := refused(backend, problem)) is not None:
-            refusals.append(facts | _refusal(refusal))
+            refusals.append({**facts, **_refusal(refusal)})
             continue
         try:
             packed = backend.pack(weight, problem)
@@ -127,15 +127,15 @@ def sparse_ways(
                 tuned = replace(problem, settings=settings)
                 with torch.inference_mode():
                     error = relative(backend.run(x, packed, None, tuned), right)
-                about = facts | {"settings": dict(settings), "error": error}
+                about: Sparse = {**facts, "settings": dict(settings), "error": error}
                 if (wrong := _wrong(error, dtype)) is not None:
-                    refusals.append(about | _refusal(wrong))
+                    refusals.append({**about, **_refusal(wrong)})
                     continue
                 candidates[f"{name} {pattern} {settings}"] = _candidate(bench, backend, packed, tuned, about)
         except torch.OutOfMemoryError:
             raise
         except Exception as reason:  # a backend of anyone's: its failure is a fact about it
-            refusals.append(facts | _refusal(Refusal(f"failed: {first_line(reason)}", Kind.FAULT)))
+            refusals.append({**facts, **_refusal(Refusal(f"failed: {first_line(reason)}", Kind.FAULT))})
     return candidates
 
 
@@ -149,16 +149,16 @@ def _wrong(error: float, dtype: torch.dtype) -> Refusal | None:
     return None if error <= TOLERANCE[dtype] else Refusal(f"wrong: relative error {error:.3g}", Kind.FAULT)
 
 
-def _refusal(refusal: Refusal) -> dict[str, Any]:
+def _refusal(refusal: Refusal) -> Told:
     return {"refused": str(refusal), "kind": refusal.kind.name.lower()}
 
 
 def _candidate(
-    bench: Bench, backend: Backend, packed: Mapping[str, Tensor], problem: Problem, facts: dict[str, Any]
-) -> Candidate:
+    bench: Bench, backend: Backend, packed: Mapping[str, Tensor], problem: Problem, facts: Sparse
+) -> Candidate[Sparse]:
     held = sum(part.nbytes for part in packed.values())
     count = bench.copies(held, problem.dtype)
     parts = [packed, *({key: part.clone() for key, part in packed.items()} for _ in range(count - 1))]
     inputs = bench.inputs(problem.dtype, count)
     calls = [partial(backend.run, x, part, None, problem) for x, part in zip(inputs, parts, strict=True)]
-    return Candidate(list(calls), facts | {"bytes": held, "copies": count})
+    return Candidate(list(calls), {**facts, "bytes": held, "copies": count})

@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from nmbench.kernels.bench.schema import Cell, Record
 from nmbench.kernels.bench.summary import best, geometric_mean
 
 #: rows -> ratio
 Line = dict[int, float]
 
 
-def lines(cells: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, tuple[Line, int]]]:
+def lines(cells: Sequence[Cell]) -> dict[str, dict[str, tuple[Line, int]]]:
     """Dtype -> pattern -> (rows -> geometric mean of the fastest backend's ratio, number of shapes).
 
     Linear layers of no model only. A line is over shapes that were measured at every number of rows of it: a mean
@@ -37,7 +37,7 @@ def _over(shapes: Mapping[tuple[int, ...], Line]) -> tuple[Line, int]:
     return {rows: mean for rows, mean in means.items() if mean is not None}, len(whole)
 
 
-def draw(record: Mapping[str, Any], stem: Path) -> bool:
+def draw(record: Record, stem: Path) -> bool:
     """False, and nothing written, where no line has two points. Raises ImportError without matplotlib or pandas."""
     drawn = {
         dtype: kept
@@ -72,6 +72,6 @@ def _title(dtype: str, patterns: Mapping[str, tuple[Line, int]]) -> str:
     return f"{dtype}, mean over {shapes} shape{'' if counts[-1] == 1 else 's'}"
 
 
-def _where(record: Mapping[str, Any]) -> str:
+def _where(record: Record) -> str:
     device = record["device"]
     return f"{device['name']}" + ("" if device["type"] == "cuda" else " (a CPU: this says nothing of a GPU)")

@@ -1,12 +1,10 @@
 """The record as a markdown page: the frame in words, targets, summary, every case, and what did not run."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from nmbench.document.markdown import grid
+from nmbench.kernels.bench.schema import Cell, Record, Sparse
 from nmbench.kernels.bench.summary import best, failed, refusals
-
-Record = dict[str, Any]
 
 
 def page(record: Record, figure: bool = False) -> str:
@@ -110,7 +108,7 @@ def _targets(record: Record) -> str:
 def _summary(record: Record) -> str:
     rows = []
     for row in record["summary"]:
-        ratios = [f"{row[key]:.3f}" for key in ("ratio", "least", "most", "chosen")]
+        ratios = [f"{ratio:.3f}" for ratio in (row["ratio"], row["least"], row["most"], row["chosen"])]
         rows.append([row["dtype"], row["kind"], row["pattern"], _band(row["rows"]), str(row["cases"]), *ratios])
     if not rows:
         return "No sparse product was timed beside a dense one."
@@ -123,7 +121,7 @@ def _band(rows: Sequence[int | None]) -> str:
 
 
 # -- the cases --------------------------------------------------------------------------------------------------------
-def _cells(cells: Sequence[Record]) -> str:
+def _cells(cells: Sequence[Cell]) -> str:
     """One line a cell: the best dense time, and the ratio of the fastest backend for each pattern."""
     patterns = list(dict.fromkeys(row["pattern"] for cell in cells for row in cell["sparse"]))
     rows = []
@@ -137,10 +135,10 @@ def _cells(cells: Sequence[Record]) -> str:
     return _table(["In -> out", "Rows", "Dtype", "Dense us", *patterns], rows, "lrl" + "r" * (1 + len(patterns)))
 
 
-def _ratio(one: Record) -> str:
+def _ratio(one: Sparse) -> str:
     """ "1.52 triton, 61 % of the bytes' bound"; the time where there is no dense one."""
     figure = f"{one['ratio']:.3g}" if "ratio" in one else f"{one['us']:.4g} us"
-    shares = [share for key in ("share_bytes", "share_flops") if (share := one.get(key)) is not None]
+    shares = [share for share in (one.get("share_bytes"), one.get("share_flops")) if share is not None]
     return f"{figure} {one['backend']}" + (f" ({100 * max(shares):.0f} %)" if shares else "")
 
 

@@ -1,15 +1,6 @@
 """What a run leaves behind: a folder with the record, its page and the break-even figure.
 
-record.json      {schema_version, kind: "kernels", device: {type, name, capability, memory}, environment, date,
-                  options, suites, backends, unusable: {name: reason}, planned, seconds, notes,
-                  roofline: {copy, read: bytes/s, floor_us, flops: {dtype: 1/s}} or null,
-                  cells: [{case: {suite, kind, shape, weight, input, rows, calls, layer, flops}, dtype, dense_us,
-                    dense: [{way, us, low, high, calls, how, error, copies} or {way, refused}],
-                    sparse: [{pattern, backend, settings, us, low, high, calls, how, error, copies, ratio,
-                              bytes, compressed_bytes, share_bytes, share_flops, share_bound}
-                             or {.., refused, kind}],
-                    chosen: [{pattern, backend, ratio, measured_again}], error *}],
-                  summary, targets}
+record.json      a nmbench.kernels.bench.schema.Record
 README.md        the same for people       break-even.png, .svg
 """
 
@@ -21,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nmbench._util.files import write_json, write_text
+from nmbench.kernels.bench.schema import Record
 
 
 def slug(name: str) -> str:
@@ -43,13 +35,13 @@ def unused(to: Path) -> Path:
     return next(one for one in tried if not (one / "record.json").exists())
 
 
-def write(record: dict[str, Any], to: Path) -> list[str]:
+def write(record: Record, to: Path) -> list[str]:
     """Write record, figure and page; what could not be made, in words. JSON has null for what is not finite.
 
     Without the packages of a report the record is written all the same: `make gpu` runs where torch and triton are.
     """
     to.mkdir(parents=True, exist_ok=True)
-    plain = _finite(record)
+    plain: Record = _finite(record)
     write_json(to / "record.json", plain)
     notes, drawn = [], False
     try:

@@ -4,7 +4,6 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
-from typing import Any
 
 import torch
 
@@ -15,9 +14,10 @@ from nmbench.kernels.backend import Backend
 from nmbench.kernels.bench import roofline, summary
 from nmbench.kernels.bench.cell import measure
 from nmbench.kernels.bench.options import Options
+from nmbench.kernels.bench.schema import Record
 from nmbench.kernels.bench.suites import SUITES, Case, cases
 
-Save = Callable[[dict[str, Any]], None]
+Save = Callable[[Record], None]
 
 
 def available(names: tuple[str, ...] = ()) -> tuple[dict[str, Backend], dict[str, str]]:
@@ -54,8 +54,8 @@ def run(
     refused: Mapping[str, str] | None = None,
     save: Save = lambda record: None,
     progress: Callable[[int, int, str], None] = lambda done, total, what: None,
-) -> dict[str, Any]:
-    """Measure what the budget allows; the record (see nmbench.kernels.bench.record).
+) -> Record:
+    """Measure what the budget allows; the record.
 
     A failure of the device itself ends the run, in words; a KeyboardInterrupt is raised after `save`.
     """
@@ -89,7 +89,7 @@ def run(
 
 def _head(
     options: Options, device: torch.device, backends: Mapping[str, Backend], refused: Mapping[str, str], planned: int
-) -> dict[str, Any]:
+) -> Record:
     environment = describe(torch.get_num_threads(), device=device.type)
     gpu = device.type == "cuda"
     name = torch.cuda.get_device_name(device) if gpu else environment["cpu"]
@@ -114,7 +114,7 @@ def _head(
     }
 
 
-def _finished(record: dict[str, Any], begun: float) -> dict[str, Any]:
+def _finished(record: Record, begun: float) -> Record:
     record["seconds"] = round(time.monotonic() - begun, 1)
     record["summary"] = summary.summary(record["cells"])
     # they are meant for a GPU: a CPU that meets one would say nothing

@@ -3,12 +3,10 @@
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from nmbench.kernels.backend import Kind
-
-Cell = Mapping[str, Any]
+from nmbench.kernels.bench.schema import Cell, Mean, Sparse, Target
 
 #: rows of the matrix product: what is bound by bytes, what is between, what is bound by arithmetic
 BANDS = ((1, 16), (17, 255), (256, 4095), (4096, None))
@@ -20,15 +18,15 @@ def geometric_mean(values: Sequence[float]) -> float | None:
     return statistics.geometric_mean(values) if values else None
 
 
-def best(cell: Cell) -> dict[str, dict[str, Any]]:
+def best(cell: Cell) -> dict[str, Sparse]:
     """Pattern -> the fastest candidate that was timed."""
-    fastest: dict[str, dict[str, Any]] = {}
-    for row in sorted((row for row in cell["sparse"] if "us" in row), key=lambda row: float(row["us"])):
+    fastest: dict[str, Sparse] = {}
+    for row in sorted((row for row in cell["sparse"] if "us" in row), key=lambda row: row["us"]):
         fastest.setdefault(row["pattern"], row)
     return fastest
 
 
-def summary(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+def summary(cells: Sequence[Cell]) -> list[Mean]:
     """One row a (dtype, kind, pattern, band of rows): how many, geometric mean, least and most of the ratios.
 
     `ratio` is dense over the fastest backend's time, dense not being a choice; `chosen` the same with dense as one.
@@ -41,21 +39,22 @@ def summary(cells: Sequence[Cell]) -> list[dict[str, Any]]:
             if "ratio" in row:
                 key = (cell["dtype"], cell["case"]["kind"], pattern, band)
                 groups.setdefault(key, []).append((row["ratio"], chosen[pattern]))
-    rows = []
+    rows: list[Mean] = []
     for (dtype, kind, pattern, band), pairs in sorted(groups.items()):
         ratios, choices = zip(*pairs, strict=True)
-        row = {"dtype": dtype, "kind": kind, "pattern": pattern, "rows": list(BANDS[band]), "cases": len(pairs)}
-        row |= {"ratio": geometric_mean(ratios), "least": min(ratios), "most": max(ratios)}
-        rows.append(row | {"chosen": geometric_mean(choices)})
+        ratio, choice = map(statistics.geometric_mean, (ratios, choices))
+        mean = Mean(dtype=dtype, kind=kind, pattern=pattern, rows=list(BANDS[band]), cases=len(pairs),
+                    ratio=ratio, least=min(ratios), most=max(ratios), chosen=choice)  # fmt: skip
+        rows.append(mean)
     return rows
 
 
-def targets(cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """{"target", "wanted", "figure", "least", "cases", "met"}; figure and met are None where no case was measured."""
+def targets(cells: Sequence[Cell]) -> list[Target]:
+    """What the GPU kernels are to reach, and what they do."""
     large = [cell for cell in cells if cell["case"]["kind"] == "linear" and min(cell["case"]["weight"]) >= _LARGE]
     many = [cell for cell in large if cell["dtype"] == "bf16" and cell["case"]["rows"] >= _LARGE]
     few = [cell for cell in large if cell["case"]["rows"] <= 16]
-    speed = [row["ratio"] for cell in many if "ratio" in (row := best(cell).get("2:4", {}))]
+    speed = [row["ratio"] for cell in many if (row := best(cell).get("2:4")) and "ratio" in row]
     bound = [row["share_bound"] for cell in few for row in best(cell).values() if "share_bound" in row]
     kept = [row["ratio"] for cell in cells for row in cell["chosen"]]
     return [
@@ -68,7 +67,7 @@ def targets(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _target(text: str, wanted: float, figure: float | None, values: Sequence[float]) -> dict[str, Any]:
+def _target(text: str, wanted: float, figure: float | None, values: Sequence[float]) -> Target:
     met = None if figure is None else figure >= wanted
     least = min(values, default=None)
     return {"target": text, "wanted": wanted, "figure": figure, "least": least, "cases": len(values), "met": met}

@@ -29,19 +29,32 @@ _KEY = "nmbench.converted"
 _PREPARED = "nmbench.prepared"
 
 
+class Choice(BaseModel):
+    """What runs a layer: as `save_converted` writes it, and, but for its input, as a report's `choices` say it."""
+
+    model_config = ConfigDict(strict=True)
+
+    backend: str
+    pattern: str
+    settings: dict[str, int] = {}
+    tuned_on: str = ""
+    input: list[Annotated[int, Field(ge=0, lt=2**31)]] = []
+
+
 def save_converted(path: Path | str, model: nn.Module) -> None:
     """Write a converted model's tensors and choices to one safetensors file, whole or not at all."""
-    layers: dict[str, Any] = {}
+    layers = {}
     for name, module in model.named_modules():
         if isinstance(module, SparseLayer):
             packed = module.packed
-            layers[name] = {
-                "backend": packed.backend.name,
-                "pattern": str(packed.problem.pattern),
-                "settings": dict(packed.settings),
-                "tuned_on": packed.tuned_on,
-                "input": list(packed.problem.input),
-            }
+            chosen = Choice(
+                backend=packed.backend.name,
+                pattern=str(packed.problem.pattern),
+                settings=dict(packed.settings),
+                tuned_on=packed.tuned_on,
+                input=list(packed.problem.input),
+            )
+            layers[name] = chosen.model_dump()
     prepared = {_PREPARED: json.dumps(reordered_names(model))} if is_prepared(model) else {}
     weights.save(model, path, {_KEY: json.dumps(layers)} | prepared)
 
@@ -95,13 +108,13 @@ def apply_choices(
     """
     checked(model)
     model = model if inplace else copied(model)
-    return _rebuilt(model, choices, choices, backends, "choices")
+    return _rebuilt(model, choices, _choices(choices), backends, "choices")
 
 
 def _rebuilt(
     model: nn.Module,
     names: Iterable[str],
-    choices: Mapping[str, Mapping[str, Any]],
+    choices: Mapping[str, Choice],
     backends: Sequence[Backend],
     source: str,
     blank: bool = False,
@@ -125,53 +138,40 @@ def _rebuilt(
 def _layer(
     module: nn.Linear | nn.Conv2d,
     name: str,
-    choice: Mapping[str, Any],
+    choice: Choice,
     packed: dict[int, PackedWeight],
     backends: Sequence[Backend],
     blank: bool,
 ) -> nn.Module:
     """The sparse layer in place of `module`.
 
-    choice: backend, pattern and settings, as in `Report.choices`. packed: by the id of a parameter, of layers that
-    share it. backends: asked before those that are installed. blank: see `_rebuilt`; dense runs then where there is
-    no such backend, else a ValueError says so.
+    packed: by the id of a parameter, of layers that share it. backends: asked before those that are installed. blank:
+    see `_rebuilt`; dense runs then where there is no such backend, else a ValueError says so.
     """
     if id(module.weight) not in packed:
-        pattern, weight = NMPattern.parse(choice["pattern"]), module.weight.detach()
+        pattern, weight = NMPattern.parse(choice.pattern), module.weight.detach()
         weight = torch.zeros_like(weight) if blank else weight
         compress(weight, pattern, name)  # says which group breaks the pattern
-        shape = choice.get("input") or _any_input(module)
+        shape = choice.input or _any_input(module)
         problem = Layer((module,), pattern, Counter()).problem(Call(tuple(shape), weight.dtype))
-        made = PackedWeight(weight, problem, _backend(choice["backend"], backends, blank))
-        settings = tuple((str(key), int(value)) for key, value in dict(choice.get("settings", {})).items())
-        packed[id(module.weight)] = made.tuned(settings, str(choice.get("tuned_on", "")))
+        made = PackedWeight(weight, problem, _backend(choice.backend, backends, blank))
+        packed[id(module.weight)] = made.tuned(tuple(choice.settings.items()), choice.tuned_on)
     return sparse_layer(packed[id(module.weight)], module)
 
 
-def _choices(held: Any) -> dict[str, dict[str, Any]]:
-    """Raises ValueError if it is not what `save_converted` writes."""
-    if not isinstance(held, dict):
+def _choices(held: Any) -> dict[str, Choice]:
+    """Raises ValueError where an entry says not how a layer runs."""
+    if not isinstance(held, Mapping):
         raise ValueError("its entries are no object")
+    made = {}
     for name, choice in held.items():
         try:
-            _Choice.model_validate(choice)
+            made[name] = Choice.model_validate(choice)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
-            raise ValueError(f"its entry {name!r}: {where}: {first['msg']}") from error
-    return dict(held)
-
-
-class _Choice(BaseModel):
-    """What `save_converted` writes of a layer."""
-
-    model_config = ConfigDict(strict=True)
-
-    backend: str
-    pattern: str
-    settings: dict[str, int] = {}
-    tuned_on: str = ""
-    input: list[Annotated[int, Field(ge=0, lt=2**31)]] = []
+            raise ValueError(f"the entry {name!r}: {where}: {first['msg']}") from error
+    return made
 
 
 def _backend(name: str, own: Sequence[Backend], without: bool) -> Backend:

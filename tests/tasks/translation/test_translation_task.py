@@ -2,9 +2,6 @@
 
 import importlib.metadata
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 from translation_text import write_text
@@ -42,16 +39,14 @@ def test_without_fairseq_it_is_unavailable_and_says_what_to_do(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_broken_corpus_fails_its_cells_and_no_other(tmp_path):
+def test_a_broken_corpus_fails_its_cells_and_no_other(tmp_path, nmbench):
     """Through the command line: two faults end with status data, the matrix goes on to the sound corpus."""
     good, uneven, bytes_ = (write_text(tmp_path / name) for name in ("sound", "uneven", "bytes"))
     (uneven / "train.de").write_text("eine Zeile\n")
     (bytes_ / "test.de").write_bytes(b"gut\nnicht gut: \xe4\n")
     folders = json.dumps([str(folder) for folder in (uneven, bytes_, good)])
     (tmp_path / "faults.toml").write_text(MATRIX.format(folders=folders))
-    command = [sys.executable, "-m", "nmbench", "run", "faults.toml", "--device", "cpu", "--only", "2:4"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=280)
+    done = nmbench("run", "faults.toml", "--device", "cpu", "--only", "2:4", cwd=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
     records = [json.loads(path.read_text()) for path in tmp_path.glob("results/faults/*/*/attempt-*/record.json")]
     told = {record["cell"]["train"]["data"].rpartition("/")[2]: record for record in records}
