@@ -341,6 +341,9 @@ int nm_run(const struct layer *given) {
     const long total = a->images * a->out_height * a->out_width, taps = a->kernel[0] * a->kernel[1], blocks = blocks_of(a);
     const long inputs = a->channels / a->groups, threads = a->threads > 1 ? a->threads : 1;
     long rows = stretch(a), pieces = (total + rows - 1) / rows, cuts = 1;
+    if (pieces > threads) pieces = (pieces + threads - 1) / threads * threads;
+    if (pieces > 0) rows = ((total + pieces - 1) / pieces + a->rows - 1) / a->rows * a->rows;  // all alike: no thread waits for a longer one
+    pieces = (total + rows - 1) / rows;
     if (pieces < 2 * threads && threads > 1) {  // rather cut the outputs, so that each weight is read once
         const long groups = (blocks + a->blocks - 1) / a->blocks, wanted = (2 * threads + pieces * a->groups - 1) / (pieces * a->groups);
         cuts = wanted < groups ? wanted : groups;
