@@ -1,12 +1,12 @@
 """Which patterns a method cannot do: asked once, where the method is described, so that planning needs no torch."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import get_args
 
 from pydantic import BaseModel, ConfigDict
 
-from nmbench.sparsity.allocation import Allocation, ErdosRenyi, Patterns
+from nmbench.sparsity.allocation import Allocation, ErdosRenyi, Patterns, Share
 from nmbench.sparsity.pattern import MAX_M, Axis, NMPattern
 
 
@@ -51,7 +51,7 @@ def _reason(found: list[Refusal], axis: Axis, m: int, n: int) -> str:
 
 def shares(pattern: Patterns) -> list[NMPattern | ErdosRenyi]:
     """What the rules of `pattern` give layers, dense ones left out."""
-    rules = pattern.rules if isinstance(pattern, Allocation) else (("", pattern),)
+    rules: Sequence[tuple[str, Share]] = pattern.rules if isinstance(pattern, Allocation) else [("", pattern)]
     return [share for _, share in rules if share is not None]
 
 
