@@ -89,11 +89,16 @@ def _grouping(module: nn.Module, key: str) -> tuple[Grouping | None, str]:
             return Grouping(dim=0, groups=module.groups), ""
         if isinstance(module, _EMBEDDINGS):
             return None, "an embedding"
-        if type(module).__name__ == "Conv1D" and type(module).__module__.startswith("transformers."):
-            return Grouping(dim=0), ""  # GPT-2's linear layer, whose weight lies as (in, out)
+        if is_conv1d(module):
+            return Grouping(dim=0), ""
     if isinstance(module, ParametrizationList):
         return None, f"a parametrization computes the weight from it ({type(module[0]).__name__})"
     return None, f"not a convolution or linear weight ({type(module).__name__})"
+
+
+def is_conv1d(module: nn.Module) -> bool:
+    """Is it transformers' `Conv1D`, the linear layer of GPT-2, whose weight lies as (in, out)?"""
+    return type(module).__name__ == "Conv1D" and type(module).__module__.startswith("transformers.")
 
 
 def find_weights(model: nn.Module) -> list[Weight]:

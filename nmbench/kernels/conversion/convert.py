@@ -30,6 +30,7 @@ from nmbench.kernels.conversion.layers import Layer, sparse_layer
 from nmbench.kernels.conversion.prepare import finish, prepare
 from nmbench.kernels.conversion.remaining import candidates, remaining
 from nmbench.kernels.conversion.report import Report, Row
+from nmbench.kernels.conversion.straight import straightened
 from nmbench.kernels.conversion.survey import Surveyed, survey
 from nmbench.kernels.conversion.swap import checked, copied, swap
 from nmbench.kernels.conversion.watch import Arguments, Call, Seen, Watched, watching
@@ -98,7 +99,7 @@ def convert(
         raise ValueError(f"launch {launch!r}: use 'eager' or 'graph'")
     chosen, notes = _backends(backends)
     given = _arguments(model, example_inputs)
-    dense, model = model, model if inplace else copied(model)
+    dense, model = model, straightened(model if inplace else copied(model))
     surveyed = survey(model, parsed, layers)
     if not any(one.pattern for one in surveyed):
         _refuse(surveyed, parsed)

@@ -18,6 +18,7 @@ from nmbench.kernels.conversion.bypass.unfold import named_inside
 from nmbench.kernels.conversion.layers import Layer, SparseLayer, sparse_layer
 from nmbench.kernels.conversion.prepare import finish, is_prepared, prepare
 from nmbench.kernels.conversion.reordered import reorder, reordered_names
+from nmbench.kernels.conversion.straight import straightened
 from nmbench.kernels.conversion.swap import checked, copied, swap
 from nmbench.kernels.conversion.watch import Call
 from nmbench.kernels.nmtensor import compress
@@ -80,7 +81,7 @@ def load_converted(
         raise ValueError(
             f"{path} holds no converted model that can be read ({type(error).__name__}: {error})"
         ) from error
-    model = model if inplace else copied(model)
+    model = straightened(model if inplace else copied(model))
     folded = prepare(model) if _PREPARED in about else None
     model = _rebuilt(model, names, layers, backends, f"{path}", blank=True)
     model = swap(model, reorder(model, about.get(_PREPARED, "[]")))
@@ -107,7 +108,7 @@ def apply_choices(
     Raises ValueError if a layer or its backend is not there, or a weight breaks the pattern.
     """
     checked(model)
-    model = model if inplace else copied(model)
+    model = straightened(model if inplace else copied(model))
     return _rebuilt(model, choices, _choices(choices), backends, "choices")
 
 

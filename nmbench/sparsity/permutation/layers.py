@@ -9,6 +9,7 @@ from torch import nn
 
 from nmbench.sparsity.permutation.rules import Unknown, Value
 from nmbench.sparsity.permutation.spaces import Channels, Couplings, Part, Space, Touch, couple
+from nmbench.sparsity.select import is_conv1d
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -34,13 +35,9 @@ _STOCK = (
 
 def is_layer(module: nn.Module) -> bool:
     """Is it one that the graph does not look into: of torch's, of transformers' Conv1D, or without anything inside?"""
-    if isinstance(module, _STOCK) or _is_conv1d(module):
+    if isinstance(module, _STOCK) or is_conv1d(module):
         return True
     return type(module).__module__.startswith("torch.nn.modules.") and not any(True for _ in module.children())
-
-
-def _is_conv1d(module: nn.Module) -> bool:
-    return type(module).__name__ == "Conv1D" and type(module).__module__.startswith("transformers.")
 
 
 def _own_forward(module: nn.Module) -> bool:
@@ -57,7 +54,7 @@ def read_layer(module: nn.Module, inputs: list[Value], ndim: int, couplings: Cou
 
     inputs: what is known of its tensors. ndim: dimensions of the first.
     """
-    if _is_conv1d(module):
+    if is_conv1d(module):
         return _linear(module, inputs[0], ndim, couplings, rows=1)
     weightless = isinstance(module, _WEIGHTED) and module._parameters.get("weight") is None  # it is computed
     if _own_forward(module) or weightless or not inputs:
