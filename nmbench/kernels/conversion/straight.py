@@ -28,7 +28,8 @@ def straightened(model: nn.Module) -> nn.Module:
 def _linear(module: nn.Module) -> nn.Module:
     weight, bias = module._parameters["weight"], module._parameters["bias"]
     assert weight is not None
-    linear = nn.Linear(*weight.shape, bias=False, device="meta")
+    inputs, outputs = weight.shape
+    linear = nn.Linear(inputs, outputs, bias=False, device="meta")
     linear.weight = nn.Parameter(weight.detach().t().contiguous(), weight.requires_grad)
     linear.register_parameter("bias", bias)
     return linear.train(module.training)
