@@ -66,7 +66,7 @@ def test_a_named_cell_may_say_that_it_has_the_machine_to_itself(project):
 
 
 def test_of_two_runs_of_one_cell_the_later_has_it(project):
-    project.matrix(train="{ steps = 300 }")
+    project.matrix(train="{ steps = 100 }")
     (line,) = _commands(project, "--only", "dense")
     command = [*shlex.split(line), "--device", "cpu"]
     slow = {**os.environ, "TOY_PAUSE": "0.3"}
