@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("triton")
 
 SPARSITY = Path(__file__).parents[1] / "sparsity"
+CASES = Path(__file__).with_name("core_cases.py")
 SCRIPT = """
 import sys
 from collections import Counter
@@ -53,63 +54,16 @@ def test_never_stale_and_once_a_step() -> None:
 
 
 @pytest.mark.slow
-def test_launches_of_a_training_step(tmp_path: Path) -> None:
+def test_launches_of_a_training_step() -> None:
     """Two renewals and one term a step, whatever the number of layers: this is what the documentation promises."""
-    (tmp_path / "test_steps.py").write_text(
-        "import torch\n"
-        "from torch import nn\n"
-        "from nmbench.sparsity import nm_mask, sparsify\n"
-        "def test_steps():\n"
-        "    model = nn.Sequential(*(nn.Linear(16, 16) for _ in range(5)))\n"
-        "    optimizer = torch.optim.SGD(model.parameters(), 0.1)\n"
-        "    handle = sparsify(model, '2:4', 'sr-ste')\n"
-        "    handle.bind(optimizer)\n"
-        "    for _ in range(3):\n"
-        "        optimizer.zero_grad()\n"
-        "        model(torch.randn(4, 16)).square().mean().backward()\n"
-        "        optimizer.step()\n"
-        "    dense = dict(model.named_parameters())\n"
-        "    assert all(torch.equal(mask, nm_mask(dense[name], '2:4')) for name, mask in handle.masks.items())\n"
-    )
-    renewals, terms = run(str(tmp_path / "test_steps.py"))
+    renewals, terms = run(str(CASES), "-k", "steps")
     assert terms == 3
     assert renewals == 1 + 1 + 2 * 3  # when it is made: the masks, and the first snapshot
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
-def test_a_compiled_graph_has_one_masked_pass_a_weight(tmp_path: Path, backend: str) -> None:
-    """Bits as in the eager model, gradients too, in one graph; each rule and axis."""
-    (tmp_path / "test_graph.py").write_text(
-        "import copy, pytest, torch\n"
-        "from torch import nn\n"
-        "from nmbench.sparsity import sparsify\n"
-        "from nmbench.sparsity.fast import fused\n"
-        "@pytest.mark.parametrize('text', ['2:4', '1:16', '3:5', '2:4@kernel'])\n"
-        "def test_graph(text, monkeypatch):\n"
-        "    torch.compiler.reset()\n"
-        "    layers = [nn.Conv2d(16, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 10)]\n"
-        "    model = nn.Sequential(*layers).to(memory_format=torch.channels_last)\n"
-        "    twin, x = copy.deepcopy(model), torch.randn(4, 16, 4, 4)\n"
-        "    ran, masked = [], fused.masked\n"
-        "    monkeypatch.setattr(fused, 'masked', lambda *a: ran.append(1) or masked(*a))\n"
-        "    pair = []\n"
-        f"    for one, wrap in ((model, lambda m: torch.compile(m, backend={backend!r}, fullgraph=True)),\n"
-        "                      (twin, lambda m: m)):\n"
-        "        optimizer = torch.optim.SGD(one.parameters(), 0.5)\n"
-        "        handle = sparsify(one, text, 'sr-ste', lambda_w=0.1)\n"
-        "        handle.bind(optimizer)\n"
-        "        fast = wrap(one)\n"
-        "        for _ in range(3):\n"
-        "            optimizer.zero_grad()\n"
-        "            y = fast(x)\n"
-        "            y.square().mean().backward()\n"
-        "            optimizer.step()\n"
-        "        pair.append((y, handle.sad.table, *one.parameters()))\n"
-        "        assert len(ran) == (3 if 'kernel' in text else 6)  # a channels_last weight has no flat order\n"
-        "    for a, b in zip(*pair, strict=True):\n"
-        "        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)\n"
-    )
-    renewals, terms = run(str(tmp_path / "test_graph.py"))
-    assert renewals > 4 * 6
-    assert terms == 4 * 2 * 3
+def test_a_compiled_graph_has_one_masked_pass_a_weight() -> None:
+    """For each rule, axis and compiler."""
+    renewals, terms = run(str(CASES), "-k", "graph")
+    assert renewals > 8 * 6
+    assert terms == 8 * 2 * 3

@@ -5,15 +5,25 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import zygote
 from project import wait
 
 PAGE = Path(__file__).parents[2] / "docs" / "howto" / "job-arrays.md"
 
 
-def _each(project, lines: list[str]) -> None:
+def _commands(project, *more: str) -> list[str]:
+    """`plan --commands`, to be run by forks of the zygote."""
+    python = f"{sys.executable} -m nmbench"
+    lines = project.run("plan", "--commands", *more).splitlines()
+    assert all(line.startswith(python) for line in lines)
+    return [line.replace(python, f"{sys.executable} {zygote.__file__} {project.zygote} nmbench") for line in lines]
+
+
+def _each(lines: list[str]) -> None:
     for line in lines:
         done = subprocess.run(line, shell=True, cwd="/", capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -34,13 +44,13 @@ def _as_pbs_would(project, lines: list[str]) -> None:
 
 
 def test_a_command_a_cell_does_the_whole_matrix_from_anywhere(project):
-    lines = project.run("plan", "--commands").splitlines()
+    lines = _commands(project)
     assert len(lines) == 2
     _as_pbs_would(project, lines)
     assert [record["status"] for record in project.records()] == ["ok", "ok"]
     assert {record["timings"]["alone"] for record in project.records()} == {False}, "nobody knows what else ran there"
     assert project.run("plan", "--commands") == ""
-    _each(project, lines[:1])
+    _each(lines[:1])
     assert len(project.records()) == 2, "a line that runs again does nothing"
     cell = project.ok("dense")["cell_id"]
     (log,) = project.folder.glob("results/toys/toy/*dense*/attempt-1/worker.log")
@@ -49,19 +59,21 @@ def test_a_command_a_cell_does_the_whole_matrix_from_anywhere(project):
 
 
 def test_a_named_cell_may_say_that_it_has_the_machine_to_itself(project):
-    line = project.run("plan", "--commands", "--only", "dense").strip()
-    _each(project, [f"{line} --device cpu --exclusive --cpus 1"])
+    (line,) = _commands(project, "--only", "dense")
+    _each([f"{line} --device cpu --exclusive --cpus 1"])
     record = project.ok("dense")
     assert (record["timings"]["alone"], record["environment"]["threads"]) == (True, 1)
 
 
 def test_of_two_runs_of_one_cell_the_later_has_it(project):
-    project.matrix(train="{ pause = 0.3, steps = 60 }")
-    line = shlex.split(project.run("plan", "--commands", "--only", "dense").strip())
-    first = subprocess.Popen([*line, "--device", "cpu"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    project.matrix(train="{ steps = 100 }")
+    (line,) = _commands(project, "--only", "dense")
+    command = [*shlex.split(line), "--device", "cpu"]
+    slow = {**os.environ, "TOY_PAUSE": "0.3"}
+    first = subprocess.Popen(command, env=slow, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     wait(project.checkpoints)
     assert "running" in project.run("status")
-    second = subprocess.run([*line, "--device", "cpu"], capture_output=True, text=True, check=False)
+    second = subprocess.run(command, capture_output=True, text=True, check=False)
     out, _ = first.communicate(timeout=120)
     assert (first.returncode, second.returncode) == (1, 0), out + second.stdout
     earlier, later = sorted(project.records(), key=lambda it: it["attempt"])

@@ -1,14 +1,9 @@
-"""The built-in methods and a toy task pass the battery; `make check-all` has the built-in tasks."""
-
-from pathlib import Path
+"""The built-in methods and pruners pass the battery; `make check-all` has the built-in tasks."""
 
 import pytest
 
-from nmbench.plan.describe import load_task
 from nmbench.sparsity import methods, pruning
-from nmbench.testing import check_method, check_pruner, check_task
-
-TOY = Path(__file__).parent.parent / "plugins" / "toy.py"
+from nmbench.testing import check_method, check_pruner
 
 
 @pytest.mark.parametrize("name", methods.names())
@@ -23,10 +18,3 @@ def test_every_pruner(name):
     battery = check_pruner(pruning.load(name))
     battery.raise_for_failures()
     assert battery.count("skipped") == 0
-
-
-@pytest.mark.slow
-def test_a_task(tmp_path):
-    battery = check_task(load_task(f"path:{TOY}"), folder=tmp_path)
-    battery.raise_for_failures()
-    assert battery.ran >= 20

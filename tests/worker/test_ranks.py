@@ -44,13 +44,15 @@ def test_a_rank_that_fails_ends_the_cell_with_its_error(ranked, fail, status, me
 
 
 def test_a_killed_run_leaves_no_rank_and_is_gone_on_with(ranked):
-    ranked.use("{ gpus = 2, pause = 0.5 }")
+    ranked.use("{ gpus = 2 }")
+    ranked.pause = 0.5
     running = ranked.start("run", "--only", "dense")
     wait(ranked.checkpoints)
     assert len(ranked.workers()) >= 2
     running.send_signal(signal.SIGKILL)
     running.wait()
     wait(lambda: not ranked.workers(), 10)
+    ranked.pause = 0.0
     ranked.run("run", "--only", "dense")
     (record,) = ranked.records()
     assert record["status"] == "ok"
