@@ -132,6 +132,7 @@ def converted(name: str, model: nn.Module, inputs: Any, pattern: str, budget_s: 
     notes = [note for note in report.notes if "fused" in note or "folded" in note]
     whole = next((note for note in report.notes if "whole" in note), "the dense model itself")
     right = "off by" not in whole and "another form" not in whole
+    whole = whole.removeprefix("as a whole it ")
     return [name, f"{len(report.sparse)} of {len(report.rows)}", reasons(report), "; ".join(notes), whole], right
 
 
