@@ -50,7 +50,8 @@ def overtaken(work: Path) -> bool:
 
 def record_of(attempt: Path) -> Path | None:
     """The file that says what became of an attempt; None where nothing does."""
-    return next((attempt / name for name in (RECORD, LOST) if os.path.lexists(f"{attempt}/{name}")), None)
+    files = (f"{attempt}/{name}" for name in (RECORD, LOST))
+    return next((Path(file) for file in files if os.path.lexists(file)), None)
 
 
 def read_record(path: Path, read: Callable[[bytes, int], Record] = parse) -> Record:
