@@ -11,6 +11,7 @@ import argparse
 import copy
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -169,7 +170,7 @@ def measured(name: str, patterns: list[str], names: list[str], budget_s: float) 
         "times_ms": {key: round(one.us / 1e3, 4) for key, one in times.items()},
         "quartiles_ms": {key: [round(one.low / 1e3, 4), round(one.high / 1e3, 4)] for key, one in times.items()},
         "calls": {key: one.calls for key, one in times.items()},
-        "refused": refused,
+        "refused": {key: re.sub(r"\x1b\[[0-9;]*m", "", why) for key, why in refused.items()},
         "reports": {key: one.to_dict() for key, one in reports.items()},
         "load": [round(one, 1) for one in (*before[:1], *os.getloadavg()[:1])],
         "machine": {"cpu": cpu_name(), "torch": torch.__version__, "threads": torch.get_num_threads()},

@@ -149,7 +149,7 @@ def difference_axis(axis: Axes, which: Literal["x", "y"], rows: Sequence[Row], u
         zone(min(0.0, worst), max(0.0, worst), color="black", alpha=0.1, linewidth=0)
         line(worst, color="black", linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
     if metric.margin > 0 and _reach(rows) > _LINEAR * metric.margin:
-        getattr(axis, f"set_{which}scale")("symlog", linthresh=2 * metric.margin, linscale=0.6, subs=[3])
+        getattr(axis, f"set_{which}scale")("symlog", linthresh=2 * metric.margin, linscale=0.6)
         plain_numbers(axis, which)
     if up and not metric.higher_is_better:
         getattr(axis, f"invert_{which}axis")()

@@ -7,7 +7,7 @@ import torch
 from convert_toys import Compressed, converted
 from torch import nn
 
-from nmbench.kernels import SparseLinear, apply_choices, load_converted, registry, save_converted
+from nmbench.kernels import SparseLinear, apply_choices, convert, load_converted, registry, save_converted
 from nmbench.kernels.registry import Found
 from nmbench.sparsity import sparsify
 
@@ -74,3 +74,23 @@ def test_what_would_lose_something_stays(model):
     assert [type(module) for module in fast] == [Conv1D, nn.GELU, SparseLinear, nn.Linear, Conv1D]
     torch.testing.assert_close(fast(X), model(X))
     assert "no sparse kernel for Conv1D" in report.rows[0].reason
+
+
+def test_a_forward_pass_of_its_own_and_a_weight_that_is_no_parameter_stay(model):
+    model[0].forward = lambda x: torch.addmm(model[0].bias, x.view(-1, 16), model[0].weight).view(*x.shape[:-1], -1) + 5
+    model.append(Conv1D(16, 16))
+    weight = model[3].weight.detach()
+    del model[3].weight
+    model[3].register_buffer("weight", weight)
+    fast, _ = converted(model, X, backends=["compressed"])
+    assert [type(module) for module in fast] == [Conv1D, nn.GELU, SparseLinear, Conv1D]
+    torch.testing.assert_close(fast(X), model(X))
+
+
+def test_a_model_that_is_refused_in_place_is_as_it_was():
+    dense = nn.Sequential(Conv1D(32, 16), nn.GELU())
+    with pytest.raises(ValueError, match="keeps to an N:M pattern"):
+        convert(dense, X, inplace=True)
+    with pytest.raises(ValueError, match="entry"):
+        apply_choices(dense, {"0": {}}, inplace=True)
+    assert type(dense[0]) is Conv1D

@@ -112,8 +112,9 @@ def test_what_is_built_for_less_is_right_too(monkeypatch, isa):
 
 
 @pytest.mark.parametrize("backend", [Cpu(), CpuRows()])
-def test_every_number_of_threads_gives_equal_bits(backend):
-    weight, x, problem = linear(50, 128, 300)
+@pytest.mark.parametrize("rows", [50, 2501])  # the second is shared out between the threads
+def test_every_number_of_threads_gives_equal_bits(backend, rows):
+    weight, x, problem = linear(rows, 128, 300)
     packed, before = backend.pack(weight, problem), torch.get_num_threads()
     try:
         results = []
@@ -122,6 +123,7 @@ def test_every_number_of_threads_gives_equal_bits(backend):
             results.append(backend.linear(x, packed, None, problem))
     finally:
         torch.set_num_threads(before)
+    torch.testing.assert_close(results[0], x @ weight.t())
     assert all(torch.equal(results[0], one) for one in results[1:])
 
 
@@ -292,6 +294,7 @@ def test_what_a_long_sum_rounds_is_allowed_in_any_order():
     most = allowed(right, 0.0, torch.float32, 16384)
     assert allowed(right, 0.0, torch.float32) < worst(one_by_one, right) <= most
     assert worst(one_by_one + 1e-3 * right.abs().max(), right) > most
+    assert allowed(right, 0.0, torch.float64, 16384) < 1e-13 * right.abs().max(), "float64 rounds less"
 
 
 def test_places_of_kept_weights_take_a_byte():

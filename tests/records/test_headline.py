@@ -57,6 +57,19 @@ def test_a_damaged_record_is_read_by_both_or_by_none(place, cut, put):
     assert told(headline, data) == told(parse, data)
 
 
+@pytest.mark.parametrize("depth", [100, 390, 600, 950, 3000])
+@pytest.mark.parametrize("around", [(b"[", b"]"), (b'{"x":', b"}")])
+def test_what_is_nested_in_a_skipped_section_is_read_by_both_or_by_none(depth, around):
+    data = WHOLE.replace(b'{\n "', b'{\n "x": ' + around[0] * depth + b"1" + around[1] * depth + b',\n "', 1)
+    assert told(headline, data) == told(parse, data)
+
+
+@pytest.mark.parametrize("digits", [18, 4000, 4299, 4300, 4301, 6000])
+def test_a_long_number_in_a_skipped_section_is_read_by_both_or_by_none(digits):
+    data = WHOLE.replace(b'{\n "', b'{\n "x": ' + b"7" * digits + b',\n "', 1)
+    assert told(headline, data) == told(parse, data)
+
+
 @given(st.integers(0, len(WHOLE) - 3))
 def test_a_record_that_was_cut_off_is_read_by_none(length):
     for read in (headline, parse):

@@ -255,7 +255,7 @@ def test_a_layer_that_was_left_out_takes_no_pattern():
 
 @pytest.mark.parametrize(
     ("method", "says"),
-    [("domino", "finds their patterns itself"), ("proxsparse", "one of 2:4"), ("maskllm", "combinations.*1.conv1")],
+    [("domino", "finds their patterns itself"), ("proxsparse", "one of 2:4"), ("maskllm", "combination.*1.conv1")],
 )
 def test_a_method_that_cannot_do_it_refuses(method, says):
     with pytest.raises(ValueError, match=f"method '{method}' cannot do .*{says}") as caught:

@@ -84,7 +84,7 @@ def _on_cpu(record: Record) -> str:
         clock = "one thread, by the time that it used of the processor, so that other processes' work is not in it"
     else:
         clock = f"{threads} threads, by the clock"
-    ways = {way["way"] for cell in record["cells"] for way in cell["dense"]}
+    ways = {way["way"] for cell in record["cells"] for way in cell["dense"] if "us" in way}
     others = [name for name in ("onnxruntime", "openvino") if any(way.startswith(name) for way in ways)]
     beside = f", and those of {' and '.join(others)} where they take the dtype" if others else ""
     dense = f"the fastest of torch's eager product, oneDNN's with a reordered weight{beside}"

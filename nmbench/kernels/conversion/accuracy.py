@@ -36,10 +36,11 @@ def allowed(right: Tensor, dense_worst: float, dtype: torch.dtype, terms: int = 
 
     A few times that of the dense kernel, and two roundings of the largest value, since a dense kernel may be right by
     luck; and what sums of `terms` products round in float32, in whatever order, which grows with the root of their
-    number. 0 for integers.
+    number (in the result's dtype where that is finer). 0 for integers.
     """
     if not dtype.is_floating_point:
         return 0.0
     largest = float(right.abs().max()) if right.numel() else 0.0
-    roundings = _ROUNDINGS * torch.finfo(dtype).eps + torch.finfo(torch.float32).eps * terms**0.5
+    eps = torch.finfo(dtype).eps
+    roundings = _ROUNDINGS * eps + min(eps, torch.finfo(torch.float32).eps) * terms**0.5
     return float(_TIMES_DENSE * dense_worst + roundings * largest)

@@ -30,7 +30,7 @@ from nmbench.kernels.conversion.layers import Layer, sparse_layer
 from nmbench.kernels.conversion.prepare import finish, prepare
 from nmbench.kernels.conversion.remaining import candidates, remaining
 from nmbench.kernels.conversion.report import Report, Row
-from nmbench.kernels.conversion.straight import straightened
+from nmbench.kernels.conversion.straight import exchanged, linear_twins
 from nmbench.kernels.conversion.survey import Surveyed, survey
 from nmbench.kernels.conversion.swap import checked, copied, swap
 from nmbench.kernels.conversion.watch import Arguments, Call, Seen, Watched, watching
@@ -99,15 +99,18 @@ def convert(
         raise ValueError(f"launch {launch!r}: use 'eager' or 'graph'")
     chosen, notes = _backends(backends)
     given = _arguments(model, example_inputs)
-    dense, model = model, straightened(model if inplace else copied(model))
+    dense, model = model, model if inplace else copied(model)
+    twins = linear_twins(model)
+    model = exchanged(model, twins)
     surveyed = survey(model, parsed, layers)
     if not any(one.pattern for one in surveyed):
+        exchanged(model, {linear: given for given, linear in twins.items()})
         _refuse(surveyed, parsed)
     device = next((one.weight.device for one in surveyed if one.pattern), torch.device("cpu"))
     whole = device.type == "cpu" and any(backend.fuses for backend in chosen)
     right, shaken, folded = None, None, 0
     if whole:
-        right = _result(model, given)
+        right = _result(model if inplace else dense, given)
         shaken = _result(model, shake(given)) if inplace else None  # there is no dense model to ask afterwards
         folded = prepare(model)
         for backend in chosen:

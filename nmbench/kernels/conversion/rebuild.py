@@ -18,7 +18,7 @@ from nmbench.kernels.conversion.bypass.unfold import named_inside
 from nmbench.kernels.conversion.layers import Layer, SparseLayer, sparse_layer
 from nmbench.kernels.conversion.prepare import finish, is_prepared, prepare
 from nmbench.kernels.conversion.reordered import reorder, reordered_names
-from nmbench.kernels.conversion.straight import straightened
+from nmbench.kernels.conversion.straight import exchanged, linear_twins
 from nmbench.kernels.conversion.swap import checked, copied, swap
 from nmbench.kernels.conversion.watch import Call
 from nmbench.kernels.nmtensor import compress
@@ -81,7 +81,7 @@ def load_converted(
         raise ValueError(
             f"{path} holds no converted model that can be read ({type(error).__name__}: {error})"
         ) from error
-    model = straightened(model if inplace else copied(model))
+    model = _straight(model if inplace else copied(model))
     folded = prepare(model) if _PREPARED in about else None
     model = _rebuilt(model, names, layers, backends, f"{path}", blank=True)
     model = swap(model, reorder(model, about.get(_PREPARED, "[]")))
@@ -108,8 +108,13 @@ def apply_choices(
     Raises ValueError if a layer or its backend is not there, or a weight breaks the pattern.
     """
     checked(model)
-    model = straightened(model if inplace else copied(model))
-    return _rebuilt(model, choices, _choices(choices), backends, "choices")
+    read = _choices(choices)
+    return _rebuilt(_straight(model if inplace else copied(model)), choices, read, backends, "choices")
+
+
+def _straight(model: nn.Module) -> nn.Module:
+    """As `convert` had it, in place."""
+    return exchanged(model, linear_twins(model))
 
 
 def _rebuilt(

@@ -1,33 +1,44 @@
 """Layers that are linear ones under another name."""
 
+from collections.abc import Mapping
+
 from torch import nn
 
 from nmbench.kernels.conversion.survey import has_hooks
 from nmbench.sparsity.select import is_conv1d
 
 
-def straightened(model: nn.Module) -> nn.Module:
-    """`model`, in place, with a linear layer for each `Conv1D` of transformers; itself one if it is a `Conv1D`.
+def linear_twins(model: nn.Module) -> dict[nn.Module, nn.Module]:
+    """A linear layer for each `Conv1D` of transformers in the model, which stays as it is: {Conv1D: Linear}.
 
-    Those with hooks stay, which a replaced layer would lose, and so do those whose weight another layer uses too.
+    Left out are those that a replaced layer would lose something of: with hooks, a forward pass or a kind of weight of
+    their own, or with a weight that another layer uses too.
     """
     users: dict[int, set[nn.Module]] = {}
     for module in model.modules():
         for parameter in module._parameters.values():
             users.setdefault(id(parameter), set()).add(module)
-    made = {
-        module: _linear(module)
-        for module in model.modules()
-        if is_conv1d(module) and not has_hooks(module) and len(users[id(module.weight)]) == 1
-    }
+    return {module: _linear(module) for module in model.modules() if is_conv1d(module) and _is_plain(module, users)}
+
+
+def exchanged(model: nn.Module, twins: Mapping[nn.Module, nn.Module]) -> nn.Module:
+    """`model`, in place, with each key replaced by its value; the value itself if the model is a key."""
     for parent in list(model.modules()):
-        parent._modules.update({name: made[child] for name, child in parent._modules.items() if child in made})
-    return made.get(model, model)
+        for name, child in list(parent._modules.items()):
+            if child is not None and child in twins:
+                parent._modules[name] = twins[child]
+    return twins.get(model, model)
+
+
+def _is_plain(module: nn.Module, users: Mapping[int, set[nn.Module]]) -> bool:
+    weight = module._parameters.get("weight")
+    own = "forward" in vars(module) or has_hooks(module)
+    return weight is not None and not own and len(users[id(weight)]) == 1
 
 
 def _linear(module: nn.Module) -> nn.Module:
     weight, bias = module._parameters["weight"], module._parameters["bias"]
-    assert weight is not None
+    assert weight is not None  # `_is_plain` asked
     inputs, outputs = weight.shape
     linear = nn.Linear(inputs, outputs, bias=False, device="meta")
     linear.weight = nn.Parameter(weight.detach().t().contiguous(), weight.requires_grad)

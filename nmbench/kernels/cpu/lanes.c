@@ -88,7 +88,9 @@ INLINE void tile(int form, int R, int B, const float *const *rows, const char *w
     const int E = PER_STEP, S = steps_of(form), P = vectors_of(form), T = told_of(form), bits = bits_of(form);
     const int split = R * B < 4 ? 2 : 1;  // chains of additions, so that one does not wait for the other
     const long whole = inputs / STEP, steps = (inputs + STEP - 1) / STEP;
-    const char *const turn = w + apart - AHEAD;  // from here on the next tile's blocks are fetched, not those behind these
+    // of a layer with one tap the next tile's blocks are fetched from here on, not what lies behind these
+    const size_t turn = apart > AHEAD ? apart - AHEAD : 0;
+    const char *const begin = w;
     vf acc[MOST_ROWS][MOST_BLOCKS][2];
     float rest[MOST_ROWS][STEP];
     const float *x[MOST_ROWS];
@@ -98,7 +100,7 @@ INLINE void tile(int form, int R, int B, const float *const *rows, const char *w
         vu at[MOST_BLOCKS][4];
         UNROLL for (int b = 0; b < B; b++) UNROLL for (int p = 0; p < P; p++) at[b][p] = *(const vu *)(w + b * apart + p * 4 * L);
         if (R == 1) {
-            const char *const far = w + AHEAD + (w < turn ? 0 : (size_t)(B - 1) * apart);
+            const char *const far = w + AHEAD + ((size_t)(w - begin) < turn ? 0 : (size_t)(B - 1) * apart);
             UNROLL for (int b = 0; b < B; b++) UNROLL for (int l = 0; l < (int)chunk_of(form); l += 64) __builtin_prefetch(far + b * apart + l);
         }
         UNROLL for (int i = 0; i < S; i++) {
