@@ -139,6 +139,7 @@ def _zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     process, address = zygote.start(tmp_path_factory.mktemp("zygote"))
     with process:
         yield address
+        process.kill()  # not by closing its input alone: what another test forked may hold that open
 
 
 @pytest.fixture(scope="session")
