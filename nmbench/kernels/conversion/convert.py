@@ -64,6 +64,8 @@ def convert(
     those shapes; the fastest right one is taken if it needs at most 97 % of the dense time. A layer that is called with
     several shapes is decided by the total of one pass (of its eight most frequent shapes).
 
+    A `Conv1D` of transformers (GPT-2's layers, weight (in, out)) comes back as a linear layer, weight (out, in).
+
     On a CPU the model is put in channels last, BatchNorm is folded into convolutions, layers that stay dense get
     weights reordered for oneDNN where that is faster, and ReLU and residual additions are fused into layers (where
     torch.fx can follow the module that calls them, which becomes a GraphModule). What comes back gave the dense
