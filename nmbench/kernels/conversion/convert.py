@@ -62,9 +62,8 @@ def convert(
     The example inputs are run once, in evaluation mode, to see with what shapes each layer is called. Each backend that
     takes a layer is compared with the dense result in float64, then timed against the dense layer on random numbers at
     those shapes; the fastest right one is taken if it needs at most 97 % of the dense time. A layer that is called with
-    several shapes is decided by the total of one pass (of its eight most frequent shapes).
-
-    A `Conv1D` of transformers (GPT-2's layers, weight (in, out)) comes back as a linear layer, weight (out, in).
+    several shapes is decided by the total of one pass (of its eight most frequent shapes). A `Conv1D` of transformers
+    comes back as a linear layer, whose weight lies as (out, in).
 
     On a CPU the model is put in channels last, BatchNorm is folded into convolutions, layers that stay dense get
     weights reordered for oneDNN where that is faster, and ReLU and residual additions are fused into layers (where
@@ -102,8 +101,7 @@ def convert(
     chosen, notes = _backends(backends)
     given = _arguments(model, example_inputs)
     dense, model = model, model if inplace else copied(model)
-    twins = linear_twins(model)
-    model = exchanged(model, twins)
+    model = exchanged(model, twins := linear_twins(model))
     surveyed = survey(model, parsed, layers)
     if not any(one.pattern for one in surveyed):
         exchanged(model, {linear: given for given, linear in twins.items()})
