@@ -9,7 +9,6 @@ finds nothing there at its next heartbeat, and ends.
 """
 
 import contextlib
-import functools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -96,7 +95,7 @@ class Store:
         attempts = self.attempts(cell)
         newest: CellState | None = None
         for path in reversed(attempts):
-            state = _state(cell, path, len(attempts), functools.partial(headline, known=cell) if brief else parse)
+            state = _state(cell, path, len(attempts), headline if brief else parse)
             if state.done:
                 return state
             newest = newest or state

@@ -167,7 +167,7 @@ def _reach(rows: Sequence[Row]) -> float:
 def plain_numbers(axis: Axes, which: Literal["x", "y"]) -> None:
     """Numbers as 0.001 and 100 on a log axis: matplotlib would write them as mathematics, which is switched off.
 
-    Without ticks between them: they bear no numbers, and laying them out takes longer than all else in a figure.
+    Without ticks between them, which bear no numbers, and each of which takes its time to lay out.
     """
     one = getattr(axis, f"{which}axis")
     one.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "−"))

@@ -28,17 +28,6 @@ def test_the_headline_of_a_record_is_that_of_the_whole(file):
     data = file.read_bytes()
     assert told(headline, data) == told(parse, data)
     assert headline(data).environment is None
-    known = parse(data).cell
-    assert headline(data, known=known).cell is known
-    assert told(headline, data) == told(lambda given: headline(given, known=known), data)
-
-
-@pytest.mark.parametrize("seed", [b"true", b'"0"', b"0.0", b"1"])
-def test_a_cell_that_is_not_the_known_one_is_read_as_it_stands(seed):
-    known = parse(WHOLE).cell
-    data = WHOLE.replace(b'"seed": %d' % known.seed, b'"seed": ' + seed, 1)
-    assert data != WHOLE
-    assert told(lambda given: headline(given, known=known), data) == told(parse, data)
 
 
 @given(
