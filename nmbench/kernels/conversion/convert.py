@@ -30,9 +30,9 @@ from nmbench.kernels.conversion.layers import Layer, sparse_layer
 from nmbench.kernels.conversion.prepare import finish, prepare
 from nmbench.kernels.conversion.remaining import candidates, remaining
 from nmbench.kernels.conversion.report import Report, Row
-from nmbench.kernels.conversion.straight import exchanged, linear_twins
+from nmbench.kernels.conversion.straight import linear_twins
 from nmbench.kernels.conversion.survey import Surveyed, survey
-from nmbench.kernels.conversion.swap import checked, copied, swap
+from nmbench.kernels.conversion.swap import checked, copied, exchanged, swap
 from nmbench.kernels.conversion.watch import Arguments, Call, Seen, Watched, watching
 from nmbench.kernels.problem import dtype_name, linear_problem
 from nmbench.sparsity import NMPattern

@@ -18,8 +18,8 @@ from nmbench.kernels.conversion.bypass.unfold import named_inside
 from nmbench.kernels.conversion.layers import Layer, SparseLayer, sparse_layer
 from nmbench.kernels.conversion.prepare import finish, is_prepared, prepare
 from nmbench.kernels.conversion.reordered import reorder, reordered_names
-from nmbench.kernels.conversion.straight import exchanged, linear_twins
-from nmbench.kernels.conversion.swap import checked, copied, swap
+from nmbench.kernels.conversion.straight import linear_twins
+from nmbench.kernels.conversion.swap import checked, copied, exchanged, swap
 from nmbench.kernels.conversion.watch import Call
 from nmbench.kernels.nmtensor import compress
 from nmbench.kernels.packed import PackedWeight

@@ -21,15 +21,6 @@ def linear_twins(model: nn.Module) -> dict[nn.Module, nn.Module]:
     return {module: _linear(module) for module in model.modules() if is_conv1d(module) and _is_plain(module, users)}
 
 
-def exchanged(model: nn.Module, twins: Mapping[nn.Module, nn.Module]) -> nn.Module:
-    """`model`, in place, with each key replaced by its value; the value itself if the model is a key."""
-    for parent in list(model.modules()):
-        for name, child in list(parent._modules.items()):
-            if child is not None and child in twins:
-                parent._modules[name] = twins[child]
-    return twins.get(model, model)
-
-
 def _is_plain(module: nn.Module, users: Mapping[int, set[nn.Module]]) -> bool:
     weight = module._parameters.get("weight")
     own = "forward" in vars(module) or has_hooks(module)

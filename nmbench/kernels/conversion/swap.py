@@ -41,13 +41,19 @@ def swap(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> nn.Mo
     """
     if model in replacements:
         return replacements[model].requires_grad_(False)
+    exchanged(model, replacements)
+    for module in model.modules():
+        settle(module)
+    return model.requires_grad_(False) if replacements else model
+
+
+def exchanged(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> nn.Module:
+    """The same and nothing else: no parameter is changed."""
     for parent in list(model.modules()):
         for name, child in list(parent._modules.items()):
             if child is not None and child in replacements:
                 parent._modules[name] = replacements[child]
-    for module in model.modules():
-        settle(module)
-    return model.requires_grad_(False) if replacements else model
+    return replacements.get(model, model)
 
 
 def replica(module: nn.Module, replaced: Mapping[nn.Module, nn.Module], *, apart: bool = False) -> nn.Module:
