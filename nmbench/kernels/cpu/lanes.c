@@ -84,7 +84,7 @@ INLINE vu where(vu positions, int shift, int entry, int form) {
 }
 
 // ---- R rows x B blocks of outputs, over one tap -----------------------------------------------------------------
-INLINE void tile(int form, int R, int B, const float *const *rows, const char *w, size_t apart, long inputs, vf sum[][MOST_BLOCKS]) {
+INLINE void tile(int form, int R, int B, const float *const *rows, const char *w, size_t apart, long inputs, int fetch, vf sum[][MOST_BLOCKS]) {
     const int E = PER_STEP, S = steps_of(form), P = vectors_of(form), T = told_of(form), bits = bits_of(form);
     const int split = R * B < 4 ? 2 : 1;  // chains of additions, so that one does not wait for the other
     const long whole = inputs / STEP, steps = (inputs + STEP - 1) / STEP;
@@ -99,7 +99,7 @@ INLINE void tile(int form, int R, int B, const float *const *rows, const char *w
     for (long s = 0; s < steps; w += chunk_of(form)) {
         vu at[MOST_BLOCKS][4];
         UNROLL for (int b = 0; b < B; b++) UNROLL for (int p = 0; p < P; p++) at[b][p] = *(const vu *)(w + b * apart + p * 4 * L);
-        if (R == 1) {
+        if (fetch) {
             const char *const far = w + AHEAD + ((size_t)(w - begin) < turn ? 0 : (size_t)(B - 1) * apart);
             UNROLL for (int b = 0; b < B; b++) UNROLL for (int l = 0; l < (int)chunk_of(form); l += 64) __builtin_prefetch(far + b * apart + l);
         }
@@ -176,12 +176,13 @@ INLINE void narrowed(uint16_t *to, vf v) { _mm256_storeu_si256((void *)to, (__m2
 #endif
 
 // ---- a tile over all taps, with bias, an addend of the result's shape, and ReLU ---------------------------------
-// rows: for each tap R pointers, `pitch` apart from those of the next. valid: how many of the B * L outputs there are. Outputs, addend and bias are of the inputs' type,
-// but for the bias, which is float.
+// rows: for each tap R pointers, `pitch` apart from those of the next. valid: how many of the B * L outputs there are.
+// fetch: are these weights met for the first time, so that they are fetched early? Outputs and addend are of the inputs'
+// type, the bias is float.
 typedef void (*tile_fn)(const void *const *rows, long pitch, long taps, const char *w, size_t apart, size_t tap, long inputs,
-                        const float *bias, const void *const *addend, void *const *out, int relu, long valid);
+                        const float *bias, const void *const *addend, void *const *out, int relu, int fetch, long valid);
 #define ARGUMENTS const void *const *rows, long pitch, long taps, const char *w, size_t apart, size_t tap, long inputs, \
-                  const float *bias, const void *const *addend, void *const *out, int relu, long valid
+                  const float *bias, const void *const *addend, void *const *out, int relu, int fetch, long valid
 INLINE vf some(const float *from, long count) {
     if (count >= L) return *(const vf *)from;
     float part[L] = {0};
@@ -202,7 +203,7 @@ INLINE void whole_tile(int form, int R, int B, ARGUMENTS) {
 #if NM_DOT
         if (form == DOT) { tile_dot(R, B, (const uint16_t *const *)rows, w, apart, inputs, sum); continue; }
 #endif
-        tile(form, R, B, (const float *const *)rows, w, apart, inputs, sum);
+        tile(form, R, B, (const float *const *)rows, w, apart, inputs, fetch, sum);
     }
     UNROLL for (int r = 0; r < R; r++) UNROLL for (int b = 0; b < B; b++) {
         const long count = valid - b * L;
@@ -230,7 +231,7 @@ INLINE void whole_tile(int form, int R, int B, ARGUMENTS) {
     }
 }
 #define TILE(form, R, B) static __attribute__((noinline)) void t_##form##_##R##_##B(ARGUMENTS) { \
-    whole_tile(form, R, B, rows, pitch, taps, w, apart, tap, inputs, bias, addend, out, relu, valid); }
+    whole_tile(form, R, B, rows, pitch, taps, w, apart, tap, inputs, bias, addend, out, relu, fetch, valid); }
 #define ENTRY(form, R, B) [form][B][R] = t_##form##_##R##_##B,
 // rows times blocks fill the registers; what is missing here is made of smaller ones
 #if defined(NM_PLAIN)
@@ -321,7 +322,7 @@ static void part(const struct layer *a, long group, long from, long to, long low
                     addend[i] = a->addend ? (const char *)a->addend + at : 0;
                 }
                 tiles[a->form][B][R](rows + (first - from) * taps + r, pitch, taps, w, apart, tap, inputs, a->bias ? a->bias + output : 0,
-                                     a->addend ? addend : 0, out, a->relu, per - b * L);
+                                     a->addend ? addend : 0, out, a->relu, first + r == from, per - b * L);
             }
         }
     }

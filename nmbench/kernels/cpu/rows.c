@@ -1,7 +1,7 @@
 // Products with an N:M weight on a CPU, "rows in lanes": a lane of a vector is one row of the product (a pixel), every
 // kept weight is broadcast and multiplied with T vectors of one input. For many rows: nothing is permuted, so that all
-// but the loads is arithmetic; in return the inputs of T * L rows are transposed first, a stretch of at most 96 at a
-// time, into a panel that stays in the first-level cache. One object for every pattern: N and M are arguments.
+// but the loads is arithmetic; in return the inputs of T * L rows are transposed first, a stretch of them at a time,
+// into a panel that stays in the first-level cache. One object for every pattern: N and M are arguments.
 //
 // Packed, for each group and stretch of inputs (within a tap), for each SIDE outputs: their kept weights side by side,
 // then the place of each within the stretch, a byte. Entries that a group does not use have the value zero and its first
@@ -16,18 +16,19 @@
 #if !defined(__AVX2__) || defined(NM_PORTABLE)
 #define NM_PLAIN 1
 #endif
-#if !defined(L) && defined(__AVX512F__) && !defined(NM_PLAIN)
+#if defined(__AVX512F__) && !defined(NM_PLAIN)
 #define L 16
-#elif !defined(L)
+#else
 #define L 8
 #endif
-// outputs at once, vectors of rows: they fill the registers
+// outputs at once, vectors of rows: they fill the registers. The more rows, the fewer loads a multiplication; the longer
+// the stretch, the more seldom sums are put away, which counts where little is kept. 32 KiB of inputs at most.
 #if L == 16
-enum { SIDE = 4, MOST = 4 };
+enum { SIDE = 3, MOST = 7, MOST_OF_FEW = 5 };
 #elif defined(NM_PLAIN)
-enum { SIDE = 2, MOST = 4 };
+enum { SIDE = 2, MOST = 4, MOST_OF_FEW = 4 };
 #else
-enum { SIDE = 2, MOST = 7 };
+enum { SIDE = 2, MOST = 7, MOST_OF_FEW = 7 };
 #endif
 #define INLINE static inline __attribute__((always_inline))
 #if defined(NM_PLAIN)
@@ -37,7 +38,7 @@ enum { SIDE = 2, MOST = 7 };
 #endif
 typedef float vf __attribute__((vector_size(4 * L), aligned(4), may_alias));
 typedef uint32_t vu __attribute__((vector_size(4 * L), aligned(4), may_alias));
-enum { WIDTH = 8, STRETCH = 96 };
+enum { WIDTH = L == 16 ? 16 : 8, STRETCH = 96, SHORT = L == 16 ? 64 : STRETCH };  // inputs; SHORT where half of the weights is kept, or more
 INLINE vf splat(float value) { return value - (vf){0}; }
 
 // the struct of lanes.c, and the pattern
@@ -49,7 +50,8 @@ struct layer {
     long kernel[2], stride[2], padding[2], dilation[2];
     int form, rows, blocks, relu, threads, n, m;
 };
-static long stretch_of(long m) { return m >= STRETCH ? m : STRETCH / m * m; }
+static int is_full(long n, long m) { return 2 * n >= m; }
+static long stretch_of(long n, long m) { return (is_full(n, m) ? SHORT : STRETCH) / m * m; }
 static long least(long a, long b) { return a < b ? a : b; }
 static long groups_in(long inputs, long m) { return (inputs + m - 1) / m; }
 static long sides(long outputs) { return (outputs + SIDE - 1) / SIDE; }
@@ -58,7 +60,8 @@ static size_t block_bytes(long kept) { return (size_t)(kept * SIDE) * 4 + (size_
 // of a tap of a group of outputs
 static size_t tap_bytes(long outputs, long inputs, long n, long m) {
     size_t all = 0;
-    for (long from = 0; from < inputs; from += stretch_of(m)) all += (size_t)sides(outputs) * block_bytes(groups_in(least(stretch_of(m), inputs - from), m) * n);
+    for (long from = 0; from < inputs; from += stretch_of(n, m))
+        all += (size_t)sides(outputs) * block_bytes(groups_in(least(stretch_of(n, m), inputs - from), m) * n);
     return all;
 }
 
@@ -71,6 +74,7 @@ INLINE void stretch(int T, const float *panel, const char *w, long count, long o
         vf sum[SIDE][MOST];
         UNROLL for (int u = 0; u < SIDE; u++) UNROLL for (int t = 0; t < T; t++)
             sum[u][t] = first ? splat(bias && o + u < outputs ? bias[o + u] : 0) : *(const vf *)(part + (u * T + t) * L);
+        for (long ahead = 0; ahead < (long)block_bytes(count); ahead += 64) __builtin_prefetch(w + block_bytes(count) + ahead);
         for (long e = 0; e < count * SIDE; e += SIDE)
             UNROLL for (int u = 0; u < SIDE; u++) {
                 const float *x = panel + (size_t)places[e + u] * (size_t)(T * L);
@@ -84,14 +88,60 @@ typedef void (*stretch_fn)(const float *, const char *, long, long, const float 
 #define STRETCHES(T) static __attribute__((noinline)) void s_##T(const float *panel, const char *w, long count, long outputs, \
     const float *bias, int first, float *part) { stretch(T, panel, w, count, outputs, bias, first, part); }
 STRETCHES(1) STRETCHES(2) STRETCHES(3) STRETCHES(4)
-#if L == 8 && !defined(NM_PLAIN)
+#if !defined(NM_PLAIN)
 STRETCHES(5) STRETCHES(6) STRETCHES(7)
 static const stretch_fn stretches[MOST + 1] = {0, s_1, s_2, s_3, s_4, s_5, s_6, s_7};
 #else
 static const stretch_fn stretches[MOST + 1] = {0, s_1, s_2, s_3, s_4};
 #endif
 
-// ---- 8 x 8 transposed -------------------------------------------------------------------------------------------
+// ---- transposed, WIDTH x WIDTH numbers at a time ----------------------------------------------------------------
+// transpose_in: inputs `from` to `to` of the rows whose pointers are given, T * L of them: panel[input][row]
+// transpose_out: the sums of `count` rows and all outputs of a group, to y; with an addend and ReLU. apart: from row to
+// row there
+#if L == 16 && !defined(NM_PLAIN)
+INLINE void transposed(__m512 r[16]) {
+    __m512 a[16], b[16];
+    UNROLL for (int i = 0; i < 16; i += 2) { a[i] = _mm512_unpacklo_ps(r[i], r[i + 1]); a[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]); }
+    UNROLL for (int i = 0; i < 16; i++) {
+        const __m512d low = (__m512d)a[i / 4 * 4 + i % 4 / 2], high = (__m512d)a[i / 4 * 4 + i % 4 / 2 + 2];
+        b[i] = (__m512)(i % 2 ? _mm512_unpackhi_pd(low, high) : _mm512_unpacklo_pd(low, high));
+    }
+    UNROLL for (int j = 0; j < 4; j++) {  // quarter q of b[4 * k + j] is quarter k of r[4 * q + j]
+        const __m512 even = _mm512_shuffle_f32x4(b[j], b[4 + j], 0x88), odd = _mm512_shuffle_f32x4(b[j], b[4 + j], 0xdd);
+        const __m512 more = _mm512_shuffle_f32x4(b[8 + j], b[12 + j], 0x88), rest = _mm512_shuffle_f32x4(b[8 + j], b[12 + j], 0xdd);
+        r[j] = _mm512_shuffle_f32x4(even, more, 0x88);
+        r[4 + j] = _mm512_shuffle_f32x4(odd, rest, 0x88);
+        r[8 + j] = _mm512_shuffle_f32x4(even, more, 0xdd);
+        r[12 + j] = _mm512_shuffle_f32x4(odd, rest, 0xdd);
+    }
+}
+INLINE __mmask16 first(long count) { return (__mmask16)(count >= 16 ? 0xffff : (1 << count) - 1); }
+static void transpose_in(const float *const *rows, long from, long to, int T, float *panel) {
+    for (int g = 0; g < T * L; g += WIDTH) for (long c = from; c < to; c += WIDTH) {
+        __m512 r[16];
+        float *at = panel + (c - from) * T * L + g;
+        UNROLL for (int i = 0; i < 16; i++) r[i] = _mm512_maskz_loadu_ps(first(to - c), rows[g + i] + c);
+        transposed(r);
+        UNROLL for (int i = 0; i < 16; i++) if (i < to - c) _mm512_store_ps(at + i * T * L, r[i]);
+    }
+}
+static void transpose_out(const float *part, int T, long count, long outputs, const float *addend, int relu, float *y, long apart) {
+    for (long g = 0; g < count; g += WIDTH) for (long o = 0; o < outputs; o += WIDTH) {
+        __m512 r[16];
+        const __mmask16 some = first(outputs - o);
+        UNROLL for (int i = 0; i < 16; i++) r[i] = _mm512_load_ps(part + (o + i) * T * L + g);
+        transposed(r);
+        UNROLL for (int i = 0; i < 16; i++) if (i < count - g) {
+            const long at = (g + i) * apart + o;
+            vf v = (vf)r[i];
+            if (addend) v += (vf)_mm512_maskz_loadu_ps(some, addend + at);
+            if (relu) v = (vf)((vu)v & ~(vu)(v < 0));  // NaN stays NaN, as in torch
+            _mm512_mask_storeu_ps(y + at, some, (__m512)v);
+        }
+    }
+}
+#else
 typedef uint32_t u8 __attribute__((vector_size(32), aligned(4), may_alias));
 #if defined(NM_PLAIN)
 typedef float v8 __attribute__((vector_size(32), aligned(4), may_alias));
@@ -126,7 +176,6 @@ INLINE const float *whole(const float *from, long count, float some[4]) {
     if (count > 0) memcpy(some, from, (size_t)count * sizeof(float));
     return some;
 }
-// inputs `from` to `to` of the rows whose pointers are given, T * L of them: panel[input][row]
 static void transpose_in(const float *const *rows, long from, long to, int T, float *panel) {
     for (int g = 0; g < T * L; g += WIDTH) for (long c = from; c < to; c += 4) {
         v8 r[4];
@@ -145,7 +194,6 @@ INLINE v8 read8(const float *from, long count) {
     else memcpy(&v, from, (size_t)count * sizeof(float));
     return v;
 }
-// the sums of `count` rows and all outputs of a group, to y; with an addend and ReLU. apart: from row to row there
 static void transpose_out(const float *part, int T, long count, long outputs, const float *addend, int relu, float *y, long apart) {
     for (long g = 0; g < count; g += 4) for (long o = 0; o < outputs; o += WIDTH) {
         v8 r[4];
@@ -163,6 +211,7 @@ static void transpose_out(const float *part, int T, long count, long outputs, co
         }
     }
 }
+#endif
 
 // ---- a whole layer ----------------------------------------------------------------------------------------------
 int nm_lanes(void) { return L; }
@@ -201,7 +250,7 @@ static void point(const struct layer *a, const struct spot *spots, long count, l
 static void tile(const struct layer *a, long group, long first, long last, long low, long count, const float *zeros, float *panel, float *part) {
     const long per = a->channels / a->groups, outputs = a->outputs / a->groups, taps = a->kernel[0] * a->kernel[1];
     const int T = (int)((last - first + L - 1) / L);
-    const long most = stretch_of(a->m);
+    const long most = stretch_of(a->n, a->m);
     const float *rows[MOST * L];
     struct spot spots[MOST * L];
     int begun = 0;
@@ -223,7 +272,8 @@ static void tile(const struct layer *a, long group, long first, long last, long 
 // 0, or -1 where there is no memory. rows: vectors of rows at once, at most; 0: as they fit best
 int nm_run(const struct layer *a) {
     const long total = a->images * a->out_height * a->out_width, outputs = a->outputs / a->groups, per = a->channels / a->groups;
-    const long threads = a->threads > 1 ? a->threads : 1, most = a->rows > 0 && a->rows < MOST ? a->rows : MOST;
+    const long threads = a->threads > 1 ? a->threads : 1, full = is_full(a->n, a->m) ? MOST : MOST_OF_FEW;
+    const long most = a->rows > 0 && a->rows < full ? a->rows : full;
     const long vectors = (total + L - 1) / L, tiles = (vectors + most - 1) / most, high = (vectors + tiles - 1) / tiles;
     long cuts = 1;
     if (threads > 1) while (tiles * a->groups * cuts < 3 * threads && cuts * 64 < outputs) cuts *= 2;
@@ -232,8 +282,8 @@ int nm_run(const struct layer *a) {
     int failed = zeros == 0;
 #pragma omp parallel num_threads((int)threads) if (threads > 1 && jobs > 1)
     {
-        const size_t held = (size_t)((stretch_of(a->m) + WIDTH + each + SIDE) * high * L) * sizeof(float);
-        float *panel = aligned_alloc(64, (held + 63) / 64 * 64), *part = panel ? panel + (stretch_of(a->m) + WIDTH) * high * L : 0;
+        const size_t held = (size_t)((stretch_of(a->n, a->m) + WIDTH + each + SIDE + WIDTH) * high * L) * sizeof(float);
+        float *panel = aligned_alloc(64, (held + 63) / 64 * 64), *part = panel ? panel + (stretch_of(a->n, a->m) + WIDTH) * high * L : 0;
         if (!panel) {
 #pragma omp atomic write
             failed = 1;
@@ -264,8 +314,8 @@ long nm_pack(long n, long m, const float *weight, long outputs, long groups, lon
     for (long o = 0; o < outputs; o++) for (long t = 0; t < taps; t++) {
         const float *w = weight + (o * taps + t) * inputs;
         char *at = packed + (size_t)(o / per * taps + t) * tap_bytes(per, inputs, n, m);
-        for (long from = 0; from < inputs; from += stretch_of(m)) {
-            const long to = least(inputs, from + stretch_of(m)), kept = groups_in(to - from, m) * n;
+        for (long from = 0; from < inputs; from += stretch_of(n, m)) {
+            const long to = least(inputs, from + stretch_of(n, m)), kept = groups_in(to - from, m) * n;
             const struct place q = place_of(at, o % per, kept);
             for (long g = from, e = 0; g < to; g += m) {
                 long slot = 0;
@@ -288,8 +338,8 @@ void nm_unpack(long n, long m, char *packed, long outputs, long groups, long tap
     const long per = outputs / groups;
     for (long o = 0; o < outputs; o++) for (long t = 0; t < taps; t++) {
         char *at = packed + (size_t)(o / per * taps + t) * tap_bytes(per, inputs, n, m);
-        for (long from = 0; from < inputs; from += stretch_of(m)) {
-            const long to = least(inputs, from + stretch_of(m)), kept = groups_in(to - from, m) * n;
+        for (long from = 0; from < inputs; from += stretch_of(n, m)) {
+            const long to = least(inputs, from + stretch_of(n, m)), kept = groups_in(to - from, m) * n;
             const struct place q = place_of(at, o % per, kept);
             for (long e = 0; e < kept * SIDE; e += SIDE) if (q.values[e] != 0) weight[(o * taps + t) * inputs + from + q.places[e]] = q.values[e];
             at += (size_t)sides(per) * block_bytes(kept);

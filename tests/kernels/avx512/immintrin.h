@@ -1,10 +1,12 @@
-// The vector instructions of AVX-512 that lanes.c uses, in plain loops: its forms for processors that have them run
+// The vector instructions of AVX-512 that lanes.c and rows.c use, in plain loops: its forms for processors that have them run
 // anywhere so, under sanitizers. For tests, found before the compiler's own header of this name.
 #pragma once
 #include <stdint.h>
 #include <string.h>
 
 typedef float __m512 __attribute__((vector_size(64), may_alias));
+typedef double __m512d __attribute__((vector_size(64), may_alias));
+typedef uint16_t __mmask16;
 typedef long long __m512i __attribute__((vector_size(64), may_alias));
 typedef short __m512bh __attribute__((vector_size(64), may_alias));
 typedef long long __m256i __attribute__((vector_size(32), may_alias));
@@ -54,4 +56,34 @@ STAND_IN __m256i _mm512_cvtneps_pbh(__m512 x) {
         r[i] = (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
     }
     return (__m256i)r;
+}
+STAND_IN __m512 _mm512_load_ps(const void *from) { return _mm512_loadu_ps((const void *)((uintptr_t)from & ~(uintptr_t)63)); }
+STAND_IN void _mm512_store_ps(void *to, __m512 v) { memcpy((void *)((uintptr_t)to & ~(uintptr_t)63), &v, 64); }
+STAND_IN __m512 _mm512_maskz_loadu_ps(__mmask16 some, const float *from) {
+    __m512 v = {0};
+    for (int i = 0; i < 16; i++) if (some >> i & 1) v[i] = from[i];
+    return v;
+}
+STAND_IN void _mm512_mask_storeu_ps(float *to, __mmask16 some, __m512 v) {
+    for (int i = 0; i < 16; i++) if (some >> i & 1) to[i] = v[i];
+}
+// of each quarter of a, then of b, the lower or the upper half, interleaved
+STAND_IN __m512 _mm512_unpack(__m512 a, __m512 b, int high) {
+    __m512 r;
+    for (int i = 0; i < 16; i++) r[i] = (i % 2 ? b : a)[i / 4 * 4 + 2 * high + i % 4 / 2];
+    return r;
+}
+STAND_IN __m512d _mm512_unpack_pd(__m512d a, __m512d b, int high) {
+    __m512d r;
+    for (int i = 0; i < 8; i++) r[i] = (i % 2 ? b : a)[i / 2 * 2 + high];
+    return r;
+}
+#define _mm512_unpacklo_ps(a, b) _mm512_unpack(a, b, 0)
+#define _mm512_unpackhi_ps(a, b) _mm512_unpack(a, b, 1)
+#define _mm512_unpacklo_pd(a, b) _mm512_unpack_pd(a, b, 0)
+#define _mm512_unpackhi_pd(a, b) _mm512_unpack_pd(a, b, 1)
+STAND_IN __m512 _mm512_shuffle_f32x4(__m512 a, __m512 b, int which) {
+    __m512 r;
+    for (int q = 0; q < 4; q++) for (int i = 0; i < 4; i++) r[q * 4 + i] = (q < 2 ? a : b)[(which >> 2 * q & 3) * 4 + i];
+    return r;
 }
