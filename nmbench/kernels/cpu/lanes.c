@@ -35,7 +35,7 @@ typedef float vf __attribute__((vector_size(4 * L), aligned(4), may_alias));
 typedef uint32_t vu __attribute__((vector_size(4 * L), aligned(4), may_alias));
 
 enum { WIDE, NARROW, HALF, DOT, FORMS };
-enum { MOST_ROWS = 14, MOST_BLOCKS = 4, STEP = 16, AHEAD = 1024 };  // AHEAD: bytes of a block that are fetched early
+enum { MOST_ROWS = 14, MOST_BLOCKS = 4, STEP = 16, AHEAD = 2048 };  // AHEAD: bytes of a block that are fetched early
 #define PER_STEP (STEP / NM_M * NM_N)
 
 // ---- the layout -------------------------------------------------------------------------------------------------
