@@ -66,8 +66,12 @@ static size_t tap_bytes(long outputs, long inputs, long n, long m) {
 }
 
 // ---- SIDE outputs x T vectors of rows, over one stretch of inputs ------------------------------------------------
-// part: for each output T vectors, the sums so far; `first`: they begin at the bias
-INLINE void stretch(int T, const float *panel, const char *w, long count, long outputs, const float *bias, int first, float *part) {
+// part: for each output T vectors, the sums so far; `first`: they begin at the bias. soon: memory that is written, and
+// read, behind all outputs: it comes into the cache meanwhile
+struct soon { char *written; const char *read; long bytes; };
+INLINE void stretch(int T, const float *panel, const char *w, long count, long outputs, const float *bias, int first, float *part, struct soon soon) {
+    const long share = (soon.bytes / sides(outputs) + 63) / 64 * 64;
+    long fetched = 0;
     for (long o = 0; o < outputs; o += SIDE, part += SIDE * T * L, w += block_bytes(count)) {
         const float *const values = (const float *)w;
         const uint8_t *const places = (const uint8_t *)(values + count * SIDE);
@@ -75,6 +79,10 @@ INLINE void stretch(int T, const float *panel, const char *w, long count, long o
         UNROLL for (int u = 0; u < SIDE; u++) UNROLL for (int t = 0; t < T; t++)
             sum[u][t] = first ? splat(bias && o + u < outputs ? bias[o + u] : 0) : *(const vf *)(part + (u * T + t) * L);
         for (long ahead = 0; ahead < (long)block_bytes(count); ahead += 64) __builtin_prefetch(w + block_bytes(count) + ahead);
+        for (const long end = least(fetched + share, soon.bytes); fetched < end; fetched += 64) {
+            __builtin_prefetch(soon.written + fetched, 1);
+            if (soon.read) __builtin_prefetch(soon.read + fetched);
+        }
         for (long e = 0; e < count * SIDE; e += SIDE)
             UNROLL for (int u = 0; u < SIDE; u++) {
                 const float *x = panel + (size_t)places[e + u] * (size_t)(T * L);
@@ -84,9 +92,9 @@ INLINE void stretch(int T, const float *panel, const char *w, long count, long o
         UNROLL for (int u = 0; u < SIDE; u++) UNROLL for (int t = 0; t < T; t++) *(vf *)(part + (u * T + t) * L) = sum[u][t];
     }
 }
-typedef void (*stretch_fn)(const float *, const char *, long, long, const float *, int, float *);
+typedef void (*stretch_fn)(const float *, const char *, long, long, const float *, int, float *, struct soon);
 #define STRETCHES(T) static __attribute__((noinline)) void s_##T(const float *panel, const char *w, long count, long outputs, \
-    const float *bias, int first, float *part) { stretch(T, panel, w, count, outputs, bias, first, part); }
+    const float *bias, int first, float *part, struct soon soon) { stretch(T, panel, w, count, outputs, bias, first, part, soon); }
 STRETCHES(1) STRETCHES(2) STRETCHES(3) STRETCHES(4)
 #if !defined(NM_PLAIN)
 STRETCHES(5) STRETCHES(6) STRETCHES(7)
@@ -254,6 +262,11 @@ static void tile(const struct layer *a, long group, long first, long last, long 
     const float *rows[MOST * L];
     struct spot spots[MOST * L];
     int begun = 0;
+    const long at = first * a->outputs + group * outputs + low;
+    float *const y = (float *)a->y + at;
+    const float *const addend = a->addend ? (const float *)a->addend + at : 0;
+    // in one piece where the tile has all outputs
+    const struct soon soon = {(char *)y, (const char *)addend, count == a->outputs ? (last - first) * count * 4 : 0}, nothing = {0};
     locate(a, first, T * L, group, spots);
     for (long t = 0; t < taps; t++) {
         const char *w = (const char *)a->w + (size_t)(group * taps + t) * tap_bytes(outputs, per, a->n, a->m);
@@ -261,13 +274,13 @@ static void tile(const struct layer *a, long group, long first, long last, long 
         for (long from = 0; from < per; from += most) {
             const long to = least(per, from + most), kept = groups_in(to - from, a->m) * a->n;
             transpose_in(rows, from, to, T, panel);
-            stretches[T](panel, w + (size_t)(low / SIDE) * block_bytes(kept), kept, count, a->bias ? a->bias + group * outputs + low : 0, !begun, part);
+            stretches[T](panel, w + (size_t)(low / SIDE) * block_bytes(kept), kept, count, a->bias ? a->bias + group * outputs + low : 0, !begun, part,
+                         t == taps - 1 && to == per ? soon : nothing);
             begun = 1;
             w += (size_t)sides(outputs) * block_bytes(kept);
         }
     }
-    const long at = first * a->outputs + group * outputs + low;
-    transpose_out(part, T, last - first, count, a->addend ? (const float *)a->addend + at : 0, a->relu, (float *)a->y + at, a->outputs);
+    transpose_out(part, T, last - first, count, addend, a->relu, y, a->outputs);
 }
 // 0, or -1 where there is no memory. rows: vectors of rows at once, at most; 0: as they fit best
 int nm_run(const struct layer *a) {
