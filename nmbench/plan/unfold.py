@@ -20,7 +20,7 @@ from nmbench.sparsity.allocation import Allocation, Patterns, read
 #: combinations that are unfolded without a word: a slip of the finger makes millions
 MOST = 50_000
 _MOST_RANKS = 64
-_PERMUTE = "permute"  # nmbench.sparsity.pruning.recipe, whose import would bring torch
+_PERMUTE, _START = "permute", "start"  # nmbench.sparsity.pruning.recipe, whose import would bring torch
 
 
 class _Subject(NamedTuple):
@@ -76,7 +76,7 @@ def _unfold(matrix: Matrix, grids: Iterable[Grid], catalogue: Catalogue) -> dict
     init = _init(matrix)
     found: dict[str, Cell] = {}
     for grid in grids:
-        treatments = list(_treatments(grid, catalogue))
+        treatments = list(_treatments(grid, catalogue, init is not None))
         for subject in _subjects(matrix, grid, catalogue):
             if grid.distill and not subject.logits:
                 raise UsageError(f"distill: task {subject.task!r} has no logits, so nothing can be learnt from a twin")
@@ -124,7 +124,7 @@ def _trainings(subject: _Subject, train: Mapping[str, Any]) -> Iterator[dict[str
         yield given if subject.settings is None else _overrides(subject.settings, f"task {subject.task!r}", given)
 
 
-def _treatments(grid: Grid, catalogue: Catalogue) -> Iterator[_Treatment]:
+def _treatments(grid: Grid, catalogue: Catalogue, init: bool) -> Iterator[_Treatment]:
     """Combinations of pattern, method, hyper-parameters and distillation; a method that stays dense is the twin."""
     for text, name in itertools.product(grid.pattern, grid.method):
         if name not in catalogue.methods:
@@ -144,6 +144,10 @@ def _treatments(grid: Grid, catalogue: Catalogue) -> Iterator[_Treatment]:
             own = _overrides(declaration.settings, f"method {name!r}", hyper)
             if own.get(_PERMUTE) and along_kernels(pattern):
                 raise UsageError(f"permute: channels are reordered for patterns along the input only, not {pattern}")
+            if declaration.prunes and own.get(_START) == "init" and not init:
+                raise UsageError(
+                    f'start = "init": {name} prunes the weights that `init` names, and the matrix names none'
+                )
             yield _Treatment(pattern, name, own, _distillation(given) if grid.distill else {})
 
 

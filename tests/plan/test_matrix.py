@@ -46,7 +46,7 @@ def _choosy():
     return Plugin("choosy", "m:a", "d", "1", declaration=declaration)
 
 
-PRUNER = MethodDeclaration(settings=Settings.declared({}), starts_dense=True)
+PRUNER = MethodDeclaration(settings=Settings.declared({"start": "twin"}), starts_dense=True)
 CATALOGUE = Catalogue(
     {
         "toy": Plugin("toy", "m:a", "d", "1", declaration=TOY),
@@ -178,6 +178,7 @@ WRONG = {
     '[[grid]]\ntasks = "talker"\npattern = "2:4"\ndistill = { weight = 2.0 }\n': "above 0 and at most 1, not 2.0",
     '[[grid]]\ntasks = "talker"\npattern = "2:4"\ndistill = { heat = 2.0 }\n': "distill has no setting 'heat'",
     'init = "none.safetensors"\n[[grid]]\npattern = "2:4"\n': "init = 'none.safetensors': No such file",
+    '[[grid]]\npattern = "2:4"\nmethod = "wanda"\nhyper = { start = "init" }\n': "the matrix names none",
     "[[grid\n": "not TOML",
     "[[grid]]\ntrain = { steps = [] }\n": "'grid.1.train': the list steps is empty, which makes no cell",
     "[[grid]]\ntrain = { data = " + 400 * "[" + 400 * "]" + " }\n": "nested too deeply",
