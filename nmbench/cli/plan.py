@@ -43,4 +43,5 @@ def plan(
         state = chosen.store.state(cell, brief=True)
         done += state.done
         lines.append(f"{cell.id}  {state.status:<11}  {cell.label}")
+    chosen.store.headlines.keep()
     typer.echo("\n".join([*lines, f"{len(chosen.cells)} cells, {done} done, {len(chosen.cells) - done} to run"]))

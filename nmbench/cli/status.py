@@ -55,5 +55,6 @@ def status(
         word = _word(state, activity, chosen.matrix.hang)
         counts[word] += 1
         lines.append(_line(state, word, activity))
+    chosen.store.headlines.keep()
     summary = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
     typer.echo("\n".join([*lines, f"{len(chosen.cells)} cells: {summary}"]))

@@ -19,7 +19,7 @@ from nmbench._util.errors import UsageError
 from nmbench._util.files import Locked, discard, locked
 from nmbench.plan.cell import Cell
 from nmbench.records.attempt import LOST, number_of, read_record, record_of
-from nmbench.records.reading import headline, parse
+from nmbench.records.headlines import Headlines
 from nmbench.records.schema import Record, Status, UnreadableRecord
 
 
@@ -68,6 +68,8 @@ class Store:
         beside = Path(os.path.abspath(root))
         name = "work" if beside.name == "results" else f"work-{beside.name}"
         self.work = beside.parent / name / matrix
+        #: what `state` needs where it is brief; `keep` lets the next command have it
+        self.headlines = Headlines(self.folder)
 
     def attempts(self, cell: Cell) -> list[Path]:
         """Attempt folders of a cell, oldest first."""
@@ -95,7 +97,7 @@ class Store:
         attempts = self.attempts(cell)
         newest: CellState | None = None
         for path in reversed(attempts):
-            state = _state(cell, path, len(attempts), headline if brief else parse)
+            state = _state(cell, path, len(attempts), self.headlines.of if brief else read_record)
             if state.done:
                 return state
             newest = newest or state
@@ -151,12 +153,12 @@ class Store:
             yield
 
 
-def _state(cell: Cell, path: Path, attempts: int, read: Callable[[bytes, int], Record]) -> CellState:
+def _state(cell: Cell, path: Path, attempts: int, read: Callable[[Path], Record]) -> CellState:
     """What the attempt in the folder `path` says of the cell."""
     if (file := record_of(path)) is None:
         return CellState(cell, NoRecord.UNFINISHED, attempts, None, path)
     try:
-        record = read_record(file, read)
+        record = read(file)
     except UnreadableRecord:
         return CellState(cell, NoRecord.UNREADABLE, attempts, None, path)
     status = record.status if record.cell_id == cell.id else NoRecord.UNREADABLE
