@@ -1,5 +1,6 @@
 """A project folder of its own for each test, and the command line run as a person would, by forks of a zygote."""
 
+import glob
 import importlib.util
 import json
 import os
@@ -118,11 +119,14 @@ class Project:
         return found
 
     def checkpoints(self) -> list[Path]:
-        return list(self.folder.glob("work/**/last.pt"))
+        return self.found("work/**/last.pt")
 
     def records(self) -> list[dict[str, Any]]:
-        paths = sorted(self.folder.glob("results/toys/*/*/attempt-*/record.json"))
-        return [json.loads(path.read_text()) for path in paths]
+        return [json.loads(path.read_text()) for path in self.found("results/toys/*/*/attempt-*/record.json")]
+
+    def found(self, pattern: str) -> list[Path]:
+        """Files below the folder, in order; a folder that a process removes meanwhile has none (Path.glob raises)."""
+        return [self.folder / name for name in sorted(glob.glob(pattern, root_dir=self.folder, recursive=True))]
 
     def ok(self, pattern: str) -> dict[str, Any]:
         (record,) = [r for r in self.records() if r["cell"]["pattern"] == pattern and r["status"] == "ok"]

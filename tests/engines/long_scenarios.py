@@ -69,7 +69,7 @@ def node_cut_off(cluster: SlurmCluster, folder: Path) -> None:
     (worker,) = project.workers()
     os.kill(cluster.pid(f"slurmd.{node}"), signal.SIGKILL)
     try:
-        wait(lambda: list(project.folder.glob("work/toys/*/attempt-2/heartbeat.json")), PATIENCE_S)
+        wait(lambda: project.found("work/toys/*/attempt-2/heartbeat.json"), PATIENCE_S)
         wait(lambda: not Path(f"/proc/{worker}").exists(), 60)
         finish(process)
     finally:
