@@ -1,4 +1,4 @@
-"""Where nmbench keeps what it can make again: compiled code and the descriptions of plugins."""
+"""Where nmbench keeps what it can make again: compiled code, descriptions of plugins, headlines of records."""
 
 import os
 from pathlib import Path

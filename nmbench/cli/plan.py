@@ -33,7 +33,7 @@ def plan(
         fixed += ["--seeds", seeds] if seeds else []
         name = str(Path(matrix).absolute()) if Path(matrix).is_file() else matrix
         for cell in chosen.cells:
-            if not chosen.store.state(cell, brief=True).done:
+            if not chosen.store.state(cell).done:
                 parts = [sys.executable, "-m", "nmbench", "run", name, *fixed, "--cell", cell.id]
                 typer.echo(shlex.join(parts))
         return

@@ -212,7 +212,7 @@ def run(
                 runner = Scheduler(chosen.store, chosen.catalogue, options, progress, executor, written=outbox.send)
             else:
                 arguments = _for_nodes(matrix, results, data, plugins, seeds, device, timeout, hang, yes, trace)
-                again = rerun is not None and any(chosen.store.state(one, brief=True).done for one in cells)
+                again = rerun is not None and any(chosen.store.state(one).done for one in cells)
                 remote = Remote(on, engine_options or [], arguments, workers, pack, device, limits.timeout, again)
                 runner = remote.driver(chosen, options, progress, outbox.send)
             if isinstance(runner, Fleet) and detach:

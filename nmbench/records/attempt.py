@@ -56,19 +56,19 @@ def record_of(attempt: Path) -> Path | None:
 def read_record(path: Path, read: Callable[[bytes, int], Record] = parse) -> Record:
     """The record in the file `path`, by a function of `reading`. Raises UnreadableRecord with the reason."""
     try:
-        data = _content(path)
+        data = content(path)
     except OSError as error:
         raise UnreadableRecord(error.strerror or type(error).__name__) from error
     return read(data, number_of(path.parent) or 1)
 
 
-def _content(path: Path) -> bytes:
-    """Of a regular file. With the system's own calls: a folder may hold ten thousand records."""
-    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # to open a pipe would wait for ever otherwise
+def content(path: Path) -> bytes:
+    """Of a regular file, by the system's own calls: there may be ten thousand. Raises OSError, UnreadableRecord."""
+    about = os.stat(path)
+    if not stat.S_ISREG(about.st_mode):  # to open a pipe would wait for ever
+        raise UnreadableRecord("not a regular file")
+    file = os.open(path, os.O_RDONLY)
     try:
-        about = os.fstat(file)
-        if not stat.S_ISREG(about.st_mode):
-            raise UnreadableRecord("not a regular file")
         parts = [os.read(file, about.st_size + 1)]
         while parts[-1]:
             parts.append(os.read(file, 1 << 20))

@@ -10,6 +10,7 @@ from nmbench._util.paths import cache_dir
 from nmbench.plan.cell import Cell
 from nmbench.records import headlines
 from nmbench.records.headlines import Headlines
+from nmbench.records.reading import parse
 from nmbench.records.schema import UnreadableRecord
 from nmbench.sparsity import NMPattern
 
@@ -100,11 +101,36 @@ def test_a_damaged_cache_is_no_cache(tmp_path, damage):
 
 
 def test_what_another_version_kept_is_read_again(tmp_path, monkeypatch):
+    file = written(tmp_path, notes=["late"])
+    assert told(tmp_path, file).notes == []
+    monkeypatch.setattr(headlines, "TOLD", headlines.TOLD | {"notes"})
+    monkeypatch.setattr(headlines, "headline", parse)
+    assert told(tmp_path, file).notes == ["late"]
+
+
+@pytest.mark.parametrize("depth", [150, 230, 253, 300])
+def test_what_is_nested_deeply_is_told_and_leaves_others_known(tmp_path, monkeypatch, depth):
+    (tmp_path / "deep").mkdir()
+    deep = written(tmp_path / "deep")
+    record = json.loads(deep.read_text())
+    record["metric_info"][0]["more"] = "here"
+    deep.write_text(json.dumps(record).replace('"here"', depth * "[" + depth * "]"))
+    plain = written(tmp_path)
+    known = Headlines(tmp_path, -60.0)
+    for file in (deep, plain):
+        assert known.of(file).primary_value == 90
+    known.keep()
+    assert told(tmp_path, deep).primary_value == 90
+    unread(monkeypatch)
+    assert told(tmp_path, plain).primary_value == 90
+
+
+def test_a_pipe_in_the_place_of_the_cache_does_not_hold_a_command(tmp_path):
     file = written(tmp_path)
-    monkeypatch.setattr(headlines, "TOLD", ("cell", "status"))  # which makes no record
     told(tmp_path, file)
-    monkeypatch.undo()
-    monkeypatch.setenv("NMBENCH_CACHE", str(tmp_path / "cache"))
+    (kept,) = (cache_dir() / "headlines").iterdir()
+    kept.unlink()
+    os.mkfifo(kept)
     assert told(tmp_path, file).primary_value == 90
 
 

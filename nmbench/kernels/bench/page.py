@@ -59,8 +59,8 @@ def _frame(record: Record) -> Iterator[str]:
         return
     compiled = "" if options["compiled"] or record["device"]["type"] == "cpu" else " (eager only)"
     turns = "one buffer each, which stays in the cache" if options.get("hot") else (
-        "buffers take turns and are together three times the last cache, as far as 512 of them reach (`copies` in the "
-        "record)"
+        "buffers take turns and are together three times the last cache, as far as 512 of them, or as many as the time "
+        "allows, reach (`copies` in the record)"
     )  # fmt: skip
     yield (
         f"A ratio is the time of the fastest dense product{compiled} over that of the sparse one, medians of the same "
