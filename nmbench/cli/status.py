@@ -21,14 +21,14 @@ def _word(state: CellState, activity: Activity | None, silence: float) -> str:
         return str(state.status)
     if activity.beat is None:
         return "waiting"
-    return "running" if state.record is None and state.attempts else str(state.status)
+    return "running" if state.attempts and not state.recorded else str(state.status)
 
 
 def _line(state: CellState, word: str, activity: Activity | None) -> str:
     text = f"{state.cell.id}  {word:<11}  {state.cell.label}"
     if activity is not None and word in ("waiting", "running"):
         return f"{text}  {activity.words}"
-    return text if state.record is None else f"{text}  {state.record.outcome}"
+    return f"{text}  {state.outcome}".rstrip()
 
 
 def status(

@@ -11,6 +11,7 @@ import stat
 import time
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -18,13 +19,21 @@ import nmbench
 from nmbench._util.files import write_text
 from nmbench._util.paths import cache_dir
 from nmbench.records.attempt import content, read_record
-from nmbench.records.reading import TOLD, headline
-from nmbench.records.schema import SCHEMA_VERSION, Record, UnreadableRecord
+from nmbench.records.reading import headline
+from nmbench.records.schema import SCHEMA_VERSION, Status, UnreadableRecord
+
+
+class Headline(NamedTuple):
+    """Of a record: what a line about its cell needs."""
+
+    cell_id: str
+    status: Status
+    outcome: str
+
 
 #: what the file system says of a file
 _Mark = tuple[int, int, int, int]
-#: with the headline's JSON, as text: it is read when it is asked for, and what is nested in it cannot break the rest
-_Kept = dict[str, tuple[_Mark, str]]
+_Kept = dict[str, tuple[_Mark, Headline]]
 _KEPT: TypeAdapter[_Kept] = TypeAdapter(_Kept)
 _MOST = 200_000
 
@@ -34,8 +43,8 @@ class Headlines:
 
     def __init__(self, folder: Path, settled_s: float = 2.0) -> None:
         self._settled_s, self._before = settled_s, f"{folder}{os.sep}"
-        # what another version kept may tell less, or otherwise
-        about = (nmbench.__version__, str(SCHEMA_VERSION), *sorted(TOLD), os.path.abspath(folder))
+        # another version may tell something else of a record
+        about = (nmbench.__version__, str(SCHEMA_VERSION), os.path.abspath(folder))
         name = hashlib.sha256("\0".join(about).encode(errors="surrogateescape")).hexdigest()[:16]
         self._path = cache_dir() / "headlines" / f"{name}.json"
         self._grown = False
@@ -50,29 +59,20 @@ class Headlines:
             pass
         return {}
 
-    def of(self, file: Path) -> Record:
+    def of(self, file: Path) -> Headline:
         """The headline of the record in `file`. Raises UnreadableRecord."""
         key, mark = str(file).removeprefix(self._before), self._mark(file)
         held = self._held.get(key)
         if held is not None and held[0] == mark:
-            try:
-                return Record.model_validate_json(held[1])
-            except ValidationError:  # nested more deeply than is read
-                pass
+            return held[1]
         record = read_record(file, headline)
+        told = Headline(record.cell_id, record.status, record.outcome)
         if mark is not None and not record.problems:
-            self._add(key, mark, record)
-        return record
-
-    def _add(self, key: str, mark: _Mark, record: Record) -> None:
-        try:
-            text = record.model_dump_json(exclude_unset=True, include=set(TOLD))
-        except ValueError:  # nested more deeply than is written
-            return
-        if len(self._held) >= _MOST:
-            self._held.clear()
-        self._held[key] = mark, text
-        self._grown = True
+            if len(self._held) >= _MOST:
+                self._held.clear()
+            self._held[key] = mark, told
+            self._grown = True
+        return told
 
     def _mark(self, file: Path) -> _Mark | None:
         """None where there is no regular file that has settled."""

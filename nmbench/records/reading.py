@@ -17,10 +17,12 @@ from nmbench.records.sections import Section
 
 #: without these there is no record; any other key may be left out
 _IDENTITY = frozenset({"schema_version", "cell", "cell_id", "attempt", "status"})
-#: what a headline tells
-TOLD = _IDENTITY | {"metric_info", "metrics", "error"}
-_FIELDS: dict[str, Any] = {key: (field.annotation, field) for key, field in Record.model_fields.items() if key in TOLD}
-_HEADLINE: Any = create_model("_HEADLINE", __base__=Section, **_FIELDS)
+_TOLD: dict[str, Any] = {
+    key: (field.annotation, field)
+    for key, field in Record.model_fields.items()
+    if key in _IDENTITY | {"metric_info", "metrics", "error"}
+}
+_HEADLINE: Any = create_model("_HEADLINE", __base__=Section, **_TOLD)
 _HEADLINE.model_config["extra"] = "ignore"
 _HEADLINE.model_rebuild(force=True)
 #: version -> function that lifts a record of that version to the next one

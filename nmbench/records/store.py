@@ -10,7 +10,7 @@ finds nothing there at its next heartbeat, and ends.
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -39,7 +39,7 @@ class NoRecord(StrEnum):
 class CellState:
     """What became of a cell: the status of the attempt that counts, or why there is none.
 
-    attempts: how many there are. record, path: of the one that counts, and its folder.
+    attempts: how many there are. record, path: of the one that counts, and its folder. outcome: of it, on one line.
     """
 
     cell: Cell
@@ -47,11 +47,17 @@ class CellState:
     attempts: int
     record: Record | None = None
     path: Path | None = None
+    outcome: str = ""
 
     @property
     def done(self) -> bool:
         """Only `ok` is done."""
         return self.status is Status.OK
+
+    @property
+    def recorded(self) -> bool:
+        """Has the attempt that counts left a record that tells of this cell?"""
+        return not isinstance(self.status, NoRecord)
 
 
 class Store:
@@ -93,15 +99,28 @@ class Store:
         return number, path
 
     def state(self, cell: Cell, *, brief: bool = False) -> CellState:
-        """The newest `ok` attempt if there is one, else the newest. brief: of its record only what a line needs."""
+        """The newest `ok` attempt if there is one, else the newest. brief: without its record."""
         attempts = self.attempts(cell)
         newest: CellState | None = None
         for path in reversed(attempts):
-            state = _state(cell, path, len(attempts), self.headlines.of if brief else read_record)
+            state = self._state(cell, path, len(attempts), brief)
             if state.done:
                 return state
             newest = newest or state
         return newest or CellState(cell, NoRecord.NEW, 0)
+
+    def _state(self, cell: Cell, path: Path, attempts: int, brief: bool) -> CellState:
+        """What the attempt in the folder `path` says of the cell."""
+        if (file := record_of(path)) is None:
+            return CellState(cell, NoRecord.UNFINISHED, attempts, None, path)
+        try:
+            record = None if brief else read_record(file)
+            told = record or self.headlines.of(file)
+        except UnreadableRecord:
+            return CellState(cell, NoRecord.UNREADABLE, attempts, None, path)
+        if told.cell_id != cell.id:
+            return CellState(cell, NoRecord.UNREADABLE, attempts, record, path)
+        return CellState(cell, told.status, attempts, record, path, told.outcome)
 
     def take_work(self, cell: Cell, number: int) -> Path:
         """Resume state and heartbeat of attempt `number`, outside the results; an earlier attempt loses them.
@@ -151,15 +170,3 @@ class Store:
             raise UsageError(f"cannot write to {self.folder}: {error.strerror}; choose another --results") from error
         with held:
             yield
-
-
-def _state(cell: Cell, path: Path, attempts: int, read: Callable[[Path], Record]) -> CellState:
-    """What the attempt in the folder `path` says of the cell."""
-    if (file := record_of(path)) is None:
-        return CellState(cell, NoRecord.UNFINISHED, attempts, None, path)
-    try:
-        record = read(file)
-    except UnreadableRecord:
-        return CellState(cell, NoRecord.UNREADABLE, attempts, None, path)
-    status = record.status if record.cell_id == cell.id else NoRecord.UNREADABLE
-    return CellState(cell, status, attempts, record, path)

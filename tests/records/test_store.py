@@ -68,15 +68,17 @@ def test_in_brief_a_cell_is_what_it_is_in_full(tmp_path, change):
     _, path = store.new_attempt(CELL)
     write_json(path / "record.json", _record("oom", metrics={"a": 1}, metric_info=[{"name": "a"}]) | change)
     brief, full = store.state(CELL, brief=True), store.state(CELL)
-    assert (brief.status, brief.cell, brief.attempts) == (full.status, full.cell, full.attempts)
-    assert (brief.record and brief.record.outcome) == (full.record and full.record.outcome)
+    told = (full.status, full.cell, full.attempts, full.path, full.record.outcome if full.record else "")
+    assert (brief.status, brief.cell, brief.attempts, brief.path, brief.outcome) == told
+    assert full.outcome == brief.outcome
 
 
 def test_the_record_of_another_cell_is_not_believed(tmp_path):
     store = Store(tmp_path, "m")
     _, path = store.new_attempt(CELL)
     write_json(path / "record.json", _record() | {"cell_id": "0" * 16})
-    assert store.state(CELL).status == "unreadable"
+    for state in (store.state(CELL), store.state(CELL, brief=True)):
+        assert (state.status, state.outcome, state.recorded) == ("unreadable", "", False)
 
 
 def test_what_is_no_file_is_not_waited_for(tmp_path):
