@@ -12,7 +12,7 @@ from nmbench.document.html import html
 from nmbench.document.latex import latex_files
 from nmbench.document.markdown import markdown
 from nmbench.document.model import Report
-from nmbench.records.frame import Loaded, load
+from nmbench.records.frame import Loaded, load, set_aside
 from nmbench.report.build import build
 
 FORMATS = {"md": "README.md", "html": "report.html", "csv": "results.csv", "tex": "tables"}
@@ -47,10 +47,11 @@ def _render(results: Path, title: str, formats: Sequence[str], scratch: Path) ->
     figures = scratch / FIGURES
     figures.mkdir()
     loaded = load(results)
-    report = build(Study.of(loaded, figures, results.resolve().name), title)
     files: dict[str, str] = {}
-    for name in formats:
-        files |= _files(name, report, loaded, figures)
+    with set_aside():
+        report = build(Study.of(loaded, figures, results.resolve().name), title)
+        for name in formats:
+            files |= _files(name, report, loaded, figures)
     pages = set(FORMATS.values())
     return dict(sorted(files.items(), key=lambda item: item[0] in pages))
 
