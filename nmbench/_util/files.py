@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -63,6 +64,37 @@ def write_text(path: Path | str, text: str) -> None:
 def write_json(path: Path | str, value: Any, indent: int | None = 1) -> None:
     """Write JSON, whole or not at all. Raises ValueError for NaN and infinities, which JSON does not have."""
     write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
+
+
+def content(path: Path | str) -> bytes:
+    """Of a regular file, by the system's own calls: there may be ten thousand. Raises OSError, for a pipe too."""
+    about = os.stat(path)
+    if not stat.S_ISREG(about.st_mode):  # to open a pipe would wait for ever
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    file = os.open(path, os.O_RDONLY)
+    try:
+        parts = [os.read(file, about.st_size + 1)]
+        while parts[-1]:
+            parts.append(os.read(file, 1 << 20))
+    finally:
+        os.close(file)
+    return b"".join(parts)
+
+
+def remembered(path: Path) -> bytes:
+    """What `remember` left there; nothing where there is none, or it is damaged."""
+    try:
+        checksum, _, data = content(path).partition(b"\n")
+    except OSError:
+        return b""
+    return data if checksum == hashlib.sha256(data).hexdigest().encode() else b""
+
+
+def remember(path: Path, data: bytes) -> None:
+    """Leave `data`, of which no byte is outside ASCII, with a checksum; where that cannot be, nothing is left."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, f"{hashlib.sha256(data).hexdigest()}\n{data.decode()}")
 
 
 def loads(text: bytes | str) -> Any:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from nmbench._util.files import write_text
+from nmbench._util.files import remember, remembered
 from nmbench._util.paths import cache_dir
 
 _PARSING = threading.Lock()  # CPython 3.11 counts the depth of all threads' trees together, and may find them unequal
@@ -129,14 +129,11 @@ class _Statements:
 
     def __init__(self) -> None:
         self._path = cache_dir() / f"imports-{sys.implementation.cache_tag}.json"
-        self._held: dict[str, tuple[_Statement, ...]] = {}
         self._grown = False
         try:
-            checksum, _, data = self._path.read_bytes().partition(b"\n")
-            if checksum.decode() == hashlib.sha256(data).hexdigest():
-                self._held = _KEPT.validate_json(data)
-        except (OSError, ValidationError, UnicodeDecodeError):
-            pass
+            self._held = _KEPT.validate_json(remembered(self._path) or b"{}")
+        except ValidationError:
+            self._held = {}
 
     def of(self, data: bytes, lazy: bool) -> tuple[_Statement, ...]:
         """Those of a file with content `data`; none if it is no Python. lazy: see `_executed`."""
@@ -149,15 +146,9 @@ class _Statements:
 
     def keep(self) -> None:
         """Write what is new; where it cannot be, the next command parses again."""
-        if not self._grown:
-            return
-        data = _KEPT.dump_json(self._held, ensure_ascii=True)
-        self._grown = False
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(self._path, f"{hashlib.sha256(data).hexdigest()}\n{data.decode()}")
-        except OSError:
-            pass
+        if self._grown:
+            remember(self._path, _KEPT.dump_json(self._held, ensure_ascii=True))
+            self._grown = False
 
 
 _statements = functools.cache(_Statements)

@@ -12,10 +12,10 @@ batches.txt            a checksum of each training batch, with --trace-batches
 """
 
 import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from nmbench._util.files import content
 from nmbench.records.reading import parse
 from nmbench.records.schema import Record, UnreadableRecord
 
@@ -60,18 +60,3 @@ def read_record(path: Path, read: Callable[[bytes, int], Record] = parse) -> Rec
     except OSError as error:
         raise UnreadableRecord(error.strerror or type(error).__name__) from error
     return read(data, number_of(path.parent) or 1)
-
-
-def content(path: Path) -> bytes:
-    """Of a regular file, by the system's own calls: there may be ten thousand. Raises OSError, UnreadableRecord."""
-    about = os.stat(path)
-    if not stat.S_ISREG(about.st_mode):  # to open a pipe would wait for ever
-        raise UnreadableRecord("not a regular file")
-    file = os.open(path, os.O_RDONLY)
-    try:
-        parts = [os.read(file, about.st_size + 1)]
-        while parts[-1]:
-            parts.append(os.read(file, 1 << 20))
-    finally:
-        os.close(file)
-    return b"".join(parts)

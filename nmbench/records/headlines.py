@@ -16,11 +16,11 @@ from typing import NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 import nmbench
-from nmbench._util.files import write_text
+from nmbench._util.files import remember, remembered
 from nmbench._util.paths import cache_dir
-from nmbench.records.attempt import content, read_record
+from nmbench.records.attempt import read_record
 from nmbench.records.reading import headline
-from nmbench.records.schema import SCHEMA_VERSION, Status, UnreadableRecord
+from nmbench.records.schema import SCHEMA_VERSION, Status
 
 
 class Headline(NamedTuple):
@@ -52,12 +52,9 @@ class Headlines:
     @cached_property
     def _held(self) -> _Kept:
         try:
-            checksum, _, data = content(self._path).partition(b"\n")
-            if checksum.decode() == hashlib.sha256(data).hexdigest():
-                return _KEPT.validate_json(data)
-        except (OSError, UnreadableRecord, ValidationError, UnicodeDecodeError):
-            pass
-        return {}
+            return _KEPT.validate_json(remembered(self._path) or b"{}")
+        except ValidationError:
+            return {}
 
     def of(self, file: Path) -> Headline:
         """The headline of the record in `file`. Raises UnreadableRecord."""
@@ -86,12 +83,6 @@ class Headlines:
 
     def keep(self) -> None:
         """Write what is new; where it cannot be, the next command reads the records again."""
-        if not self._grown:
-            return
-        data = _KEPT.dump_json(self._held, ensure_ascii=True)
-        self._grown = False
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(self._path, f"{hashlib.sha256(data).hexdigest()}\n{data.decode()}")
-        except OSError:
-            pass
+        if self._grown:
+            remember(self._path, _KEPT.dump_json(self._held, ensure_ascii=True))
+            self._grown = False
